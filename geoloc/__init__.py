@@ -1,0 +1,1 @@
+"""geoloc: where was this photo taken? The library; `orchestration` runs it."""

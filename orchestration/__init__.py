@@ -1,0 +1,1 @@
+"""Everything that runs the library: Dagster, DVC, MLflow, Great Expectations and the command line."""
