@@ -1,0 +1,329 @@
+"""Splits: which photos train, validate and test; by photographer, with no near-duplicate on two sides.
+
+How a photo gets its split, highest priority first:
+1. Photos of the sources under `external` are in that external test, all of them, always.
+2. Other photos by a photographer of an external test are unused.
+3. A photographer's side is a function of (seed, photographer) alone: a keyed hash u in [0, 1); test where
+   u < test.share, validation where u >= 1 - validation.share, train between. Adding photos or
+   photographers, or changing the other share, moves nobody.
+4. Test, then validation, leave out near-duplicates of what is already chosen, and choose among the rest.
+5. Train leaves out near-duplicates of every chosen photo, and photos near a test photo's coordinates.
+What is left out is "unused" with a reason. A photo without photographer counts its album (within its source)
+as photographer, and without album, itself.
+
+Near-duplicates and photographers may be shared between two external tests: a test does not teach the other
+anything, and a published test keeps its denominator.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from geoloc.photos.duplicates import near_duplicate_groups
+from geoloc.settings import SettingsError, setting
+from geoloc.sphere import EARTH_RADIUS_KM, distance_km, is_valid, unit_vectors
+
+TRAIN, VALIDATION, TEST, UNUSED = "train", "validation", "test", "unused"
+_OWN_NAMES = (TRAIN, VALIDATION, TEST, UNUSED)
+_KEY = "splits"  # where these settings stand in params.yaml, for messages
+
+
+@dataclass(frozen=True)
+class SideSettings:
+    """Size of the validation or the test split."""
+
+    share: float = setting(0.1, minimum=0.0, maximum=0.9, help="expected share of the photographers; 0: none")
+    count: int | None = setting(None, minimum=1, help="how many of their photos to use; null: all")
+
+
+@dataclass(frozen=True)
+class SplitSettings:
+    """How photos are split; `splits` in params.yaml."""
+
+    validation: SideSettings = setting(SideSettings(), help="photos to choose settings and stop training on")
+    test: SideSettings = setting(SideSettings(), help="photos to measure on")
+    external: dict[str, str] = dataclasses.field(
+        default_factory=dict,
+        metadata={"help": "named external tests: name of the test -> source of its photos"},
+    )
+    max_hamming: int = setting(
+        6, minimum=0, maximum=12, help="near-duplicate: at most so many of 64 hash bits"
+    )
+    exclude_radius_km: float | None = setting(
+        None,
+        minimum=0.0,
+        maximum=1000.0,
+        help="no train photo within this distance of a test photo; null: off",
+    )
+    stratify_level: int = setting(
+        5, minimum=0, maximum=15, help="strata are as large as S2 cells of this level"
+    )
+    max_share_per_stratum: float = setting(
+        1.0, minimum=0.0001, maximum=1.0, help="largest share of test or validation from one stratum"
+    )
+
+    def validate(self, key: str) -> None:
+        """Rules between fields. Raises SettingsError."""
+        if self.test.share + self.validation.share >= 1:
+            raise SettingsError(
+                f"{key}.test.share and {key}.validation.share must sum to less than 1, "
+                f"got {self.test.share:g} + {self.validation.share:g}"
+            )
+        for name, side in ((TEST, self.test), (VALIDATION, self.validation)):
+            if side.count is not None and side.share == 0:
+                raise SettingsError(
+                    f"{key}.{name}.share must be above 0 when {key}.{name}.count is given, got 0"
+                )
+        for name in self.external:
+            if name in _OWN_NAMES or not name:
+                raise SettingsError(
+                    f"{key}.external: a test needs a name other than {', '.join(_OWN_NAMES)}; got {name!r}"
+                )
+        sources = list(self.external.values())
+        for source in sources:
+            if sources.count(source) > 1:
+                raise SettingsError(f"{key}.external: source {source!r} must stand in one test, got several")
+
+
+def make_splits(catalog: pd.DataFrame, settings: SplitSettings, seed: int) -> pd.DataFrame:
+    """Split every photo of the catalog; columns photo_id, split, reason, sorted by photo_id.
+
+    `split` is train, validation, test, the name of an external test, or unused; `reason` says why a photo is
+    unused and is null otherwise. The answer depends on the photos, settings and seed, not on row order.
+    Needs the catalog columns photo_id, source, photographer, album, latitude, longitude, sha256, phash; where
+    the column shard is there too, photos without stored bytes are no candidates for test and validation.
+
+    Raises SettingsError when a split that was asked for cannot be filled, ValueError for a catalog with
+    duplicate ids or bad coordinates.
+    """
+    settings.validate(_KEY)
+    photos = catalog.sort_values("photo_id", ignore_index=True)
+    _check_catalog(photos, settings)
+    plan = _Plan(photos, settings, seed)
+    plan.place_external()
+    plan.choose(TEST, settings.test)
+    plan.choose(VALIDATION, settings.validation)
+    plan.fill_train()
+    return plan.result()
+
+
+def photographer_keys(photos: pd.DataFrame) -> pd.Series:
+    """Whom each photo counts for: the photographer; else its album within its source; else the photo itself."""
+    album = "album:" + photos["source"].fillna("").str.cat(photos["album"], sep="\0")
+    alone = "photo:" + photos["photo_id"]
+    return ("photographer:" + photos["photographer"]).fillna(album).fillna(alone)
+
+
+def keyed_fractions(values: ArrayLike, seed: int, purpose: str) -> NDArray[np.float64]:
+    """A number in [0, 1) for each text, float64[N], from BLAKE2b keyed by (seed, purpose).
+
+    The same text gives the same number in any process, on any machine, beside any other texts.
+    """
+    key = hashlib.sha256(f"{purpose}\0{seed}".encode()).digest()
+    digests = b"".join(
+        hashlib.blake2b(text.encode(), key=key, digest_size=8).digest() for text in np.asarray(values, object)
+    )
+    return (np.frombuffer(digests, dtype=">u8") >> np.uint64(11)).astype(np.float64) / 2.0**53
+
+
+def strata(latitude: ArrayLike, longitude: ArrayLike, level: int) -> NDArray[np.int64]:
+    """Cell of each point in a grid of 6 x 4^level cells of equal area, int64[N].
+
+    Rows are equal steps in the sine of the latitude (Lambert's cylinder), columns equal steps in longitude:
+    as many cells as S2 has at that level, 5: about 290 km across. Simple, and enough to spread a test set.
+    """
+    rows, columns = 2 * 2**level, 3 * 2**level
+    lat, lon = np.asarray(latitude, np.float64), np.asarray(longitude, np.float64)
+    row = np.floor((np.sin(np.radians(lat)) + 1) / 2 * rows).astype(np.int64).clip(0, rows - 1)
+    column = np.floor((lon + 180) / 360 * columns).astype(np.int64) % columns  # 180 E is 180 W
+    return row * columns + column
+
+
+def most_under_cap(sizes: NDArray[np.int64], max_share: float) -> int:
+    """The most photos that can be taken from strata of these sizes with no stratum above max_share of them."""
+    most = int(sizes.sum())
+    while (possible := int(np.minimum(sizes, _cap(most, max_share)).sum())) < most:
+        most = possible
+    return most
+
+
+def _cap(count: int, max_share: float) -> int:
+    return int(np.floor(count * max_share + 1e-9))  # 0.29 * 100 is 28.999999999999996
+
+
+def _check_catalog(photos: pd.DataFrame, settings: SplitSettings) -> None:
+    if photos.empty:
+        raise ValueError("the catalog has no photos to split")
+    if photos["photo_id"].duplicated().any():
+        raise ValueError(f"the catalog has {int(photos['photo_id'].duplicated().sum())} duplicate photo ids")
+    bad = ~is_valid(photos["latitude"], photos["longitude"])
+    if bad.any():
+        raise ValueError(f"the catalog has {int(bad.sum())} photos with bad or missing coordinates")
+    known = set(photos["source"].dropna().unique())
+    for name, source in settings.external.items():
+        if source not in known:
+            raise SettingsError(
+                f"{_KEY}.external.{name} must be a source in the catalog ({', '.join(sorted(known))}); "
+                f"got {source!r}"
+            )
+
+
+class _Plan:
+    """The state of one split as it is made: per photo its split and reason, per group who holds it."""
+
+    def __init__(self, photos: pd.DataFrame, settings: SplitSettings, seed: int) -> None:
+        self.photos, self.settings, self.seed = photos, settings, seed
+        self.split = np.full(len(photos), None, dtype=object)
+        self.reason = np.full(len(photos), None, dtype=object)
+        self.owner, owners = pd.factorize(photographer_keys(photos))
+        u = keyed_fractions(owners, seed, "photographer side")[self.owner]
+        is_test, is_validation = u < settings.test.share, u >= 1 - settings.validation.share
+        self.side = np.where(is_test, TEST, np.where(is_validation, VALIDATION, TRAIN))
+        self.group = near_duplicate_groups(photos["phash"], photos["sha256"], settings.max_hamming)
+        self.held_by = np.full(int(self.group.max()) + 1, None, dtype=object)
+
+    def place_external(self) -> None:
+        """External tests get all photos of their sources; their photographers' other photos are unused."""
+        source = self.photos["source"].to_numpy(dtype=object)
+        outside = np.full(int(self.owner.max()) + 1, None, dtype=object)
+        for name, wanted in reversed(self.settings.external.items()):  # the first named wins
+            rows = source == wanted
+            self.split[rows] = name
+            self.held_by[self.group[rows]] = name
+            outside[self.owner[rows]] = name
+        for name in self.settings.external:
+            rest = (outside[self.owner] == name) & (self.split == None)  # noqa: E711  elementwise
+            self._leave_out(rest, f"photographer is in the external test {name}")
+
+    def choose(self, name: str, wanted: SideSettings) -> None:
+        """Fill test or validation from its photographers: clean photos, spread over strata, as many as asked."""
+        if wanted.share == 0:
+            return
+        candidates = (self.side == name) & self._undecided()
+        if "shard" in self.photos:
+            no_photo = candidates & self.photos["shard"].isna().to_numpy()
+            self._leave_out(no_photo, f"no stored photo, so it cannot be a {name} query")
+            candidates &= ~no_photo
+        candidates &= ~self._leave_out_duplicates(candidates)
+        rows = np.flatnonzero(candidates)
+        photographers = len(np.unique(self.owner[rows]))
+        having = f"{len(rows)} photos by {photographers} photographers are on the {name} side"
+        if len(rows) == 0:
+            raise SettingsError(
+                f"{_KEY}.{name}.share is {wanted.share:g}, but no photo is on the {name} side: "
+                f"raise it, change the seed or add photographers"
+            )
+        if wanted.count is not None and wanted.count > len(rows):
+            raise SettingsError(
+                f"{_KEY}.{name}.count must be at most what is available, got {wanted.count}: "
+                f"{having}; raise {_KEY}.{name}.share or lower the count"
+            )
+        taken = self._spread(rows, name, wanted.count, having)
+        self.split[taken] = name
+        self.held_by[self.group[taken]] = name
+        surplus = candidates & self._undecided()
+        self._leave_out(surplus, f"more than the {name} split needs")
+
+    def fill_train(self) -> None:
+        """All photos left are train photos, but for near-duplicates of others and photos near a test photo."""
+        left = self._undecided()
+        left &= ~self._leave_out_duplicates(left)
+        radius = self.settings.exclude_radius_km
+        if radius is not None:
+            left &= ~self._leave_out_near_tests(left, radius)
+        if not left.any():
+            raise SettingsError(
+                f"{_KEY} leaves no photo to train on out of {len(left)}: lower the shares of "
+                f"test and validation or the radius, or add photographers"
+            )
+        self.split[left] = TRAIN
+
+    def result(self) -> pd.DataFrame:
+        """The finished split: photo_id, split, reason."""
+        columns = {"photo_id": self.photos["photo_id"], "split": self.split, "reason": self.reason}
+        return pd.DataFrame(columns).astype({"photo_id": "str", "split": "str", "reason": "str"})
+
+    def _undecided(self) -> NDArray[np.bool_]:
+        return np.asarray(pd.isna(self.split))
+
+    def _leave_out(self, rows: NDArray[np.bool_], reason: str) -> None:
+        self.split[rows] = UNUSED
+        self.reason[rows] = reason
+
+    def _leave_out_duplicates(self, rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Leave out those of `rows` whose group a higher split holds; returns which they were."""
+        holder = self.held_by[self.group]
+        duplicate = rows & ~pd.isna(holder)
+        for name in pd.unique(holder[duplicate]):
+            self._leave_out(duplicate & (holder == name), f"near-duplicate of a {name} photo")
+        return duplicate
+
+    def _spread(
+        self, rows: NDArray[np.int64], name: str, count: int | None, having: str
+    ) -> NDArray[np.int64]:
+        """Those of `rows` to use: all that the strata allow, or `count` dealt to the strata in turn.
+
+        Within a stratum photos come in order of a keyed hash. Dealing in turn makes the largest stratum as
+        small as any choice could, so when it breaks the cap, every choice would.
+        """
+        share = self.settings.max_share_per_stratum
+        _, stratum, sizes = np.unique(
+            strata(self.photos["latitude"].to_numpy()[rows], self.photos["longitude"].to_numpy()[rows],
+                   self.settings.stratify_level), return_inverse=True, return_counts=True,
+        )  # fmt: skip
+        most = most_under_cap(sizes, share)
+        if count is None and most == len(rows):
+            return rows
+        draw = keyed_fractions(self.photos["photo_id"].to_numpy()[rows], self.seed, "photo order")
+        order = np.lexsort((draw, stratum))
+        turn = np.empty(len(rows), np.int64)  # 0 for the first photo of each stratum, and so on
+        turn[order] = np.arange(len(rows)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        if count is None:
+            chosen = rows[turn < _cap(most, share)]
+            problem = len(chosen) == 0
+        else:
+            first = np.lexsort((draw, turn))[:count]
+            chosen = rows[first]
+            problem = np.bincount(stratum[first]).max() > _cap(count, share)
+        if problem:
+            raise SettingsError(
+                f"{_KEY}.max_share_per_stratum is {share:g}, which allows {most} {name} photos"
+                f"{'' if count is None else f' of the {count} asked for'}: {having}, in {len(sizes)} strata "
+                f"of level {self.settings.stratify_level}; raise it or the level"
+            )
+        return chosen
+
+    def _leave_out_near_tests(self, rows: NDArray[np.bool_], radius_km: float) -> NDArray[np.bool_]:
+        """Leave out those of `rows` within radius_km (<=) of a test or external photo; returns which."""
+        from scipy.spatial import cKDTree  # imported here: most splits need no tree, and scipy takes 0.2 s
+
+        latitude, longitude = self.photos["latitude"].to_numpy(), self.photos["longitude"].to_numpy()
+        near = np.zeros(len(rows), np.bool_)
+        tests = np.flatnonzero(~np.isin(self.split.astype(str), (UNUSED, VALIDATION, "None")))
+        if len(tests) == 0:
+            return near
+        # The nearest by chord is the nearest on the sphere; the last word has the exact distance.
+        chord = 2 * np.sin(min(radius_km / EARTH_RADIUS_KM, np.pi) / 2)
+        train = np.flatnonzero(rows)
+        tree = cKDTree(unit_vectors(latitude[tests], longitude[tests]))
+        _, nearest = tree.query(
+            unit_vectors(latitude[train], longitude[train]), distance_upper_bound=chord * (1 + 1e-9) + 1e-9
+        )
+        reached = nearest < len(tests)
+        train, query = train[reached], tests[nearest[reached]]
+        within = (
+            distance_km(latitude[train], longitude[train], latitude[query], longitude[query]) <= radius_km
+        )
+        train, query = train[within], query[within]
+        near[train] = True
+        for name in pd.unique(self.split[query]):
+            hit = np.zeros(len(rows), np.bool_)
+            hit[train[self.split[query] == name]] = True
+            self._leave_out(hit, f"within {radius_km:g} km of a {name} photo")
+        return near
