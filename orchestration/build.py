@@ -1,0 +1,108 @@
+"""`geoloc build`: run the chain headless, in this process, with readable progress and in the UI's own history."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from orchestration.chain import CHAIN, SHARED, STAGES, artefact, output_folder
+from orchestration.data_version import commit_stages, write_pipeline
+from orchestration.lineage import why_stale
+from orchestration.settings import BuildSettings, load_settings
+from orchestration.workspace import Workspace, WorkspaceError
+
+
+class BuildFailed(RuntimeError):
+    """A stage or a blocking check failed. The message says which and why."""
+
+
+def build(
+    workspace: Workspace,
+    recipe: str,
+    *,
+    only: Sequence[str] = (),
+    force: bool = False,
+    commit: bool = True,
+    say: Callable[[str], None] = print,
+) -> list[str]:
+    """Build what is out of date of a recipe (or of the stages in `only`); returns the stages that were run.
+
+    With `commit`, what was built is written to dvc.lock. Raises SettingsError, WorkspaceError or BuildFailed.
+    """
+    unknown = [name for name in only if name not in STAGES]
+    if unknown:
+        raise WorkspaceError(f"--only must name stages of {', '.join(STAGES)}; got {', '.join(unknown)}")
+    settings = load_settings(workspace, recipe)
+    if commit and write_pipeline(workspace, recipe):
+        say(f"dvc.yaml now has the stages of {recipe}")
+    wanted = set(only) or set(STAGES)
+    reasons = stale_stages(workspace, settings, wanted, force)
+    if not reasons:
+        say(f"{recipe}: everything is up to date")
+        return []
+    for name, why in reasons.items():
+        say(f"{artefact(recipe, name):<24} {'; '.join(why)}")
+    started = time.monotonic()
+    _run(workspace, recipe, list(reasons), force)
+    if commit:
+        commit_stages(workspace, recipe, list(reasons))
+    say(f"{recipe}: built {', '.join(reasons)} in {time.monotonic() - started:.0f} s")
+    if "report" in reasons:
+        say(
+            f"report: {(output_folder(workspace, recipe, 'report') / 'report.html').relative_to(workspace.root)}"
+        )
+    return list(reasons)
+
+
+def stale_stages(
+    workspace: Workspace, settings: BuildSettings, wanted: set[str], force: bool = False
+) -> dict[str, list[str]]:
+    """The wanted stages that must run, in order, with the reasons; a stage below a stale one is stale."""
+    reasons: dict[str, list[str]] = {}
+    for stage in CHAIN:
+        if stage.name not in wanted:
+            continue
+        above = [name for name in stage.inputs if name in reasons]
+        if force:
+            reasons[stage.name] = ["forced"]
+        elif above:
+            reasons[stage.name] = [f"after {', '.join(above)}"]
+        elif why := why_stale(workspace, settings, stage):
+            reasons[stage.name] = why
+    return reasons
+
+
+def _run(workspace: Workspace, recipe: str, stages: Sequence[str], force: bool) -> None:
+    import dagster as dg  # seconds to import: not for `--help`, nor when there is nothing to do
+
+    from orchestration.assets.factory import DATA_KEY, asset_key
+    from orchestration.definitions import job_name, make_definitions
+
+    job = make_definitions(workspace, [recipe]).resolve_job_def(job_name(recipe))
+    keys = [asset_key(recipe, name) for name in stages]
+    # The source is observed in the same run, or lineage would record its version as INITIAL.
+    selection = [DATA_KEY, *keys] if any(name in SHARED for name in stages) else keys
+    ops = {"__".join(key.path): {"config": {"force": True}} for key in keys} if force else {}
+    with dg.DagsterInstance.get() as instance:
+        result = job.execute_in_process(
+            instance=instance,
+            asset_selection=selection,
+            # Without the loggers key Dagster falls back to its own console logger, whatever the job defines.
+            run_config={"ops": ops, "loggers": {"console": {"config": {}}}},
+            raise_on_error=False,
+            tags={"geoloc/recipe": recipe},
+        )
+        if not result.success:
+            raise BuildFailed("\n".join(_failures(result, recipe)))
+
+
+def _failures(result: object, recipe: str) -> list[str]:
+    lines = []
+    for event in result.all_events:  # type: ignore[attr-defined]
+        if event.is_step_failure:
+            error = event.step_failure_data.error
+            while error is not None and error.cause is not None:
+                error = error.cause
+            message = error.message.strip() if error is not None else "unknown error"
+            lines.append(f"{(event.step_key or recipe).replace('__', '/')} failed: {message}")
+    return lines or [f"{recipe}: the run failed; see the Dagster UI"]

@@ -1,0 +1,95 @@
+"""Asset checks: Great Expectations suites on what each stage made, and that the workspace is what data.dvc says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import dagster as dg
+import pandas as pd
+
+from orchestration.assets.factory import asset_key
+from orchestration.chain import output_folder
+from orchestration.data_version import data_changes
+from orchestration.settings import DEFAULT_RECIPE
+from orchestration.workspace import Workspace
+
+
+def data_check(workspace: Workspace) -> dg.AssetChecksDefinition:
+    """Blocks when data/ is not what data.dvc says: every lineage record would lie."""
+
+    @dg.asset_check(
+        asset=asset_key(DEFAULT_RECIPE, "photos"),
+        name="workspace_matches_data_dvc",
+        blocking=True,
+        description="data/ on disk is the version that data.dvc names.",
+    )
+    def check() -> dg.AssetCheckResult:
+        changes = data_changes(workspace)
+        return dg.AssetCheckResult(
+            passed=not changes,
+            metadata={"changes": dg.MetadataValue.md("\n".join(f"- {line}" for line in changes) or "none")},
+            description="; ".join(changes[:3])
+            + "; record it with `dvc add data` or undo it with `dvc checkout data.dvc`"
+            if changes
+            else None,
+        )
+
+    return check
+
+
+def shared_checks(workspace: Workspace) -> list[dg.AssetChecksDefinition]:
+    """The checks on assets that all recipes share."""
+    from orchestration import quality
+
+    def catalog() -> pd.DataFrame:
+        from geoloc.photos.catalog import read_catalog
+
+        return quality.catalog_frame(read_catalog(workspace.pool))
+
+    return [data_check(workspace), suite_check(workspace, DEFAULT_RECIPE, "photos", "catalog", catalog)]
+
+
+def recipe_checks(workspace: Workspace, recipe: str) -> list[dg.AssetChecksDefinition]:
+    """The checks on one recipe's assets."""
+    from orchestration import check_frames
+
+    return [
+        suite_check(workspace, recipe, stage, stage, lambda make=make: make(workspace, recipe))
+        for stage, make in (
+            ("splits", check_frames.splits),
+            ("partition", check_frames.partition),
+            ("embeddings", check_frames.embeddings),
+        )
+    ]
+
+
+def suite_check(
+    workspace: Workspace, recipe: str, stage: str, suite: str, frame: Callable[[], pd.DataFrame]
+) -> dg.AssetChecksDefinition:
+    """A Great Expectations suite as a blocking check: critical failures stop what is downstream, others warn."""
+
+    @dg.asset_check(
+        asset=asset_key(recipe, stage),
+        name=f"{suite}_suite",
+        blocking=True,
+        description=f"Great Expectations suite expectations/{suite}.json",
+    )
+    def check() -> dg.AssetCheckResult:
+        from orchestration.quality import run_suite
+
+        result = run_suite(workspace.expectations / f"{suite}.json", frame())
+        critical = result.critical_failures > 0
+        return dg.AssetCheckResult(
+            passed=result.passed,
+            severity=dg.AssetCheckSeverity.ERROR if critical else dg.AssetCheckSeverity.WARN,
+            description="; ".join(row.description for row in result.rows if not row.passed) or None,
+            metadata={
+                "expectations": len(result.rows),
+                "critical failures": result.critical_failures,
+                "warnings": result.warnings,
+                "results": dg.MetadataValue.md(result.markdown()),
+                "folder": str(output_folder(workspace, recipe, stage)),
+            },
+        )
+
+    return check

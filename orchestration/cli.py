@@ -1,0 +1,204 @@
+"""The command `geoloc`. Parsing only: each command imports what it needs when it runs, so `--help` is instant."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from orchestration import cli_commands as commands
+
+DESCRIPTION = "Tell where a photo was taken, and keep the system that can do so honest for years."
+
+EXAMPLES = """\
+examples:
+  geoloc build                                    build the chain of this workspace, photos to report
+  geoloc build --recipe im2gps3k --only splits    one stage of one recipe
+  geoloc locate photo.jpg --map where.html        where was this taken, and why
+  geoloc audit report                             what made this report
+  geoloc init ~/holidays                          a new workspace for photos of your own
+  geoloc --workspace ~/holidays ingest folder ~/Pictures --photographer me
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status: 0 done, 1 it failed, 2 it was called wrongly."""
+    options = make_parser().parse_args(arguments)
+    try:
+        return int(options.run(options) or 0)
+    except KeyboardInterrupt:
+        print("geoloc: stopped; run the same command again to go on", file=sys.stderr)
+        return 130
+    except Exception as error:
+        from orchestration.errors import is_for_users
+
+        if options.debug or not is_for_users(error):
+            raise
+        print(f"geoloc: {error}", file=sys.stderr)
+        return 1
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    parser = _Parser(prog="geoloc", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=_HELP)
+    parser.add_argument(
+        "--workspace", type=Path, default=Path("."), metavar="DIR", help="default: this folder"
+    )
+    parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
+    subparsers = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    for add in (_init, _sample, _ingest, _build, _locate, _audit, _ui):
+        add(subparsers)
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors come after the usage line and end with 2, as everywhere; no abbreviated options."""
+
+    def __init__(self, **keywords: object) -> None:
+        super().__init__(allow_abbrev=False, **keywords)  # type: ignore[arg-type]
+
+
+_HELP = argparse.RawDescriptionHelpFormatter
+
+
+def _add(
+    subparsers: argparse._SubParsersAction, name: str, help: str, examples: str
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        name,
+        help=help,
+        description=help[0].upper() + help[1:] + ".",
+        epilog=f"examples:\n{examples}",
+        formatter_class=_HELP,
+    )
+    # Also after the command, where people write it; SUPPRESS keeps the value given before it.
+    parser.add_argument(
+        "--workspace", type=Path, default=argparse.SUPPRESS, metavar="DIR", help="default: this folder"
+    )
+    return parser
+
+
+def _init(subparsers: argparse._SubParsersAction) -> None:
+    parser = _add(
+        subparsers, "init", "make a workspace: a folder under git and DVC for one collection of photos",
+        "  geoloc init ~/holidays\n  geoloc init ~/im2gps3k --note 'Im2GPS3k is a published test set'",
+    )  # fmt: skip
+    parser.add_argument("folder", type=Path, metavar="DIR")
+    parser.add_argument("--note", default="", help="what the photos are; shown at the top of every report")
+    parser.set_defaults(run=commands.init)
+
+
+def _sample(subparsers: argparse._SubParsersAction) -> None:
+    parser = _add(
+        subparsers, "sample", "generate sample photos with known places and put them into the pool",
+        "  geoloc --workspace /tmp/w sample --photos 4000 --seed 7\n"
+        "  geoloc sample --photos 500 --folder pictures    only the files, no pool",
+    )  # fmt: skip
+    parser.add_argument(
+        "--photos", type=int, default=None, help="how many (default: the committed sample's size)"
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", type=Path, help="write the files here and leave the pool alone")
+    parser.set_defaults(run=commands.sample)
+
+
+def _ingest(subparsers: argparse._SubParsersAction) -> None:
+    parser = _add(
+        subparsers, "ingest", "add photos to the pool and record the new data version",
+        "  geoloc ingest folder ~/Pictures --photographer me\n"
+        "  geoloc ingest table photos.csv --photos pictures/ --column latitude=lat --column longitude=lon\n"
+        "  geoloc ingest yfcc yfcc100m_dataset.bz2 --photos pictures/\n"
+        "  geoloc ingest webdataset 'shards/*.tar'\n"
+        "  geoloc ingest mp16 'mp16/*.msg'",
+    )  # fmt: skip
+    kinds = parser.add_subparsers(required=True, metavar="SOURCE", parser_class=_Parser)
+
+    def kind(name: str, help: str, metavar: str) -> argparse.ArgumentParser:
+        made: argparse.ArgumentParser = kinds.add_parser(
+            name, help=help, description=help, formatter_class=_HELP
+        )
+        made.add_argument("path", metavar=metavar)
+        made.add_argument("--workspace", type=Path, default=argparse.SUPPRESS, metavar="DIR")
+        made.add_argument(
+            "--source", help="the collection's name in the catalog (default: the name of the path)"
+        )
+        made.add_argument("--workers", type=int, default=0, help="decoding threads (default: one a core)")
+        made.add_argument("--short-side", type=int, metavar="PX", help="store photos no larger than this")
+        made.add_argument("--no-dvc", action="store_true", help="do not record the new data version")
+        made.set_defaults(run=commands.ingest, kind=name)
+        return made
+
+    folder = kind("folder", "a folder of photos with EXIF GPS; its sub-folders are albums", "FOLDER")
+    folder.add_argument("--photographer", help="who took them (default: the first folder below FOLDER)")
+    table = kind("table", "a CSV or Parquet table plus a folder of photos", "TABLE")
+    table.add_argument(
+        "--photos", type=Path, metavar="FOLDER", help="default: the table's own folder; 'none': no photos"
+    )
+    table.add_argument(
+        "--column", action="append", default=[], metavar="FIELD=NAME", help="a field's column name"
+    )
+    yfcc = kind("yfcc", "YFCC100M metadata, either layout, .tsv or .bz2", "FILE")
+    yfcc.add_argument("--photos", type=Path, metavar="FOLDER", help="default: metadata only")
+    kind("webdataset", "a WebDataset tar set as img2dataset writes it", "TARS")
+    kind("mp16", "MP-16's msgpack shards", "SHARDS")
+
+
+def _build(subparsers: argparse._SubParsersAction) -> None:
+    parser = _add(
+        subparsers, "build", "build what is out of date of a recipe, from photos to report",
+        "  geoloc build\n  geoloc build --recipe im2gps3k\n  geoloc build --only splits partition",
+    )  # fmt: skip
+    parser.add_argument(
+        "--recipe", default="default", help="a file of recipes/ (default: params.yaml as it stands)"
+    )
+    parser.add_argument("--only", nargs="+", default=[], metavar="STAGE", help="these stages and no others")
+    parser.add_argument("--force", action="store_true", help="also what is up to date")
+    parser.add_argument("--no-commit", action="store_true", help="leave dvc.lock alone (dvc repro uses this)")
+    parser.set_defaults(run=commands.build)
+
+
+def _locate(subparsers: argparse._SubParsersAction) -> None:
+    parser = _add(
+        subparsers, "locate", "tell where photos were taken, and why",
+        "  geoloc locate photo.jpg\n  geoloc locate *.jpg --method knn --json\n  geoloc locate photo.jpg --map where.html",
+    )  # fmt: skip
+    parser.add_argument("photos", type=Path, nargs="+", metavar="PHOTO")
+    parser.add_argument("--recipe", default="default")
+    parser.add_argument("--method", choices=("class", "nn", "knn"), default="class", help="default: class")
+    parser.add_argument(
+        "--model", choices=("classifier", "backbone"), default="classifier", help="whose embeddings"
+    )
+    parser.add_argument(
+        "--alternatives", type=int, default=5, metavar="N", help="how many to show (default: 5)"
+    )
+    parser.add_argument("--json", action="store_true", help="machine-readable answers")
+    parser.add_argument(
+        "--map", type=Path, metavar="FILE", help="also draw the answers on an offline HTML map"
+    )
+    parser.set_defaults(run=commands.locate)
+
+
+def _audit(subparsers: argparse._SubParsersAction) -> None:
+    parser = _add(
+        subparsers, "audit", "tell what made an artefact: inputs, code, settings and runs, down to the photos",
+        "  geoloc audit report\n  geoloc audit default/classifier --json\n  geoloc audit build/default/evaluation",
+    )  # fmt: skip
+    parser.add_argument(
+        "artefact", help="a stage, RECIPE/STAGE, a path in build/, a content hash or a run id"
+    )
+    parser.add_argument("--json", action="store_true")
+    parser.set_defaults(run=commands.audit)
+
+
+def _ui(subparsers: argparse._SubParsersAction) -> None:
+    parser = _add(
+        subparsers, "ui", "open the Dagster UI on this workspace's history (loopback only)",
+        "  geoloc ui\n  geoloc ui --port 3001",
+    )  # fmt: skip
+    parser.add_argument("--port", type=int, default=3000)
+    parser.set_defaults(run=commands.ui)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

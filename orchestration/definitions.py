@@ -1,0 +1,73 @@
+"""The one Dagster entry point: every asset, check and job of the workspace in GEOLOC_WORKSPACE."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import dagster as dg
+
+from orchestration.assets.factory import asset_key, data_source, recipe_assets, shared_assets
+from orchestration.chain import CHAIN
+from orchestration.checks import recipe_checks, shared_checks
+from orchestration.data_version import pipeline_recipes
+from orchestration.settings import DEFAULT_RECIPE
+from orchestration.workspace import Workspace
+
+
+def make_definitions(workspace: Workspace, recipes: Sequence[str]) -> dg.Definitions:
+    """Dagster definitions for some recipes of a workspace. Raises SettingsError when a recipe is wrong."""
+    assets = [data_source(workspace), *shared_assets(workspace)]
+    checks = shared_checks(workspace)
+    jobs = []
+    for recipe in recipes:
+        assets += recipe_assets(workspace, recipe)
+        checks += recipe_checks(workspace, recipe)
+        keys = [asset_key(recipe, stage.name) for stage in CHAIN]
+        jobs.append(
+            dg.define_asset_job(
+                job_name(recipe),
+                selection=dg.AssetSelection.assets("data", *keys),
+                description=f"The whole chain for the recipe {recipe}; what is up to date is kept.",
+                executor_def=dg.in_process_executor,
+            )
+        )
+    return dg.Definitions(assets=assets, asset_checks=checks, jobs=jobs, loggers={"console": plain_logger})
+
+
+def job_name(recipe: str) -> str:
+    """The name of the job that builds a recipe."""
+    return "build_" + "".join(c if c.isalnum() else "_" for c in recipe)
+
+
+@dg.logger(description="One readable line for each thing that people care about.")
+def plain_logger(context: dg.InitLoggerContext) -> logging.Logger:
+    """Dagster's own console logger prints a stream of DEBUG lines; this one prints what stages say and what failed."""
+    logger = logging.Logger("geoloc", level=logging.INFO)
+    handler = logging.StreamHandler()
+    handler.setFormatter(_PlainFormatter())
+    handler.addFilter(_is_for_people)
+    logger.addHandler(handler)
+    return logger
+
+
+class _PlainFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        facts = getattr(record, "dagster_meta", None) or {}
+        step = str(facts.get("step_key") or "").replace("__", "/")
+        message = str(facts.get("orig_message") or record.getMessage())
+        return f"{step:<24} {message}"
+
+
+def _is_for_people(record: logging.LogRecord) -> bool:
+    facts = getattr(record, "dagster_meta", None) or {}
+    return facts.get("dagster_event") is None and record.levelno >= logging.INFO
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """The definitions of the workspace in GEOLOC_WORKSPACE (else the current folder), all recipes in dvc.yaml."""
+    workspace = Workspace.open(Path(os.environ.get("GEOLOC_WORKSPACE", ".")))
+    return make_definitions(workspace, pipeline_recipes(workspace) or [DEFAULT_RECIPE])

@@ -1,0 +1,163 @@
+"""MLflow: one run for each training and each evaluation, in a SQLite store inside the workspace."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from geoloc.files import write_json
+from orchestration.workspace import Workspace
+
+EXPERIMENT = "geoloc"
+
+
+class Tracker:
+    """One MLflow run: `metric`s by step, `artefact` files and, at the end, the model."""
+
+    def __init__(self, client: Any, run_id: str) -> None:
+        self.client = client
+        self.run_id = run_id
+
+    def metrics(self, values: Mapping[str, float], step: int) -> None:
+        """Log numbers at a step; what is not a finite number is left out."""
+        import math
+        import time
+
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        self.client.log_batch(
+            self.run_id,
+            metrics=[
+                Metric(key, float(value), now, step)
+                for key, value in values.items()
+                if isinstance(value, int | float) and math.isfinite(value)
+            ],
+        )
+
+    def artefacts(self, folder: Path) -> None:
+        """Keep a copy of a folder's files with the run."""
+        self.client.log_artifacts(self.run_id, str(folder))
+
+
+@contextlib.contextmanager
+def tracked_run(
+    workspace: Workspace,
+    name: str,
+    *,
+    settings: Mapping[str, Any],
+    tags: Mapping[str, str],
+    data_version: str,
+    resume_file: Path | None = None,
+) -> Iterator[Tracker]:
+    """An MLflow run that ends FINISHED when the block ends well, FAILED when it raises.
+
+    `resume_file` remembers the run's id, so that a training that was killed goes on in the same run.
+    """
+    mlflow = _mlflow(workspace)
+    client = mlflow.MlflowClient()
+    experiment = _experiment(client, workspace)
+    run_id = _unfinished_run(client, resume_file)
+    if run_id is None:
+        run = client.create_run(experiment, run_name=name, tags=dict(tags))
+        run_id = run.info.run_id
+        for key, value in _flat(settings).items():
+            client.log_param(run_id, key, str(value)[:6000])
+        _log_data_version(mlflow, client, run_id, data_version)
+        if resume_file is not None:
+            write_json(resume_file, {"run_id": run_id})
+    try:
+        yield Tracker(client, run_id)
+    except BaseException:
+        client.set_terminated(run_id, "FAILED")
+        raise
+    client.set_terminated(run_id, "FINISHED")
+
+
+def log_served_model(workspace: Workspace, run_id: str, model: Any, example: Any, name: str = "model") -> str:
+    """Export a network as MLflow's pt2 (torch.export) model under a run; returns its URI.
+
+    The exported program is for serving. We ourselves read the safetensors file beside it: no pickle is loaded
+    anywhere.
+    """
+    mlflow = _mlflow(workspace)
+    import torch
+    from mlflow.models import infer_signature
+
+    with torch.no_grad():
+        output = model(example)
+    with mlflow.start_run(run_id=run_id):
+        logged = mlflow.pytorch.log_model(
+            model,
+            name=name,
+            input_example=example.numpy(),
+            signature=infer_signature(example.numpy(), output.numpy()),
+            pip_requirements=[f"torch=={torch.__version__.split('+')[0]}"],
+        )
+    return str(logged.model_uri)
+
+
+def tracking_uri(workspace: Workspace) -> str:
+    """The workspace's MLflow store: SQLite, because MLflow 3's file store is gone."""
+    return f"sqlite:///{workspace.mlflow / 'mlflow.db'}"
+
+
+def _mlflow(workspace: Workspace) -> Any:
+    workspace.mlflow.mkdir(exist_ok=True)
+    os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
+    import mlflow  # 3 to 8 s to import: only where a run is tracked
+
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    mlflow.set_tracking_uri(tracking_uri(workspace))
+    return mlflow
+
+
+def _experiment(client: Any, workspace: Workspace) -> str:
+    found = client.get_experiment_by_name(EXPERIMENT)
+    if found is not None:
+        return str(found.experiment_id)
+    return str(
+        client.create_experiment(EXPERIMENT, artifact_location=(workspace.mlflow / "artifacts").as_uri())
+    )
+
+
+def _unfinished_run(client: Any, resume_file: Path | None) -> str | None:
+    from mlflow.exceptions import MlflowException
+
+    from geoloc.files import read_json
+
+    if resume_file is None or not resume_file.exists():
+        return None
+    run_id = str(read_json(resume_file)["run_id"])
+    try:
+        client.get_run(run_id)
+    except MlflowException:  # the store was removed since
+        return None
+    client.update_run(run_id, status="RUNNING")
+    return run_id
+
+
+def _log_data_version(mlflow: Any, client: Any, run_id: str, version: str) -> None:
+    from mlflow.data.meta_dataset import MetaDataset
+    from mlflow.data.sources import LocalArtifactDatasetSource
+    from mlflow.entities import DatasetInput, InputTag
+
+    dataset = MetaDataset(LocalArtifactDatasetSource("data.dvc"), name="data", digest=version)
+    entity = DatasetInput(dataset._to_mlflow_entity(), tags=[InputTag("mlflow.data.context", "training")])
+    client.log_inputs(run_id, datasets=[entity])
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{name}.")
+        else:
+            flat[name] = value
+    return flat
