@@ -43,7 +43,7 @@ def make_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
     parser = _Parser(prog="geoloc", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=_HELP)
     parser.add_argument(
-        "--workspace", type=Path, default=Path("."), metavar="DIR", help="default: this folder"
+        "--workspace", type=Path, default=Path(), metavar="DIR", help="default: this folder"
     )
     parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
@@ -161,7 +161,8 @@ def _build(subparsers: argparse._SubParsersAction) -> None:
 def _locate(subparsers: argparse._SubParsersAction) -> None:
     parser = _add(
         subparsers, "locate", "tell where photos were taken, and why",
-        "  geoloc locate photo.jpg\n  geoloc locate *.jpg --method knn --json\n  geoloc locate photo.jpg --map where.html",
+        "  geoloc locate photo.jpg\n  geoloc locate *.jpg --method knn --json\n"
+        "  geoloc locate photo.jpg --map where.html",
     )  # fmt: skip
     parser.add_argument("photos", type=Path, nargs="+", metavar="PHOTO")
     parser.add_argument("--recipe", default="default")

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from orchestration.workspace import Workspace, WorkspaceError, init_workspace
+from orchestration.workspace import Workspace, init_workspace
 
 
 def init(options: argparse.Namespace) -> None:

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-
 from geoloc.evaluation.settings import EvaluationSettings
 from geoloc.localizers.settings import LocalizerSettings
 from geoloc.models.settings import ModelSettings
 from geoloc.partitions.settings import PartitionSettings
 from geoloc.photos.split_settings import SplitSettings
 from geoloc.retrieval.settings import EmbeddingSettings, IndexSettings
-from geoloc.settings import SettingsError, parse, setting, to_dict
 from geoloc.training.settings import TrainingSettings
+
+from geoloc.settings import SettingsError, parse, setting, to_dict
 from orchestration.workspace import Workspace
 
 DEFAULT_RECIPE = "default"

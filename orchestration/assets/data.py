@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
-
 from geoloc.photos.catalog import read_catalog
 
 PARTITION_FILE = "partition.parquet"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pandas as pd
+from geoloc.reports.maps import partition_map
 
 from geoloc.partitions import make_partition
-from geoloc.reports.maps import partition_map
 from orchestration.assets.data import PARTITION_FILE, photos_with_split
 from orchestration.stage_run import StageResult, StageRun
 
