@@ -1,0 +1,191 @@
+"""The whole chain through Dagster, DVC and the command line, on a small generated collection."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import dagster as dg
+import pandas as pd
+import pytest
+import yaml
+from tests.pipeline.conftest import geoloc
+
+from geoloc.files import read_json
+from orchestration.build import stale_stages
+from orchestration.chain import CHAIN, STAGES, artefact, lineage_path, output_folder
+from orchestration.lineage import Lineage, audit, find_artefact
+from orchestration.settings import load_settings
+from orchestration.workspace import Workspace
+
+STAGE_NAMES = [stage.name for stage in CHAIN]
+
+
+def materializations(workspace: Workspace, stage: str) -> int:
+    """How often Dagster's history says that the stage was made."""
+    workspace.set_environment()
+    with dg.DagsterInstance.get() as instance:
+        key = dg.AssetKey(artefact("default", stage).split("/"))
+        return len(instance.fetch_materializations(key, limit=100).records)
+
+
+def contents(workspace: Workspace) -> dict[str, str]:
+    found = {name: Lineage.read(lineage_path(workspace, "default", name)) for name in STAGE_NAMES}
+    return {name: record.content for name, record in found.items() if record is not None}
+
+
+def test_every_stage_has_its_output_and_its_lineage(built):
+    assert list(contents(built)) == STAGE_NAMES
+    for name in STAGE_NAMES:
+        record = Lineage.read(lineage_path(built, "default", name))
+        assert set(STAGES[name].inputs) | {"data"} == set(record.inputs)
+        assert all(re.fullmatch(r"[0-9a-f]{32,64}(\.dir)?", value) for value in record.inputs.values())
+        assert record.dagster_run
+
+
+def test_dagster_knows_content_versions_and_input_versions(built):
+    built.set_environment()
+    with dg.DagsterInstance.get() as instance:
+        event = instance.get_latest_materialization_event(dg.AssetKey(["default", "splits"]))
+        tags = event.asset_materialization.tags
+    records = contents(built)
+    assert tags["dagster/data_version"] == records["splits"]
+    assert tags["dagster/input_data_version/photos"] == records["photos"]
+
+
+def test_the_source_was_observed_at_the_version_of_data_dvc(built):
+    built.set_environment()
+    pointer = yaml.safe_load(built.data_pointer.read_text())["outs"][0]["md5"]
+    with dg.DagsterInstance.get() as instance:
+        event = instance.get_latest_materialization_event(dg.AssetKey("photos"))
+        assert event.asset_materialization.tags["dagster/input_data_version/data"] == pointer
+
+
+def test_a_second_build_does_nothing(workspace, capsys):
+    before = {name: materializations(workspace, name) for name in STAGE_NAMES}
+    assert geoloc(workspace, "build") == 0
+    assert "everything is up to date" in capsys.readouterr().out
+    assert {name: materializations(workspace, name) for name in STAGE_NAMES} == before
+
+
+def test_dvc_is_clean_after_a_build_and_has_nothing_to_do(workspace):
+    from dvc.repo import Repo
+
+    with Repo(str(workspace.root)) as repo:
+        assert repo.status() == {}
+        assert repo.reproduce() == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "rebuilt"),
+    [
+        (("note",), "another note", ["report"]),
+        (("evaluation", "resamples"), 60, ["evaluation", "report"]),
+        (("index", "factory"), "Flat,", None),
+        (("partition", "s2", "max_photos"), 40, STAGE_NAMES[2:]),
+        (("seed",), 4, STAGE_NAMES[1:]),
+    ],
+)
+def test_a_changed_setting_makes_stale_exactly_what_depends_on_it(workspace, key, value, rebuilt):
+    if rebuilt is None:
+        rebuilt = ["index", "evaluation", "report"]
+    params = workspace.root / "params.yaml"
+    values = yaml.safe_load(params.read_text())
+    inner = values
+    for part in key[:-1]:
+        inner = inner.setdefault(part, {})
+    inner[key[-1]] = value
+    params.write_text(yaml.safe_dump(values))
+    stale = stale_stages(workspace, load_settings(workspace), set(STAGES))
+    assert list(stale) == rebuilt
+    assert key[0] in " ".join(stale[rebuilt[0]])
+
+
+def test_a_changed_note_rebuilds_the_report_and_nothing_else(workspace):
+    params = workspace.root / "params.yaml"
+    params.write_text(params.read_text().replace("by the tests", "and <b>changed</b>"))
+    before = {name: materializations(workspace, name) for name in STAGE_NAMES}
+    assert geoloc(workspace, "build") == 0
+    after = {name: materializations(workspace, name) for name in STAGE_NAMES}
+    assert after == {**before, "report": before["report"] + 1}
+    page = (output_folder(workspace, "default", "report") / "report.html").read_text()
+    assert "&lt;b&gt;changed&lt;/b&gt;" in page
+
+
+def test_building_again_gives_the_same_bytes(workspace):
+    before = contents(workspace)
+    assert geoloc(workspace, "build", "--force") == 0
+    assert contents(workspace) == before
+
+
+def test_changed_photos_that_data_dvc_does_not_know_stop_the_build(workspace, capsys):
+    catalog = workspace.pool / "catalog.parquet"
+    frame = pd.read_parquet(catalog)
+    catalog.unlink()  # it may be a link into DVC's cache
+    frame.iloc[:-1].to_parquet(catalog)
+    assert geoloc(workspace, "build", "--force") == 1
+    assert "workspace_matches_data_dvc" in capsys.readouterr().err
+
+
+def test_a_wrong_setting_stops_at_once_with_key_value_and_limits(workspace, capsys):
+    params = workspace.root / "params.yaml"
+    params.write_text(params.read_text().replace("max_photos: 30", "max_photos: 0"))
+    assert geoloc(workspace, "build") == 1
+    assert "partition.s2.max_photos must be at least 1, got 0" in capsys.readouterr().err
+
+
+def test_removed_output_is_built_again(workspace):
+    (output_folder(workspace, "default", "partition") / "partition.parquet").unlink()
+    assert list(stale_stages(workspace, load_settings(workspace), {"partition"})) == ["partition"]
+
+
+def test_audit_walks_from_the_report_to_the_photos(built, capsys):
+    assert geoloc(built, "audit", "report", "--json") == 0
+    tree = json.loads(capsys.readouterr().out)
+
+    def ends(node: dict) -> set[str]:
+        return set().union(*map(ends, node["made_from"])) if node["made_from"] else {node["artefact"]}
+
+    assert ends(tree) == {"data"}
+    assert tree["on_disk"] == "intact"
+    assert tree["settings"] == {"note": "Built on generated photos by the tests."}
+    classifier = next(node for node in tree["made_from"] if node["stage"] == "classifier")
+    assert classifier["mlflow_run"]
+    assert geoloc(built, "audit", classifier["mlflow_run"]) == 0
+    assert capsys.readouterr().out.startswith("default/classifier")
+
+
+def test_audit_sees_a_changed_artefact(workspace):
+    history = output_folder(workspace, "default", "evaluation") / "evaluation.json"
+    text = history.read_text()
+    history.unlink()
+    history.write_text(text.replace("1", "2", 1))
+    assert audit(workspace, *find_artefact(workspace, "default/evaluation"))["on_disk"] == "changed"
+
+
+def test_mlflow_has_the_training_with_its_data_version_and_curves(built):
+    import mlflow
+
+    from orchestration.tracking import tracking_uri
+
+    record = Lineage.read(lineage_path(built, "default", "classifier"))
+    client = mlflow.MlflowClient(tracking_uri(built))
+    run = client.get_run(record.mlflow_run)
+    pointer = yaml.safe_load(built.data_pointer.read_text())["outs"][0]["md5"]
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["data_version"] == pointer
+    assert run.data.tags["code_version"] == record.code_version
+    assert run.inputs.dataset_inputs[0].dataset.digest == pointer
+    assert run.data.params["training.epochs"] == "2"
+    assert len(client.get_metric_history(run.info.run_id, "validation_loss")) == 2
+
+
+def test_the_report_is_one_offline_file_and_its_json_agrees_with_the_csv(built):
+    folder = output_folder(built, "default", "report")
+    page = (folder / "report.html").read_text()
+    assert not re.search(r"""(?:src|href)\s*=\s*["'](?!data:|#)""", page)
+    assert "Built on generated photos by the tests." in page
+    pointer = yaml.safe_load(built.data_pointer.read_text())["outs"][0]["md5"]
+    assert pointer in page
+    numbers = read_json(folder / "report.json")
+    assert numbers["accuracy"]
