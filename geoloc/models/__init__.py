@@ -1,0 +1,1 @@
+"""Networks and what feeds them: backbones, pooling, heads, preprocessing, batches of photos."""
