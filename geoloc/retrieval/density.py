@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from geoloc.settings import setting
+from geoloc.retrieval.settings import DensitySettings
 from geoloc.sphere import unit_vectors
 
 FloatArray = NDArray[np.float64]
@@ -35,17 +35,6 @@ TIE = 1e-12
 
 _BLOCK = 50  # candidates a side of a block: only blocks on and above the diagonal are computed
 _CHUNK_CELLS = 40_000  # kernel values of one step, so that its two arrays stay in the processor's cache
-
-
-@dataclass(frozen=True)
-class DensitySettings:
-    """Equation 1's parameters; k = 100 and m = 10 are the paper's, which varies σ over 1, 4 and 16."""
-
-    k: int = setting(100, minimum=1, help="neighbours that vote")
-    m: float = setting(10.0, minimum=0.0, help="power of the similarity: a neighbour weighs s^m")
-    sigma: float = setting(4.0, minimum=1e-6, help="width of the Gaussian kernel, degrees")
-    flat: bool = setting(False, help="flat degrees as printed in the paper, instead of the sphere")
-    alternatives: int = setting(5, minimum=1, help="peaks to report, the answer included")
 
 
 @dataclass(frozen=True)

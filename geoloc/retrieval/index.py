@@ -27,7 +27,8 @@ from geoloc.retrieval.factory import (
     make_faiss,
     reason,
 )
-from geoloc.settings import parse, setting, to_dict
+from geoloc.retrieval.settings import IndexSettings
+from geoloc.settings import parse, to_dict
 from geoloc.sphere import is_valid
 
 FORMAT = 1
@@ -35,18 +36,6 @@ REFERENCE_COLUMNS = ("photo_id", "latitude", "longitude", "photographer")
 _ADD_ROWS = 65_536  # vectors turned to float32 at a time
 _SEARCH_CELLS = 4_000_000  # neighbours fetched at a time
 _OVERFETCH_LIMIT = 1_024  # excluding more references than this, FAISS is told to skip them instead
-
-
-@dataclass(frozen=True)
-class IndexSettings:
-    """Which FAISS index, and how hard it searches."""
-
-    factory: str = setting("auto", help='a FAISS factory string, or "auto": by the number of references')
-    nprobe: int = setting(0, minimum=0, help="lists probed by an IVF index; 0: a sixteenth of them")
-    k_factor: int = setting(10, minimum=1, help="Refine: candidates re-ranked for each neighbour asked for")
-    blas_threshold: int = setting(
-        20, minimum=0, help="FAISS's distance_compute_blas_threshold while searching; 0: leave FAISS's own"
-    )
 
 
 @dataclass(frozen=True)
@@ -364,12 +353,11 @@ class ReferenceIndex:
             names = rows if self._refine is not None else self._ids[rows]
             selector = faiss.IDSelectorNot(faiss.IDSelectorBatch(names))
             probe: dict[str, Any] = {} if self._ivf is None else {"nprobe": self._ivf.nprobe}
-            kind = faiss.SearchParameters if self._ivf is None else faiss.SearchParametersIVF
+            kind: Any = faiss.SearchParameters if self._ivf is None else faiss.SearchParametersIVF
             parameters = kind(sel=selector, **probe)
             if self._refine is not None:
-                parameters = faiss.IndexRefineSearchParameters(
-                    k_factor=self._refine.k_factor, base_index_params=parameters
-                )
+                refined: Any = faiss.IndexRefineSearchParameters
+                parameters = refined(k_factor=self._refine.k_factor, base_index_params=parameters)
             similarity, ids = self._index.search(queries, fetch, params=parameters)
         place = np.searchsorted(self._ids, ids, sorter=self._order)
         rows = self._order[np.minimum(place, len(self) - 1)] if len(self) else np.full(ids.shape, -1)

@@ -1,0 +1,4 @@
+"""Localizers: everything that answers "where was this taken?" behind one interface.
+
+`base` has the interface and the answers, `by_class` argmax over cells, `by_neighbour` retrieval.
+"""

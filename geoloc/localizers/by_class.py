@@ -1,0 +1,122 @@
+"""Location by class: the most probable cell of a partition, answered with one point of that cell.
+
+Revisiting IM2GPS section 3.1, and PlaNet: a network gives each cell a probability, and the answer is the cell
+with the highest. The point is the centroid of the training photos in the cell (mean of unit vectors), which
+beats the cell's centre, or that centre, as PlaNet answers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from geoloc.localizers.base import Alternatives, Answers, CellEvidence, Localizer
+
+if TYPE_CHECKING:
+    from geoloc.partitions.base import Partition
+
+
+class ClassLocalizer(Localizer):
+    """Answers with the most probable cell of `partition`.
+
+    `answer` is "centroid" (of the photos that the partition was fitted on; the centre where a cell has none) or
+    "centre". Confidence is the probability of that cell: calibrated as far as the classifier is. The
+    `alternatives` most probable cells are reported, the answer included.
+    """
+
+    def __init__(
+        self, partition: Partition, answer: str = "centroid", model_name: str = "L", alternatives: int = 5
+    ) -> None:
+        if answer not in ("centroid", "centre"):
+            raise ValueError(f"answer must be one of centroid, centre; got {answer!r}")
+        if alternatives < 1:
+            raise ValueError(f"alternatives must be at least 1, got {alternatives}")
+        self.partition, self.answer, self.model_name = partition, answer, model_name
+        self.alternatives = min(alternatives, partition.cell_count)
+        points = np.asarray(partition.centres(), dtype=np.float64)
+        if answer == "centroid":
+            centroids = np.asarray(partition.centroids(), dtype=np.float64)
+            points = np.where(np.isnan(centroids).any(axis=1, keepdims=True), points, centroids)
+        self._points = points
+
+    @property
+    def name(self) -> str:
+        """For example [L]359C; [L]359C centre where it answers with centres."""
+        return f"[{self.model_name}]{self.partition.cell_count}C" + (
+            "" if self.answer == "centroid" else " centre"
+        )
+
+    def describe(self) -> str:
+        """What it does, in a sentence for a report."""
+        where = "the centroid of its photos" if self.answer == "centroid" else "its centre"
+        return f"most probable of {self.partition.cell_count:,} {self.partition.kind} cells, at {where}"
+
+    def locate(self, probabilities: NDArray[Any], /) -> Answers:
+        """Locate N photos from the probabilities of C cells, float [N, C], which sum to 1 a photo.
+
+        A row with a NaN is a photo that could not be read: its answer abstains. Of equally probable cells the
+        first wins. Raises ValueError for another number of cells, or for rows that are not probabilities
+        (logits, say).
+        """
+        p = np.asarray(probabilities)
+        if p.ndim != 2 or p.shape[1] != self.partition.cell_count:
+            raise ValueError(f"probabilities must have shape (N, {self.partition.cell_count}), got {p.shape}")
+        unread = np.isnan(p).any(axis=1)
+        p = np.where(unread[:, None], 0, p)
+        sums = p.sum(axis=1, dtype=np.float64)
+        # Half-precision networks give sums off by a few thousandths.
+        if (p < 0).any() or (np.abs(sums[~unread] - 1) > 0.02).any():
+            raise ValueError(
+                "probabilities must be at least 0 and sum to 1 a photo: apply a softmax to logits"
+            )
+        best = _largest(p, self.alternatives)
+        weight = np.take_along_axis(p, best, axis=1).astype(np.float32)
+        places = self._points[best]
+        places[unread], weight[unread], best[unread] = np.nan, np.nan, -1
+        return Answers(
+            latitude=places[:, 0, 0].copy(),
+            longitude=places[:, 0, 1].copy(),
+            confidence=np.where(unread, 0, weight[:, 0]).astype(np.float32),
+            alternatives=Alternatives(places[:, :, 0].copy(), places[:, :, 1].copy(), weight),
+            cells=CellEvidence(best, weight),
+        )
+
+    def probability_map(self, probabilities: NDArray[Any], smallest: float = 0.0) -> pd.DataFrame:
+        """The map of one photo: cell, token, latitude, longitude (the answer's point), probability; best first.
+
+        `probabilities` is float [C]. Cells below `smallest` are left out. Draw a cell with `partition.polygon`.
+        """
+        p = np.asarray(probabilities, dtype=np.float64)
+        if p.shape != (self.partition.cell_count,):
+            raise ValueError(f"probabilities must have shape ({self.partition.cell_count},), got {p.shape}")
+        order = np.argsort(-p, kind="stable")
+        order = order[p[order] >= smallest]
+        return pd.DataFrame(
+            {
+                "cell": order,
+                "token": np.asarray(self.partition.tokens(), dtype=object)[order],
+                "latitude": self._points[order, 0],
+                "longitude": self._points[order, 1],
+                "probability": p[order],
+            }
+        ).astype({"token": "str"})
+
+
+def _largest(values: NDArray[Any], count: int) -> NDArray[np.int64]:
+    """Columns of the `count` largest values of each row, largest first, of equals the first column first.
+
+    A partial sort finds the threshold; only columns above it, and the first of those at it, are sorted.
+    """
+    if count >= values.shape[1]:
+        return np.argsort(-values, axis=1, kind="stable")[:, :count]
+    threshold = -np.partition(-values, count - 1, axis=1)[:, count - 1 : count]
+    above = values > threshold
+    room = count - above.sum(axis=1, keepdims=True)
+    equal = values == threshold
+    chosen = above | (equal & (np.cumsum(equal, axis=1) <= room))
+    columns = np.nonzero(chosen)[1].reshape(len(values), count)
+    order = np.argsort(-np.take_along_axis(values, columns, axis=1), axis=1, kind="stable")
+    return np.take_along_axis(columns, order, axis=1)

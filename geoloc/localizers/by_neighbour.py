@@ -1,0 +1,164 @@
+"""Location by retrieval: the nearest reference, or the densest spot among the k nearest.
+
+Revisiting IM2GPS section 3.2: [L]NN answers with the location of the nearest reference in feature space;
+[L]kNN with the peak of the density of k neighbours (equation 1, geoloc/retrieval/density.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoloc.localizers.base import Alternatives, Answers, Localizer
+from geoloc.retrieval.density import DensitySettings, densest
+from geoloc.retrieval.index import Neighbours, ReferenceIndex
+from geoloc.settings import parse
+
+Photographers = Sequence[str | None] | NDArray[np.object_]
+
+
+class NearestLocalizer(Localizer):
+    """Answers with the location of the most similar reference.
+
+    Confidence is the similarity (cosine), 0 if negative: it orders answers and is no probability. The next
+    `alternatives` - 1 references are reported with theirs.
+    """
+
+    def __init__(self, index: ReferenceIndex, model_name: str = "L", alternatives: int = 5) -> None:
+        if alternatives < 1:
+            raise ValueError(f"alternatives must be at least 1, got {alternatives}")
+        self.index, self.model_name, self.alternatives = index, model_name, alternatives
+
+    @property
+    def name(self) -> str:
+        """[L]NN."""
+        return f"[{self.model_name}]NN"
+
+    @property
+    def k(self) -> int:
+        """Neighbours that `locate_neighbours` wants."""
+        return self.alternatives
+
+    def describe(self) -> str:
+        """What it does, in a sentence for a report."""
+        return f"nearest of {len(self.index):,} references in feature space"
+
+    def locate(
+        self,
+        vectors: NDArray[Any],
+        /,
+        exclude_photographers: Photographers | None = None,
+        exclude_photos: Photographers | None = None,
+    ) -> Answers:
+        """Locate N photos from their L2-normalised embeddings, float [N, D].
+
+        `exclude_photographers` [N] leaves out each query's own photographer, `exclude_photos` [N] its own
+        photo. A query of which nothing is left abstains; so does a row with a NaN (an unreadable photo).
+        """
+        return _locate_readable(self, vectors, exclude_photographers, exclude_photos)
+
+    def locate_neighbours(self, neighbours: Neighbours) -> Answers:
+        """The same from neighbours already found."""
+        shown = slice(None, self.alternatives)
+        similarity = neighbours.similarity[:, shown]
+        latitude, longitude = neighbours.latitude[:, shown], neighbours.longitude[:, shown]
+        return Answers(
+            latitude=latitude[:, 0].copy(),
+            longitude=longitude[:, 0].copy(),
+            confidence=np.clip(np.nan_to_num(similarity[:, 0], nan=0.0), 0, 1).astype(np.float32),
+            alternatives=Alternatives(latitude, longitude, similarity),
+            neighbours=neighbours,
+        )
+
+
+class DensityLocalizer(Localizer):
+    """Answers with the densest location among the k most similar references: equation 1.
+
+    k, m, sigma (degrees) and flat are equation 1's, see DensitySettings; the defaults are the paper's, on the
+    sphere. Confidence is the density there as a share of the highest possible (`Densest.share`): 1 when all
+    neighbours agree. It grows with sigma, orders answers, and is no calibrated probability. Alternatives are
+    further peaks, more than sigma apart.
+    """
+
+    def __init__(
+        self,
+        index: ReferenceIndex,
+        k: int = 100,
+        m: float = 10.0,
+        sigma: float = 4.0,
+        flat: bool = False,
+        model_name: str = "L",
+        alternatives: int = 5,
+    ) -> None:
+        self.index, self.model_name = index, model_name
+        values = {"k": k, "m": m, "sigma": sigma, "flat": flat, "alternatives": alternatives}
+        self.settings = parse(DensitySettings, values, "density")
+
+    @property
+    def name(self) -> str:
+        """For example [L]kNN σ=4; "flat" is added for flat degrees, k and m where they are not the paper's."""
+        chosen, paper = self.settings, DensitySettings()
+        extra = f" k={chosen.k}" if chosen.k != paper.k else ""
+        extra += f" m={chosen.m:g}" if chosen.m != paper.m else ""
+        return f"[{self.model_name}]kNN σ={chosen.sigma:g}{extra}{' flat' if chosen.flat else ''}"
+
+    @property
+    def k(self) -> int:
+        """Neighbours that `locate_neighbours` wants."""
+        return self.settings.k
+
+    def describe(self) -> str:
+        """What it does, in a sentence for a report."""
+        s = self.settings
+        geometry = "in flat degrees" if s.flat else "on the sphere"
+        return f"densest of {s.k} nearest of {len(self.index):,} references {geometry}, m = {s.m:g}, σ = {s.sigma:g}°"
+
+    def locate(
+        self,
+        vectors: NDArray[Any],
+        /,
+        exclude_photographers: Photographers | None = None,
+        exclude_photos: Photographers | None = None,
+    ) -> Answers:
+        """Locate N photos from their L2-normalised embeddings, float [N, D].
+
+        `exclude_photographers` [N] leaves out each query's own photographer, `exclude_photos` [N] its own
+        photo. A query of which nothing is left abstains; so does a row with a NaN (an unreadable photo).
+        """
+        return _locate_readable(self, vectors, exclude_photographers, exclude_photos)
+
+    def locate_neighbours(self, neighbours: Neighbours) -> Answers:
+        """The same from neighbours already found (at least k), so that one search serves several σ."""
+        found = densest(neighbours.latitude, neighbours.longitude, neighbours.similarity, self.settings)
+        weight = np.where(np.isnan(found.peak_latitude), np.nan, found.peak_share).astype(np.float32)
+        return Answers(
+            latitude=found.latitude,
+            longitude=found.longitude,
+            confidence=np.clip(found.share, 0, 1).astype(np.float32),
+            alternatives=Alternatives(found.peak_latitude, found.peak_longitude, weight),
+            neighbours=neighbours,
+        )
+
+
+def _locate_readable(
+    localizer: NearestLocalizer | DensityLocalizer,
+    vectors: NDArray[Any],
+    exclude_photographers: Photographers | None,
+    exclude_photos: Photographers | None,
+) -> Answers:
+    """Search and answer for the rows without a NaN; the others abstain."""
+    vectors = np.asarray(vectors)
+    unread = np.isnan(vectors).any(axis=1) if vectors.ndim == 2 else np.zeros(0, dtype=bool)
+    if not unread.any():
+        found = localizer.index.search(vectors, localizer.k, exclude_photographers, exclude_photos)
+        return localizer.locate_neighbours(found)
+    read = np.flatnonzero(~unread)
+    photographers, photos = (
+        None if names is None else np.asarray(names, dtype=object)[read]
+        for names in (exclude_photographers, exclude_photos)
+    )
+    found = localizer.index.search(vectors[read], localizer.k, photographers, photos)
+    return localizer.locate_neighbours(found).spread(read, len(vectors))

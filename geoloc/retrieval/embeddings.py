@@ -1,0 +1,378 @@
+"""Embeddings of photos: extracted by a model in parts that survive a kill, stored as npy and Parquet.
+
+A folder of embeddings holds, for each part of `shard_rows` photos,
+
+    vectors-00000.npy       [readable photos, D] float16 or float32, L2-normalised
+    photos-00000.parquet    photo_id, readable, reason, content: every photo of the part, in order
+
+and unreadable.parquet (photo_id, reason) and meta.json, which says whether all is finished. A part is
+finished when its photos file is there, because its vectors are written before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from geoloc.files import atomic_path, read_json, write_json, write_parquet
+from geoloc.retrieval.settings import EmbeddingSettings
+from geoloc.settings import settings_hash, to_dict
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from geoloc.models.batches import PhotoReader
+
+FORMAT = 1
+_META, _UNREADABLE = "meta.json", "unreadable.parquet"
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Embeddings of N photos: `photo_ids` (N, text, unique) and `vectors` (N, D) float16 or float32,
+    L2-normalised.
+
+    `unreadable` has a row (photo_id, reason) for each photo that has none.
+    """
+
+    photo_ids: NDArray[np.object_]
+    vectors: NDArray[Any]
+    unreadable: pd.DataFrame = field(
+        default_factory=lambda: pd.DataFrame(
+            {"photo_id": pd.Series(dtype=str), "reason": pd.Series(dtype=str)}
+        ),
+        repr=False,
+    )
+
+    def __post_init__(self) -> None:
+        if self.vectors.ndim != 2 or len(self.vectors) != len(self.photo_ids):
+            raise ValueError(
+                f"{len(self.photo_ids)} photo ids do not fit vectors of shape {self.vectors.shape}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.photo_ids)
+
+    def __repr__(self) -> str:
+        n, d = self.vectors.shape
+        kind = self.vectors.dtype
+        return f"Embeddings({n:,} photos, {d} dimensions, {kind}, {len(self.unreadable):,} unreadable)"
+
+    def positions(self, photo_ids: Sequence[str] | pd.Series) -> NDArray[np.int64]:
+        """Row of each photo in `vectors`, int64; -1 where it has no embedding. Raises ValueError for repeats
+        here."""
+        index = pd.Index(self.photo_ids)
+        if not index.is_unique:
+            raise ValueError(f"photo {index[index.duplicated()][0]!r} has two embeddings")
+        return index.get_indexer(pd.Index(np.asarray(photo_ids, dtype=object))).astype(np.int64)
+
+    def subset(self, photo_ids: Sequence[str] | pd.Series) -> Embeddings:
+        """The embeddings of these photos, in this order. Raises KeyError for a photo without one."""
+        position = self.positions(photo_ids)
+        if (position < 0).any():
+            first = np.asarray(photo_ids, dtype=object)[position < 0][0]
+            raise KeyError(f"photo {first!r} has no embedding ({int((position < 0).sum())} such photos)")
+        return Embeddings(self.photo_ids[position], self.vectors[position], self.unreadable)
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Embeddings:
+        """Read a finished folder. Raises FileNotFoundError if there is none, ValueError if it is unfinished
+        or its parts disagree."""
+        folder = Path(folder)
+        meta = read_json(folder / _META)
+        if meta.get("format") != FORMAT:
+            raise ValueError(
+                f"{folder} holds embeddings of format {meta.get('format')}, this code reads {FORMAT}"
+            )
+        if not meta["finished"]:
+            raise ValueError(
+                f"the embeddings in {folder} are unfinished: run the extraction again, it goes on"
+            )
+        vectors = np.empty((meta["readable"], meta["dimension"]), dtype=meta["settings"]["dtype"])
+        ids, filled = [], 0
+        for part in range(meta["parts"]):
+            photos, stored = _read_part(folder, part)
+            if len(stored) and (stored.dtype != vectors.dtype or stored.shape[1:] != vectors.shape[1:]):
+                raise ValueError(
+                    f"{_vectors_path(folder, part)} is {stored.dtype} {stored.shape}, unlike {_META}"
+                )
+            if filled + len(stored) > len(vectors):
+                raise ValueError(f"{folder} holds more vectors than {_META} says ({meta['readable']})")
+            if len(stored):  # a part without a readable photo does not know how long an embedding is
+                vectors[filled : filled + len(stored)] = stored
+            filled += len(stored)
+            ids.append(photos.loc[photos["readable"], "photo_id"].to_numpy(dtype=object))
+        if filled != len(vectors):
+            raise ValueError(f"{folder} holds {filled} vectors, {_META} says {meta['readable']}")
+        photo_ids = np.concatenate(ids) if ids else np.empty(0, dtype=object)
+        return cls(photo_ids, vectors, pd.read_parquet(folder / _UNREADABLE))
+
+
+def extract_embeddings(
+    model: nn.Module,
+    pool: Path | str | PhotoReader,
+    rows: pd.DataFrame,
+    folder: Path | str,
+    settings: EmbeddingSettings | None = None,
+    on_progress: Callable[[dict[str, Any]], None] | None = None,
+) -> Embeddings:
+    """Embed the photos of `rows` (photo_id, shard, offset, length; sha256 if known) into `folder`, and load
+    them.
+
+    `model` has `.embed(images) -> [B, D]` and `.preprocess`; it runs where it is, in eval mode, and is left
+    as it was. A folder that an earlier run left, killed or finished, is taken up: its parts are kept where
+    model, settings and photos are the same, so photos appended to `rows` cost only their own part. Model and
+    settings that differ start afresh. The bytes are the same however often a run was interrupted (with the
+    same number of processor threads; the order of float sums depends on it).
+
+    A photo that cannot be decoded, or whose embedding is not finite or all zero, has no vector; it is listed
+    with the reason. `on_progress` gets {"done", "total", "unreadable", "photos_per_second"} after each
+    batch. Raises ValueError for absent columns or repeated photo ids.
+    """
+    settings = settings or EmbeddingSettings()
+    folder = Path(folder)
+    missing = [c for c in ("photo_id", "shard", "offset", "length") if c not in rows.columns]
+    if missing:
+        raise ValueError(
+            f"rows need the columns photo_id, shard, offset, length; absent: {', '.join(missing)}"
+        )
+    rows = rows.reset_index(drop=True)
+    repeated = rows["photo_id"].duplicated()
+    if repeated.any():
+        raise ValueError(f"photo {rows.loc[repeated, 'photo_id'].iloc[0]!r} stands twice among the rows")
+    stored = {name: value for name, value in to_dict(settings).items() if name != "workers"}
+    run = {
+        "format": FORMAT,
+        "model": model_hash(model),
+        "settings": stored | {"shard_rows": settings.part_rows},
+    }
+    parts = -(-len(rows) // settings.part_rows)
+    todo = _take_up(folder, run, rows, settings.part_rows)
+    if todo:
+        _extract_parts(model, pool, rows, folder, settings, todo, on_progress)
+    pairs = [_read_part(folder, part) for part in range(parts)]
+    photos = [photo for photo, _ in pairs]
+    everything = pd.concat(photos, ignore_index=True) if photos else _photos_frame(rows, [])
+    unreadable = everything.loc[~everything["readable"], ["photo_id", "reason"]].reset_index(drop=True)
+    write_parquet(folder / _UNREADABLE, unreadable)
+    readable = int(everything["readable"].sum())
+    dimensions = {vectors.shape[1] for _, vectors in pairs if len(vectors)}
+    write_json(
+        folder / _META,
+        run
+        | {
+            "finished": True,
+            "photos": len(rows),
+            "readable": readable,
+            "dimension": dimensions.pop() if dimensions else 0,
+            "parts": parts,
+            "photo_ids": _ids_hash(rows),
+        },
+    )
+    return Embeddings.load(folder)
+
+
+def model_hash(model: nn.Module) -> str:
+    """SHA-256 of a model's weights (names, types, shapes, bytes) and of its preprocessing settings."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        array = value.detach().cpu().contiguous()
+        digest.update(f"{name}\0{array.dtype}\0{tuple(array.shape)}\0".encode())
+        digest.update(_raw_bytes(array))
+    digest.update(settings_hash(model.preprocess).encode())
+    return digest.hexdigest()
+
+
+def _raw_bytes(tensor: torch.Tensor) -> bytes:
+    """The bytes of a contiguous tensor of any type (numpy knows no bfloat16)."""
+    import torch  # five seconds to import, and reading embeddings does not need it
+
+    return tensor.reshape(-1).view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
+
+
+def _take_up(folder: Path, run: dict[str, Any], rows: pd.DataFrame, part_rows: int) -> list[int]:
+    """Make the folder ready and say which parts are still to do; parts of another run are removed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    before = read_json(folder / _META) if (folder / _META).exists() else {}
+    same = all(before.get(name) == value for name, value in run.items())
+    parts = -(-len(rows) // part_rows)
+    todo = [
+        part
+        for part in range(parts)
+        if not (same and _part_is_done(folder, part, rows.iloc[part * part_rows : (part + 1) * part_rows]))
+    ]
+    kept = set(range(parts)) - set(todo)
+    for path in [*folder.glob("photos-*.parquet"), *folder.glob("vectors-*.npy"), *folder.glob(".*.part")]:
+        if not path.stem.split("-")[-1].isdigit() or int(path.stem.split("-")[-1]) not in kept:
+            path.unlink()
+    write_json(folder / _META, run | {"finished": False})
+    return todo
+
+
+def _part_is_done(folder: Path, part: int, rows: pd.DataFrame) -> bool:
+    """Whether a stored part holds exactly these photos with these bytes."""
+    if not _photos_path(folder, part).exists():
+        return False
+    try:
+        photos, _ = _read_part(folder, part)
+    except (ValueError, FileNotFoundError):  # damaged from outside: made again
+        return False
+    return photos["photo_id"].tolist() == rows["photo_id"].tolist() and (
+        photos["content"].tolist() == _content(rows).tolist()
+    )
+
+
+def _content(rows: pd.DataFrame) -> pd.Series:
+    """What names the bytes of each photo: its sha256 where known, or where it lies."""
+    place = rows["shard"].astype(str) + ":" + rows["offset"].astype(str) + ":" + rows["length"].astype(str)
+    return rows["sha256"].fillna(place).astype(str) if "sha256" in rows.columns else place
+
+
+def _ids_hash(rows: pd.DataFrame) -> str:
+    """SHA-256 of the photos, in order, and what names their bytes."""
+    text = "".join(f"{a}\0{b}\n" for a, b in zip(rows["photo_id"], _content(rows), strict=True))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _extract_parts(
+    model: nn.Module,
+    pool: Path | str | PhotoReader,
+    rows: pd.DataFrame,
+    folder: Path,
+    settings: EmbeddingSettings,
+    todo: list[int],
+    on_progress: Callable[[dict[str, Any]], None] | None,
+) -> None:
+    """Embed the photos of some parts in one stream, so that decoding never waits at the end of a part."""
+    size = settings.part_rows
+    positions = np.concatenate([np.arange(p * size, min(len(rows), (p + 1) * size)) for p in todo])
+    bounds = np.cumsum([min(len(rows), (p + 1) * size) - p * size for p in todo])
+    wanted = rows.iloc[positions].reset_index(drop=True)
+    done, failed, started = 0, 0, time.perf_counter()
+    part, vectors, reasons = 0, [], []
+    for batch_vectors, batch_reasons in _embedded_batches(model, pool, wanted, settings):
+        if batch_vectors is not None:
+            vectors.append(batch_vectors)
+        reasons.extend(batch_reasons)
+        done += len(batch_reasons)
+        failed += sum(reason is not None for reason in batch_reasons)
+        if done == bounds[part]:
+            span = wanted.iloc[done - len(reasons) : done]
+            _write_part(folder, todo[part], span, _joined(vectors, settings.dtype), reasons)
+            part, vectors, reasons = part + 1, [], []
+        if on_progress is not None:
+            rate = done / max(time.perf_counter() - started, 1e-9)
+            total = len(rows)
+            on_progress(
+                {
+                    "done": total - len(wanted) + done,
+                    "total": total,
+                    "unreadable": failed,
+                    "photos_per_second": rate,
+                }
+            )
+
+
+def _embedded_batches(
+    model: nn.Module, pool: Path | str | PhotoReader, rows: pd.DataFrame, settings: EmbeddingSettings
+) -> Iterator[tuple[NDArray[Any] | None, list[str | None]]]:
+    """For each batch, in order: vectors of its readable photos, and for every photo None or why it has none."""
+    import torch  # five seconds to import, and reading embeddings does not need it
+
+    from geoloc.models.batches import Batch, iter_batches
+
+    network: Any = model  # its embed and preprocess are no part of nn.Module
+    device = next(model.parameters()).device
+    autocast = settings.precision != "float32"
+    kind = getattr(torch, settings.precision)
+
+    def forward(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Normalised embeddings and their lengths, on the device; without waiting for it."""
+        with torch.inference_mode(), torch.autocast(device.type, kind, enabled=autocast):
+            features = network.embed(network.preprocess.normalise(images.to(device, non_blocking=True)))
+        with torch.inference_mode():
+            features = features.float()
+            norms = torch.linalg.vector_norm(features, dim=1, keepdim=True)
+            return features / norms, norms[:, 0]
+
+    def finish(batch: Batch, done: int, results: tuple[torch.Tensor, torch.Tensor] | None) -> Any:
+        reasons: list[str | None] = [None] * (len(batch.row_indices) + len(batch.unreadable_indices))
+        for position, reason in zip(batch.unreadable_indices.tolist(), batch.reasons, strict=True):
+            reasons[position - done] = reason
+        if results is None:
+            return None, reasons
+        vectors, norms = (result.cpu().numpy() for result in results)
+        sound = np.isfinite(norms) & (norms > 0)
+        for position in batch.row_indices[~sound].tolist():
+            reasons[position - done] = "the network gave no finite embedding, or all zeros"
+        return vectors[sound].astype(settings.dtype), reasons
+
+    before = model.training
+    model.eval()
+    try:
+        # The result of a batch is fetched after the next is under way, so that an accelerator never idles.
+        waiting, done = None, 0
+        for batch in iter_batches(pool, rows, network.preprocess, settings.batch_size, settings.workers):
+            current = (batch, done, forward(batch.images) if len(batch.row_indices) else None)
+            done += len(batch.row_indices) + len(batch.unreadable_indices)
+            if waiting is not None:
+                yield finish(*waiting)
+            waiting = current
+        if waiting is not None:
+            yield finish(*waiting)
+    finally:
+        model.train(before)
+
+
+def _joined(vectors: list[NDArray[Any]], dtype: str) -> NDArray[Any]:
+    return np.concatenate(vectors) if vectors else np.empty((0, 0), dtype=dtype)
+
+
+def _write_part(
+    folder: Path, part: int, rows: pd.DataFrame, vectors: NDArray[Any], reasons: list[str | None]
+) -> None:
+    """Vectors first: the photos file says that the part is finished."""
+    with atomic_path(_vectors_path(folder, part)) as temporary, temporary.open("wb") as stream:
+        np.save(stream, vectors, allow_pickle=False)
+    write_parquet(_photos_path(folder, part), _photos_frame(rows, reasons))
+
+
+def _photos_frame(rows: pd.DataFrame, reasons: list[str | None]) -> pd.DataFrame:
+    reason = pd.Series(reasons, dtype="str", index=rows.index)
+    return pd.DataFrame(
+        {
+            "photo_id": rows["photo_id"].astype("str"),
+            "readable": reason.isna(),
+            "reason": reason,
+            "content": _content(rows),
+        }
+    )
+
+
+def _read_part(folder: Path, part: int) -> tuple[pd.DataFrame, NDArray[Any]]:
+    """The photos of a part and its vectors, mapped from the file. Raises ValueError if they do not fit."""
+    photos = pd.read_parquet(_photos_path(folder, part))
+    vectors = np.load(_vectors_path(folder, part), mmap_mode="r", allow_pickle=False)
+    readable = int(photos["readable"].sum())
+    if vectors.ndim != 2 or len(vectors) != readable:
+        raise ValueError(
+            f"{_vectors_path(folder, part)} has shape {vectors.shape}, but {readable} photos are readable"
+        )
+    return photos, vectors
+
+
+def _photos_path(folder: Path, part: int) -> Path:
+    return folder / f"photos-{part:05d}.parquet"
+
+
+def _vectors_path(folder: Path, part: int) -> Path:
+    return folder / f"vectors-{part:05d}.npy"
