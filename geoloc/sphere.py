@@ -37,7 +37,8 @@ def unit_vectors(latitude: ArrayLike, longitude: ArrayLike) -> FloatArray:
     lat = np.radians(np.asarray(latitude, dtype=np.float64))
     lon = np.radians(np.asarray(longitude, dtype=np.float64))
     lat, lon = np.broadcast_arrays(lat, lon)
-    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=-1)
+    across = np.cos(lat)
+    return np.stack([across * np.cos(lon), across * np.sin(lon), np.sin(lat)], axis=-1)
 
 
 def from_vectors(vectors: ArrayLike) -> tuple[FloatArray, FloatArray]:

@@ -1,0 +1,388 @@
+"""The interface of every partition of the Earth, and what all kinds share: counts, centroids, ceiling, files.
+
+A kind (see s2.py) brings only its geometry: how to cut, how to find the cell of a point, centres and outlines.
+Fitting takes the geotags of training photos and nothing else, so any split or recipe can fit its own.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import ArrayLike, NDArray
+
+from geoloc.files import read_json, sha256_bytes, write_json, write_parquet
+from geoloc.partitions.outlines import geojson_geometry, map_rings
+from geoloc.sphere import LEVELS_KM, distance_km, group_means, is_valid
+
+FORMAT = 1
+METADATA_FILE = "partition.json"
+CELLS_FILE = "cells.parquet"
+_COLUMNS = (
+    "token",
+    "photos",
+    "centre_latitude",
+    "centre_longitude",
+    "centroid_latitude",
+    "centroid_longitude",
+)
+
+Coordinates = NDArray[np.float64]
+Answer = Literal["centroid", "centre"]
+
+
+class PartitionError(ValueError):
+    """A partition cannot be fitted, used or loaded. The message says why and what to do."""
+
+
+class Partition(ABC):
+    """A way of cutting the Earth into C cells, numbered 0 to C - 1; the numbers are a classifier's classes.
+
+    A kind implements `_cut` (choose cells from geotags), `_find` (cell of each point), `_geometry` (names and
+    centres), `polygon`, and `_settings`, `_restore` for its files; the rest is here. Cells need not cover the
+    Earth: a point may be in none (-1).
+
+    Hierarchy: `parent` and `children` name areas one step up and down from a cell by token. These areas need not
+    be cells of this partition. `parent_cells(coarser)` links the cells of two fitted partitions of the same kind,
+    which is what nested partitions (coarse, middle, fine) need. Kinds without a hierarchy return None from all.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self) -> None:
+        self._tokens: list[str] | None = None
+        self._counts = np.empty(0, dtype=np.int64)
+        self._centres = np.empty((0, 2))
+        self._centroids = np.empty((0, 2))
+        self._fitted_photos = 0
+
+    # What a kind brings
+
+    @abstractmethod
+    def _cut(self, latitude: Coordinates, longitude: Coordinates) -> NDArray[np.int32]:
+        """Choose the cells from valid geotags, float64 (N,), N at least 1; return the cell of each, as `_find` does.
+
+        Raise PartitionError if no cell is left.
+        """
+
+    @abstractmethod
+    def _find(self, latitude: Coordinates, longitude: Coordinates) -> NDArray[np.int32]:
+        """The cell of each valid point, int32 (N,), -1 where none."""
+
+    @abstractmethod
+    def _geometry(self) -> tuple[list[str], Coordinates]:
+        """Tokens (C unique names that stay the same for the same cell) and centres (C, 2) after `_cut`."""
+
+    @abstractmethod
+    def _settings(self) -> dict[str, Any]:
+        """The settings as plain values, for the metadata."""
+
+    @classmethod
+    @abstractmethod
+    def _restore(cls, settings: Mapping[str, Any], cells: pd.DataFrame) -> Self:
+        """A partition with its geometry as after `_cut`, from what was saved. Raise ValueError for bad cells."""
+
+    @abstractmethod
+    def polygon(self, cell: int, points_per_edge: int = 1) -> Coordinates:
+        """Outline of a cell: latitude, longitude in degrees, float64 (V, 2), anticlockwise, first vertex not
+        repeated. `points_per_edge` above 1 adds vertices along each edge, for maps where edges look curved.
+        Longitudes are in [-180, 180] and may jump between neighbours; `rings` gives what a flat map can draw.
+        """
+
+    def _edge_points(self, cell: int) -> int:
+        """How many points an edge of this cell needs to look right on a world map."""
+        return 1
+
+    def parent(self, cell: int) -> str | None:
+        """Token of the area that encloses the cell one step up, None at the top or for a kind without hierarchy."""
+        return None
+
+    def children(self, cell: int) -> list[str] | None:
+        """Tokens of the areas that a cell divides into, None at the bottom or for a kind without hierarchy."""
+        return None
+
+    def parent_cells(self, coarser: Partition) -> NDArray[np.int32] | None:
+        """For each cell, the cell of `coarser` that wholly encloses it (int32 (C,), -1 where none does).
+
+        None for a kind without hierarchy. Raises PartitionError if `coarser` is of another kind.
+        """
+        return None
+
+    # What all kinds share
+
+    def fit(self, latitude: ArrayLike, longitude: ArrayLike) -> Self:
+        """Cut the Earth by the geotags of N photos, degrees, (N,) each; returns itself, and forgets an earlier fit.
+
+        Raises PartitionError for no photos, for coordinates that are not finite or out of range, and where the
+        settings leave no cell.
+        """
+        lat, lon = self._checked(latitude, longitude, "fit")
+        if len(lat) == 0:
+            raise PartitionError(f"a {self.kind} partition needs at least one photo to fit, got none")
+        self._tokens = None
+        cells = self._cut(lat, lon)
+        tokens, centres = self._geometry()
+        counts = np.bincount(cells[cells >= 0], minlength=len(tokens)).astype(np.int64)
+        centroids = np.stack(group_means(lat, lon, cells, len(tokens)), axis=-1)
+        # A cell without photos, or whose photos cancel out on the sphere, has no mean: its centre stands in.
+        self._take(tokens, counts, centres, np.where(np.isnan(centroids), centres, centroids), len(lat))
+        return self
+
+    def assign(self, latitude: ArrayLike, longitude: ArrayLike) -> NDArray[np.int32]:
+        """The cell of each point, int32 (N,), -1 where the point is in no cell.
+
+        Raises PartitionError for coordinates that are not finite or out of range: a photo with an unknown place
+        is not a photo outside all cells.
+        """
+        self._need_fit()
+        return self._find(*self._checked(latitude, longitude, "assign"))
+
+    @property
+    def cell_count(self) -> int:
+        """C, the number of cells."""
+        return len(self._need_fit())
+
+    @property
+    def fitted_photos(self) -> int:
+        """How many photos `fit` saw, those in discarded cells included."""
+        self._need_fit()
+        return self._fitted_photos
+
+    def tokens(self) -> list[str]:
+        """The name of each cell: text that stays the same for the same cell, whatever else is fitted."""
+        return list(self._need_fit())
+
+    def photo_counts(self) -> NDArray[np.int64]:
+        """How many fitted photos are in each cell, int64 (C,)."""
+        self._need_fit()
+        return self._counts.copy()
+
+    def centres(self) -> Coordinates:
+        """Latitude, longitude of the middle of each cell, degrees, float64 (C, 2)."""
+        self._need_fit()
+        return self._centres.copy()
+
+    def centroids(self) -> Coordinates:
+        """Latitude, longitude of the spherical mean of each cell's fitted photos, degrees, float64 (C, 2)."""
+        self._need_fit()
+        return self._centroids.copy()
+
+    def answers(self, answer: Answer = "centroid") -> Coordinates:
+        """The point that stands for each cell when it is the answer: `centroids()` or `centres()`."""
+        if answer not in ("centroid", "centre"):
+            raise PartitionError(f"answer must be one of centroid, centre; got {answer!r}")
+        return self.centroids() if answer == "centroid" else self.centres()
+
+    def ceiling(
+        self,
+        latitude: ArrayLike,
+        longitude: ArrayLike,
+        levels_km: Mapping[str, float] = LEVELS_KM,
+        answer: Answer = "centroid",
+    ) -> dict[str, float]:
+        """The best that a perfect classifier could do: the share of photos within each level of their cell's answer.
+
+        A photo in no cell is wrong at every level, and stays in the denominator. Raises PartitionError for no
+        photos.
+        """
+        lat, lon = self._checked(latitude, longitude, "ceiling")
+        if len(lat) == 0:
+            raise PartitionError("a ceiling needs at least one photo, got none")
+        cells = self.assign(lat, lon)
+        inside = cells >= 0
+        answers = self.answers(answer)[cells[inside]]
+        distance = distance_km(lat[inside], lon[inside], answers[:, 0], answers[:, 1])
+        return {level: float((distance <= km).sum() / len(lat)) for level, km in levels_km.items()}
+
+    def rings(self, cell: int) -> list[Coordinates]:
+        """The outline of a cell as rings that a flat map can draw: cut at the antimeridian, led along the poles.
+
+        Each is float64 (V, 2) of latitude, longitude in [-90, 90] and [-180, 180], first vertex not repeated.
+        """
+        return map_rings(self.polygon(cell, self._edge_points(cell)))
+
+    def to_geojson(self) -> dict[str, Any]:
+        """All cells as a GeoJSON FeatureCollection (RFC 7946, so longitude before latitude, and cells that cross
+        the antimeridian cut in two), with token, photos and centroid as properties.
+        """
+        features = [
+            {
+                "type": "Feature",
+                "id": token,
+                "properties": {
+                    "cell": cell,
+                    "token": token,
+                    "photos": int(self._counts[cell]),
+                    "latitude": float(self._centroids[cell, 0]),
+                    "longitude": float(self._centroids[cell, 1]),
+                },
+                "geometry": geojson_geometry(self.rings(cell)),
+            }
+            for cell, token in enumerate(self._need_fit())
+        ]
+        return {"type": "FeatureCollection", "features": features}
+
+    # Files
+
+    def save(self, path: Path | str) -> None:
+        """Write the folder `path`: cells.parquet (one row a cell) and partition.json (kind, settings, hash of the
+        cells). Equal partitions give equal bytes. Other files in the folder are left alone.
+        """
+        folder = Path(path)
+        frame = pd.DataFrame(
+            {
+                "token": pd.Series(self._need_fit(), dtype="str"),
+                "photos": self._counts,
+                "centre_latitude": self._centres[:, 0],
+                "centre_longitude": self._centres[:, 1],
+                "centroid_latitude": self._centroids[:, 0],
+                "centroid_longitude": self._centroids[:, 1],
+            }
+        )
+        write_parquet(folder / CELLS_FILE, frame)
+        # Written last: its hash of the cells tells a folder that was saved to the end from one that was not.
+        write_json(
+            folder / METADATA_FILE,
+            {
+                "format": FORMAT,
+                "kind": self.kind,
+                "settings": self._settings(),
+                "cell_count": self.cell_count,
+                "fitted_photos": self._fitted_photos,
+                "cells_sha256": sha256_bytes((folder / CELLS_FILE).read_bytes()),
+            },
+        )
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value!r}" for name, value in self._settings().items())
+        if self._tokens is None:
+            return f"{type(self).__name__}({settings}), not fitted"
+        inside = int(self._counts.sum())
+        return (
+            f"{type(self).__name__}({settings}): {len(self._tokens):,} cells "
+            f"with {inside:,} of {self._fitted_photos:,} photos"
+        )
+
+    def _take(
+        self,
+        tokens: list[str],
+        counts: NDArray[np.int64],
+        centres: Coordinates,
+        centroids: Coordinates,
+        n: int,
+    ) -> None:
+        self._tokens, self._counts, self._fitted_photos = tokens, counts, n
+        self._centres, self._centroids = centres, centroids
+
+    def _need_fit(self) -> list[str]:
+        if self._tokens is None:
+            raise PartitionError(f"this {self.kind} partition is not fitted yet: call fit first")
+        return self._tokens
+
+    def _cell(self, cell: int) -> int:
+        """A cell number, checked: -1 (no cell) must not silently mean the last one."""
+        if not 0 <= cell < self.cell_count:
+            raise PartitionError(f"cell must be between 0 and {self.cell_count - 1}, got {cell}")
+        return int(cell)
+
+    def _checked(
+        self, latitude: ArrayLike, longitude: ArrayLike, what: str
+    ) -> tuple[Coordinates, Coordinates]:
+        lat, lon = np.asarray(latitude, dtype=np.float64), np.asarray(longitude, dtype=np.float64)
+        if lat.ndim != 1 or lat.shape != lon.shape:
+            raise PartitionError(
+                f"{what} needs latitude and longitude of one equal length, got shapes {lat.shape} and {lon.shape}"
+            )
+        bad = np.flatnonzero(~is_valid(lat, lon))
+        if len(bad):
+            raise PartitionError(
+                f"{what} got {len(bad)} of {len(lat)} coordinates that are not finite or out of range; the first, "
+                f"in row {bad[0]}, is latitude {lat[bad[0]]}, longitude {lon[bad[0]]}"
+            )
+        return lat, lon
+
+
+def load_saved(path: Path | str, kinds: Sequence[type[Partition]]) -> Partition:
+    """Load the partition in the folder `path`, which must be of one of `kinds`; see `load_partition`.
+
+    Raises PartitionError where the folder is absent, damaged, or of another kind or format.
+    """
+    folder = Path(path)
+    metadata = _read_metadata(folder)
+    known = {kind.kind: kind for kind in kinds}
+    if metadata["kind"] not in known:
+        raise PartitionError(
+            f"{folder} holds a partition of kind {metadata['kind']!r}; this version knows {', '.join(sorted(known))}"
+        )
+    cells = _read_cells(folder, metadata)
+    try:
+        made = known[metadata["kind"]]._restore(metadata["settings"], cells)
+        tokens, centres = made._geometry()
+    except ValueError as error:
+        raise PartitionError(f"{folder} is damaged: {error}") from error
+    saved_centres = cells[["centre_latitude", "centre_longitude"]].to_numpy()
+    if tokens != cells["token"].tolist() or not np.allclose(centres, saved_centres, rtol=0, atol=1e-9):
+        raise PartitionError(f"{folder} is damaged: its cells do not have the names or centres it gives them")
+    centroids = cells[["centroid_latitude", "centroid_longitude"]].to_numpy()
+    made._take(tokens, cells["photos"].to_numpy(), saved_centres, centroids, metadata["fitted_photos"])
+    return made
+
+
+def _read_metadata(folder: Path) -> dict[str, Any]:
+    """partition.json with its keys and types checked."""
+    file = folder / METADATA_FILE
+    if not file.is_file():
+        raise PartitionError(f"{folder} holds no partition: {METADATA_FILE} is absent")
+    try:
+        metadata = read_json(file)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise PartitionError(f"{file} is damaged: {error}") from error
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+        raise PartitionError(f"{file} is not a partition of format {FORMAT}, the one this version reads")
+    types = {"kind": str, "settings": dict, "cell_count": int, "fitted_photos": int, "cells_sha256": str}
+    for key, kind in types.items():
+        if not isinstance(metadata.get(key), kind):
+            raise PartitionError(
+                f"{file} is damaged: {key} must be a {kind.__name__}, got {metadata.get(key)!r}"
+            )
+    return metadata
+
+
+def _read_cells(folder: Path, metadata: Mapping[str, Any]) -> pd.DataFrame:
+    """cells.parquet with hash, columns, types and values checked."""
+    file = folder / CELLS_FILE
+    if not file.is_file():
+        raise PartitionError(f"{folder} is damaged: {CELLS_FILE} is absent")
+    if sha256_bytes(file.read_bytes()) != metadata["cells_sha256"]:
+        raise PartitionError(f"{file} is damaged: its bytes are not those that {METADATA_FILE} names")
+    try:
+        cells = pd.read_parquet(file)
+    except (pa.ArrowException, OSError) as error:
+        raise PartitionError(f"{file} is damaged: {error}") from error
+    if tuple(cells.columns) != _COLUMNS:
+        raise PartitionError(f"{file} is damaged: its columns are {', '.join(map(str, cells.columns))}")
+    numbers = cells[list(_COLUMNS[2:])]
+    well_typed = (
+        pd.api.types.is_string_dtype(cells["token"])
+        and cells["photos"].dtype == np.int64
+        and all(dtype == np.float64 for dtype in numbers.dtypes)
+    )
+    if not well_typed:
+        raise PartitionError(
+            f"{file} is damaged: its columns are not text, whole numbers and floats as they must be"
+        )
+    valid = is_valid(cells["centre_latitude"], cells["centre_longitude"]) & is_valid(
+        cells["centroid_latitude"], cells["centroid_longitude"]
+    )
+    total, count = int(cells["photos"].sum()), len(cells)
+    if not valid.all() or (cells["photos"] < 0).any() or total > metadata["fitted_photos"]:
+        raise PartitionError(f"{file} is damaged: it holds impossible coordinates or photo counts")
+    if count == 0 or count != metadata["cell_count"]:
+        raise PartitionError(f"{file} is damaged: it holds {count} cells, not {metadata['cell_count']}")
+    return cells
