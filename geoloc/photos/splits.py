@@ -46,26 +46,26 @@ class SideSettings:
 class SplitSettings:
     """How photos are split; `splits` in params.yaml."""
 
-    validation: SideSettings = setting(SideSettings(), help="photos to choose settings and stop training on")
-    test: SideSettings = setting(SideSettings(), help="photos to measure on")
+    validation: SideSettings = dataclasses.field(
+        default_factory=SideSettings, metadata={"help": "photos to choose settings and stop training on"}
+    )
+    test: SideSettings = dataclasses.field(
+        default_factory=SideSettings, metadata={"help": "photos to measure on"}
+    )
     external: dict[str, str] = dataclasses.field(
         default_factory=dict,
-        metadata={"help": "named external tests: name of the test -> source of its photos"},
+        metadata={"help": "external tests: name of the test -> source of its photos"},
     )
-    max_hamming: int = setting(
-        6, minimum=0, maximum=12, help="near-duplicate: at most so many of 64 hash bits"
-    )
+    max_hamming: int = setting(6, minimum=0, maximum=12, help="near-duplicate: at most so many of 64 bits")
     exclude_radius_km: float | None = setting(
         None,
         minimum=0.0,
         maximum=1000.0,
-        help="no train photo within this distance of a test photo; null: off",
+        help="no train photo so near to a test photo; null: off",
     )
-    stratify_level: int = setting(
-        5, minimum=0, maximum=15, help="strata are as large as S2 cells of this level"
-    )
+    stratify_level: int = setting(5, minimum=0, maximum=15, help="strata as large as S2 cells of this level")
     max_share_per_stratum: float = setting(
-        1.0, minimum=0.0001, maximum=1.0, help="largest share of test or validation from one stratum"
+        1.0, minimum=0.0001, maximum=1.0, help="largest share of a set from one stratum"
     )
 
     def validate(self, key: str) -> None:
@@ -103,7 +103,7 @@ def make_splits(catalog: pd.DataFrame, settings: SplitSettings, seed: int) -> pd
     duplicate ids or bad coordinates.
     """
     settings.validate(_KEY)
-    photos = catalog.sort_values("photo_id", ignore_index=True)
+    photos = catalog.reset_index(drop=True).sort_values("photo_id", ignore_index=True)
     _check_catalog(photos, settings)
     plan = _Plan(photos, settings, seed)
     plan.place_external()
@@ -114,7 +114,7 @@ def make_splits(catalog: pd.DataFrame, settings: SplitSettings, seed: int) -> pd
 
 
 def photographer_keys(photos: pd.DataFrame) -> pd.Series:
-    """Whom each photo counts for: the photographer; else its album within its source; else the photo itself."""
+    """Whom each photo counts for: its photographer, else its album within its source, else itself."""
     album = "album:" + photos["source"].fillna("").str.cat(photos["album"], sep="\0")
     alone = "photo:" + photos["photo_id"]
     return ("photographer:" + photos["photographer"]).fillna(album).fillna(alone)
@@ -146,7 +146,7 @@ def strata(latitude: ArrayLike, longitude: ArrayLike, level: int) -> NDArray[np.
 
 
 def most_under_cap(sizes: NDArray[np.int64], max_share: float) -> int:
-    """The most photos that can be taken from strata of these sizes with no stratum above max_share of them."""
+    """The most photos to be had from strata of these sizes with no stratum above max_share of them."""
     most = int(sizes.sum())
     while (possible := int(np.minimum(sizes, _cap(most, max_share)).sum())) < most:
         most = possible
@@ -198,11 +198,11 @@ class _Plan:
             self.held_by[self.group[rows]] = name
             outside[self.owner[rows]] = name
         for name in self.settings.external:
-            rest = (outside[self.owner] == name) & (self.split == None)  # noqa: E711  elementwise
+            rest = (outside[self.owner] == name) & self._undecided()
             self._leave_out(rest, f"photographer is in the external test {name}")
 
     def choose(self, name: str, wanted: SideSettings) -> None:
-        """Fill test or validation from its photographers: clean photos, spread over strata, as many as asked."""
+        """Fill test or validation from its photographers: clean photos, over all strata, as many as asked."""
         if wanted.share == 0:
             return
         candidates = (self.side == name) & self._undecided()
@@ -231,7 +231,7 @@ class _Plan:
         self._leave_out(surplus, f"more than the {name} split needs")
 
     def fill_train(self) -> None:
-        """All photos left are train photos, but for near-duplicates of others and photos near a test photo."""
+        """All photos left are train photos, but for near-duplicates and photos near a test photo."""
         left = self._undecided()
         left &= ~self._leave_out_duplicates(left)
         radius = self.settings.exclude_radius_km

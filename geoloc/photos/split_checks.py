@@ -1,0 +1,329 @@
+"""Checks that a split keeps its promises, proved on the result alone and by other means than made it.
+
+Nothing here calls the code that makes splits or groups duplicates: near-duplicates are found by a different
+exact index, strata by their edges, photographers by plain joins. A check that shares its subject's code
+agrees with its mistakes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from geoloc.photos.splits import SplitSettings  # the settings only, none of the algorithms
+from geoloc.sphere import distance_km, unit_vectors
+
+_EXTERNAL = "(external)"
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """The outcome of one check: `count` is how many photos (or sets) break the rule, `detail` says which."""
+
+    name: str
+    passed: bool
+    count: int
+    detail: str
+
+
+def check_splits(catalog: pd.DataFrame, splits: pd.DataFrame, settings: SplitSettings) -> list[CheckResult]:
+    """Every check on a split (columns photo_id, split, reason) of a catalog, in a fixed order."""
+    return [
+        every_photo_once(catalog, splits, settings),
+        no_empty_split(splits, settings),
+        sizes_as_asked(catalog, splits, settings),
+        photographer_disjoint(catalog, splits, settings),
+        no_exact_duplicate_straddles(catalog, splits, settings),
+        no_near_duplicate_straddles(catalog, splits, settings),
+        external_sets_apart(catalog, splits, settings),
+        radius_respected(catalog, splits, settings),
+        strata_cap(catalog, splits, settings),
+    ]
+
+
+def every_photo_once(catalog: pd.DataFrame, splits: pd.DataFrame, settings: SplitSettings) -> CheckResult:
+    """Each photo of the catalog has one row with a known split, and a reason exactly when it is unused."""
+    known = {"train", "validation", "test", "unused", *settings.external}
+    ids, wanted = splits["photo_id"], catalog["photo_id"]
+    unused = splits["split"] == "unused"
+    faults = {
+        "missing from the split": set(wanted) - set(ids),
+        "not in the catalog": set(ids) - set(wanted),
+        "more than once": set(ids[ids.duplicated()]),
+        "in an unknown split": set(ids[~splits["split"].isin(known)]),
+        "unused without a reason": set(ids[unused & (splits["reason"].fillna("") == "")]),
+        "used, yet with a reason not to be": set(ids[~unused & splits["reason"].notna()]),
+    }
+    broken = set().union(*faults.values())
+    told = "; ".join(f"{len(v)} {k}, such as {min(v)}" for k, v in faults.items() if v)
+    return _result("every_photo_once", len(broken), told, f"{len(splits)} photos, each in one split")
+
+
+def no_empty_split(splits: pd.DataFrame, settings: SplitSettings) -> CheckResult:
+    """Train, and each of validation, test and the external tests that was asked for, holds photos."""
+    wanted = ["train", *settings.external]
+    wanted += [
+        n for n, side in (("validation", settings.validation), ("test", settings.test)) if side.share > 0
+    ]
+    empty = sorted(set(wanted) - set(splits["split"]))
+    return _result(
+        "no_empty_split", len(empty), f"empty: {', '.join(empty)}", f"{len(wanted)} splits hold photos"
+    )
+
+
+def sizes_as_asked(catalog: pd.DataFrame, splits: pd.DataFrame, settings: SplitSettings) -> CheckResult:
+    """A count is met exactly, and a share of photographers within chance (5 standard deviations).
+
+    Each photographer falls on a side by an independent draw, so the photographers seen in a split must be a
+    plausible outcome. Those with no used photo could have been on any side, and widen what is plausible;
+    photographers of external tests were never drawn.
+    """
+    joined = _join(catalog, splits)
+    faults, sizes = [], []
+    drawn = joined[~joined["photographer"].isin(joined["photographer"][_is_external(joined, settings)])]
+    total = drawn["photographer"].nunique()
+    used = drawn[drawn["split"] != "unused"]
+    unseen = total - used["photographer"].nunique()
+    for name, side in (("validation", settings.validation), ("test", settings.test)):
+        size = int((joined["split"] == name).sum())
+        sizes.append(f"{name} {size}")
+        if side.count is not None and size != side.count:
+            faults.append(f"{name} has {size} photos, asked were {side.count}")
+        seen = used["photographer"][used["split"] == name].nunique()
+        slack = 5 * np.sqrt(total * side.share * (1 - side.share)) + (1 if side.share else 0)
+        expected = total * side.share
+        if not seen - slack <= expected <= seen + unseen + slack:
+            faults.append(f"{name} has {seen} of {total} photographers, asked was a share of {side.share:g}")
+    return _result("sizes_as_asked", len(faults), "; ".join(faults), ", ".join(sizes))
+
+
+def photographer_disjoint(
+    catalog: pd.DataFrame, splits: pd.DataFrame, settings: SplitSettings
+) -> CheckResult:
+    """No photographer has used photos on two sides (train, validation, test, the external tests together).
+
+    A photo without photographer counts its album within its source, and without album itself.
+    """
+    used = _sides(_join(catalog, splits), settings)
+    sides = used.groupby("photographer")["side"].nunique()
+    broken = sides[sides > 1].index
+    count = int(used["photographer"].isin(broken).sum())
+    shown = ", ".join(str(who) for who in broken[:3])
+    return _result(
+        "photographer_disjoint",
+        count,
+        f"{count} photos by {len(broken)} photographers who are on two sides, such as {shown}",
+        f"{len(sides)} photographers, each on one side",
+    )
+
+
+def no_exact_duplicate_straddles(
+    catalog: pd.DataFrame, splits: pd.DataFrame, settings: SplitSettings
+) -> CheckResult:
+    """No two used photos with the same bytes (sha256) are on two sides."""
+    used = _sides(_join(catalog, splits), settings).dropna(subset="sha256")
+    sides = used.groupby("sha256")["side"].nunique()
+    broken = used[used["sha256"].isin(sides[sides > 1].index)]
+    return _result(
+        "no_exact_duplicate_straddles",
+        len(broken),
+        f"{len(broken)} photos have their very bytes on two sides, such as {_some(broken['photo_id'])}",
+        f"{len(sides)} distinct photos, each on one side",
+    )
+
+
+def no_near_duplicate_straddles(
+    catalog: pd.DataFrame, splits: pd.DataFrame, settings: SplitSettings
+) -> CheckResult:
+    """No two used photos with perceptual hashes within max_hamming bits are on two sides."""
+    used = _sides(_join(catalog, splits), settings).dropna(subset="phash")
+    side, sides = pd.factorize(used["side"])
+    hashes, row_hash = np.unique(_hash_numbers(used["phash"]), return_inverse=True)
+    present = np.zeros((len(hashes), max(len(sides), 1)), np.bool_)
+    present[row_hash, side] = True
+    bad = present.sum(axis=1) > 1  # one hash on two sides
+    for i, j in _neighbours(hashes, settings.max_hamming):
+        # On two sides, unless both hashes are present on one and the same side only.
+        apart = (present[i] | present[j]).sum(axis=1) > 1
+        bad[i[apart]] = True
+        bad[j[apart]] = True
+    broken = used[bad[row_hash]]
+    return _result(
+        "no_near_duplicate_straddles",
+        len(broken),
+        f"{len(broken)} photos have a near-duplicate on another side, such as {_some(broken['photo_id'])}",
+        f"{len(hashes)} distinct hashes, none within {settings.max_hamming} bits of one on another side",
+    )
+
+
+def external_sets_apart(catalog: pd.DataFrame, splits: pd.DataFrame, settings: SplitSettings) -> CheckResult:
+    """Each external test is all of its source and nothing else; its photographers are used nowhere else."""
+    joined = _join(catalog, splits)
+    faults: dict[str, pd.Series] = {}
+    for name, source in settings.external.items():
+        of_source, in_set = joined["source"].eq(source).fillna(False), joined["split"] == name
+        faults[f"of {source} are not in {name}"] = joined["photo_id"][of_source & ~in_set]
+        faults[f"in {name} are not of {source}"] = joined["photo_id"][in_set & ~of_source]
+    external = _is_external(joined, settings)
+    elsewhere = ~external & (joined["split"] != "unused")
+    authors = joined["photographer"].isin(joined["photographer"][external])
+    faults["elsewhere are by photographers of an external test"] = joined["photo_id"][elsewhere & authors]
+    told = "; ".join(
+        f"{len(ids)} photos {what}, such as {_some(ids)}" for what, ids in faults.items() if len(ids)
+    )
+    count = sum(map(len, faults.values()))
+    return _result("external_sets_apart", count, told, f"{int(external.sum())} photos in external tests")
+
+
+def radius_respected(catalog: pd.DataFrame, splits: pd.DataFrame, settings: SplitSettings) -> CheckResult:
+    """No test or external photo has a train photo within exclude_radius_km (<=).
+
+    Asked from the other end than the split was made: for each test photo, which train photo is nearest?
+    """
+    from scipy.spatial import cKDTree  # imported here: the other checks do without scipy
+
+    radius = settings.exclude_radius_km
+    if radius is None:
+        return CheckResult("radius_respected", True, 0, "no radius was asked for")
+    joined = _join(catalog, splits)
+    train, tests = (
+        joined[joined["split"] == "train"],
+        joined[joined["split"].isin(["test", *settings.external])],
+    )
+    if train.empty or tests.empty:
+        return CheckResult("radius_respected", True, 0, "no train photo or no test photo")
+    here, there = tests[["latitude", "longitude"]], train[["latitude", "longitude"]]
+    _, nearest = cKDTree(unit_vectors(*there.to_numpy().T)).query(unit_vectors(*here.to_numpy().T))
+    km = distance_km(*here.to_numpy().T, *there.to_numpy()[nearest].T)
+    bad = km <= radius
+    return _result(
+        "radius_respected",
+        int(bad.sum()),
+        f"{int(bad.sum())} test photos have a train photo within {radius:g} km, "
+        f"such as {_some(tests['photo_id'][bad])}",
+        f"{len(tests)} test photos; the nearest train photo is {km.min():.4g} km away",
+    )
+
+
+def strata_cap(catalog: pd.DataFrame, splits: pd.DataFrame, settings: SplitSettings) -> CheckResult:
+    """In test and in validation no stratum holds more than max_share_per_stratum of the photos.
+
+    Strata are 2 x 2^level rows of equal area by 3 x 2^level columns of equal longitude. A point within 1e-9
+    degrees of an edge may count to either side, and is left out of the tally.
+    """
+    share, level = settings.max_share_per_stratum, settings.stratify_level
+    if share >= 1:
+        return CheckResult("strata_cap", True, 0, "no cap was asked for")
+    joined = _join(catalog, splits)
+    row_edges = np.degrees(np.arcsin(np.linspace(-1, 1, 2 * 2**level + 1)))
+    column_edges = np.linspace(-180, 180, 3 * 2**level + 1)
+    faults, count, largest = [], 0, []
+    for name in ("test", "validation"):
+        points = _coordinates(joined[joined["split"] == name])
+        row, row_clear = _bin(points[:, 0], row_edges)
+        column, column_clear = _bin(points[:, 1], column_edges)
+        _, sizes = np.unique((row * 3 * 2**level + column)[row_clear & column_clear], return_counts=True)
+        over = sizes[sizes > share * len(points) + 1e-6]
+        largest.append(f"{name} {max(sizes, default=0)} of {len(points)}")
+        if len(over):
+            count += len(over)
+            faults.append(f"{name} has {len(over)} strata above a share of {share:g}, the largest with "
+                          f"{sizes.max()} of {len(points)} photos")  # fmt: skip
+    return _result("strata_cap", count, "; ".join(faults), f"largest stratum: {', '.join(largest)}")
+
+
+def _result(name: str, count: int, fault: str, fine: str) -> CheckResult:
+    return CheckResult(name, count == 0, count, fault if count else fine)
+
+
+def _some(ids: pd.Series) -> str:
+    return ", ".join(map(str, ids.head(3)))
+
+
+def _join(catalog: pd.DataFrame, splits: pd.DataFrame) -> pd.DataFrame:
+    """Catalog rows with their split; `photographer` filled from album or photo where it is null."""
+    split = splits[["photo_id", "split"]].reset_index(drop=True)
+    joined = catalog.reset_index(drop=True).merge(split, on="photo_id", how="inner")
+    missing = joined["photographer"].isna()
+    if missing.any():
+        rows = joined[missing]
+        in_album = rows["album"].notna()
+        # A tuple as text cannot equal the keyed hash of a photographer.
+        names = [
+            repr((source, album)) if grouped else repr((photo,))
+            for source, album, photo, grouped in zip(
+                rows["source"], rows["album"], rows["photo_id"], in_album, strict=True
+            )
+        ]
+        joined.loc[missing, "photographer"] = names
+    return joined
+
+
+def _is_external(joined: pd.DataFrame, settings: SplitSettings) -> pd.Series:
+    return joined["split"].isin(list(settings.external))
+
+
+def _sides(joined: pd.DataFrame, settings: SplitSettings) -> pd.DataFrame:
+    """The used photos with column `side`: their split, the external tests as one."""
+    external = _is_external(joined, settings)
+    used = external | joined["split"].isin(["train", "validation", "test"])
+    return joined.assign(side=joined["split"].where(~external, _EXTERNAL))[used]
+
+
+def _coordinates(photos: pd.DataFrame) -> NDArray[np.float64]:
+    return photos[["latitude", "longitude"]].to_numpy(dtype=np.float64)
+
+
+def _bin(
+    values: NDArray[np.float64], edges: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Which interval each value is in, and whether it is clear of both its edges."""
+    upper = np.searchsorted(edges, values, side="right").clip(1, len(edges) - 1)
+    clear = (values - edges[upper - 1] > 1e-9) & (edges[upper] - values > 1e-9)
+    return upper - 1, clear
+
+
+def _hash_numbers(phash: pd.Series) -> NDArray[np.uint64]:
+    return np.fromiter((int(text, 16) for text in phash), np.uint64, len(phash))
+
+
+def _neighbours(
+    hashes: NDArray[np.uint64], max_hamming: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """All pairs of distinct hashes within max_hamming bits, in blocks (i, j); pairs may come several times.
+
+    Multi-index hashing (Norouzi, Punjani, Fleet, CVPR 2012): of four 16-bit parts of two close hashes one
+    differs in at most max_hamming // 4 bits, so look up every 16-bit value that near, part by part.
+    """
+    reach = max_hamming // 4
+    flips = [sum(1 << bit for bit in bits) for r in range(reach + 1) for bits in combinations(range(16), r)]
+    for part in range(4):
+        value = ((hashes >> np.uint64(16 * part)) & np.uint64(0xFFFF)).astype(np.int64)
+        order = np.argsort(value, kind="stable")
+        start = np.searchsorted(value[order], np.arange(2**16 + 1))
+        for flip in flips:
+            wanted = value ^ flip
+            sizes = start[wanted + 1] - start[wanted]
+            for rows in _blocks(sizes, 4_000_000):
+                many = sizes[rows]
+                i = np.repeat(np.arange(rows.start, rows.stop), many)
+                within = np.arange(len(i)) - np.repeat(np.cumsum(many) - many, many)
+                j = order[np.repeat(start[wanted[rows]], many) + within]
+                close = (np.bitwise_count(hashes[i] ^ hashes[j]) <= max_hamming) & (i < j)
+                yield i[close], j[close]
+
+
+def _blocks(sizes: NDArray[np.int64], most: int) -> Iterator[slice]:
+    """Consecutive slices whose sizes add up to at most `most`, or hold one element."""
+    ends = np.cumsum(sizes)
+    begin = 0
+    while begin < len(sizes):
+        done = ends[begin - 1] if begin else 0
+        stop = max(int(np.searchsorted(ends, done + most, side="right")), begin + 1)
+        yield slice(begin, stop)
+        begin = stop
