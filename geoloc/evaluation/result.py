@@ -1,0 +1,143 @@
+"""The result of an evaluation: tidy tables, saved as JSON, CSV and Parquet with equal bytes for equal values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from geoloc.files import atomic_path, read_json, write_json, write_parquet
+
+TABLES: dict[str, dict[str, str]] = {
+    "accuracy": {
+        "method": "str", "level": "str", "km": "float64", "accuracy": "float64", "low": "float64",
+        "high": "float64", "n": "int64",
+    },
+    "errors": {
+        "method": "str", "mean_km": "float64", "median_km": "float64", "median_low": "float64",
+        "median_high": "float64", "median_answered_km": "float64", "answered": "int64", "abstained": "int64",
+        "unreadable": "int64", "n": "int64",
+    },
+    "comparisons": {
+        "method": "str", "other": "str", "level": "str", "km": "float64", "difference": "float64",
+        "low": "float64", "high": "float64", "verdict": "str", "n": "int64",
+    },
+    "baselines": {
+        "baseline": "str", "level": "str", "km": "float64", "accuracy": "float64", "low": "float64",
+        "high": "float64", "latitude": "float64", "longitude": "float64", "n": "int64",
+    },
+    "ceilings": {
+        "partition": "str", "answer": "str", "level": "str", "km": "float64", "accuracy": "float64", "n": "int64",
+    },
+    "curve": {"kind": "str", "name": "str", "km": "float64", "accuracy": "float64"},
+}  # fmt: skip
+"""The tables and the type of each column: the same whether a table has rows or not."""
+
+PER_PHOTO = {
+    "photo_id": "str", "method": "str", "true_latitude": "float64", "true_longitude": "float64",
+    "latitude": "float64", "longitude": "float64", "confidence": "float64", "error_km": "float64",
+    "status": "str",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Evaluation:
+    """What was measured, on what, and how.
+
+    Shares are in [0, 1]; distances in km. `low` and `high` bound the percentile interval of a bootstrap by
+    photographer, NaN where there is one photographer only. Tables (columns in `TABLES`):
+
+    - `accuracy`: method, level: share of all `n` queries within `km` (<=).
+    - `errors`: of each method, the mean over answered queries and the median over all (abstentions infinitely
+      far), its interval, the median over answered queries, and the counts.
+    - `comparisons`: accuracy of `method` less that of `other` (a method or a baseline), on the same photos.
+    - `baselines`: as accuracy, with the point answered where there is one.
+    - `ceilings`: the best that a perfect classifier could do with the partition, at centroids or centres.
+    - `curve`: accuracy against distance; `kind` is method, baseline or ceiling.
+    - `per_photo` (columns `PER_PHOTO`): each answer of each method; `error_km` is NaN where there is none, and
+      `status` is answered, abstained or unreadable.
+    """
+
+    protocol: str
+    queries: int
+    query_photographers: int
+    references: int
+    levels_km: Mapping[str, float]
+    settings: Mapping[str, Any]
+    seed: int
+    descriptions: Mapping[str, str]
+    accuracy: pd.DataFrame
+    errors: pd.DataFrame
+    comparisons: pd.DataFrame
+    baselines: pd.DataFrame
+    ceilings: pd.DataFrame
+    curve: pd.DataFrame
+    per_photo: pd.DataFrame
+
+    def __repr__(self) -> str:
+        return (
+            f"Evaluation({len(self.methods)} methods on {self.queries:,} queries by "
+            f"{self.query_photographers:,} photographers: {self.protocol})"
+        )
+
+    @property
+    def methods(self) -> list[str]:
+        """The methods' names, in the order in which they were given."""
+        return list(self.errors["method"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but the table of each photo, as JSON values: NaN is None, infinity is "inf"."""
+        values: dict[str, Any] = {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if field.name not in TABLES and field.name != "per_photo"
+        }
+        values = {name: dict(v) if isinstance(v, Mapping) else v for name, v in values.items()}
+        return values | {name: table_records(getattr(self, name)) for name in TABLES}
+
+    def save(self, folder: Path | str) -> None:
+        """Write evaluation.json, a CSV of each table, and per_photo.parquet; each file is whole or absent."""
+        folder = Path(folder)
+        write_json(folder / "evaluation.json", self.to_dict())
+        for name in TABLES:
+            write_csv(folder / f"{name}.csv", getattr(self, name))
+        write_parquet(folder / "per_photo.parquet", self.per_photo)
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Evaluation:
+        """Read what `save` wrote. Raises FileNotFoundError where a file is absent."""
+        folder = Path(folder)
+        values = read_json(folder / "evaluation.json")
+        for name in TABLES:
+            values[name] = make_table(name, values[name])
+        per_photo = pd.read_parquet(folder / "per_photo.parquet").astype(PER_PHOTO)
+        return cls(**values, per_photo=per_photo)
+
+
+def make_table(name: str, records: list[dict[str, Any]]) -> pd.DataFrame:
+    """Table `name` from records, its columns in order and of their types; "inf" and None are read back."""
+    columns = TABLES[name]
+    return pd.DataFrame(records, columns=list(columns)).astype(columns)
+
+
+def table_records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """A table as a list of JSON values, one mapping a row: NaN is None, infinities are "inf" and "-inf"."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, float | np.floating):
+            if np.isnan(value):
+                return None
+            return float(value) if np.isfinite(value) else str(float(value))
+        return value.item() if isinstance(value, np.generic) else value
+
+    return [{k: plain(v) for k, v in record.items()} for record in table.to_dict(orient="records")]
+
+
+def write_csv(path: Path | str, table: pd.DataFrame) -> None:
+    """Write a table as CSV atomically, with the same line ends on every system."""
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n", encoding="utf-8")

@@ -1,0 +1,23 @@
+"""Settings of an evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from geoloc.settings import setting
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How an evaluation is measured. The defaults are the ones that reports quote."""
+
+    resamples: int = setting(1000, minimum=10, maximum=100_000, help="bootstrap resamples of photographers")
+    confidence: float = setting(0.95, minimum=0.5, maximum=0.999, help="share that an interval covers")
+    max_candidates: int = setting(
+        5000, minimum=1, help="best constant point: reference locations tried; more are sampled by the seed"
+    )
+    max_references: int = setting(
+        50_000, minimum=1, help="baselines: references counted; more are sampled by the seed"
+    )
+    compare_with: str = setting("", help="a method all others are compared with; empty compares all pairs")
+    curve_points: int = setting(61, minimum=5, maximum=1000, help="distances on the accuracy curve")
