@@ -1,0 +1,135 @@
+"""Quarantine: data/quarantine.parquet, every input that was turned away or lost a field, with its reason."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from geoloc.photos.catalog import durable_path
+
+QUARANTINE_FILE = "quarantine.parquet"
+PHOTO, FIELD = "photo", "field"
+"""Severities: the photo was turned away; or it was kept, and only a field of it was dropped."""
+
+SCHEMA = pa.schema(
+    [
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("reference", pa.string(), nullable=False),
+        pa.field("photo_id", pa.string()),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("detail", pa.string(), nullable=False),
+        pa.field("severity", pa.string(), nullable=False),
+    ]
+)
+"""reference: where in the source it stands (a path, or a file and its row). reason: a `Reason`. detail: for people."""
+
+_KEY = ("source", "reference", "reason", "severity")
+
+
+class Reason(StrEnum):
+    """Why an input is in quarantine. These codes are stable: people count and filter by them."""
+
+    UNREADABLE_IMAGE = "unreadable_image"
+    TRUNCATED_IMAGE = "truncated_image"
+    OVERSIZED_IMAGE = "oversized_image"
+    DECOMPRESSION_BOMB = "decompression_bomb"
+    TOO_LARGE_FILE = "too_large_file"
+    MISSING_FILE = "missing_file"
+    UNREADABLE_FILE = "unreadable_file"
+    UNSAFE_PATH = "unsafe_path"
+    UNREADABLE_ARCHIVE = "unreadable_archive"
+    UNSAFE_ARCHIVE_MEMBER = "unsafe_archive_member"
+    MALFORMED_RECORD = "malformed_record"
+    MISSING_COORDINATES = "missing_coordinates"
+    MALFORMED_COORDINATES = "malformed_coordinates"
+    NON_FINITE_COORDINATES = "non_finite_coordinates"
+    OUT_OF_RANGE_COORDINATES = "out_of_range_coordinates"
+    ZERO_COORDINATES = "zero_coordinates"
+    MISSING_ID = "missing_id"
+    DUPLICATE_ID = "duplicate_id"
+    BAD_TIME = "bad_time"
+    BAD_HEADING = "bad_heading"
+    BAD_PROBABILITY = "bad_probability"
+
+
+class Rejected(Exception):
+    """A photo that must go to quarantine."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"
+
+
+def read_quarantine(pool: Path) -> pd.DataFrame:
+    """The quarantine of a pool: source, reference, photo_id, reason, detail, severity; empty where there is none."""
+    return read_table(pool).to_pandas()
+
+
+def read_table(pool: Path) -> pa.Table:
+    """As `read_quarantine`, as an Arrow table."""
+    path = Path(pool) / QUARANTINE_FILE
+    return pq.read_table(path) if path.is_file() else SCHEMA.empty_table()
+
+
+def write_table(pool: Path, table: pa.Table) -> None:
+    """Write the quarantine whole, atomically and durably."""
+    with durable_path(Path(pool) / QUARANTINE_FILE) as temporary:
+        pq.write_table(table.cast(SCHEMA), temporary, compression="zstd")
+
+
+def merge(old: pa.Table, new: pa.Table) -> pa.Table:
+    """`old`, then the rows of `new` that are in neither `old` nor earlier in `new`.
+
+    Two rows are the same when source, reference, reason and severity are: a second ingest repeats nothing.
+    """
+    if new.num_rows == 0:
+        return old
+    both = pa.concat_tables([old, new])
+    position = pa.array(range(both.num_rows), pa.int64())
+    first = both.append_column("position", position).group_by(list(_KEY)).aggregate([("position", "min")])
+    keep = pc.sort_indices(first["position_min"])
+    return both.take(first["position_min"].take(keep))
+
+
+def without(table: pa.Table, source: str, references: pa.ChunkedArray | pa.Array) -> pa.Table:
+    """The table less the turned-away photos of `source` at `references`: they are in the pool now."""
+    if table.num_rows == 0 or len(references) == 0:
+        return table
+    gone = pc.and_(
+        pc.and_(pc.equal(table["source"], source), pc.equal(table["severity"], PHOTO)),
+        pc.is_in(table["reference"], value_set=references),
+    )
+    return table.filter(pc.invert(gone))
+
+
+def rows(
+    source: str,
+    reference: pa.Array,
+    photo_id: pa.Array,
+    reason: Reason,
+    detail: pa.Array | str,
+    severity: str = PHOTO,
+) -> pa.Table:
+    """Quarantine rows that share a reason."""
+    count = len(reference)
+    detail = pa.repeat(detail, count) if isinstance(detail, str) else detail
+    return pa.table(
+        [
+            pa.repeat(source, count),
+            reference,
+            photo_id,
+            pa.repeat(str(reason), count),
+            detail,
+            pa.repeat(severity, count),
+        ],
+        schema=SCHEMA,
+    )
