@@ -109,7 +109,7 @@ class S2Partition(Partition):
         return np.stack(from_vectors(chords.reshape(-1, 3)), axis=-1)
 
     def _edge_points(self, cell: int) -> int:
-        level = int(s2_cells.levels(self._ids[cell : cell + 1])[0])
+        level = int(s2_cells.levels(self._ids[self._cell(cell) :][:1])[0])
         return max(1, 32 >> level)  # about three degrees a step
 
     def parent(self, cell: int) -> str | None:

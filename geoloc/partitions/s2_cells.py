@@ -165,7 +165,8 @@ def parents(ids: IdArray, level: int) -> IdArray:
 def children(ids: IdArray) -> IdArray:
     """The four cells one level down, uint64 (N, 4) in Hilbert order. Leaves have none: do not pass them."""
     low = lowest_bits(ids) >> _TWO
-    return (ids - np.uint64(3) * low)[:, None] + (_TWO * low)[:, None] * np.arange(4, dtype=np.uint64)
+    first, step = ids - np.uint64(3) * low, _TWO * low
+    return np.stack([first, first + step, first + _TWO * step, first + np.uint64(3) * step], axis=-1)
 
 
 def face_ids() -> IdArray:
