@@ -21,7 +21,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torchvision.io import ImageReadMode, decode_jpeg
 
-from geoloc.models.preprocess import Augmentation, Preprocess
+from geoloc.models.preprocess import Preprocess
+from geoloc.models.settings import Augmentation
 
 NOT_STORED = "the pool holds no bytes of this photo"
 _CHUNK = 8

@@ -7,33 +7,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from geoloc.models.settings import INTERPOLATIONS, NORMALISATIONS, Augmentation
 from geoloc.settings import SettingsError, setting
 
-NORMALISATIONS = {
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "minus_one_to_one": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-}
-"""Mean and standard deviation of RGB in [0, 1]; minus_one_to_one is x / 127.5 - 1, as TensorFlow models want."""
-
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """Random changes of a training photo, a function of (seed, epoch, photo index) alone."""
-
-    minimum_area: float = setting(
-        0.35, minimum=0.01, maximum=1.0, help="a random crop covers this share to all of the photo"
-    )
-    maximum_aspect: float = setting(4 / 3, minimum=1.0, help="aspect of the crop, and 1 / it; 1: square")
-    flip: bool = setting(True, help="mirror every other photo left to right")
 
 
 @dataclass(frozen=True)
@@ -48,7 +31,7 @@ class Preprocess:
     image_size: int = setting(224, minimum=1)
     mean: tuple[float, ...] = setting(NORMALISATIONS["imagenet"][0])
     std: tuple[float, ...] = setting(NORMALISATIONS["imagenet"][1])
-    interpolation: str = setting("bilinear", choices=tuple(_FILTERS))
+    interpolation: str = setting("bilinear", choices=INTERPOLATIONS)
 
     def validate(self, key: str) -> None:
         """Raise SettingsError where fields do not fit each other."""
@@ -108,13 +91,3 @@ class Preprocess:
         std = torch.tensor(self.std, dtype=torch.float32, device=images.device).reshape(shape)
         # One multiply and one add a pixel: half the memory traffic of the textbook form.
         return images.to(torch.float32).mul_(1 / (255 * std)).sub_(mean / std)
-
-    def describe(self) -> dict[str, Any]:
-        """Plain values, for metadata and logs."""
-        return {
-            "resize_short_side": self.resize_short_side,
-            "image_size": self.image_size,
-            "mean": list(self.mean),
-            "std": list(self.std),
-            "interpolation": self.interpolation,
-        }

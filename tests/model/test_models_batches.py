@@ -13,7 +13,8 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from geoloc.models.batches import NOT_STORED, decode, iter_batches
-from geoloc.models.preprocess import Augmentation, Preprocess
+from geoloc.models.preprocess import Preprocess
+from geoloc.models.settings import Augmentation
 from geoloc.settings import SettingsError, parse
 
 SMALL = Preprocess(resize_short_side=40, image_size=32)

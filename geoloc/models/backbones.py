@@ -1,0 +1,146 @@
+"""Backbones by name, from torchvision or timm, cut off behind their last feature map [B, D, h, w]."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torchvision
+from torch import nn
+from torch.nn import functional
+
+TIMM = "timm/"
+
+_TRUNKS = (
+    ("features",),  # alexnet, convnext, densenet, efficientnet, mobilenet, squeezenet, swin, vgg
+    ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"),  # resnet, resnext
+    ("stem", "trunk_output"),  # regnet
+    ("layers",),  # mnasnet
+    ("conv1", "maxpool", "stage2", "stage3", "stage4", "conv5"),  # shufflenet
+)
+"""The children of torchvision's networks, in order, that make the last feature map: one entry a family."""
+
+
+class Backbone(nn.Module):
+    """A network without its head: float32 [B, 3, H, W] to a feature map [B, D, h, w].
+
+    `blocks` are its parts from input to output, the units of which fine-tuning may train the last few;
+    `head_prefixes` are what the names of its head's weights start with in a file of the whole network.
+    """
+
+    feature_count: int
+    head_prefixes: tuple[str, ...]
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """Children, and the members of those that are plain sequences, from input to output."""
+        parts: list[nn.Module] = []
+        for child in self._trunk():
+            parts.extend(child.children() if isinstance(child, nn.Sequential | nn.ModuleList) else [child])
+        return [part for part in parts if any(True for _ in part.parameters())]
+
+    def _trunk(self) -> Sequence[nn.Module]:
+        return list(self.children())
+
+
+class TorchvisionBackbone(Backbone):
+    """A torchvision classification network; its weights keep torchvision's names."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        network = torchvision.models.get_model(name, weights=None)
+        children = dict(network.named_children())
+        trunk = next((t for t in _TRUNKS if all(part in children for part in t)), None)
+        if trunk is None:
+            raise ValueError(
+                f"backbone {name!r} has no single last feature map that can be pooled; timm/{name} may have one"
+            )
+        for part in trunk:
+            self.add_module(part, children[part])
+        # Densenet and swin have a last step in their forward method, outside of `features`.
+        self._final_relu = name.startswith("densenet")
+        self._channels_last = name.startswith("swin")
+        if self._channels_last:
+            self.add_module("norm", children["norm"])
+        self.head_prefixes = tuple(f"{part}." for part in children if part not in dict(self.named_children()))
+        self.feature_count = _count_features(self)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """The last feature map."""
+        features = images
+        for part in self.children():
+            features = part(features)
+        if self._channels_last:
+            features = features.permute(0, 3, 1, 2)
+        return functional.relu(features) if self._final_relu else features
+
+
+class TimmBackbone(Backbone):
+    """A timm network without head and pooling; a transformer's patches are its positions, as a map [B, D, N, 1]."""
+
+    network: Any  # nn.Module, with attributes that only timm's have
+
+    def __init__(self, name: str, pretrained: bool = False, image_size: int | None = None) -> None:
+        super().__init__()
+        import timm  # seconds to import, and most builds use torchvision
+
+        self.image_size = image_size
+        known = timm.list_models(name) or timm.list_models(name.split(".")[0])
+        if not known:
+            raise _unknown(TIMM + name, [TIMM + other for other in timm.list_models()])
+        make: dict[str, Any] = {"pretrained": pretrained, "num_classes": 0, "global_pool": ""}
+        try:
+            # Transformers tie their position embeddings to one size; convolutional networks know no such argument.
+            self.network = timm.create_model(name, img_size=image_size, **make)
+        except TypeError:
+            self.network = timm.create_model(name, **make)
+        config = self.network.pretrained_cfg
+        classifier = config.get("classifier") or ()
+        classifier = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+        self.head_prefixes = tuple(f"{part}." for part in classifier)
+        self.normalisation = (tuple(config["mean"]), tuple(config["std"]))
+        self.feature_count = _count_features(self, image_size or 64)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """The last feature map."""
+        features: torch.Tensor = self.network.forward_features(images)
+        if features.ndim == 3:  # class and register tokens are not positions of the photo
+            features = features[:, getattr(self.network, "num_prefix_tokens", 0) :].transpose(1, 2)[..., None]
+        elif getattr(self.network, "output_fmt", "NCHW") == "NHWC":
+            features = features.permute(0, 3, 1, 2)
+        return features
+
+    def _trunk(self) -> Sequence[nn.Module]:
+        return list(self.network.children())
+
+
+def make_backbone(name: str, image_size: int = 224) -> Backbone:
+    """The backbone called `name` with random weights from torch's current generator.
+
+    Raises ValueError for an unknown name, with the nearest known ones.
+    """
+    if name.startswith(TIMM):
+        return TimmBackbone(name.removeprefix(TIMM), image_size=image_size)
+    known = torchvision.models.list_models(module=torchvision.models)
+    if name not in known:
+        raise _unknown(name, known)
+    return TorchvisionBackbone(name)
+
+
+def _unknown(name: str, known: list[str]) -> ValueError:
+    near = difflib.get_close_matches(name, known, n=5, cutoff=0.4)
+    return ValueError(f"backbone {name!r} is unknown; the nearest known: {', '.join(near) or 'none'}")
+
+
+def _count_features(backbone: Backbone, size: int = 64) -> int:
+    """D, seen from a forward pass of one black image."""
+    training = backbone.training
+    backbone.eval()
+    with torch.no_grad():
+        features = backbone(torch.zeros(1, 3, size, size))
+    backbone.train(training)
+    if features.ndim != 4:
+        raise ValueError(f"the backbone's features have shape {tuple(features.shape)}, expected [B, D, h, w]")
+    return int(features.shape[1])

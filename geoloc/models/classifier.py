@@ -1,0 +1,206 @@
+"""The classifier: backbone, global pooling and a linear head over cells; built from settings, saved, loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from geoloc.files import atomic_path, sha256_bytes
+from geoloc.models.backbones import Backbone, make_backbone
+from geoloc.models.padding import use_same_padding
+from geoloc.models.pooling import make_pooling
+from geoloc.models.preprocess import Preprocess
+from geoloc.models.settings import NORMALISATIONS, ModelSettings
+from geoloc.models.weights import (
+    METADATA_KEY,
+    Normalisation,
+    WeightsError,
+    load_registry_weights,
+    load_weights_file,
+    read_safetensors,
+)
+from geoloc.settings import SettingsError, parse, to_dict
+
+FORMAT = 1
+
+
+class Classifier(nn.Module):
+    """Scores of C cells for a photo (Revisiting IM2GPS, figure 3: convolutional layers, global pooling, one layer).
+
+    Takes float32 [B, 3, S, S] that `preprocess` normalised, or uint8 [B, 3, S, S], which it normalises itself.
+    `embedding_size` is D, `cell_count` C.
+    """
+
+    def __init__(
+        self, backbone: Backbone, cell_count: int, settings: ModelSettings, preprocess: Preprocess
+    ) -> None:
+        super().__init__()
+        if cell_count < 1:
+            raise ValueError(f"a classifier needs at least one cell, got {cell_count}")
+        self.settings, self.preprocess = settings, preprocess
+        self.initial_weights = "none"
+        self.cell_count, self.embedding_size = cell_count, backbone.feature_count
+        self.backbone = backbone
+        self.pooling = make_pooling(settings.pooling, settings.gem_power)
+        self.dropout = nn.Dropout(settings.dropout)
+        self.head = nn.Linear(self.embedding_size, cell_count)
+
+    def embed(self, images: torch.Tensor) -> torch.Tensor:
+        """Pooled features [B, D] of images [B, 3, S, S]; not normalised."""
+        if images.dtype == torch.uint8:
+            images = self.preprocess.normalise(images)
+        pooled: torch.Tensor = self.pooling(self.backbone(images))
+        return pooled
+
+    def classify(self, features: torch.Tensor) -> torch.Tensor:
+        """Scores (logits) [B, C] of pooled features [B, D]."""
+        logits: torch.Tensor = self.head(self.dropout(features))
+        return logits
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Scores (logits) [B, C] of images [B, 3, S, S]."""
+        return self.classify(self.embed(images))
+
+    def train(self, mode: bool = True) -> Classifier:
+        """Training mode, but for what must not move: frozen blocks, and batch norm if the settings say eval."""
+        super().train(mode)
+        if mode:
+            for block in self.backbone.blocks:
+                if not any(parameter.requires_grad for parameter in block.parameters()):
+                    block.eval()
+            if self.settings.batch_norm == "eval":
+                for module in self.backbone.modules():
+                    if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                        module.eval()
+        return self
+
+    def freeze_backbone(self, trainable_blocks: int | None = 0) -> int:
+        """Let only the last `trainable_blocks` blocks of the backbone learn (None: all of it); pooling and head
+        always learn. Returns the number of weights that learn. Raises ValueError for more blocks than there are."""
+        blocks = self.backbone.blocks
+        if trainable_blocks is not None and not 0 <= trainable_blocks <= len(blocks):
+            raise ValueError(f"trainable_blocks must be 0 to {len(blocks)}, got {trainable_blocks}")
+        self.backbone.requires_grad_(trainable_blocks is None)
+        for block in blocks[len(blocks) - (trainable_blocks or 0) :]:
+            block.requires_grad_(True)
+        self.train(self.training)
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+    def __repr__(self) -> str:
+        s = self.settings
+        return (
+            f"Classifier({s.backbone}, {s.pooling} pooling, {self.embedding_size} features, {self.cell_count} cells, "
+            f"{self.preprocess.image_size} px)"
+        )
+
+
+def build_backbone(settings: ModelSettings, seed: int) -> tuple[Backbone, Preprocess]:
+    """A backbone with its initial weights and padding, and the preprocessing that goes with them.
+
+    Random weights come from `seed`; torch's own generator is left as it was. Raises ValueError for an unknown
+    backbone, WeightsError for weights that are absent or do not fit.
+    """
+    settings.validate("model")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        backbone = make_backbone(settings.backbone, settings.image_size)
+    normalisation: Normalisation = NORMALISATIONS["imagenet"]
+    if settings.weights == "registry":
+        normalisation = _rgb(load_registry_weights(backbone, settings.backbone))
+    elif settings.weights != "none":
+        metadata = load_weights_file(backbone, settings.weights)
+        if metadata is not None:
+            normalisation = _rgb((metadata["preprocess"]["mean"], metadata["preprocess"]["std"]))
+            _check_same_rules(settings, metadata)
+    if settings.normalisation != "auto":
+        normalisation = NORMALISATIONS[settings.normalisation]
+    if settings.padding == "tensorflow_same":
+        use_same_padding(backbone)
+    return backbone, Preprocess(
+        settings.resize_short_side, settings.image_size, *normalisation, settings.interpolation
+    )
+
+
+def build_classifier(settings: ModelSettings, cell_count: int, seed: int) -> Classifier:
+    """A classifier over `cell_count` cells with the settings' initial weights and a random head.
+
+    Equal arguments give equal weights. Raises as build_backbone does.
+    """
+    backbone, preprocess = build_backbone(settings, seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed + 1)  # not the backbone's, or head and first layer would share their numbers
+        model = Classifier(backbone, cell_count, settings, preprocess)
+    model.initial_weights = _name_of_weights(settings.weights)
+    return model
+
+
+def save_model(path: Path | str, model: Classifier) -> None:
+    """Write a model to one safetensors file, atomically; equal models give equal bytes.
+
+    Its header holds settings, preprocessing and where the weights started (a file by its hash, never its path).
+    """
+    tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    metadata = {
+        "format": FORMAT,
+        "kind": "classifier",
+        "settings": to_dict(dataclasses.replace(model.settings, weights="none")),
+        "preprocess": to_dict(model.preprocess),
+        "cell_count": model.cell_count,
+        "initial_weights": model.initial_weights,
+    }
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, {METADATA_KEY: json.dumps(metadata, sort_keys=True)})
+
+
+def load_model(path: Path | str) -> Classifier:
+    """The model that save_model wrote, in eval mode on the CPU. Raises WeightsError if it is none, or damaged."""
+    tensors, metadata = read_safetensors(path)
+    if metadata is None or metadata.get("kind") != "classifier":
+        raise WeightsError(f"{path} is no geoloc classifier: its header does not say so")
+    if metadata["format"] != FORMAT:
+        raise WeightsError(f"{path} is a model of format {metadata['format']}, this code reads {FORMAT}")
+    model = build_classifier(
+        parse(ModelSettings, metadata["settings"], "model"), metadata["cell_count"], seed=0
+    )
+    model.preprocess = parse(Preprocess, metadata["preprocess"], "preprocess")
+    model.initial_weights = metadata["initial_weights"]
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise WeightsError(f"{path} does not hold the weights that its header describes: {error}") from error
+    return model.eval()
+
+
+def example_input(model: Classifier, batch_size: int = 2) -> torch.Tensor:
+    """A batch of random pixels, uint8 [B, 3, S, S], always the same: to trace or export the model with."""
+    size = model.preprocess.image_size
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (batch_size, 3, size, size), dtype=torch.uint8, generator=generator)
+
+
+def _check_same_rules(settings: ModelSettings, metadata: dict[str, Any]) -> None:
+    """A backbone taken from a saved model must keep the rules that its weights were trained under."""
+    stored = parse(ModelSettings, metadata["settings"], "model")
+    for name in ("backbone", "padding"):
+        if getattr(settings, name) != getattr(stored, name):
+            raise SettingsError(
+                f"model.{name} must be {getattr(stored, name)}, as in the model that model.weights names; "
+                f"got {getattr(settings, name)}"
+            )
+
+
+def _name_of_weights(weights: str) -> str:
+    return (
+        weights if weights in ("none", "registry") else f"sha256:{sha256_bytes(Path(weights).read_bytes())}"
+    )
+
+
+def _rgb(normalisation: Normalisation) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    mean, std = normalisation
+    return tuple(float(x) for x in mean), tuple(float(x) for x in std)

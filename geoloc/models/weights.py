@@ -1,0 +1,109 @@
+"""Where a backbone's weights start: torchvision's or timm's registry, or a safetensors file. No pickle is run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from safetensors import SafetensorError, safe_open
+
+from geoloc.models.backbones import TIMM, Backbone, TimmBackbone
+
+METADATA_KEY = "geoloc"
+"""All metadata is JSON under one key: safetensors writes several keys in random order, and bytes would differ."""
+
+Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+class WeightsError(ValueError):
+    """Weights are absent, unreadable or those of another network. The message says which and what to do."""
+
+
+def load_registry_weights(backbone: Backbone, name: str) -> Normalisation:
+    """Load torchvision's default weights of network `name`, or timm's, into `backbone`, in place.
+
+    Returns the mean and std of the pixels that they were trained on. Raises WeightsError when the network has none or
+    when they cannot be fetched (they are downloaded once, to torch's or timm's cache).
+    """
+    advice = "give weights a path to a .safetensors file, or none"
+    if name.startswith(TIMM):
+        assert isinstance(backbone, TimmBackbone)
+        return _load_timm(backbone, name, advice)
+    enum = torchvision.models.get_model_weights(name)
+    if not len(enum):
+        raise WeightsError(f"torchvision's registry has no weights of {name!r}: {advice}")
+    weights = enum["DEFAULT"]
+    try:
+        # weights_only: torchvision's files are zipped tensors, and nothing else in them is run.
+        state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
+    except (OSError, RuntimeError) as error:
+        raise WeightsError(f"cannot fetch torchvision's weights of {name!r} ({error}): {advice}") from error
+    load_backbone_state(backbone, state, f"torchvision's weights of {name!r}")
+    transforms = weights.transforms()
+    return tuple(transforms.mean), tuple(transforms.std)
+
+
+def _load_timm(backbone: TimmBackbone, name: str, advice: str) -> Normalisation:
+    try:
+        source = TimmBackbone(name.removeprefix(TIMM), pretrained=True, image_size=backbone.image_size)
+    except Exception as error:  # its hub client raises a dozen unrelated types when offline
+        raise WeightsError(f"cannot fetch timm's weights of {name!r} ({error}): {advice}") from error
+    backbone.load_state_dict(source.state_dict())
+    return source.normalisation
+
+
+def load_weights_file(backbone: Backbone, path: Path | str) -> dict[str, Any] | None:
+    """Load a safetensors file of the whole network, its head left out, or of a saved geoloc model, in place.
+
+    Returns the metadata of a geoloc model (see classifier.save_model), None for any other file. Raises WeightsError
+    when the file is absent or damaged, or when names or shapes are not those of the network.
+    """
+    tensors, metadata = read_safetensors(path)
+    if metadata is not None:
+        prefix = "backbone."
+        tensors = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    load_backbone_state(backbone, tensors, str(path))
+    return metadata
+
+
+def load_backbone_state(backbone: Backbone, state: Mapping[str, torch.Tensor], source: str) -> None:
+    """Load tensors named as the whole network names them; those of its head are left out. Raises WeightsError."""
+    inner = backbone.network if isinstance(backbone, TimmBackbone) else backbone
+    if not any(k in state for k in inner.state_dict()):
+        inner = backbone  # a saved geoloc model names timm's weights network.*
+    wanted = inner.state_dict()
+    given = {k: v for k, v in state.items() if not k.startswith(backbone.head_prefixes) or k in wanted}
+    # Batch norm counts its batches; files from elsewhere often leave the counter out, and nothing reads it.
+    missing = [k for k in wanted if k not in given and not k.endswith(".num_batches_tracked")]
+    unexpected = [k for k in given if k not in wanted]
+    wrong = [
+        f"{k} {tuple(given[k].shape)} instead of {tuple(wanted[k].shape)}"
+        for k in given
+        if k in wanted and given[k].shape != wanted[k].shape
+    ]
+    if missing or unexpected or wrong:
+        parts = [
+            f"{len(names)} {what}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+            for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", wrong))
+            if names
+        ]
+        raise WeightsError(f"{source} does not fit the backbone; {'; '.join(parts)}")
+    inner.load_state_dict(given, strict=False)
+
+
+def read_safetensors(path: Path | str) -> tuple[dict[str, torch.Tensor], dict[str, Any] | None]:
+    """Tensors and geoloc's metadata (None if absent) of a safetensors file. Raises WeightsError."""
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"the weights file {path} is absent")
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+            text = (file.metadata() or {}).get(METADATA_KEY)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is not a whole safetensors file: {error}") from error
+    return tensors, None if text is None else json.loads(text)
