@@ -11,6 +11,24 @@ from geoloc.sphere import distance_km
 from tests.unit.s2_oracle import CORNER, latitudes, longitudes, oracle_leaf, oracle_leaves, sphere_points
 
 
+NOT_A_TOKEN = (
+    "",
+    "0",
+    "10",
+    "X",
+    "47E7",
+    "4.7E+064",
+    " 47e7",
+    "47e7\n",
+    "47e70",
+    "1" * 17,
+    47e7,
+    0x47E7,
+    None,
+)
+NO_SUCH_CELL = ("d1", "e1", "f", "2", "8")  # a seventh face; a final 1 in an odd place
+
+
 class TestLeaves:
     def test_random_points_over_the_sphere_agree_with_s2sphere(self):
         latitude, longitude = sphere_points(20_000, 1)
@@ -89,12 +107,7 @@ class TestHierarchy:
         assert tokens == [cell.to_token() for cell in oracle]
         assert np.array_equal(s2_cells.from_tokens(tokens), ids)
 
-    @pytest.mark.parametrize(
-        "bad",
-        # Text that is no hexadecimal, zeros at the end, no text at all, a seventh face, a final 1 in an odd place.
-        ["", "0", "10", "X", "47E7", "4.7E+064", " 47e7", "47e7\n", "47e70", "1" * 17, 47e7, 0x47E7, None]
-        + ["d1", "e1", "f", "2", "8"],  # noqa: RUF005 (a list of 18 lines otherwise)
-    )
+    @pytest.mark.parametrize("bad", [*NOT_A_TOKEN, *NO_SUCH_CELL])
     def test_what_is_not_a_token_is_refused_by_name(self, bad):
         with pytest.raises(ValueError, match="is not an S2 cell token"):
             s2_cells.from_tokens(["47e7", bad])
