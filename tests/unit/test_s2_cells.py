@@ -10,7 +10,6 @@ from geoloc.partitions import s2_cells
 from geoloc.sphere import distance_km
 from tests.unit.s2_oracle import CORNER, latitudes, longitudes, oracle_leaf, oracle_leaves, sphere_points
 
-
 NOT_A_TOKEN = (
     "",
     "0",
