@@ -82,7 +82,7 @@ def suite_check(
         return dg.AssetCheckResult(
             passed=result.passed,
             severity=dg.AssetCheckSeverity.ERROR if critical else dg.AssetCheckSeverity.WARN,
-            description="; ".join(row.description for row in result.rows if not row.passed) or None,
+            description=result.summary(),
             metadata={
                 "expectations": len(result.rows),
                 "critical failures": result.critical_failures,

@@ -42,9 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def make_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
     parser = _Parser(prog="geoloc", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=_HELP)
-    parser.add_argument(
-        "--workspace", type=Path, default=Path(), metavar="DIR", help="default: this folder"
-    )
+    parser.add_argument("--workspace", type=Path, default=Path(), metavar="DIR", help="default: this folder")
     parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
     for add in (_init, _sample, _ingest, _build, _locate, _audit, _ui):

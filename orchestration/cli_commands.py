@@ -20,22 +20,19 @@ def init(options: argparse.Namespace) -> None:
 
 
 def sample(options: argparse.Namespace) -> None:
-    from geoloc.sample import SampleSettings, make_sample
-    from geoloc.settings import parse, to_dict
-
-    given = {"photos": options.photos} if options.photos is not None else {}
-    settings = parse(SampleSettings, {**to_dict(SampleSettings()), **given}, "sample")
-    if options.folder:
-        make_sample(options.folder, settings, options.seed)
-        print(f"{settings.photos} photos and photos.csv in {options.folder}")
-        return
     import tempfile
 
+    from geoloc.sample import make_sample
+
+    photos = SAMPLE_PHOTOS if options.photos is None else options.photos
+    if options.folder:
+        print(make_sample(options.folder, photos, options.seed, progress=_progress("drawing")))
+        return
     workspace = _workspace(options)
-    with tempfile.TemporaryDirectory(prefix="geoloc-sample-") as folder:
-        made = Path(folder)
-        make_sample(made, settings, options.seed)
-        _ingest_into(workspace, "table", str(made / "photos.csv"), source="sample", record=True)
+    with tempfile.TemporaryDirectory(prefix="geoloc-sample-") as temporary:
+        folder = Path(temporary) / "photos"
+        make_sample(folder, photos, options.seed, progress=_progress("drawing"))
+        _ingest_into(workspace, "table", str(folder / "photos.csv"), source="sample", record=True)
 
 
 def ingest(options: argparse.Namespace) -> None:

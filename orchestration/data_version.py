@@ -124,6 +124,9 @@ def _pipeline_stage(workspace: Workspace, recipe: str, stage: Stage) -> dict[str
         "deps": ["data"] * stage.reads_photos
         + [relative(output_folder(workspace, recipe, name)) for name in stage.inputs],
     }
+    weights = _weights(workspace, recipe) if "model" in stage.sections else None
+    if weights is not None:
+        described["deps"].append(weights)
     if stage.sections:
         described["params"] = list(stage.sections)
         overridden = _overridden_sections(workspace, recipe, stage)
@@ -135,6 +138,14 @@ def _pipeline_stage(workspace: Workspace, recipe: str, stage: Stage) -> dict[str
     ]
     described["meta"] = {} if shared else {"recipe": recipe}
     return described
+
+
+def _weights(workspace: Workspace, recipe: str) -> str | None:
+    """The file of initial weights that a recipe starts from, relative to the workspace; None where none is."""
+    from orchestration.settings import load_settings
+
+    name = load_settings(workspace, recipe).model.weights
+    return None if name in ("none", "registry") else name
 
 
 def _overridden_sections(workspace: Workspace, recipe: str, stage: Stage) -> list[str]:

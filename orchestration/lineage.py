@@ -19,7 +19,7 @@ from geoloc.files import content_hash, read_json, sha256_bytes, write_json
 from geoloc.settings import settings_hash
 from orchestration.chain import STAGES, Stage, artefact, lineage_path, output_folder
 from orchestration.data_version import data_version
-from orchestration.settings import BuildSettings
+from orchestration.settings import BuildSettings, weights_file
 from orchestration.workspace import Workspace, WorkspaceError
 
 PACKAGES = (
@@ -103,6 +103,8 @@ def expected_lineage(workspace: Workspace, settings: BuildSettings, stage: Stage
                 f"built yet; build it with: geoloc build --recipe {settings.recipe} --only {name}"
             )
         inputs[name] = found.content
+    if "model" in stage.sections and (weights := weights_file(workspace, settings)) is not None:
+        inputs["weights"] = content_hash(weights)
     used = settings.sections(stage.sections)
     return Expected(inputs, used, settings_hash(used), code_version(stage.module))
 
@@ -310,6 +312,15 @@ def audit(workspace: Workspace, recipe: str, stage: str) -> dict[str, Any]:
                     "content": content,
                     "on_disk": "intact" if current == content else "changed",
                 }
+            )
+            continue
+        if name == "weights":
+            file = workspace.root / record.settings["model"]["weights"]
+            state = (
+                "absent" if not file.is_file() else "intact" if content_hash(file) == content else "changed"
+            )
+            tree["made_from"].append(
+                {"artefact": "weights", "content": content, "on_disk": state, "made_from": []}
             )
             continue
         branch = audit(workspace, recipe, name)

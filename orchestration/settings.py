@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from geoloc.evaluation.settings import EvaluationSettings
 from geoloc.localizers.settings import LocalizerSettings
 from geoloc.models.settings import ModelSettings
 from geoloc.partitions.settings import PartitionSettings
-from geoloc.photos.split_settings import SplitSettings
+from geoloc.photos.splits import SplitSettings
 from geoloc.retrieval.settings import EmbeddingSettings, IndexSettings
-from geoloc.training.settings import TrainingSettings
-
 from geoloc.settings import SettingsError, parse, setting, to_dict
+from geoloc.training.settings import TrainingSettings
 from orchestration.workspace import Workspace
 
 DEFAULT_RECIPE = "default"
@@ -67,6 +67,22 @@ def load_settings(workspace: Workspace, recipe: str = DEFAULT_RECIPE) -> BuildSe
     except SettingsError as error:
         where = "params.yaml" + (f" with recipes/{recipe}.yaml" if overrides else "")
         raise SettingsError(f"{where}: {error}") from None
+
+
+def weights_file(workspace: Workspace, settings: BuildSettings) -> Path | None:
+    """The file that `model.weights` names, from the workspace's root; None where weights are none or registry.
+
+    Raises SettingsError where it is absent.
+    """
+    if settings.model.weights in ("none", "registry"):
+        return None
+    file = workspace.root / settings.model.weights
+    if not file.is_file():
+        raise SettingsError(
+            f"model.weights must be none, registry or a .safetensors file below {workspace.root}; "
+            f"got {settings.model.weights!r}, which is absent"
+        )
+    return file
 
 
 def known_recipes(workspace: Workspace) -> list[str]:

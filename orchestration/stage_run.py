@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -130,6 +129,19 @@ def run_stage(
     return StageOutcome(lineage, result.metadata, reused=False)
 
 
-def worker_count() -> int:
-    """The processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def progress_logger(
+    log: Callable[[str], None], what: str, every_seconds: float = 5.0
+) -> Callable[[dict], None]:
+    """Progress of long work as a line every few seconds: takes {done, total, photos_per_second}."""
+    last = 0.0
+
+    def report(progress: dict[str, Any]) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < every_seconds and progress["done"] < progress["total"]:
+            return
+        last = now
+        rate = progress.get("photos_per_second")
+        log(f"{what}: {progress['done']}/{progress['total']}" + (f", {rate:.0f} photos/s" if rate else ""))
+
+    return report

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pandas as pd
-from geoloc.reports.maps import partition_map
 
 from geoloc.partitions import make_partition
-from orchestration.assets.data import PARTITION_FILE, photos_with_split
+from geoloc.reports.maps import partition_map
+from orchestration.assets.data import PARTITION_FOLDER, photos_with_split
 from orchestration.stage_run import StageResult, StageRun
 
 
@@ -14,7 +14,7 @@ def build(run: StageRun) -> StageResult:
     photos = photos_with_split(run.workspace.pool, run.input("splits"))
     train = photos[photos["split"] == "train"]
     partition = make_partition(run.settings.partition).fit(train["latitude"], train["longitude"])
-    partition.save(run.output / PARTITION_FILE)
+    partition.save(run.output / PARTITION_FOLDER)
     partition_map(partition, run.output / "cells.png")
     counts = pd.Series(partition.photo_counts())
     test = photos[photos["split"] == "test"]

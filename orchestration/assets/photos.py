@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from geoloc.files import write_json
 from geoloc.photos.catalog import read_catalog
 from geoloc.photos.quarantine import read_quarantine
-
-from geoloc.files import write_json
 from orchestration.stage_run import StageResult, StageRun
 
 

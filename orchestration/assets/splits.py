@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from geoloc.photos.catalog import read_catalog
-
 from geoloc.files import write_parquet
+from geoloc.photos.catalog import read_catalog
 from geoloc.photos.splits import make_splits
 from orchestration.stage_run import StageResult, StageRun
 

@@ -1,0 +1,33 @@
+"""Which localizers a build evaluates: the answers by class and by neighbour, and the widths of the kernel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from geoloc.settings import SettingsError, setting
+
+
+@dataclass(frozen=True)
+class LocalizerSettings:
+    """The localizers of a build. Defaults are those of Revisiting IM2GPS, section 3.2 and table 2."""
+
+    answers: tuple[str, ...] = setting(
+        ("centroid",), choices=("centroid", "centre"), help="points that stand for a cell, a localizer each"
+    )
+    models: tuple[str, ...] = setting(
+        ("classifier", "backbone"),
+        choices=("classifier", "backbone"),
+        help="whose embeddings are searched: the trained classifier's, its initial backbone's",
+    )
+    k: int = setting(100, minimum=1, help="neighbours that vote")
+    m: float = setting(10.0, minimum=0.0, help="power of the similarity")
+    sigmas: tuple[float, ...] = setting((1.0, 4.0, 16.0), minimum=1e-6, help="kernel widths in degrees, each a row")
+    geometries: tuple[str, ...] = setting(
+        ("sphere",), choices=("sphere", "flat"), help="flat: degrees as printed in the paper, no wrap at 180"
+    )
+    batch_size: int = setting(64, minimum=1, help="photos in one forward pass of the classifier")
+
+    def validate(self, key: str) -> None:
+        """Raise SettingsError where nothing would be evaluated."""
+        if not self.answers:
+            raise SettingsError(f"{key}.answers must name at least one of centroid, centre; got none")

@@ -1,0 +1,43 @@
+"""Stage embeddings: every stored photo's features, by the trained classifier and by its initial backbone."""
+
+from __future__ import annotations
+
+import shutil
+
+from geoloc.models.classifier import Classifier, load_model
+from geoloc.partitions import load_partition
+from geoloc.photos.catalog import read_catalog
+from geoloc.retrieval.embeddings import extract_embeddings
+from orchestration.assets.data import MODEL_FILE, PARTITION_FOLDER, initial_model, stored
+from orchestration.stage_run import StageResult, StageRun, progress_logger
+
+
+def build(run: StageRun) -> StageResult:
+    photos = stored(read_catalog(run.workspace.pool))
+    facts = {}
+    for name in run.settings.embeddings.models:
+        # Parts that a killed run finished lie in the scratch folder and are taken up.
+        folder = run.scratch / name
+        embeddings = extract_embeddings(
+            _model(run, name),
+            run.workspace.pool,
+            photos,
+            folder,
+            run.settings.embeddings,
+            progress_logger(run.log, f"{name} embeddings"),
+        )
+        shutil.move(folder, run.output / name)
+        run.log(f"{name}: {embeddings!r}")
+        facts |= {
+            f"{name}/photos": len(embeddings),
+            f"{name}/dimensions": int(embeddings.vectors.shape[1]),
+            f"{name}/unreadable": len(embeddings.unreadable),
+        }
+    return StageResult(facts)
+
+
+def _model(run: StageRun, name: str) -> Classifier:
+    if name == "classifier":
+        return load_model(run.input("classifier") / MODEL_FILE)
+    cells = load_partition(run.input("partition") / PARTITION_FOLDER).cell_count
+    return initial_model(run.workspace, run.settings, cells)

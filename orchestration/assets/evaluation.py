@@ -1,0 +1,201 @@
+"""Stage evaluation: every localizer of the build on the test photos, measured side by side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from geoloc.evaluation.evaluate import LEAVE_PHOTOGRAPHER_OUT_PROTOCOL, evaluate
+from geoloc.evaluation.result import Evaluation
+from geoloc.files import write_json
+from geoloc.localizers import Answers, ClassLocalizer, DensityLocalizer, NearestLocalizer
+from geoloc.localizers.settings import LocalizerSettings
+from geoloc.models.classifier import load_model
+from geoloc.partitions import load_partition
+from geoloc.retrieval.embeddings import Embeddings
+from geoloc.retrieval.index import Neighbours, ReferenceIndex
+from geoloc.training.prediction import predict_probabilities
+from orchestration.assets.data import MODEL_FILE, MODEL_NAMES, PARTITION_FOLDER, photos_with_split
+from orchestration.stage_run import StageResult, StageRun
+from orchestration.tracking import tracked_run
+
+NEIGHBOURS_SHOWN = 5
+
+
+def build(run: StageRun) -> StageResult:
+    photos = photos_with_split(run.workspace.pool, run.input("splits"))
+    references = photos[(photos["split"] == "train") & photos["shard"].notna()]
+    tests = [
+        name for name in sorted(photos["split"].unique()) if name not in ("train", "validation", "unused")
+    ]
+    made = {
+        name: _evaluate_test_set(
+            run, name, photos[photos["split"] == name].reset_index(drop=True), references
+        )
+        for name in tests
+    }
+    if run.settings.evaluation.leave_photographer_out:
+        made["leave-photographer-out"] = _leave_photographer_out(run, photos[photos["shard"].notna()])
+    for name, evaluation in made.items():
+        evaluation.save(run.output / name)
+    write_json(run.output / "evaluations.json", list(made))
+    return StageResult(
+        {name: _headline(evaluation) for name, evaluation in made.items()}, _log_to_mlflow(run, made)
+    )
+
+
+def _evaluate_test_set(
+    run: StageRun, name: str, queries: pd.DataFrame, references: pd.DataFrame
+) -> Evaluation:
+    settings = run.settings
+    partition = load_partition(run.input("partition") / PARTITION_FOLDER)
+    model = load_model(run.input("classifier") / MODEL_FILE)
+    run.log(f"{name}: class probabilities of {len(queries)} photos")
+    # A photo that cannot be read, or was never stored, has NaN probabilities and so abstains.
+    probabilities, unreadable = predict_probabilities(
+        model, run.workspace.pool, queries, settings.localizers.batch_size
+    )
+    answers: dict[str, Answers] = {}
+    descriptions: dict[str, str] = {}
+    for answer in settings.localizers.answers:
+        by_class = ClassLocalizer(partition, answer)
+        answers[by_class.name] = by_class.locate(probabilities)
+        descriptions[by_class.name] = by_class.describe()
+    for model_folder in sorted(p for p in run.input("index").iterdir() if p.is_dir()):
+        index = ReferenceIndex.load(model_folder)
+        embeddings = Embeddings.load(run.input("embeddings") / model_folder.name)
+        position = embeddings.positions(queries["photo_id"])
+        run.log(f"{name}: neighbours in {index!r}")
+        found, described, neighbours = locate_by_neighbours(
+            index,
+            embeddings.vectors[position[position >= 0]],
+            MODEL_NAMES[model_folder.name],
+            settings.localizers,
+        )
+        readable = (position >= 0).nonzero()[0]
+        answers |= {key: value.spread(readable, len(queries)) for key, value in found.items()}
+        descriptions |= described
+        _save_neighbours(run, name, model_folder.name, queries["photo_id"].iloc[readable], neighbours)
+    return evaluate(
+        answers,
+        queries,
+        references,
+        partition,
+        settings.evaluation,
+        seed=settings.seed,
+        unreadable=list(queries["photo_id"].iloc[unreadable]),
+        descriptions=descriptions,
+    )
+
+
+def locate_by_neighbours(
+    index: ReferenceIndex,
+    vectors: Any,
+    model_name: str,
+    settings: LocalizerSettings,
+    exclude_photographers: Any = None,
+    exclude_photos: Any = None,
+) -> tuple[dict[str, Answers], dict[str, str], Neighbours]:
+    """The nearest and the k nearest with each kernel, from one search; also their descriptions and neighbours."""
+    localizers: list[NearestLocalizer | DensityLocalizer] = [NearestLocalizer(index, model_name)]
+    localizers += [
+        DensityLocalizer(index, settings.k, settings.m, sigma, flat=geometry == "flat", model_name=model_name)
+        for geometry in settings.geometries
+        for sigma in settings.sigmas
+    ]
+    neighbours = index.search(
+        vectors, max(one.k for one in localizers), exclude_photographers, exclude_photos
+    )
+    answers = {one.name: one.locate_neighbours(neighbours) for one in localizers}
+    return answers, {one.name: one.describe() for one in localizers}, neighbours
+
+
+def _leave_photographer_out(run: StageRun, photos: pd.DataFrame) -> Evaluation:
+    """Each stored photo a query against all the others by other photographers.
+
+    Only embeddings of the initial backbone are fair here: the classifier has seen these photos and their places.
+    """
+    settings = run.settings
+    embeddings = Embeddings.load(run.input("embeddings") / "backbone")
+    index = ReferenceIndex.build(embeddings, photos, settings.index, settings.seed)
+    position = embeddings.positions(photos["photo_id"])
+    readable = (position >= 0).nonzero()[0]
+    asked = photos.iloc[readable]
+    run.log(f"leave-photographer-out: {len(asked)} photos against {index!r}")
+    found, descriptions, _ = locate_by_neighbours(
+        index,
+        embeddings.vectors[position[readable]],
+        MODEL_NAMES["backbone"],
+        settings.localizers,
+        exclude_photographers=asked["photographer"].to_numpy(dtype=object),
+        exclude_photos=asked["photo_id"].to_numpy(dtype=object),
+    )
+    return evaluate(
+        {key: value.spread(readable, len(photos)) for key, value in found.items()},
+        photos,
+        photos,
+        None,
+        settings.evaluation,
+        seed=settings.seed,
+        protocol=LEAVE_PHOTOGRAPHER_OUT_PROTOCOL,
+        unreadable=list(photos["photo_id"].iloc[(position < 0).nonzero()[0]]),
+        leave_photographer_out=True,
+        descriptions=descriptions,
+    )
+
+
+def _save_neighbours(
+    run: StageRun, test: str, model: str, photo_ids: pd.Series, neighbours: Neighbours
+) -> None:
+    """The first few neighbours of each query, for the report's examples and for anyone who asks why."""
+    from geoloc.files import write_parquet
+
+    ids = neighbours.photo_ids(NEIGHBOURS_SHOWN)
+    count = ids.shape[1]
+    frame = pd.DataFrame(
+        {
+            "photo_id": photo_ids.repeat(count).to_numpy(),
+            "rank": list(range(1, count + 1)) * len(photo_ids),
+            "neighbour": ids.ravel(),
+            "similarity": neighbours.similarity[:, :count].ravel(),
+            "latitude": neighbours.latitude[:, :count].ravel(),
+            "longitude": neighbours.longitude[:, :count].ravel(),
+        }
+    )
+    write_parquet(run.output / f"neighbours-{test}-{model}.parquet", frame[frame["neighbour"].notna()])
+
+
+def _headline(evaluation: Evaluation) -> pd.DataFrame:
+    """Accuracy in per cent, a row a method and a column a level."""
+    table = pd.concat([evaluation.accuracy, evaluation.baselines.rename(columns={"baseline": "method"})])
+    order = list(dict.fromkeys(table["method"]))
+    wide = table.pivot(index="method", columns="level", values="accuracy").loc[
+        order, list(evaluation.levels_km)
+    ]
+    return (wide * 100).round(2).reset_index()
+
+
+def _log_to_mlflow(run: StageRun, made: dict[str, Evaluation]) -> str:
+    with tracked_run(
+        run.workspace,
+        f"{run.settings.recipe} evaluation",
+        settings=run.settings.sections(run.stage.sections),
+        tags=run.tags,
+        data_version=run.tags["data_version"],
+    ) as tracker:
+        for name, evaluation in made.items():
+            tracker.metrics(
+                {
+                    _metric_name(f"{name}/{row.method}/{row.level}"): row.accuracy
+                    for row in evaluation.accuracy.itertuples()
+                },
+                step=0,
+            )
+        tracker.artefacts(run.output)
+    return tracker.run_id
+
+
+def _metric_name(name: str) -> str:
+    """MLflow allows letters, digits and a few marks in the names of metrics."""
+    return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in name.replace("σ", "sigma"))

@@ -1,0 +1,215 @@
+"""`geoloc locate`: where were these photos taken, by a saved build, with neither Dagster nor MLflow running."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from geoloc.localizers import Answers, ClassLocalizer, DensityLocalizer, NearestLocalizer
+from geoloc.models.classifier import Classifier, load_model
+from geoloc.partitions import load_partition
+from geoloc.photos.decoding import UnreadablePhoto, check_and_normalise, decode_rgb
+from geoloc.places import nearest_places
+from geoloc.reports.maps import answer_map_html
+from geoloc.retrieval.index import ReferenceIndex
+from geoloc.sphere import LEVELS_KM, distance_km
+from orchestration.assets.data import MODEL_FILE, MODEL_NAMES, PARTITION_FOLDER, initial_model
+from orchestration.chain import output_folder
+from orchestration.settings import BuildSettings, load_settings
+from orchestration.workspace import Workspace, WorkspaceError
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """One place of an answer: coordinates in degrees, a name, its weight, and what speaks for it."""
+
+    latitude: float
+    longitude: float
+    place: str
+    weight: float
+    why: str
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where one photo was taken. Coordinates are None where the photo could not be read or placed."""
+
+    photo: str
+    method: str
+    latitude: float | None
+    longitude: float | None
+    place: str | None
+    confidence: float
+    alternatives: tuple[Alternative, ...]
+    error: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        if self.latitude is None or self.longitude is None:
+            return f"{self.photo}\n  no answer: {self.error or 'nothing to go by'}"
+        lines = [
+            f"{self.photo}",
+            f"  {self.latitude:.5f}, {self.longitude:.5f}  {self.place}  "
+            f"(confidence {self.confidence:.2f}, {self.method})",
+        ]
+        lines += [
+            f"  {number}. {other.latitude:9.4f}, {other.longitude:9.4f}  {other.weight:.2f}  {other.place}"
+            f"  [{other.why}]"
+            for number, other in enumerate(self.alternatives, start=1)
+        ]
+        return "\n".join(lines)
+
+
+def locate(
+    workspace: Workspace,
+    recipe: str,
+    photos: Sequence[Path],
+    *,
+    method: str = "class",
+    model: str = "classifier",
+    alternatives: int = 5,
+) -> list[Located]:
+    """Locate photo files with what a build of `recipe` saved.
+
+    A file that is no readable photo gives an answer without coordinates and says why. Raises WorkspaceError
+    where the build is absent, SettingsError for a wrong recipe.
+    """
+    settings = load_settings(workspace, recipe)
+    _require_build(
+        workspace, recipe, ("partition", "classifier") if method == "class" else ("index", "classifier")
+    )
+    network = _network(workspace, settings, model if method != "class" else "classifier")
+    images, errors = _read(photos, network)
+    read = [i for i, error in enumerate(errors) if error is None]
+    answers, name, tokens = _answer(workspace, settings, network, images, method, model, alternatives)
+    spread = answers.spread(read, len(photos)) if read else Answers.none(len(photos))
+    return [_located(spread, i, str(photo), name, tokens, errors[i]) for i, photo in enumerate(photos)]
+
+
+def map_page(places: Sequence[Located]) -> str:
+    """One offline HTML page with the answers and their alternatives on the world map."""
+    return answer_map_html([place.to_dict() for place in places])
+
+
+def _require_build(workspace: Workspace, recipe: str, stages: Sequence[str]) -> None:
+    absent = [name for name in stages if not output_folder(workspace, recipe, name).is_dir()]
+    if absent:
+        raise WorkspaceError(
+            f"{recipe} has no {', '.join(absent)} yet; build it with: geoloc build --recipe {recipe}"
+        )
+
+
+def _network(workspace: Workspace, settings: BuildSettings, model: str) -> Classifier:
+    saved = load_model(output_folder(workspace, settings.recipe, "classifier") / MODEL_FILE)
+    return saved if model == "classifier" else initial_model(workspace, settings, saved.cell_count)
+
+
+def _read(photos: Sequence[Path], network: Classifier) -> tuple[torch.Tensor, list[str | None]]:
+    """The readable photos as a batch uint8 [B, 3, S, S], and for each photo why it could not be read, or None.
+
+    They pass the same checks and limits as photos that enter the pool.
+    """
+    crops, errors = [], []
+    for photo in photos:
+        try:
+            stored = check_and_normalise(photo.read_bytes())
+            crops.append(network.preprocess.apply_uint8(decode_rgb(stored.data)))
+            errors.append(None)
+        except (UnreadablePhoto, OSError) as error:
+            errors.append(str(error))
+    size = network.preprocess.image_size
+    pixels = np.stack(crops) if crops else np.zeros((0, size, size, 3), dtype=np.uint8)
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2), errors
+
+
+def _answer(
+    workspace: Workspace,
+    settings: BuildSettings,
+    network: Classifier,
+    images: torch.Tensor,
+    method: str,
+    model: str,
+    alternatives: int,
+) -> tuple[Answers, str, list[str]]:
+    """The answers for the readable photos, the localizer's name, and the tokens of the cells (by class)."""
+    recipe = settings.recipe
+    batches = images.split(settings.localizers.batch_size) if len(images) else ()
+    with torch.inference_mode():
+        if method == "class":
+            partition = load_partition(output_folder(workspace, recipe, "partition") / PARTITION_FOLDER)
+            by_class = ClassLocalizer(
+                partition, settings.localizers.answers[0], MODEL_NAMES["classifier"], alternatives
+            )
+            rows = [network(batch).softmax(dim=1).numpy() for batch in batches]
+            probabilities = np.concatenate(rows) if rows else np.zeros((0, partition.cell_count))
+            return by_class.locate(probabilities), by_class.name, partition.tokens()
+        index = ReferenceIndex.load(output_folder(workspace, recipe, "index") / model)
+        rows = [torch.nn.functional.normalize(network.embed(batch)).numpy() for batch in batches]
+    vectors = np.concatenate(rows) if rows else np.zeros((0, index.dimension), dtype=np.float32)
+    name, chosen = MODEL_NAMES[model], settings.localizers
+    localizer: NearestLocalizer | DensityLocalizer
+    if method == "nn":
+        localizer = NearestLocalizer(index, name, alternatives)
+    else:
+        sigma = chosen.sigmas[len(chosen.sigmas) // 2] if chosen.sigmas else 4.0
+        localizer = DensityLocalizer(
+            index, chosen.k, chosen.m, sigma, model_name=name, alternatives=alternatives
+        )
+    return localizer.locate(vectors), localizer.name, []
+
+
+def _located(
+    answers: Answers, row: int, photo: str, method: str, tokens: Sequence[str], error: str | None
+) -> Located:
+    if answers.abstained[row] or answers.alternatives is None:
+        return Located(photo, method, None, None, None, 0.0, (), error)
+    other = answers.alternatives
+    known = ~np.isnan(other.latitude[row])
+    places = nearest_places(
+        np.append(answers.latitude[row], other.latitude[row][known]),
+        np.append(answers.longitude[row], other.longitude[row][known]),
+    )
+    names = [str(place) for place in places]
+    return Located(
+        photo,
+        method,
+        float(answers.latitude[row]),
+        float(answers.longitude[row]),
+        names[0],
+        float(answers.confidence[row]),
+        tuple(
+            Alternative(
+                float(other.latitude[row, i]),
+                float(other.longitude[row, i]),
+                name,
+                float(other.weight[row, i]),
+                _why(answers, row, i, tokens),
+            )
+            for i, name in zip(np.flatnonzero(known), names[1:], strict=True)
+        ),
+    )
+
+
+def _why(answers: Answers, row: int, i: int, tokens: Sequence[str]) -> str:
+    """What speaks for an alternative: its cell, or how many neighbours lie near it."""
+    if answers.cells is not None:
+        return f"cell {tokens[answers.cells.cell[row, i]]}"
+    assert answers.neighbours is not None and answers.alternatives is not None  # noqa: PT018
+    near = distance_km(
+        answers.neighbours.latitude[row],
+        answers.neighbours.longitude[row],
+        answers.alternatives.latitude[row, i],
+        answers.alternatives.longitude[row, i],
+    )
+    close = np.flatnonzero(near <= LEVELS_KM["region"])
+    best = answers.neighbours.photo_ids()[row, close[0]] if len(close) else "none"
+    count = f"{len(close)} of {int((answers.neighbours.row[row] >= 0).sum())} neighbours within 200 km"
+    return f"{count}, most similar {best}"
