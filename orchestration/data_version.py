@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import contextlib
 import io
 import logging
@@ -132,12 +133,25 @@ def _pipeline_stage(workspace: Workspace, recipe: str, stage: Stage) -> dict[str
         overridden = _overridden_sections(workspace, recipe, stage)
         if overridden:
             described["params"].append({f"recipes/{recipe}.yaml": overridden})
-    described["outs"] = [
+    outs = [
         relative(output_folder(workspace, recipe, stage.name)),
         relative(lineage_path(workspace, recipe, stage.name)),
     ]
+    described["outs"] = list(outs) if _versions_builds(workspace) else [{out: {"cache": False}} for out in outs]
     described["meta"] = {} if shared else {"recipe": recipe}
     return described
+
+
+def _versions_builds(workspace: Workspace) -> bool:
+    """Whether DVC keeps the builds as well as the photos. Not where the default remote lies inside the workspace,
+    as the sample's does: such a remote is committed to git, and builds must not be.
+    """
+    config = configparser.ConfigParser()
+    config.read(workspace.root / ".dvc" / "config", encoding="utf-8")
+    remote = config.get("core", "remote", fallback=None)
+    url = config.get(f"'remote \"{remote}\"'", "url", fallback="") if remote else ""
+    inside = (workspace.root / ".dvc" / url).resolve().is_relative_to(workspace.root)
+    return not url or "://" in url or not inside
 
 
 def _weights(workspace: Workspace, recipe: str) -> str | None:
