@@ -23,6 +23,7 @@ from torchvision.io import ImageReadMode, decode_jpeg
 
 from geoloc.models.preprocess import Preprocess
 from geoloc.models.settings import Augmentation
+from geoloc.photos.shards import ShardReader
 
 NOT_STORED = "the pool holds no bytes of this photo"
 _CHUNK = 8
@@ -112,8 +113,6 @@ def _batches(
     length = rows["length"].to_numpy(dtype=np.int64, na_value=-1)
     with ExitStack() as stack:
         if isinstance(pool, Path | str):
-            from geoloc.photos.shards import ShardReader
-
             reader: PhotoReader = stack.enter_context(ShardReader(Path(pool)))
         else:
             reader = pool

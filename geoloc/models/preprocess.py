@@ -46,7 +46,7 @@ class Preprocess:
     def apply_uint8(self, photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The centre of a photo: uint8 [H, W, 3] to uint8 [S, S, 3], with S = image_size.
 
-        Sizes and offsets round as torchvision's Resize and CenterCrop do.
+        The long side after resizing and both offsets of the crop are rounded down.
         """
         height, width = photo.shape[:2]
         short, size = self.resize_short_side, self.image_size
@@ -57,7 +57,7 @@ class Preprocess:
                 height, width = int(short * height / width), short
             image = Image.fromarray(photo).resize((width, height), _FILTERS[self.interpolation])
             photo = np.asarray(image)
-        top, left = round((height - size) / 2), round((width - size) / 2)
+        top, left = (height - size) // 2, (width - size) // 2
         return photo[top : top + size, left : left + size]
 
     def augment_uint8(

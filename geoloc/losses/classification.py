@@ -1,0 +1,47 @@
+"""Cross-entropy over cells, and weights against the imbalance of cells."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch.nn import functional
+
+CLASS_WEIGHTS = ("none", "balanced", "sqrt")
+
+
+def class_weights(counts: ArrayLike, kind: str) -> torch.Tensor | None:
+    """Weight of each cell from its training photos, `counts` integers (C,): float32 [C], or None for kind none.
+
+    balanced: inversely proportional to the count; sqrt: to its square root, a compromise. Scaled so that the mean over
+    photos is 1, so the learning rate keeps its meaning; a cell without photos weighs 0. Raises ValueError
+    for another kind or for no photos.
+    """
+    if kind not in CLASS_WEIGHTS:
+        raise ValueError(f"class_weights must be one of {', '.join(CLASS_WEIGHTS)}; got {kind!r}")
+    if kind == "none":
+        return None
+    n = np.asarray(counts, dtype=np.float64)
+    if n.sum() <= 0:
+        raise ValueError("class weights need at least one photo in a cell, got none")
+    with np.errstate(divide="ignore"):
+        weights = np.where(n > 0, 1 / (n if kind == "balanced" else np.sqrt(n)), 0.0)
+    return torch.from_numpy((weights * n.sum() / (weights * n).sum()).astype(np.float32))
+
+
+def cross_entropy(
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    weights: torch.Tensor | None = None,
+    label_smoothing: float = 0.0,
+) -> torch.Tensor:
+    """Mean cross-entropy of logits [B, C] against labels int64 [B], a scalar, in float32 whatever the logits.
+
+    With `weights` [C], each photo counts by its cell's weight, and the sum is divided by B: a mean over the weights
+    of the batch would give a rare cell no more say in a small batch than a common one. `label_smoothing` s moves
+    s / C of the target to every cell (Szegedy et al., Rethinking the inception architecture, section 7).
+    """
+    losses = functional.cross_entropy(
+        logits.float(), labels, reduction="none", label_smoothing=label_smoothing
+    )
+    return (losses if weights is None else losses * weights[labels]).mean()

@@ -1,0 +1,184 @@
+"""The loop of steps and epochs, with checkpoints, validation and early stopping."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from geoloc.losses.classification import cross_entropy
+from geoloc.models.classifier import Classifier
+from geoloc.training.checkpoints import Progress, remove_others, save_best, save_checkpoint
+from geoloc.training.optimisers import set_learning_rate
+from geoloc.training.photo_data import LabelledPhotos, Source, TrainingError, epoch_order
+from geoloc.training.schedules import learning_rate_share
+from geoloc.training.settings import TrainingSettings
+
+OnProgress = Callable[[dict[str, Any]], None]
+
+
+@dataclass
+class Loop:
+    """One training: what it works on, and `run`. `validate` gives the measures of an epoch, None without photos."""
+
+    model: Classifier
+    source: Source
+    photos: LabelledPhotos
+    weights: torch.Tensor | None
+    validate: Callable[[], dict[str, Any]] | None
+    settings: TrainingSettings
+    seed: int
+    device: torch.device
+    folder: Path
+    fingerprint: dict[str, str]
+    optimiser: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    on_progress: OnProgress
+
+    def run(self, progress: Progress) -> None:
+        """Train from where `progress` is to the end, and move it; the model then has the last epoch's weights.
+
+        Raises TrainingError when the loss is no longer finite.
+        """
+        settings = self.settings
+        if settings.mode == "frozen":
+            self._forward: Callable[[torch.Tensor], torch.Tensor] = self.model.classify
+        else:
+            self._forward = self.model
+        self._learning = [p for p in self.model.parameters() if p.requires_grad]
+        self._labels = torch.from_numpy(self.photos.cells)
+        self._steps_per_epoch = -(-len(self._order(1)) // settings.batch_size)
+        self._waiting: tuple[int, int, float, torch.Tensor] | None = None
+        while not progress.finished:
+            self._epoch(progress)
+
+    def _order(self, epoch: int) -> Any:
+        settings = self.settings
+        fine_tune = settings.mode == "fine_tune"
+        return epoch_order(len(self.photos), settings.batch_size, self.seed, epoch, avoid_single=fine_tune)
+
+    def _epoch(self, progress: Progress) -> None:
+        """The rest of the epoch under way, then its measures and its checkpoint."""
+        settings = self.settings
+        self.model.train()
+        order = self._order(progress.epoch)[progress.epoch_step * settings.batch_size :]
+        self._reported, self._clock = progress.photos, time.perf_counter()
+        started, photos_before = time.perf_counter(), progress.photos
+        for batch in self.source.batches(order, settings.batch_size, progress.epoch):
+            if len(batch.unreadable):
+                progress.unreadable = sorted({*progress.unreadable, *batch.unreadable.tolist()})
+            if len(batch.positions):
+                self._step(progress, batch.tensor, self._labels[torch.from_numpy(batch.positions)])
+            progress.step += 1
+            progress.epoch_step += 1
+            if settings.checkpoint_steps and progress.step % settings.checkpoint_steps == 0:
+                self._settle(progress)
+                self._save(progress)
+        self._settle(progress)
+        if not progress.photos:
+            raise TrainingError(f"none of the {len(self.photos)} training photos is readable")
+        speed = (progress.photos - photos_before) / max(time.perf_counter() - started, 1e-9)
+        self._end_epoch(progress, speed)
+
+    def _step(self, progress: Progress, inputs: torch.Tensor, labels: torch.Tensor) -> None:
+        """One step of the optimiser; its random numbers (dropout) are a function of seed and step."""
+        settings = self.settings
+        rate = settings.learning_rate * learning_rate_share(settings, progress.step, self._steps_per_epoch)
+        set_learning_rate(self.optimiser, rate)
+        torch.manual_seed(int(np.random.SeedSequence([self.seed, progress.step]).generate_state(1)[0]))
+        inputs = inputs.to(self.device, non_blocking=True)
+        labels = labels.to(self.device, non_blocking=True)
+        autocast = settings.precision != "float32"
+        with torch.autocast(self.device.type, getattr(torch, settings.precision), enabled=autocast):
+            logits = self._forward(inputs)
+        loss = cross_entropy(logits, labels, self.weights, settings.label_smoothing)
+        self.optimiser.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        if settings.gradient_clip:
+            self.scaler.unscale_(self.optimiser)
+            torch.nn.utils.clip_grad_norm_(self._learning, settings.gradient_clip)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        # A loss is read when the next step is under way, so that an accelerator never waits for us.
+        self._settle(progress)
+        self._waiting = (progress.step, len(labels), rate, loss.detach())
+        if self.device.type == "cpu":
+            self._settle(progress)
+
+    def _settle(self, progress: Progress) -> None:
+        """Read the loss of the last step, check it, count it, report it."""
+        if self._waiting is None:
+            return
+        (step, count, rate, loss), self._waiting = self._waiting, None
+        value = float(loss)
+        if not math.isfinite(value):
+            raise TrainingError(
+                f"the loss is {value} at epoch {progress.epoch}, step {step + 1}, learning rate {rate:g}: lower "
+                "training.learning_rate, set training.gradient_clip, or use precision float32"
+            )
+        progress.loss_sum += value * count
+        progress.photos += count
+        if (step + 1) % self.settings.progress_steps == 0:
+            now = time.perf_counter()
+            self.on_progress(
+                {
+                    "kind": "step",
+                    "epoch": progress.epoch,
+                    "step": step + 1,
+                    "steps": self._steps_per_epoch * self.settings.epochs,
+                    "loss": value,
+                    "learning_rate": rate,
+                    "photos_per_second": (progress.photos - self._reported) / max(now - self._clock, 1e-9),
+                }
+            )
+            self._reported, self._clock = progress.photos, now
+
+    def _end_epoch(self, progress: Progress, speed: float) -> None:
+        settings = self.settings
+        share = learning_rate_share(settings, progress.step - 1, self._steps_per_epoch)
+        record: dict[str, Any] = {
+            "epoch": progress.epoch,
+            "step": progress.step,
+            "loss": progress.loss_sum / progress.photos,
+            "learning_rate": settings.learning_rate * share,
+        }
+        if self.validate is not None:
+            self.model.eval()
+            record |= self.validate()
+        progress.history.append(record)
+        better = self._is_better(progress)
+        if better:
+            save_best(self.folder, self.model, progress.epoch)
+            progress.best_epoch = progress.epoch
+        patience = settings.early_stopping_epochs
+        waited = progress.epoch - (progress.best_epoch or progress.epoch)
+        progress.finished = progress.epoch >= settings.epochs or bool(patience and waited >= patience)
+        progress.epoch, progress.epoch_step, progress.loss_sum, progress.photos = (
+            progress.epoch + 1,
+            0,
+            0.0,
+            0,
+        )
+        self._save(progress)
+        remove_others(self.folder, progress.best_epoch)
+        self.on_progress({"kind": "epoch", **record, "best": better, "photos_per_second": speed})
+
+    def _is_better(self, progress: Progress) -> bool:
+        """Whether the last epoch is the best; of equal ones the first is."""
+        key = self.settings.select_by
+        values = [record.get(key) for record in progress.history]
+        if key == "last" or values[-1] is None:
+            return False
+        if progress.best_epoch is None:
+            return True
+        best = values[progress.best_epoch - 1]
+        return bool(values[-1] < best if key == "validation_loss" else values[-1] > best)
+
+    def _save(self, progress: Progress) -> None:
+        save_checkpoint(self.folder, self.fingerprint, self.model, self.optimiser, self.scaler, progress)

@@ -1,0 +1,44 @@
+"""Optimisers by name, with their groups of weights."""
+
+from __future__ import annotations
+
+import torch
+
+from geoloc.models.classifier import Classifier
+from geoloc.training.settings import TrainingSettings
+
+SHARE = "share"
+"""Key of a group: its learning rate as a share of the training's."""
+
+
+def make_optimiser(model: Classifier, settings: TrainingSettings) -> torch.optim.Optimizer:
+    """The optimiser over the weights of `model` that learn, in groups: backbone or not, decayed or not.
+
+    Weights of one dimension (biases, normalisation, GeM's power) are not decayed: pulling a scale towards zero is no
+    regularisation of the function.
+    """
+    groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            key = (name.startswith("backbone."), parameter.ndim > 1)
+            groups.setdefault(key, []).append(parameter)
+    parameters = [
+        {
+            "params": members,
+            "weight_decay": settings.weight_decay if decayed else 0.0,
+            SHARE: settings.backbone_learning_rate_share if backbone else 1.0,
+        }
+        for (backbone, decayed), members in sorted(groups.items())
+    ]
+    rate = settings.learning_rate
+    if settings.optimiser == "sgd":
+        return torch.optim.SGD(parameters, lr=rate, momentum=settings.momentum)
+    if settings.optimiser == "adagrad":
+        return torch.optim.Adagrad(parameters, lr=rate)
+    return torch.optim.AdamW(parameters, lr=rate)
+
+
+def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Give each group its share of `rate`."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate * group[SHARE]

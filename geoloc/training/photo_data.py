@@ -1,0 +1,187 @@
+"""Labelled photos for training: checked frames, order of epochs, and batches from photos or from cached features."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from geoloc.files import sha256_bytes
+from geoloc.models.batches import PhotoReader, iter_batches
+from geoloc.models.classifier import Classifier
+from geoloc.models.settings import Augmentation
+from geoloc.models.weights import read_safetensors
+from geoloc.partitions.base import Partition
+from geoloc.training.checkpoints import save_state
+
+_PLACE = ("photo_id", "shard", "offset", "length")
+_WHERE = ("latitude", "longitude")
+
+
+class TrainingError(ValueError):
+    """A training cannot start or go on. The message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class LabelledPhotos:
+    """N photos and the cell of each: `rows` (photo_id, shard, offset, length, latitude, longitude), `cells` int64 (N,),
+    -1 where none."""
+
+    rows: pd.DataFrame
+    cells: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def only(self, kept: NDArray[np.bool_]) -> LabelledPhotos:
+        """The photos where `kept` is true."""
+        return LabelledPhotos(self.rows[kept].reset_index(drop=True), self.cells[kept])
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the photos, in order, where they are stored, and their cells."""
+        names = [*_PLACE, *_WHERE, *(["sha256"] if "sha256" in self.rows.columns else [])]
+        hashes = pd.util.hash_pandas_object(self.rows[names].astype("str"), index=False).to_numpy()
+        return sha256_bytes(hashes.tobytes() + self.cells.tobytes())
+
+
+def label(frame: pd.DataFrame, partition: Partition, name: str) -> LabelledPhotos:
+    """Photos with their cells: the column `cell` if there is one, else by `partition`.
+
+    Raises TrainingError for absent columns and for cells that the partition does not have.
+    """
+    absent = [column for column in (*_PLACE, *_WHERE) if column not in frame.columns]
+    if absent:
+        raise TrainingError(f"the {name} photos need the columns {', '.join(absent)}")
+    rows = frame.reset_index(drop=True)
+    if "cell" in rows.columns:
+        cells = rows["cell"].to_numpy(dtype=np.int64, na_value=-1)
+    else:
+        cells = partition.assign(rows["latitude"], rows["longitude"]).astype(np.int64)
+    if len(cells) and (cells.max() >= partition.cell_count or cells.min() < -1):
+        raise TrainingError(
+            f"the {name} photos have cells {cells.min()} to {cells.max()}, the partition has {partition.cell_count}: "
+            "they were assigned by another partition"
+        )
+    return LabelledPhotos(rows, cells)
+
+
+def epoch_order(count: int, batch_size: int, seed: int, epoch: int, avoid_single: bool) -> NDArray[np.int64]:
+    """The order of an epoch, a permutation that depends on (seed, epoch) alone.
+
+    With `avoid_single`, one photo is left out where the last batch would have it alone: batch norm has no
+    statistics of one photo.
+    """
+    order = np.random.Generator(np.random.Philox(key=[seed & (2**64 - 1), epoch])).permutation(count)
+    return order[:-1] if avoid_single and count > 1 and count % batch_size == 1 and batch_size > 1 else order
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """One batch for a network: `tensor` [B, ...], `positions` int64 [B], and positions of unreadable photos."""
+
+    tensor: torch.Tensor
+    positions: NDArray[np.int64]
+    unreadable: NDArray[np.int64]
+
+
+class Source(Protocol):
+    """What gives batches of the photos at some positions, in that order."""
+
+    def batches(self, order: NDArray[np.int64], batch_size: int, epoch: int) -> Iterator[Inputs]:
+        """Each `batch_size` positions as one batch, as far as they are readable."""
+        ...
+
+
+@dataclass(frozen=True)
+class PhotoSource:
+    """Batches of photos, decoded as they are needed: uint8 [B, 3, S, S]."""
+
+    pool: Path | PhotoReader
+    photos: LabelledPhotos
+    model: Classifier
+    augmentation: Augmentation | None
+    seed: int
+    workers: int
+    channels_last: bool
+
+    def batches(self, order: NDArray[np.int64], batch_size: int, epoch: int) -> Iterator[Inputs]:
+        """Decoded batches, augmented if the source is."""
+        for batch in iter_batches(
+            self.pool,
+            self.photos.rows,
+            self.model.preprocess,
+            batch_size,
+            self.workers,
+            order=order,
+            augmentation=self.augmentation,
+            seed=self.seed,
+            epoch=epoch,
+        ):
+            images = batch.images if self.channels_last else batch.images.contiguous()
+            yield Inputs(images, batch.row_indices, batch.unreadable_indices)
+
+
+@dataclass(frozen=True)
+class FeatureSource:
+    """Batches of pooled features that were computed once: float32 [B, D]."""
+
+    features: torch.Tensor
+    readable: NDArray[np.bool_]
+
+    def batches(self, order: NDArray[np.int64], batch_size: int, epoch: int) -> Iterator[Inputs]:
+        """Rows of the features."""
+        for start in range(0, len(order), batch_size):
+            positions = order[start : start + batch_size]
+            kept = positions[self.readable[positions]]
+            yield Inputs(self.features[torch.from_numpy(kept)], kept, positions[~self.readable[positions]])
+
+
+def cached_features(
+    model: Classifier,
+    source: PhotoSource,
+    batch_size: int,
+    device: torch.device,
+    precision: str,
+    cache: Path,
+    fingerprint: str,
+    on_progress: Callable[[dict[str, Any]], None],
+) -> FeatureSource:
+    """Pooled features of the photos of `source`, without augmentation, from the file `cache` if it has the fingerprint.
+
+    `model` must be in eval mode on `device`.
+    """
+    count = len(source.photos)
+    if cache.exists():
+        tensors, metadata = read_safetensors(cache)
+        if metadata is not None and metadata.get("fingerprint") == fingerprint:
+            return FeatureSource(tensors["features"], tensors["readable"].numpy().astype(bool))
+    features = torch.zeros((count, model.embedding_size), dtype=torch.float32)
+    readable = np.zeros(count, dtype=bool)
+    started, done = time.perf_counter(), 0
+    autocast = torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32")
+    for batch in source.batches(np.arange(count), batch_size, epoch=0):
+        done += len(batch.positions) + len(batch.unreadable)
+        if len(batch.positions):
+            with torch.inference_mode(), autocast:
+                pooled = model.embed(batch.tensor.to(device, non_blocking=True))
+            features[torch.from_numpy(batch.positions)] = pooled.float().cpu()
+            readable[batch.positions] = True
+        on_progress(
+            {
+                "kind": "features",
+                "done": done,
+                "total": count,
+                "photos_per_second": done / max(time.perf_counter() - started, 1e-9),
+            }
+        )
+    tensors = {"features": features, "readable": torch.from_numpy(readable.astype(np.uint8))}
+    save_state(cache, tensors, {"kind": "features", "fingerprint": fingerprint})
+    return FeatureSource(features, readable)
