@@ -103,7 +103,7 @@ def splits_frame(catalog: pd.DataFrame, splits: pd.DataFrame, checks: Sequence[C
     frame["used"] = frame["split"].ne("unused") & frame["split"].notna()
     for check in checks:
         # A failed check breaks for at least one, whatever its count says.
-        frame[CHECK_PREFIX + check.name] = int(check.count)
+        frame[CHECK_PREFIX + check.name] = 0 if check.passed else max(int(check.count), 1)
     frame.attrs["details"] = {CHECK_PREFIX + check.name: check.detail for check in checks}
     return frame
 
