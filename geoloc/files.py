@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -24,7 +25,8 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # A name for this one write: two threads may write the same path, and the last to end wins.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
     try:
         yield temporary
         temporary.replace(path)
@@ -34,18 +36,23 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_folder(folder: Path | str) -> Iterator[Path]:
-    """A new temporary folder beside `folder`; takes its place when the block ends well, removed when it raises."""
+    """A new temporary folder beside `folder`; takes its place when the block ends well, removed when it raises.
+
+    A process killed at any moment leaves the old folder, the new one or, between two renames, none: never a part.
+    """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
     temporary.chmod(0o755)
+    old = temporary.with_suffix(".old")
     try:
         yield temporary
-        if folder.exists():
-            shutil.rmtree(folder)
+        if folder.is_dir():
+            folder.rename(old)  # deleting it in place would leave a part of it to readers, and after a kill
         temporary.replace(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -81,7 +88,7 @@ def content_hash(*paths: Path | str) -> str:
     Raises FileNotFoundError for a path that is absent.
     """
     digest = hashlib.sha256()
-    for path in map(Path, paths):
+    for path in (Path(p).absolute() for p in paths):  # "." has a name too
         if not path.exists():
             raise FileNotFoundError(f"{path} is absent, so it has no content hash")
         files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]

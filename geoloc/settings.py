@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import math
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -101,9 +101,9 @@ def _convert(value: Any, hint: Any, key: str, limits: Mapping[str, Any]) -> Any:
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         options = [t for t in inner if t is not type(None)]
+        if len(options) != 1:
+            raise TypeError(f"{key}: settings of type {hint!r} are not supported: one type, or None")
         if value is None:
-            if len(options) == len(inner):
-                raise SettingsError(f"{key} must be given, got null")
             return None
         return _convert(value, options[0], key, limits)
     if dataclasses.is_dataclass(hint):
@@ -111,7 +111,11 @@ def _convert(value: Any, hint: Any, key: str, limits: Mapping[str, Any]) -> Any:
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise SettingsError(f"{key} must be a list, got {value!r}")
-        return tuple(_convert(v, inner[0], f"{key}[{i}]", limits) for i, v in enumerate(value))
+        elements = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
+        if len(elements) != len(value):
+            raise SettingsError(f"{key} must be a list of {len(elements)}, got {value!r}")
+        pairs = zip(value, elements, strict=True)
+        return tuple(_convert(v, element, f"{key}[{i}]", limits) for i, (v, element) in enumerate(pairs))
     if origin is dict:
         if not isinstance(value, Mapping):
             raise SettingsError(f"{key} must be a mapping, got {value!r}")
@@ -134,7 +138,11 @@ def _scalar(value: Any, hint: type, key: str) -> Any:
                 value = float(value)
             except ValueError:
                 raise SettingsError(f"{key} must be a number, got {value!r}") from None
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        if (
+            isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and abs(value) <= sys.float_info.max
+        ):
             return float(value)
         raise SettingsError(f"{key} must be a finite number, got {value!r}")
     if hint is str:

@@ -54,13 +54,19 @@ def mean_point(
 ) -> tuple[float, float]:
     """The spherical mean: direction of the (weighted) mean of unit vectors, in degrees.
 
-    A mean of longitudes is wrong near the antimeridian; this one is not. Raises ValueError for no points or
-    for points that cancel out (antipodes), which have no mean.
+    A mean of longitudes is wrong near the antimeridian; this one is not. Raises ValueError for no points, for
+    weights that are negative, all zero or not one a point, and for points that cancel out (antipodes), which
+    have no mean.
     """
     vectors = unit_vectors(latitude, longitude).reshape(-1, 3)
     if len(vectors) == 0:
         raise ValueError("mean_point needs at least one point, got none")
-    mean = np.average(vectors, axis=0, weights=None if weights is None else np.ravel(np.asarray(weights)))
+    shares = np.ones(len(vectors)) if weights is None else np.ravel(np.asarray(weights, dtype=np.float64))
+    if len(shares) != len(vectors):
+        raise ValueError(f"mean_point got {len(shares)} weights for {len(vectors)} points")
+    if (shares < 0).any() or not shares.sum() > 0:
+        raise ValueError("mean_point needs weights that are not negative and not all zero")
+    mean = np.average(vectors, axis=0, weights=shares)
     if np.linalg.norm(mean) < 1e-9:
         raise ValueError("mean_point: the points cancel out on the sphere and have no mean")
     lat, lon = from_vectors(mean)
@@ -70,18 +76,23 @@ def mean_point(
 def group_means(
     latitude: ArrayLike, longitude: ArrayLike, group: ArrayLike, group_count: int
 ) -> tuple[FloatArray, FloatArray]:
-    """Spherical mean of each group, float64 (group_count,) each; NaN where a group has no point.
+    """Spherical mean of each group of N points: latitude and longitude, float64 (group_count,) each.
 
-    `group` holds integers in [0, group_count); negative ones are left out.
+    `group` holds N integers below group_count; points of negative groups are left out. NaN where a group has no
+    point or its points cancel out. Raises ValueError for a group that is not below group_count.
     """
-    group = np.asarray(group)
+    group = np.asarray(group, dtype=np.int64)
+    if group.size and group.max() >= group_count:
+        raise ValueError(f"group must be below {group_count}, got {group.max()}")
     kept = group >= 0
     vectors = unit_vectors(latitude, longitude)[kept]
+    counts = np.bincount(group[kept], minlength=group_count)
     sums = np.stack(
         [np.bincount(group[kept], weights=vectors[:, axis], minlength=group_count) for axis in range(3)],
         axis=-1,
-    )
-    sums[np.linalg.norm(sums, axis=-1) < 1e-9] = np.nan
+    ).astype(np.float64)  # bincount of nothing counts in whole numbers, weights or not
+    # Against the count, because rounding errors grow with it; as in mean_point.
+    sums[np.linalg.norm(sums, axis=-1) < 1e-9 * np.maximum(counts, 1)] = np.nan
     return from_vectors(sums)
 
 
@@ -102,11 +113,14 @@ def bearing(
 def destination(
     latitude: ArrayLike, longitude: ArrayLike, bearing_degrees: ArrayLike, km: ArrayLike
 ) -> tuple[FloatArray, FloatArray]:
-    """The point reached from (latitude, longitude) after `km` along a great circle that starts at the bearing."""
-    lat, lon, theta = (
-        np.radians(np.asarray(x, dtype=np.float64)) for x in (latitude, longitude, bearing_degrees)
+    """The point reached after `km` along the great circle that starts at (latitude, longitude) with the bearing.
+
+    Arguments broadcast; degrees in and out, longitude in [-180, 180].
+    """
+    lat, lon, theta, angle = np.broadcast_arrays(
+        *(np.radians(np.asarray(x, dtype=np.float64)) for x in (latitude, longitude, bearing_degrees)),
+        np.asarray(km, dtype=np.float64) / EARTH_RADIUS_KM,
     )
-    angle = np.asarray(km, dtype=np.float64) / EARTH_RADIUS_KM
     north = np.stack([-np.sin(lat) * np.cos(lon), -np.sin(lat) * np.sin(lon), np.cos(lat)], axis=-1)
     east = np.stack([-np.sin(lon), np.cos(lon), np.zeros_like(lon)], axis=-1)
     here = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=-1)

