@@ -280,8 +280,8 @@ def _noise() -> IntArray:
         corner = rng.integers(0, 256, (cells, cells), dtype=np.int32)
         at, t = np.arange(512) // step, (np.arange(512, dtype=np.int32) % step) * _FULL // step
         t = (t * t * (3 * _FULL - 2 * t) // (_FULL * _FULL)).astype(np.int32)  # smooth step
-        rows = corner[at] * (_FULL - t)[:, None] + corner[(at + 1) % cells] * t[:, None]
-        both = rows[:, at] * (_FULL - t)[None, :] + rows[:, (at + 1) % cells] * t[None, :]
+        rows: IntArray = corner[at] * (_FULL - t)[:, None] + corner[(at + 1) % cells] * t[:, None]
+        both: IntArray = rows[:, at] * (_FULL - t)[None, :] + rows[:, (at + 1) % cells] * t[None, :]
         total += weight * (both >> 16)
     return (total // 15).astype(np.int32)
 
