@@ -137,7 +137,9 @@ def _pipeline_stage(workspace: Workspace, recipe: str, stage: Stage) -> dict[str
         relative(output_folder(workspace, recipe, stage.name)),
         relative(lineage_path(workspace, recipe, stage.name)),
     ]
-    described["outs"] = list(outs) if _versions_builds(workspace) else [{out: {"cache": False}} for out in outs]
+    described["outs"] = (
+        list(outs) if _versions_builds(workspace) else [{out: {"cache": False}} for out in outs]
+    )
     described["meta"] = {} if shared else {"recipe": recipe}
     return described
 

@@ -14,11 +14,6 @@ class LocalizerSettings:
     answers: tuple[str, ...] = setting(
         ("centroid",), choices=("centroid", "centre"), help="points that stand for a cell, a localizer each"
     )
-    models: tuple[str, ...] = setting(
-        ("classifier", "backbone"),
-        choices=("classifier", "backbone"),
-        help="whose embeddings are searched: the trained classifier's, its initial backbone's",
-    )
     k: int = setting(100, minimum=1, help="neighbours that vote")
     m: float = setting(10.0, minimum=0.0, help="power of the similarity")
     sigmas: tuple[float, ...] = setting((1.0, 4.0, 16.0), minimum=1e-6, help="kernel widths in degrees, each a row")

@@ -1,0 +1,39 @@
+"""Probabilities of cells for stored photos: what localizers by class work on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from geoloc.models.batches import PhotoReader, iter_batches
+from geoloc.models.classifier import Classifier
+
+
+def predict_probabilities(
+    model: Classifier, pool: Path | str | PhotoReader, rows: pd.DataFrame, batch_size: int, workers: int = 0
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Softmax over cells, float32 [N, C], for N photos (columns shard, offset, length), by their centre crops.
+
+    A photo that cannot be read, or has no bytes in the pool, has a row of NaN; the second result holds the
+    positions of those photos, int64, in order. The model is used where it is, in eval mode. Raises as
+    `iter_batches` does.
+    """
+    device = next(model.parameters()).device
+    probabilities = np.full((len(rows), model.cell_count), np.nan, dtype=np.float32)
+    unreadable: list[NDArray[np.int64]] = []
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            for batch in iter_batches(pool, rows, model.preprocess, batch_size, workers):
+                unreadable.append(batch.unreadable_indices)
+                if len(batch.row_indices):
+                    logits = model(batch.images.to(device)).float()
+                    probabilities[batch.row_indices] = logits.softmax(dim=1).cpu().numpy()
+    finally:
+        model.train(was_training)
+    return probabilities, np.sort(np.concatenate(unreadable)) if unreadable else np.empty(0, np.int64)

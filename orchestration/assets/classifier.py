@@ -1,0 +1,95 @@
+"""Stage classifier: a network over the partition's cells, trained on the training photos, logged to MLflow."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from typing import Any
+
+import pandas as pd
+
+from geoloc.files import write_json
+from geoloc.models.classifier import Classifier, example_input, save_model
+from geoloc.partitions import load_partition
+from geoloc.training.classifier import train_classifier
+from orchestration.assets.data import MODEL_FILE, PARTITION_FOLDER, initial_model, photos_with_split, stored
+from orchestration.stage_run import StageResult, StageRun
+from orchestration.tracking import Tracker, log_served_model, tracked_run
+
+CURVES = ("loss", "learning_rate", "validation_loss", "accuracy", "accuracy_25km", "accuracy_750km")
+TRAINING_FILE = "training.json"
+
+
+def build(run: StageRun) -> StageResult:
+    photos = stored(photos_with_split(run.workspace.pool, run.input("splits")))
+    partition = load_partition(run.input("partition") / PARTITION_FOLDER)
+    model = initial_model(run.workspace, run.settings, partition.cell_count)
+    run.log(f"training {model!r}")
+    with tracked_run(
+        run.workspace,
+        f"{run.settings.recipe} classifier",
+        settings=run.settings.sections(run.stage.sections),
+        tags=run.tags,
+        data_version=run.tags["data_version"],
+        resume_file=run.scratch / "mlflow.json",
+    ) as tracker:
+        result = train_classifier(
+            model,
+            run.workspace.pool,
+            photos[photos["split"] == "train"],
+            photos[photos["split"] == "validation"],
+            partition,
+            run.settings.training,
+            run.settings.seed,
+            run.scratch / "checkpoints",
+            lambda event: _tell(run, tracker, event),
+        )
+        # Speeds stay out of these files: equal trainings must give equal bytes.
+        model.cpu()
+        save_model(run.output / MODEL_FILE, model)
+        facts = dataclasses.asdict(result)
+        del facts["resumed_at_step"]
+        write_json(run.output / TRAINING_FILE, facts)
+        tracker.artefacts(run.output)
+    log_served_model(run.workspace, tracker.run_id, served(model), example_input(model))
+    shutil.rmtree(run.scratch / "checkpoints")
+    history = pd.DataFrame(result.history)
+    return StageResult(
+        {
+            "epochs": result.epochs,
+            "best epoch": result.best_epoch,
+            "steps": result.steps,
+            "resumed at step": result.resumed_at_step or 0,
+            **{f"left out/{reason}": count for reason, count in result.left_out.items()},
+            "curves": history[[name for name in ("epoch", *CURVES) if name in history]],
+        },
+        mlflow_run=tracker.run_id,
+    )
+
+
+def served(model: Classifier) -> Any:
+    """The network as it is served: pixels uint8 [B, 3, S, S] in, probabilities of cells [B, C] out."""
+    from torch import nn
+
+    return nn.Sequential(model, nn.Softmax(dim=1)).eval()
+
+
+def _tell(run: StageRun, tracker: Tracker, event: dict[str, Any]) -> None:
+    """Training progress as lines for people and curves for MLflow."""
+    kind = event["kind"]
+    if kind == "message":
+        run.log(event["message"])
+    elif kind == "features":
+        if event["done"] == event["total"]:
+            run.log(f"features of {event['total']} photos, {event['photos_per_second']:.0f} photos/s")
+    elif kind == "step":
+        tracker.metrics(
+            {"step_loss": event["loss"], "photos_per_second": event["photos_per_second"]}, event["step"]
+        )
+    elif kind == "epoch":
+        tracker.metrics({name: event[name] for name in CURVES if event.get(name) is not None}, event["epoch"])
+        told = {"loss": "loss {:.3f}", "validation_loss": "validation {:.3f}"}
+        told |= {"accuracy_25km": "25 km {:.1%}", "accuracy_750km": "750 km {:.1%}"}
+        told |= {"photos_per_second": "{:.0f} photos/s"}
+        parts = [text.format(event[name]) for name, text in told.items() if event.get(name) is not None]
+        run.log(f"epoch {event['epoch']}: {', '.join(parts)}{' *' if event.get('best') else ''}")

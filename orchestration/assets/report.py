@@ -1,0 +1,162 @@
+"""Stage report: everything about a build on one offline page, with what made it at the foot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import pandas as pd
+
+from geoloc.evaluation.result import Evaluation
+from geoloc.files import read_json
+from geoloc.partitions import load_partition
+from geoloc.photos.quarantine import read_quarantine
+from geoloc.photos.shards import ShardReader
+from geoloc.photos.split_checks import check_splits
+from geoloc.places import nearest_places
+from geoloc.reports.examples import Example, ExampleNeighbour, ExampleSet, pick_examples, thumbnail
+from geoloc.reports.report import ReportInput, write_report
+from orchestration.assets.classifier import TRAINING_FILE
+from orchestration.assets.data import MODEL_NAMES, PARTITION_FOLDER, photos_with_split, read_splits
+from orchestration.chain import lineage_path
+from orchestration.lineage import Lineage, git_state
+from orchestration.settings import load_settings
+from orchestration.stage_run import StageResult, StageRun
+
+EXAMPLES = 4
+"""Best and worst photos shown of a method."""
+
+
+def build(run: StageRun) -> StageResult:
+    evaluations = {
+        name: Evaluation.load(run.input("evaluation") / name)
+        for name in read_json(run.input("evaluation") / "evaluations.json")
+    }
+    main = next(iter(evaluations))
+    photos = photos_with_split(run.workspace.pool, run.input("splits")).set_index("photo_id")
+    report = ReportInput(
+        workspace=run.workspace.root.name,
+        recipe=run.settings.recipe,
+        data_version=run.tags["data_version"],
+        evaluation=evaluations.pop(main),
+        further=evaluations,
+        banner=run.settings.note,
+        partitions={"cells": load_partition(run.input("partition") / PARTITION_FOLDER)},
+        training={"classifier": pd.DataFrame(read_json(run.input("classifier") / TRAINING_FILE)["history"])},
+        splits=_sizes(photos),
+        checks=_checks(run),
+        quarantine=_quarantine(run),
+        examples=_examples(run, main, photos),
+        provenance=_provenance(run),
+    )
+    written = write_report(run.output, report)
+    run.log(f"{len(written)} files; the page is {written[0].stat().st_size / 1e6:.1f} MB")
+    return StageResult(
+        {
+            "accuracy": pd.read_csv(run.output / "tables" / "accuracy.csv"),
+            "errors": pd.read_csv(run.output / "tables" / "errors.csv"),
+            "accuracy against distance": run.output / "figures" / "accuracy.png",
+            "errors of the first method": run.output / "figures" / "errors-1.png",
+            "cells": run.output / "figures" / "cells-1.png",
+        }
+    )
+
+
+def _sizes(photos: pd.DataFrame) -> pd.DataFrame:
+    grouped = photos.groupby("split").agg(
+        photos=("source", "size"), photographers=("photographer", "nunique")
+    )
+    return grouped.reset_index()
+
+
+def _checks(run: StageRun) -> pd.DataFrame:
+    """The split's promises, proved again on the table that was used."""
+    from geoloc.photos.catalog import read_catalog
+
+    settings = load_settings(run.workspace, run.settings.recipe).splits
+    results = check_splits(read_catalog(run.workspace.pool), read_splits(run.input("splits")), settings)
+    return pd.DataFrame(
+        [{"name": c.name, "passed": c.passed, "count": c.count, "detail": c.detail} for c in results]
+    )
+
+
+def _quarantine(run: StageRun) -> pd.DataFrame:
+    reasons = read_quarantine(run.workspace.pool)["reason"].value_counts().sort_index()
+    return reasons.rename_axis("reason").reset_index(name="count")
+
+
+def _examples(run: StageRun, test: str, photos: pd.DataFrame) -> tuple[ExampleSet, ...]:
+    """Best and worst answers by class and by the classifier's neighbours, each with its nearest references."""
+    evaluation = Evaluation.load(run.input("evaluation") / test)
+    file = run.input("evaluation") / f"neighbours-{test}-classifier.parquet"
+    neighbours = pd.read_parquet(file) if file.exists() else None
+    shown = [evaluation.methods[0], f"[{MODEL_NAMES['classifier']}]NN"]
+    sets = []
+    with ShardReader(run.workspace.pool) as reader:
+        for method in [name for name in shown if name in evaluation.methods]:
+            sides = pick_examples(evaluation, method, EXAMPLES, photos["photographer"])
+            sets.append(ExampleSet(method, *(_side(rows, photos, neighbours, reader) for rows in sides)))
+    return tuple(sets)
+
+
+def _side(
+    rows: pd.DataFrame, photos: pd.DataFrame, neighbours: pd.DataFrame | None, reader: ShardReader
+) -> tuple[Example, ...]:
+    def picture(photo_id: str) -> bytes | None:
+        photo = photos.loc[photo_id]
+        if pd.isna(photo["shard"]):
+            return None
+        return thumbnail(reader.read(photo["shard"], int(photo["offset"]), int(photo["length"])))
+
+    def near(photo_id: str) -> tuple[ExampleNeighbour, ...]:
+        if neighbours is None:
+            return ()
+        found = neighbours[neighbours["photo_id"] == photo_id].sort_values("rank")
+        places = nearest_places(found["latitude"], found["longitude"])
+        return tuple(
+            ExampleNeighbour(
+                n.neighbour, picture(n.neighbour), n.latitude, n.longitude, n.similarity, str(place)
+            )
+            for n, place in zip(found.itertuples(), places, strict=True)
+        )
+
+    truths = nearest_places(rows["true_latitude"], rows["true_longitude"])
+    answers = nearest_places(rows["latitude"], rows["longitude"])
+    return tuple(
+        Example(
+            row.photo_id,
+            picture(row.photo_id),
+            row.true_latitude,
+            row.true_longitude,
+            row.latitude,
+            row.longitude,
+            row.error_km,
+            row.confidence,
+            str(truth),
+            str(answer),
+            near(row.photo_id),
+        )
+        for row, truth, answer in zip(rows.itertuples(), truths, answers, strict=True)
+    )
+
+
+def _provenance(run: StageRun) -> Mapping[str, str | None]:
+    def recorded(stage: str) -> Lineage:
+        record = Lineage.read(lineage_path(run.workspace, run.settings.recipe, stage))
+        assert record is not None  # the stage runs only when its inputs have records
+        return record
+
+    commit, dirty = git_state(run.workspace.root)
+    evaluation = recorded("evaluation")
+    return {
+        "data version": run.tags["data_version"],
+        "workspace commit": f"{commit or 'none'}{' with uncommitted changes' if dirty else ''}",
+        "code commit": f"{evaluation.code_commit or 'none'}{' with uncommitted changes' if evaluation.code_dirty else ''}",
+        "settings hash of the evaluation": evaluation.settings_hash,
+        "code version of the evaluation": evaluation.code_version,
+        **{f"content of {name}": recorded(name).content for name in run.stage.inputs},
+        "MLflow run of the classifier": recorded("classifier").mlflow_run,
+        "MLflow run of the evaluation": evaluation.mlflow_run,
+        "Dagster run": run.dagster_run,
+        "made at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
