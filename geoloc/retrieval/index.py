@@ -389,8 +389,7 @@ def _lookup(names: pd.Index, wanted: Any, queries: int, argument: str) -> NDArra
     wanted = np.asarray(wanted, dtype=object)
     if wanted.shape != (queries,):
         raise ValueError(f"{argument} must have shape ({queries},), got {wanted.shape}")
-    found = names.get_indexer(pd.Index(wanted))
-    return np.where(pd.isna(wanted), -1, found).astype(np.int64)
+    return names.get_indexer(pd.Index(wanted)).astype(np.int64)  # null is in no index of names
 
 
 def _match(embeddings: Embeddings, rows: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[Any], int]:

@@ -173,6 +173,8 @@ def test_absent_neighbours_count_for_nothing():
     none = densest(np.empty((2, 0)), np.empty((2, 0)), np.empty((2, 0)), DensitySettings())
     assert np.isnan(none.latitude).all()
     assert (none.column == -1).all()
+    density = kernel_density(np.array([[1.0, np.nan]]), np.array([[0.0, np.nan]]), np.full((1, 2), 0.5), 4.0)
+    assert density.tolist() == [[0.5, 0.0]]
 
 
 def test_exact_duplicates_of_the_query_weigh_the_same_and_nothing_overflows():
@@ -203,6 +205,9 @@ def test_ties_go_to_the_nearest_neighbour():
     latitude, longitude = np.array([[10.0, -10.0, -40.0]]), np.array([[0.0, 0.0, 90.0]])
     found = densest(latitude, longitude, np.full((1, 3), 0.8), DensitySettings(k=3))
     assert found.column.tolist() == [0]
+    # Copies further down have the same density but for rounding, which must not choose between them.
+    latitude, longitude, similarity = (np.tile(a, 2) for a in made_neighbours(200, 50, seed=3))
+    assert densest(latitude, longitude, similarity, DensitySettings(sigma=16.0)).column.max() < 50
 
 
 def test_peaks_fall_stand_apart_and_start_with_the_answer():

@@ -74,7 +74,8 @@ def test_excluding_a_photographer_who_owns_half_of_everything(factory, limit, mo
     monkeypatch.setattr(index_module, "_OVERFETCH_LIMIT", limit)
     embeddings, rows = made_references(400)
     index = ReferenceIndex.build(embeddings, rows, IndexSettings(factory=factory, nprobe=16))
-    queries = made_references(12, seed=2)[0].vectors
+    queries = made_references(12, seed=2)[0].vectors.copy()
+    queries[[1, 2, 6, 11]] = embeddings.vectors[[7, 8, 9, 3]]  # photos of the index, to be left out below
     owners = ["u0", "u0", None, "u1", "u2", "stranger", "u3", "u4", "u5", "u6", "u0", np.nan]
     photos = [None, "p7", "p8", None, "absent", None, "p9", None, None, None, None, "p3"]
     found = index.search(queries, 20, exclude_photographers=owners, exclude_photos=photos)
@@ -298,6 +299,16 @@ def test_the_factory_follows_the_size():
     assert choose_factory(100_000, 512) == "IVF1024,Flat"
     assert choose_factory(1_000_000, 512) == "IVF4096,PQ128x4fs,Refine(SQfp16)"
     assert choose_factory(2_000_000, 511) == "IVF4096,Flat"  # no quarter of 511
+
+
+def test_what_few_probed_lists_do_not_hold_is_absent():
+    embeddings, rows = made_references(400)
+    index = ReferenceIndex.build(embeddings, rows, IndexSettings(factory="IVF16,Flat", nprobe=1))
+    found = index.search(embeddings.vectors[:20], 300, exclude_photographers=["u1"] * 20)
+    assert (found.row[:, 0] >= 0).all()
+    assert (found.row[:, 200:] == -1).all()
+    assert np.isnan(found.latitude[found.row < 0]).all()
+    assert all(len(set(row[row >= 0])) == (row >= 0).sum() for row in found.row)
 
 
 def test_searching_leaves_faiss_as_it_was():
