@@ -1,0 +1,92 @@
+"""Which photos a report shows, best and worst, and small pictures of them."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from geoloc.evaluation.result import Evaluation
+
+
+@dataclass(frozen=True)
+class ExampleNeighbour:
+    """A reference photo that spoke for an answer. `thumbnail` is JPEG or PNG bytes, None where there is none."""
+
+    photo_id: str
+    thumbnail: bytes | None
+    latitude: float
+    longitude: float
+    similarity: float
+    place: str = ""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One query, where it was taken, where it was placed, and why. Coordinates of the answer are NaN where none."""
+
+    photo_id: str
+    thumbnail: bytes | None
+    latitude: float
+    longitude: float
+    answer_latitude: float
+    answer_longitude: float
+    error_km: float
+    confidence: float = float("nan")
+    place: str = ""
+    answer_place: str = ""
+    neighbours: tuple[ExampleNeighbour, ...] = ()
+
+
+@dataclass(frozen=True)
+class ExampleSet:
+    """The best and the worst answers of one method."""
+
+    method: str
+    best: tuple[Example, ...]
+    worst: tuple[Example, ...]
+
+
+def pick_examples(
+    evaluation: Evaluation, method: str, count: int = 6, photographer: pd.Series | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows of `per_photo` of the `count` best and the `count` worst answers, best first and worst first.
+
+    Abstentions and unreadable photos are no examples. With `photographer` (indexed by photo_id) each side shows
+    at most one photo of a photographer while there are enough of them: ten views of one street teach little.
+    Ties go by photo_id. Raises ValueError for an unknown method.
+    """
+    if method not in evaluation.methods:
+        raise ValueError(f"method must be one of {', '.join(evaluation.methods)}; got {method!r}")
+    rows = evaluation.per_photo
+    rows = rows[(rows["method"] == method) & (rows["status"] == "answered")]
+    best = _varied(rows.sort_values(["error_km", "photo_id"]), count, photographer)
+    rest = rows[~rows["photo_id"].isin(best["photo_id"])]
+    worst = _varied(rest.sort_values(["error_km", "photo_id"], ascending=[False, True]), count, photographer)
+    return best, worst
+
+
+def thumbnail(data: bytes, side: int = 200, quality: int = 80) -> bytes:
+    """A small JPEG, `side` pixels at most each way, of JPEG bytes from the pool; its EXIF is left behind.
+
+    Raises OSError (PIL.UnidentifiedImageError is one) for bytes that are no picture.
+    """
+    with Image.open(io.BytesIO(data)) as image:
+        image.draft("RGB", (side, side))  # lets the JPEG decoder skip most of a large picture
+        small = image.convert("RGB")
+        small.thumbnail((side, side), Image.Resampling.LANCZOS)
+    stream = io.BytesIO()
+    small.save(stream, format="jpeg", quality=quality)
+    return stream.getvalue()
+
+
+def _varied(rows: pd.DataFrame, count: int, photographer: pd.Series | None) -> pd.DataFrame:
+    if photographer is None:
+        return rows.head(count).reset_index(drop=True)
+    owner = rows["photo_id"].map(photographer)
+    repeated = owner.duplicated() & owner.notna()
+    order = np.argsort(repeated.to_numpy(), kind="stable")  # firsts of each photographer, then the others
+    return rows.iloc[order].head(count).reset_index(drop=True)

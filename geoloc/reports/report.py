@@ -1,0 +1,205 @@
+"""The report of a build: one offline HTML page, and the same numbers as JSON and CSV, the figures as PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from geoloc.evaluation.result import TABLES, Evaluation, table_records, write_csv
+from geoloc.files import atomic_path, write_json, write_text
+from geoloc.reports import figures, maps, summary
+from geoloc.reports.examples import Example, ExampleSet
+from geoloc.reports.pages import data_uri, image_uri, place, render
+
+
+@dataclass(frozen=True, eq=False)
+class ReportInput:
+    """All that a report says. Only the first four are needed; the section of what is None or empty is left out.
+
+    Nothing here is read from a clock or from the machine: equal input gives equal bytes. Times and run ids
+    stand in `provenance` only, which goes into report.html and provenance.json, never into report.json.
+    """
+
+    workspace: str
+    """Name of the workspace."""
+    recipe: str
+    """Name of the recipe that was built."""
+    data_version: str
+    """Hash of the pool, as data.dvc has it."""
+    evaluation: Evaluation
+    further: Mapping[str, Evaluation] = field(default_factory=dict)
+    """Evaluations by other protocols or on other test sets, by name: their accuracies, in tables of their own."""
+    banner: str = ""
+    """A warning at the very top: what the photos are, and what the numbers cannot be compared with."""
+    title: str = "How well were the photos located?"
+    partitions: Mapping[str, maps.Drawable] = field(default_factory=dict)
+    """Fitted partitions by name, drawn on the world."""
+    training: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    """Training history of each model by name: a row an epoch, columns epoch and *loss*, *accuracy*."""
+    splits: pd.DataFrame | None = None
+    """Sizes: columns split, photos, photographers (further ones are shown as they are)."""
+    checks: pd.DataFrame | None = None
+    """Results of data checks: columns name, passed (bool), detail; optionally suite, severity, count."""
+    quarantine: pd.DataFrame | None = None
+    """Rejected inputs: columns reason, count. An empty frame says that nothing was rejected; None says nothing."""
+    examples: tuple[ExampleSet, ...] = ()
+    """Best and worst answers, of one method or several; see examples.pick_examples."""
+    provenance: Mapping[str, str | None] = field(default_factory=dict)
+    """Footer, in order: data version, git commits and whether the tree was dirty, settings hash, code version,
+    Dagster run, MLflow run, time. None is shown as a dash."""
+
+
+def write_report(folder: Path | str, report: ReportInput) -> list[Path]:
+    """Write report.html, report.json, provenance.json, tables/*.csv and figures/*.png under `folder`.
+
+    Returns the files written, report.html first. Each file is whole or absent. Raises ValueError for pictures
+    that are neither JPEG nor PNG.
+    """
+    folder = Path(folder)
+    pictures = report_figures(report)
+    tables = report_tables(report)
+    written = [folder / "report.html", folder / "report.json", folder / "provenance.json"]
+    write_text(written[0], report_html(report, pictures))
+    write_json(written[1], report_numbers(report))
+    write_json(written[2], dict(report.provenance))
+    for name, table in tables.items():
+        written.append(folder / "tables" / f"{name}.csv")
+        write_csv(written[-1], table)
+    for name, data in pictures.items():
+        written.append(folder / "figures" / f"{name}.png")
+        with atomic_path(written[-1]) as temporary:
+            temporary.write_bytes(data)
+    return written
+
+
+def report_figures(report: ReportInput) -> dict[str, bytes]:
+    """The figures by file name (without .png), PNG bytes."""
+    made = {
+        "accuracy": figures.accuracy_curve_figure(report.evaluation),
+        "intervals": figures.interval_figure(report.evaluation),
+    }
+    for i, method in enumerate(report.evaluation.methods):
+        made[f"errors-{i + 1}"] = maps.error_map(report.evaluation, method)
+    for i, partition in enumerate(report.partitions.values()):
+        made[f"cells-{i + 1}"] = maps.partition_map(partition)
+    for i, history in enumerate(report.training.values()):
+        made[f"training-{i + 1}"] = figures.training_figure(history)
+    return made
+
+
+def report_tables(report: ReportInput) -> dict[str, pd.DataFrame]:
+    """The tables by file name (without .csv)."""
+    tables = {name: getattr(report.evaluation, name) for name in TABLES}
+    for name in ("splits", "checks", "quarantine"):
+        table = getattr(report, name)
+        if table is not None:
+            tables[name] = table
+    for i, history in enumerate(report.training.values()):
+        tables[f"training-{i + 1}"] = history
+    return tables
+
+
+def report_numbers(report: ReportInput) -> dict[str, Any]:
+    """All numbers of the report as JSON values, without provenance: they change only if what was measured does."""
+    return {
+        "title": report.title,
+        "banner": report.banner,
+        "workspace": report.workspace,
+        "recipe": report.recipe,
+        "data_version": report.data_version,
+        "summary": summary.sentences(report.evaluation),
+        "evaluation": report.evaluation.to_dict(),
+        "partitions": {
+            name: {"cells": int(p.cell_count), "photos": int(p.photo_counts().sum())}
+            for name, p in report.partitions.items()
+        },
+        "training": {name: table_records(history) for name, history in report.training.items()},
+        "splits": _records(report.splits),
+        "checks": _records(report.checks),
+        "quarantine": _records(report.quarantine),
+        "examples": [
+            {"method": s.method, "best": [e.photo_id for e in s.best], "worst": [e.photo_id for e in s.worst]}
+            for s in report.examples
+        ],
+    }
+
+
+def report_html(report: ReportInput, pictures: Mapping[str, bytes]) -> str:
+    """The page as text, with the pictures of `report_figures` inside."""
+    evaluation = report.evaluation
+    uris = {name: data_uri(data) for name, data in pictures.items()}
+
+    def shown(names: Mapping[str, Any] | list[str], prefix: str) -> list[tuple[str, str]]:
+        return [(name, uris[f"{prefix}-{i + 1}"]) for i, name in enumerate(names)]
+
+    return render(
+        "report.html.j2",
+        report=report,
+        evaluation=evaluation,
+        digits=2 if evaluation.queries >= 1000 else 1,
+        sentences=summary.sentences(evaluation),
+        tiles=summary.tiles(evaluation),
+        levels=list(evaluation.levels_km.items()),
+        rows=summary.accuracy_rows(evaluation),
+        comparisons=summary.comparison_rows(evaluation),
+        accuracy=uris["accuracy"],
+        intervals=uris["intervals"],
+        error_maps=shown(evaluation.methods, "errors"),
+        cell_maps=[
+            (name, uri, summary.partition_facts(report.partitions[name]))
+            for name, uri in shown(report.partitions, "cells")
+        ],
+        training=shown(report.training, "training"),
+        examples=[
+            (s.method, [("Best answers", _cards(s.best)), ("Worst answers", _cards(s.worst))])
+            for s in report.examples
+        ],
+        splits=_grid(report.splits),
+        checks=_records(report.checks),
+        quarantine=_records(report.quarantine),
+        share=f"{100 * evaluation.settings['confidence']:g} %",
+    )
+
+
+def _cards(examples: tuple[Example, ...]) -> list[dict[str, Any]]:
+    def picture(data: bytes | None) -> str | None:
+        return None if data is None else image_uri(data)
+
+    return [
+        {
+            "photo_id": e.photo_id,
+            "picture": picture(e.thumbnail),
+            "error_km": e.error_km,
+            "confidence": e.confidence,
+            "truth": e.place or place(e.latitude, e.longitude),
+            "truth_at": place(e.latitude, e.longitude),
+            "answer": e.answer_place or place(e.answer_latitude, e.answer_longitude),
+            "answer_at": place(e.answer_latitude, e.answer_longitude),
+            "neighbours": [
+                {
+                    "photo_id": n.photo_id,
+                    "picture": picture(n.thumbnail),
+                    "similarity": n.similarity,
+                    "where": n.place or place(n.latitude, n.longitude),
+                }
+                for n in e.neighbours
+            ],
+        }
+        for e in examples
+    ]
+
+
+def _records(table: pd.DataFrame | None) -> list[dict[str, Any]] | None:
+    return None if table is None else table_records(table)
+
+
+def _grid(table: pd.DataFrame | None) -> dict[str, Any] | None:
+    """A table with its column names, and which columns are numbers and go to the right."""
+    if table is None:
+        return None
+    columns = [(str(c), bool(pd.api.types.is_numeric_dtype(table[c]))) for c in table.columns]
+    return {"columns": columns, "rows": table_records(table)}

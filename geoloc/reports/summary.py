@@ -1,0 +1,172 @@
+"""What a report says in words and table rows: the headline, the warning where no method beats a constant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from geoloc.evaluation.result import Evaluation
+from geoloc.reports.maps import Drawable
+from geoloc.reports.pages import count, kilometres, percent
+
+HEADLINE_LEVEL = "city"
+
+
+def headline(evaluation: Evaluation) -> tuple[str, pd.Series]:
+    """The level of the headline (city, or the middle one where there is none) and the best method's row there."""
+    levels = list(evaluation.levels_km)
+    level = HEADLINE_LEVEL if HEADLINE_LEVEL in levels else levels[len(levels) // 2]
+    at = evaluation.accuracy[evaluation.accuracy["level"] == level]
+    return level, at.loc[at["accuracy"].idxmax()]
+
+
+def sentences(evaluation: Evaluation) -> list[str]:
+    """The result in a few plain sentences."""
+    level, best = headline(evaluation)
+    digits = 2 if evaluation.queries >= 1000 else 1
+    methods = len(evaluation.methods)
+    said = [
+        f"{'The best of ' + str(methods) + ' methods' if methods > 1 else 'The method'}, {best['method']}, places "
+        f"{percent(best['accuracy'], digits)} % of {count(evaluation.queries)} photos by "
+        f"{count(evaluation.query_photographers)} photographers within {best['km']:g} km of where they were taken"
+        f"{_interval_text(evaluation, best, digits)}."
+    ]
+    at = evaluation.baselines[evaluation.baselines["level"] == level]
+    if len(at):
+        top = at.loc[at["accuracy"].idxmax()]
+        said.append(
+            f"Without looking at the photo, the best baseline ({top['baseline']}) gets "
+            f"{percent(top['accuracy'], digits)} %."
+        )
+        lost = unbeaten_levels(evaluation)
+        if lost:
+            said.append(
+                f"At {_listed(lost)} no method is shown to be better than the best baseline: "
+                "these photos do not show that looking at the photo helps there."
+            )
+    silent = evaluation.errors[(evaluation.errors["abstained"] + evaluation.errors["unreadable"]) > 0]
+    if len(silent):
+        worst = silent.loc[(silent["abstained"] + silent["unreadable"]).idxmax()]
+        said.append(
+            f"Photos without an answer count as wrong: up to {count(int(worst['abstained']))} abstentions and "
+            f"{count(int(worst['unreadable']))} unreadable photos ({worst['method']})."
+        )
+    return said
+
+
+def unbeaten_levels(evaluation: Evaluation) -> list[str]:
+    """Levels at which no method's paired interval lies above the best baseline there."""
+    lost = []
+    for level in evaluation.levels_km:
+        at = evaluation.baselines[evaluation.baselines["level"] == level]
+        if at.empty:
+            continue
+        top = at.loc[at["accuracy"].idxmax(), "baseline"]
+        rows = evaluation.comparisons
+        rows = rows[(rows["level"] == level) & (rows["other"] == top)]
+        if not (rows["verdict"] == "better").any():
+            lost.append(level)
+    return lost
+
+
+def tiles(evaluation: Evaluation) -> list[tuple[str, str, str]]:
+    """A few numbers to see first: value, unit, what it is."""
+    level, best = headline(evaluation)
+    errors = evaluation.errors.set_index("method").loc[best["method"]]
+    digits = 2 if evaluation.queries >= 1000 else 1
+    return [
+        (percent(best["accuracy"], digits), "%", f"within {best['km']:g} km ({level}), {best['method']}"),
+        (kilometres(errors["median_km"]), "km", "median error of the same method, over all photos"),
+        (
+            count(evaluation.queries),
+            "",
+            f"query photos by {count(evaluation.query_photographers)} photographers",
+        ),
+        (count(evaluation.references), "", "reference photos with known places"),
+    ]
+
+
+def accuracy_rows(evaluation: Evaluation) -> dict[str, list[dict[str, Any]]]:
+    """Rows of the accuracy table, by group: methods, baselines, ceilings. A cell a level, best method marked."""
+    best = evaluation.accuracy.groupby("level")["accuracy"].max()
+    errors = evaluation.errors.set_index("method")
+    groups: dict[str, list[dict[str, Any]]] = {"methods": [], "baselines": [], "ceilings": []}
+    for name, at in evaluation.accuracy.groupby("method", sort=False):
+        cells = _cells(at)
+        for cell in cells:
+            cell["best"] = (
+                len(errors) > 1 and cell["accuracy"] == best[cell["level"]] and cell["accuracy"] > 0
+            )
+        row = errors.loc[name]
+        groups["methods"].append(
+            {
+                "name": name,
+                "about": evaluation.descriptions.get(str(name), ""),
+                "cells": cells,
+                "median_km": row["median_km"],
+                "median_low": row["median_low"],
+                "median_high": row["median_high"],
+                "mean_km": row["mean_km"],
+                "abstained": int(row["abstained"]),
+                "unreadable": int(row["unreadable"]),
+            }
+        )
+    for name, at in evaluation.baselines.groupby("baseline", sort=False):
+        groups["baselines"].append(
+            {"name": name, "about": _BASELINE_NOTES.get(str(name), ""), "cells": _cells(at)}
+        )
+    for (name, answer), at in evaluation.ceilings.groupby(["partition", "answer"], sort=False):
+        point = _ANSWERS.get(str(answer), str(answer))
+        groups["ceilings"].append(
+            {
+                "name": f"perfect classifier, {name} cells",
+                "about": f"every photo put in its true cell, answered by the cell's {point}",
+                "cells": [{**cell, "low": np.nan, "high": np.nan} for cell in _cells(at)],
+            }
+        )
+    return groups
+
+
+def comparison_rows(evaluation: Evaluation) -> dict[str, list[dict[str, Any]]]:
+    """Rows of the comparison tables: methods with each other, and methods with baselines."""
+    methods = set(evaluation.methods)
+    groups: dict[str, list[dict[str, Any]]] = {"methods": [], "baselines": []}
+    for (method, other), at in evaluation.comparisons.groupby(["method", "other"], sort=False):
+        group = "methods" if other in methods else "baselines"
+        groups[group].append({"method": method, "other": other, "cells": at.to_dict(orient="records")})
+    return groups
+
+
+def partition_facts(partition: Drawable) -> str:
+    """A sentence on a partition."""
+    counts = partition.photo_counts()
+    return (
+        f"{count(partition.cell_count)} cells hold {count(int(counts.sum()))} photos: "
+        f"{count(int(np.median(counts)))} in the median cell, {count(int(counts.max()))} in the fullest."
+    )
+
+
+_ANSWERS = {"centroid": "photo centroid", "centre": "centre"}
+_BASELINE_NOTES = {
+    "densest cell": "always the photo centroid of the cell with most photos",
+    "best constant point": "always one point, the best for each level, chosen on the references",
+    "random reference": "the place of a reference photo drawn at random, in expectation",
+}
+
+
+def _cells(at: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{"best": False, **record} for record in at.to_dict(orient="records")]
+
+
+def _interval_text(evaluation: Evaluation, row: pd.Series, digits: int) -> str:
+    if np.isnan(row["low"]):
+        return " (no interval: one photographer only)"
+    share = f"{100 * evaluation.settings['confidence']:g} %"
+    return f" ({share} interval {percent(row['low'], digits)} to {percent(row['high'], digits)} %)"
+
+
+def _listed(names: list[str]) -> str:
+    text = names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
+    return f"{text} level"
