@@ -22,6 +22,7 @@ NEAR_KM = 25.0  # the city level: up to here a point is said to be in the city, 
 _CONTINENT_OF_CODE = dict(zip(("AF", "AN", "AS", "EU", "NA", "OC", "SA"), CONTINENTS, strict=True))
 _ANTARCTIC = -60.0  # latitude of the Antarctic Treaty: south of it there is no city, and no other continent
 _URALS = 60.0  # longitude from which Russia, a European country to GeoNames, is in Asia
+_BERING = -169.0  # longitude of the Bering Strait, where Asia ends
 
 
 @dataclass(frozen=True)
@@ -70,9 +71,10 @@ def nearest_places(latitude: ArrayLike, longitude: ArrayLike) -> list[Place]:
 def continents(latitude: ArrayLike, longitude: ArrayLike) -> NDArray[np.str_]:
     """The continent of each of N points, one of CONTINENTS: array of text (N,).
 
-    It is the continent of the nearest city's country, except that Russia is divided at 60 degrees east and that
-    all south of 60 degrees south is Antarctica. So a point at sea has the continent of the nearest city, and an
-    overseas part of a country that GeoNames does not list as its own (Hawaii, the Canaries) that of the country.
+    It is the continent of the nearest city's country, except that Russia is divided at 60 degrees east, that Asia
+    ends at the Bering Strait, and that all south of 60 degrees south is Antarctica. So a point at sea has the
+    continent of the nearest city, and an overseas part of a country that GeoNames does not list as a country of
+    its own (Hawaii, the Canaries) has that of the country.
     """
     return place_table(latitude, longitude)["continent"].to_numpy(dtype=str)
 
@@ -95,20 +97,25 @@ def _gazetteer() -> tuple[pd.DataFrame, KDTree]:
             for city in source.get_cities().values()
         ]
     )
-    # 'Lyon 05' and the like are districts of a city that is listed too: the city's name tells more.
-    parts = cities["city"].str.extract(r"^(?P<whole>.+) \d+$")["whole"] + ", " + cities["country_code"]
-    district = parts.isin(cities["city"] + ", " + cities["country_code"])
-    cities = cities[~district].reset_index(drop=True)
+    # 'Lyon 05' and 'Paris 16 Passy' are districts of a city that is listed too: it gives them its name.
+    whole = cities["city"].str.extract(r"^(?P<whole>.+?) \d+\b")["whole"]
+    listed = (whole + ", " + cities["country_code"]).isin(cities["city"] + ", " + cities["country_code"])
+    cities["city"] = cities["city"].where(~listed, whole)
     return cities, KDTree(unit_vectors(cities["latitude"], cities["longitude"]))
 
 
 def _continents(
     latitude: NDArray[np.float64], longitude: NDArray[np.float64], found: pd.DataFrame
 ) -> ArrayLike:
-    # East of the Urals up to the antimeridian and over it: Chukotka has negative longitudes.
-    siberia = (found["country_code"] == "RU") & ((longitude >= _URALS) | (longitude < 0))
-    antarctic = latitude < _ANTARCTIC
-    return np.select([antarctic, siberia], ["Antarctica", "Asia"], found["continent"].to_numpy(dtype=str))
+    russia = (found["country_code"] == "RU").to_numpy()
+    # Where the nearest city is Russian but the point is across the Bering Strait, it is in Alaska.
+    alaska = russia & (longitude > _BERING) & (longitude < 0)
+    siberia = russia & ((longitude >= _URALS) | (longitude <= _BERING))
+    return np.select(
+        [latitude < _ANTARCTIC, alaska, siberia],
+        ["Antarctica", "North America", "Asia"],
+        found["continent"].to_numpy(dtype=str),
+    )
 
 
 def _checked(latitude: ArrayLike, longitude: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
