@@ -21,6 +21,7 @@ from geoloc.sphere import from_vectors, unit_vectors
 MAX_LEVEL = 30
 FACES = 6
 IdArray = NDArray[np.uint64]
+IndexArray = NDArray[np.int64]
 
 _ONE, _TWO = np.uint64(1), np.uint64(2)
 _SIZE = 1 << MAX_LEVEL
@@ -31,16 +32,15 @@ _CHUNK = 1 << 16  # points converted at a time: the temporaries stay in the proc
 # orientation changes inside that position. Bit 0 of an orientation swaps i and j, bit 1 inverts both.
 _QUADRANT = ((0, 1, 3, 2), (0, 2, 3, 1), (3, 2, 0, 1), (3, 1, 0, 2))
 _TURN = (1, 0, 0, 3)
-_TABLE_BITS = 4
-_TABLE_STEPS = 8  # 8 steps of 4 bits cover the 30 bits of i and j, with 2 bits to spare
+_TABLE_BITS = 5  # levels in one look-up: six look-ups are the 30 levels
 
 
-def _hilbert_tables() -> tuple[IdArray, IdArray]:
-    """Four levels at once: (i, j, orientation) -> (position, orientation), and its inverse.
+def _hilbert_tables() -> tuple[IndexArray, IndexArray]:
+    """Five levels at once: (i, j, orientation) -> (position, orientation), and its inverse.
 
-    Keys and values are packed as 8 bits of i and j (or position), then 2 bits of orientation.
+    Keys and values are packed as 10 bits of i and j (or position), then 2 bits of orientation.
     """
-    to_position = np.zeros(1 << (2 * _TABLE_BITS + 2), dtype=np.uint64)
+    to_position = np.zeros(1 << (2 * _TABLE_BITS + 2), dtype=np.int64)
     to_ij = np.zeros_like(to_position)
     for start in range(4):
         entries = [(0, 0, 0, start)]  # i, j, position, orientation
@@ -83,26 +83,28 @@ def leaf_ids(latitude: ArrayLike, longitude: ArrayLike) -> IdArray:
     return ids
 
 
-def _face_ij(points: NDArray[np.float64]) -> tuple[IdArray, IdArray, IdArray]:
+def _face_ij(points: NDArray[np.float64]) -> tuple[IndexArray, IndexArray, IndexArray]:
     """Face of the cube and leaf row and column on it, of unit vectors (N, 3)."""
     x, y, z = points[:, 0], points[:, 1], points[:, 2]
     ax, ay, az = np.abs(x), np.abs(y), np.abs(z)
     # Ties between axes go as in s2sphere: z over x and y, y over x.
-    axis = np.where((ax > ay) & (ax > az), 0, np.where((ax <= ay) & (ay > az), 1, 2))
-    rows = np.arange(len(points))
-    largest = points[rows, axis]
-    face = axis + 3 * (largest < 0)
-    # Numerators of u and v on each face, from s2sphere.valid_face_xyz_to_uv.
-    u = np.choose(face, (y, -x, -x, z, z, -y)) / largest
-    v = np.choose(face, (z, z, -y, y, -x, -x)) / largest
-    return face.astype(np.uint64), _leaf_row(u), _leaf_row(v)
+    along_x = (ax > ay) & (ax > az)
+    along_y = (ax <= ay) & (ay > az)
+    along_z = ~(along_x | along_y)
+    largest = np.where(along_x, x, np.where(along_y, y, z))
+    # The six cases of s2sphere.valid_face_xyz_to_uv: three pairs, swapped on the faces behind the centre.
+    one = _leaf_row(np.where(along_x, y, -x) / largest)
+    other = _leaf_row(np.where(along_z, -y, z) / largest)
+    behind = largest < 0
+    face = along_y + 2 * along_z + 3 * behind
+    return face, np.where(behind, other, one), np.where(behind, one, other)
 
 
-def _leaf_row(u: NDArray[np.float64]) -> IdArray:
+def _leaf_row(u: NDArray[np.float64]) -> IndexArray:
     """Projected coordinate in [-1, 1] to leaf row in [0, 2**30): the quadratic transform that evens cell areas."""
     root = 0.5 * np.sqrt(1 + 3 * np.abs(u))
     s = np.where(u >= 0, root, 1 - root)
-    return np.clip(np.floor(_SIZE * s), 0, _SIZE - 1).astype(np.uint64)
+    return np.minimum((_SIZE * s).astype(np.int64), _SIZE - 1)  # s is not negative, so this rounds down
 
 
 def _projected(s: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -110,34 +112,31 @@ def _projected(s: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(s >= 0.5, (1 / 3) * (4 * s * s - 1), (1 / 3) * (1 - 4 * (1 - s) * (1 - s)))
 
 
-def from_face_ij(face: IdArray, i: IdArray, j: IdArray) -> IdArray:
-    """Leaf cell ids from face [0, 6) and leaf row and column [0, 2**30), uint64 (N,) each."""
-    mask = np.uint64((1 << _TABLE_BITS) - 1)
-    position = np.zeros(len(face), dtype=np.uint64)
-    orientation = face & _ONE
-    for step in range(_TABLE_STEPS - 1, -1, -1):
-        shift = np.uint64(step * _TABLE_BITS)
-        key = (((i >> shift) & mask) << np.uint64(_TABLE_BITS + 2)) | (((j >> shift) & mask) << _TWO)
-        found = _TO_POSITION[key | orientation]
-        position = (position << np.uint64(2 * _TABLE_BITS)) | (found >> _TWO)
-        orientation = found & np.uint64(3)
-    # 8 steps give 64 bits of position, of which the top 4 are zero; shifting by one makes place for the final 1.
-    return (face << np.uint64(_POSITION_BITS)) | (position << _ONE) | _ONE
+def from_face_ij(face: IndexArray, i: IndexArray, j: IndexArray) -> IdArray:
+    """Leaf cell ids from face [0, 6) and leaf row and column [0, 2**30), int64 (N,) each."""
+    mask = (1 << _TABLE_BITS) - 1
+    position = np.zeros(len(face), dtype=np.int64)
+    orientation = face & 1
+    for shift in range(MAX_LEVEL - _TABLE_BITS, -1, -_TABLE_BITS):
+        key = (((i >> shift) & mask) << (_TABLE_BITS + 2)) | (((j >> shift) & mask) << 2) | orientation
+        found = _TO_POSITION[key]
+        position = (position << (2 * _TABLE_BITS)) | (found >> 2)
+        orientation = found & 3
+    return (face.astype(np.uint64) << np.uint64(_POSITION_BITS)) | (position.astype(np.uint64) << _ONE) | _ONE
 
 
-def to_face_ij(ids: IdArray) -> tuple[IdArray, IdArray, IdArray]:
-    """Face, and the row and column of one leaf at each cell's middle: uint64 (N,) each."""
-    face = ids >> np.uint64(_POSITION_BITS)
-    position = (ids & np.uint64((1 << _POSITION_BITS) - 1)) >> _ONE
-    i, j = np.zeros(len(ids), dtype=np.uint64), np.zeros(len(ids), dtype=np.uint64)
-    orientation = face & _ONE
-    mask = np.uint64((1 << 2 * _TABLE_BITS) - 1)
-    for step in range(_TABLE_STEPS - 1, -1, -1):
-        key = ((position >> np.uint64(2 * _TABLE_BITS * step)) & mask) << _TWO
-        found = _TO_IJ[key | orientation]
-        i = (i << np.uint64(_TABLE_BITS)) | (found >> np.uint64(_TABLE_BITS + 2))
-        j = (j << np.uint64(_TABLE_BITS)) | ((found >> _TWO) & np.uint64((1 << _TABLE_BITS) - 1))
-        orientation = found & np.uint64(3)
+def to_face_ij(ids: IdArray) -> tuple[IndexArray, IndexArray, IndexArray]:
+    """Face, and the row and column of one leaf at each cell's middle: int64 (N,) each."""
+    face = (ids >> np.uint64(_POSITION_BITS)).astype(np.int64)
+    position = ((ids >> _ONE) & np.uint64((1 << 2 * MAX_LEVEL) - 1)).astype(np.int64)
+    i, j = np.zeros(len(ids), dtype=np.int64), np.zeros(len(ids), dtype=np.int64)
+    orientation = face & 1
+    for shift in range(MAX_LEVEL - _TABLE_BITS, -1, -_TABLE_BITS):
+        key = ((position >> (2 * shift)) & ((1 << 2 * _TABLE_BITS) - 1)) << 2 | orientation
+        found = _TO_IJ[key]
+        i = (i << _TABLE_BITS) | (found >> (_TABLE_BITS + 2))
+        j = (j << _TABLE_BITS) | ((found >> 2) & ((1 << _TABLE_BITS) - 1))
+        orientation = found & 3
     return face, i, j
 
 
@@ -189,15 +188,12 @@ def centres(ids: IdArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     face, i, j = to_face_ij(ids)
     # Leaf rows of the cell start at i with its low bits cleared; the middle is half its size further. In halves
     # of a leaf, so that the middle of a leaf is a whole number too.
-    size = np.uint64(1) << (np.uint64(MAX_LEVEL) - levels(ids).astype(np.uint64))
-    clear = ~(size - _ONE)
-    s = (((i & clear) << _ONE) + size).astype(np.float64) * (0.5 / _SIZE)
-    t = (((j & clear) << _ONE) + size).astype(np.float64) * (0.5 / _SIZE)
+    size = 1 << (MAX_LEVEL - levels(ids))
+    s, t = ((2 * (row & -size) + size) * (0.5 / _SIZE) for row in (i, j))
     u, v, one = _projected(s), _projected(t), np.ones(len(ids))
-    f = face.astype(np.int64)
-    x = np.choose(f, (one, -u, -u, -one, v, v))
-    y = np.choose(f, (u, one, -v, -v, -one, u))
-    z = np.choose(f, (v, v, one, -u, -u, -one))
+    x = np.choose(face, (one, -u, -u, -one, v, v))
+    y = np.choose(face, (u, one, -v, -v, -one, u))
+    z = np.choose(face, (v, v, one, -u, -u, -one))
     return from_vectors(np.stack([x, y, z], axis=-1))
 
 
