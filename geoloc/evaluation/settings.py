@@ -21,3 +21,7 @@ class EvaluationSettings:
     )
     compare_with: str = setting("", help="a method all others are compared with; empty compares all pairs")
     curve_points: int = setting(61, minimum=5, maximum=1000, help="distances on the accuracy curve")
+    leave_photographer_out: bool = setting(
+        False,
+        help="also try every stored photo against all photos by other photographers, with the initial backbone",
+    )

@@ -72,12 +72,22 @@ def great_circles(
     path = left[..., None] * a[:, None, :] + right[..., None] * b[:, None, :]
     lat, lon = from_vectors(path)
     kept = (angle > 1e-9) & (angle < np.pi - 1e-6)
-    lines = []
-    for one_lat, one_lon in zip(lat[kept], lon[kept], strict=True):
-        cuts = np.flatnonzero(np.abs(np.diff(one_lon)) > 180) + 1
-        pieces = zip(np.split(one_lon, cuts), np.split(one_lat, cuts), strict=True)
-        lines += [np.column_stack(piece) for piece in pieces if len(piece[0]) > 1]
-    return lines
+    return [piece for line in zip(lon[kept], lat[kept], strict=True) for piece in _cut(np.column_stack(line))]
+
+
+def _cut(path: FloatArray) -> list[FloatArray]:
+    """A (longitude, latitude) path in pieces that each end and begin at the map's edge where it goes over it."""
+    pieces = []
+    start: FloatArray = path[:0]
+    begin = 0
+    for before in np.flatnonzero(np.abs(np.diff(path[:, 0])) > 180):
+        edge = float(np.copysign(180.0, path[before, 0]))
+        after = path[before + 1] + [2 * edge, 0.0]  # as if the map went on beyond its edge
+        share = (edge - path[before, 0]) / (after[0] - path[before, 0])
+        latitude = path[before, 1] + share * (after[1] - path[before, 1])
+        pieces.append(np.vstack([start, path[begin : before + 1], [[edge, latitude]]]))
+        start, begin = np.array([[-edge, latitude]]), int(before) + 1
+    return [*pieces, np.vstack([start, path[begin:]])]
 
 
 def error_map(evaluation: Evaluation, method: str, max_lines: int = _MAX_LINES) -> bytes:

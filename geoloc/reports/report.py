@@ -82,6 +82,8 @@ def report_figures(report: ReportInput) -> dict[str, bytes]:
         "accuracy": figures.accuracy_curve_figure(report.evaluation),
         "intervals": figures.interval_figure(report.evaluation),
     }
+    for i, further in enumerate(report.further.values()):
+        made[f"further-{i + 1}-intervals"] = figures.interval_figure(further)
     for i, method in enumerate(report.evaluation.methods):
         made[f"errors-{i + 1}"] = maps.error_map(report.evaluation, method)
     for i, partition in enumerate(report.partitions.values()):
@@ -94,6 +96,8 @@ def report_figures(report: ReportInput) -> dict[str, bytes]:
 def report_tables(report: ReportInput) -> dict[str, pd.DataFrame]:
     """The tables by file name (without .csv)."""
     tables = {name: getattr(report.evaluation, name) for name in TABLES}
+    for i, further in enumerate(report.further.values()):
+        tables |= {f"further-{i + 1}-{name}": getattr(further, name) for name in TABLES}
     for name in ("splits", "checks", "quarantine"):
         table = getattr(report, name)
         if table is not None:
@@ -113,6 +117,7 @@ def report_numbers(report: ReportInput) -> dict[str, Any]:
         "data_version": report.data_version,
         "summary": summary.sentences(report.evaluation),
         "evaluation": report.evaluation.to_dict(),
+        "further": {name: further.to_dict() for name, further in report.further.items()},
         "partitions": {
             name: {"cells": int(p.cell_count), "photos": int(p.photo_counts().sum())}
             for name, p in report.partitions.items()
@@ -140,14 +145,12 @@ def report_html(report: ReportInput, pictures: Mapping[str, bytes]) -> str:
         "report.html.j2",
         report=report,
         evaluation=evaluation,
-        digits=2 if evaluation.queries >= 1000 else 1,
-        sentences=summary.sentences(evaluation),
-        tiles=summary.tiles(evaluation),
-        levels=list(evaluation.levels_km.items()),
-        rows=summary.accuracy_rows(evaluation),
-        comparisons=summary.comparison_rows(evaluation),
+        main=_view("", evaluation, uris["intervals"]),
+        further=[
+            _view(name, further, uris[f"further-{i + 1}-intervals"])
+            for i, (name, further) in enumerate(report.further.items())
+        ],
         accuracy=uris["accuracy"],
-        intervals=uris["intervals"],
         error_maps=shown(evaluation.methods, "errors"),
         cell_maps=[
             (name, uri, summary.partition_facts(report.partitions[name]))
@@ -163,6 +166,21 @@ def report_html(report: ReportInput, pictures: Mapping[str, bytes]) -> str:
         quarantine=_records(report.quarantine),
         share=f"{100 * evaluation.settings['confidence']:g} %",
     )
+
+
+def _view(name: str, evaluation: Evaluation, intervals: str) -> dict[str, Any]:
+    """What the page shows of one evaluation."""
+    return {
+        "name": name,
+        "evaluation": evaluation,
+        "digits": summary.digits(evaluation),
+        "sentences": summary.sentences(evaluation),
+        "tiles": summary.tiles(evaluation),
+        "levels": list(evaluation.levels_km.items()),
+        "rows": summary.accuracy_rows(evaluation),
+        "comparisons": summary.comparison_rows(evaluation),
+        "intervals": intervals,
+    }
 
 
 def _cards(examples: tuple[Example, ...]) -> list[dict[str, Any]]:

@@ -22,23 +22,28 @@ def headline(evaluation: Evaluation) -> tuple[str, pd.Series]:
     return level, at.loc[at["accuracy"].idxmax()]
 
 
+def digits(evaluation: Evaluation) -> int:
+    """Decimals of percentages: a second one says nothing about fewer than a thousand photos."""
+    return 2 if evaluation.queries >= 1000 else 1
+
+
 def sentences(evaluation: Evaluation) -> list[str]:
     """The result in a few plain sentences."""
     level, best = headline(evaluation)
-    digits = 2 if evaluation.queries >= 1000 else 1
+    decimals = digits(evaluation)
     methods = len(evaluation.methods)
     said = [
         f"{'The best of ' + str(methods) + ' methods' if methods > 1 else 'The method'}, {best['method']}, places "
-        f"{percent(best['accuracy'], digits)} % of {count(evaluation.queries)} photos by "
+        f"{percent(best['accuracy'], decimals)} % of {count(evaluation.queries)} photos by "
         f"{count(evaluation.query_photographers)} photographers within {best['km']:g} km of where they were taken"
-        f"{_interval_text(evaluation, best, digits)}."
+        f"{_interval_text(evaluation, best, decimals)}."
     ]
     at = evaluation.baselines[evaluation.baselines["level"] == level]
     if len(at):
         top = at.loc[at["accuracy"].idxmax()]
         said.append(
             f"Without looking at the photo, the best baseline ({top['baseline']}) gets "
-            f"{percent(top['accuracy'], digits)} %."
+            f"{percent(top['accuracy'], decimals)} %."
         )
         lost = unbeaten_levels(evaluation)
         if lost:
@@ -75,9 +80,9 @@ def tiles(evaluation: Evaluation) -> list[tuple[str, str, str]]:
     """A few numbers to see first: value, unit, what it is."""
     level, best = headline(evaluation)
     errors = evaluation.errors.set_index("method").loc[best["method"]]
-    digits = 2 if evaluation.queries >= 1000 else 1
+    decimals = digits(evaluation)
     return [
-        (percent(best["accuracy"], digits), "%", f"within {best['km']:g} km ({level}), {best['method']}"),
+        (percent(best["accuracy"], decimals), "%", f"within {best['km']:g} km ({level}), {best['method']}"),
         (kilometres(errors["median_km"]), "km", "median error of the same method, over all photos"),
         (
             count(evaluation.queries),
