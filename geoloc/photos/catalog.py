@@ -111,7 +111,7 @@ def write_table(pool: Path, table: pa.Table) -> None:
     path = Path(pool) / CATALOG_FILE
     with durable_path(path) as temporary:
         pq.write_table(
-            table.cast(SCHEMA),
+            table.cast(SCHEMA).combine_chunks(),  # how a table was put together must not show in its bytes
             temporary,
             compression="zstd",
             row_group_size=_ROW_GROUP,

@@ -98,12 +98,8 @@ def _open(data: bytes, limits: Limits) -> ImageFile.ImageFile:
         raise UnreadablePhoto(Reason.UNREADABLE_IMAGE, "the file is empty")
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.DecompressionBombError as error:
-        raise UnreadablePhoto(Reason.DECOMPRESSION_BOMB, str(error)) from None
-    except Image.UnidentifiedImageError:
-        raise UnreadablePhoto(Reason.UNREADABLE_IMAGE, f"none of {', '.join(FORMATS)}") from None
-    except _DECODER_ERRORS as error:
-        raise _failure(error) from None
+    except DECODER_ERRORS as error:
+        raise decoder_failure(error) from None
     width, height = image.size
     pixels = width * height
     if pixels > limits.max_pixels or max(width, height) > limits.max_side:
@@ -119,11 +115,14 @@ def _open(data: bytes, limits: Limits) -> ImageFile.ImageFile:
 
 
 # What Pillow's decoders raise on damaged files; anything else is a fault of ours and must be seen.
-_DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, KeyError, OverflowError,
+DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, KeyError, OverflowError,
                    ZeroDivisionError, NotImplementedError, MemoryError, Image.DecompressionBombError)  # fmt: skip
 
 
-def _failure(error: BaseException) -> UnreadablePhoto:
+def decoder_failure(error: BaseException) -> UnreadablePhoto:
+    """What a decoder raised, as a reason for quarantine."""
+    if isinstance(error, Image.UnidentifiedImageError):
+        return UnreadablePhoto(Reason.UNREADABLE_IMAGE, f"none of {', '.join(FORMATS)}")
     text = f"{type(error).__name__}: {error}"
     if isinstance(error, Image.DecompressionBombError):
         return UnreadablePhoto(Reason.DECOMPRESSION_BOMB, text)
@@ -137,8 +136,8 @@ def _load(image: Image.Image) -> Image.Image:
     """Decode all pixels of the first picture in the file."""
     try:
         image.load()
-    except _DECODER_ERRORS as error:
-        raise _failure(error) from None
+    except DECODER_ERRORS as error:
+        raise decoder_failure(error) from None
     return image
 
 
@@ -156,8 +155,8 @@ def _described(stored: bytes, limits: Limits, *, lossless: bool) -> StoredPhoto:
     """Decode what will be stored: proof that it can be read, and the picture whose hash the catalog keeps."""
     try:
         image = _load(Image.open(io.BytesIO(stored), formats=("JPEG",)))
-    except _DECODER_ERRORS as error:
-        raise _failure(error) from None
+    except DECODER_ERRORS as error:
+        raise decoder_failure(error) from None
     return StoredPhoto(stored, image.width, image.height, perceptual_hash(image), lossless)
 
 
@@ -178,7 +177,7 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
     """What turns the picture upright; None for nothing, also where its EXIF is damaged."""
     try:
         return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
-    except (*_DECODER_ERRORS, struct.error):
+    except (*DECODER_ERRORS, struct.error):
         return None
 
 

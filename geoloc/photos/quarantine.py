@@ -83,7 +83,7 @@ def read_table(pool: Path) -> pa.Table:
 def write_table(pool: Path, table: pa.Table) -> None:
     """Write the quarantine whole, atomically and durably."""
     with durable_path(Path(pool) / QUARANTINE_FILE) as temporary:
-        pq.write_table(table.cast(SCHEMA), temporary, compression="zstd")
+        pq.write_table(table.cast(SCHEMA).combine_chunks(), temporary, compression="zstd")
 
 
 def merge(old: pa.Table, new: pa.Table) -> pa.Table:

@@ -1,0 +1,123 @@
+"""What every source hands to ingest: batches of candidates, photos that may enter the pool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from geoloc.photos.quarantine import PHOTO, Reason, Rejected
+
+SCHEMA = pa.schema(
+    [
+        ("reference", pa.string()),
+        ("photo_id", pa.string()),
+        ("photographer", pa.string()),
+        ("latitude", pa.float64()),
+        ("longitude", pa.float64()),
+        ("taken_at", pa.timestamp("us")),
+        ("posted_at", pa.timestamp("us")),
+        ("album", pa.string()),
+        ("heading", pa.float64()),
+        ("prob_indoor", pa.float64()),
+        ("licence", pa.string()),
+    ]
+)
+"""reference: where it stands in the source, for people. photographer: as the source names it; ingest hashes it. Null
+is unknown; NaN is a value that the source gives, and ingest turns it away."""
+
+FIELDS = tuple(name for name in SCHEMA.names if name != "reference")
+
+FAULTS = pa.schema(
+    [
+        ("reference", pa.string()),
+        ("photo_id", pa.string()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("severity", pa.string()),
+    ]
+)
+"""What a source itself cannot read."""
+
+Load = Callable[[int, int], bytes]
+"""load(row, max_file_bytes): the image file of a row. Raises Rejected, or OSError. Called from several threads."""
+
+
+class SourceError(ValueError):
+    """A source as a whole cannot be read: no such file, no such column. The message says what there is."""
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """A batch of N candidates.
+
+    `table` has SCHEMA. `load` gives the image files, of the rows where `pictured` (bool [N]; None: all) holds;
+    without it the batch is metadata only. `faults` has FAULTS. `notes` counts what was left out by design.
+    `local_ids`: photo ids are unique in this source only, so ingest puts the source's name in front.
+    `photographer_folder`: references, ids and albums begin with a folder named as the photographer, so ingest puts
+    the keyed hash in its place.
+    """
+
+    table: pa.Table
+    load: Load | None = None
+    pictured: NDArray[np.bool_] | None = None
+    faults: pa.Table = field(default_factory=FAULTS.empty_table)
+    notes: Mapping[str, int] = field(default_factory=dict)
+    local_ids: bool = False
+    photographer_folder: bool = False
+
+
+def fault(
+    reference: str, reason: Reason, detail: str, *, photo_id: str | None = None, severity: str = PHOTO
+) -> dict[str, str | None]:
+    """A row of FAULTS."""
+    return {
+        "reference": reference,
+        "photo_id": photo_id,
+        "reason": str(reason),
+        "detail": detail,
+        "severity": severity,
+    }
+
+
+def fault_table(rows: Sequence[Mapping[str, str | None]]) -> pa.Table:
+    """Rows of `fault` as a table."""
+    return pa.Table.from_pylist([dict(row) for row in rows], schema=FAULTS)
+
+
+def read_file(path: Path, max_file_bytes: int) -> bytes:
+    """A file of at most `max_file_bytes`. Raises Rejected for a larger one, OSError where it cannot be read."""
+    with path.open("rb") as stream:
+        data = stream.read(max_file_bytes + 1)
+    if len(data) > max_file_bytes:
+        raise Rejected(
+            Reason.TOO_LARGE_FILE, f"{path.stat().st_size} bytes; the limit is {max_file_bytes} bytes"
+        )
+    return data
+
+
+def expand(paths: str | Path | Iterable[str | Path], what: str) -> list[Path]:
+    """Files of a path, a pattern (`shards/*.tar`) or several, each once, sorted. Raises SourceError for none."""
+    given = [paths] if isinstance(paths, str | Path) else list(paths)
+    found: set[Path] = set()
+    for item in given:
+        path = Path(item)
+        if path.is_file():
+            found.add(path)
+        else:
+            found.update(match for match in _matches(path) if match.is_file())
+    if not found:
+        raise SourceError(f"{', '.join(map(str, given))}: there is no {what}")
+    return sorted(found)
+
+
+def _matches(pattern: Path) -> list[Path]:
+    parts = pattern.parts
+    fixed = next((i for i, part in enumerate(parts) if any(sign in part for sign in "*?[")), None)
+    if fixed is None:
+        return []
+    return list(Path(*parts[:fixed]).glob(str(Path(*parts[fixed:]))))

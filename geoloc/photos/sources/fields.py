@@ -1,0 +1,224 @@
+"""From the text of a source to typed columns: numbers and times parsed a column at a time, and what is damaged told
+apart from what is absent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from urllib.parse import unquote_plus
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from geoloc.photos.quarantine import FIELD, PHOTO, Reason
+from geoloc.photos.sources.candidates import FAULTS, SCHEMA
+
+BoolArray = NDArray[np.bool_]
+
+_TIME = (
+    r"^(?P<year>\d{4})[-:/](?P<month>\d{2})[-:/](?P<day>\d{2})"
+    r"(?:[ T](?P<clock>\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?)\s*(?P<zone>Z|[+-]\d{2}:?\d{2})?)?$"
+)
+_UNIX_SECONDS = r"^-?\d{1,11}(\.\d+)?$"
+_UNKNOWN_TIME = r"^0000[-:/]00[-:/]00([ T]00:00:00)?$|^[:\s]*$"
+"""EXIF 2.32, DateTime: zeros or blanks for an unknown time."""
+
+
+def text(values: pa.Array | pa.ChunkedArray | None, count: int) -> pa.Array:
+    """A column as text, trimmed, empty as null; null where there is no column. Damaged UTF-8 is replaced."""
+    if values is None:
+        return pa.nulls(count, pa.string())
+    array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type):
+        try:
+            array = array.cast(pa.string())
+        except pa.ArrowInvalid:
+            array = pa.array([None if v is None else v.decode("utf-8", "replace") for v in array.to_pylist()])
+    elif pa.types.is_floating(array.type):  # an id read as 12.0 by what wrote the table
+        whole = pc.and_kleene(pc.is_finite(array), pc.equal(array, pc.floor(array)))
+        array = pc.if_else(
+            pc.fill_null(whole, False),
+            pc.if_else(whole, array, 0.0).cast(pa.int64(), safe=False).cast(pa.string()),
+            array.cast(pa.string()),
+        )
+    trimmed = pc.utf8_trim_whitespace(array.cast(pa.string()))
+    return pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, pa.string()), trimmed)
+
+
+def numbers(values: pa.Array | pa.ChunkedArray | None, count: int) -> tuple[pa.Array, BoolArray]:
+    """A column as float64, and where it holds what is no number (null there). `nan` and `inf` are numbers here."""
+    if values is None:
+        return pa.nulls(count, pa.float64()), np.zeros(count, bool)
+    array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    if pa.types.is_integer(array.type) or pa.types.is_floating(array.type) or pa.types.is_decimal(array.type):
+        return array.cast(pa.float64(), safe=False), np.zeros(count, bool)
+    strings = text(array, count)
+    try:
+        return strings.cast(pa.float64()), np.zeros(count, bool)
+    except pa.ArrowInvalid:
+        parsed = [_number(value) for value in strings.to_pylist()]
+    made = pa.array([None if isinstance(v, str) else v for v in parsed], pa.float64())
+    return made, np.array([isinstance(v, str) for v in parsed], bool)
+
+
+def times(values: pa.Array | pa.ChunkedArray | None, count: int) -> tuple[pa.Array, pa.Array, BoolArray]:
+    """A column as the clock that it shows and as UTC, both timestamp[us] without zone, and where it is damaged.
+
+    Read: ISO 8601 (`2013-07-01T12:00:00+02:00`), EXIF (`2013:07:01 12:00:00`), a date alone, Unix seconds, and
+    timestamp columns. Without zone, both are what is written. A clock of zeros is unknown, as EXIF has it.
+    """
+    if values is None:
+        none = pa.nulls(count, pa.timestamp("us"))
+        return none, none, np.zeros(count, bool)
+    array = values.combine_chunks() if isinstance(values, pa.ChunkedArray) else values
+    if pa.types.is_timestamp(array.type) or pa.types.is_date(array.type):
+        utc = array.cast(pa.timestamp("us", getattr(array.type, "tz", None)), safe=False)
+        clock = pc.local_timestamp(utc) if utc.type.tz else utc
+        return clock, pa.array(utc.cast(pa.int64())).cast(pa.timestamp("us")), np.zeros(count, bool)
+    strings = text(array, count)
+    unknown = pc.fill_null(pc.match_substring_regex(strings, _UNKNOWN_TIME), True)
+    strings = pc.if_else(unknown, pa.scalar(None, pa.string()), strings)
+    parts = pc.extract_regex(strings, _TIME)
+    written = _written(parts, count)
+    seconds = pc.fill_null(pc.match_substring_regex(strings, _UNIX_SECONDS), False)
+    unix = _from_seconds(pc.if_else(seconds, strings, pa.scalar(None, pa.string())).cast(pa.float64()))
+    clock = pc.coalesce(written, unix)
+    zone = _zone_minutes(parts, count)
+    utc = (np.asarray(clock.to_numpy(zero_copy_only=False), "M8[us]") - zone).astype("M8[us]")
+    damaged = np.asarray(pc.and_(pc.is_valid(strings), pc.is_null(clock)).to_numpy(zero_copy_only=False))
+    return clock, pa.array(utc, pa.timestamp("us"), from_pandas=True), damaged
+
+
+def unquoted(values: pa.Array) -> pa.Array:
+    """URL-encoded text decoded (`+` is a blank); each different value once."""
+    encoded = pc.dictionary_encode(values)
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.combine_chunks()
+    decoded = pa.array([unquote_plus(value) for value in encoded.dictionary.to_pylist()], pa.string())
+    return decoded.take(encoded.indices)
+
+
+def typed(
+    reference: pa.Array, raw: Mapping[str, pa.Array | pa.ChunkedArray | None]
+) -> tuple[pa.Table, pa.Table, NDArray[np.int64]]:
+    """Raw columns of N rows as a table of candidates.
+
+    `raw` has text or typed columns by the names of SCHEMA; absent ones are unknown. Returns the table, the faults
+    (FAULTS), and the row numbers, of the N, that the table keeps: rows whose coordinates are no numbers are left out
+    as faults, other damaged fields are nulled as faults of the field.
+    """
+    count = len(reference)
+    photo_id = text(raw.get("photo_id"), count)
+    faults: list[pa.Table] = []
+
+    def blame(bad: BoolArray, column: str, reason: Reason, severity: str) -> None:
+        if bad.any():
+            rows = np.flatnonzero(bad)
+            shown = text(raw[column], count).take(rows).to_pylist()
+            faults.append(
+                pa.table(
+                    [
+                        reference.take(rows),
+                        photo_id.take(rows),
+                        pa.repeat(str(reason), len(rows)),
+                        pa.array([f"{column} is {value[:80]!r}" for value in shown], pa.string()),
+                        pa.repeat(severity, len(rows)),
+                    ],
+                    schema=FAULTS,
+                )
+            )
+
+    latitude, bad_latitude = numbers(raw.get("latitude"), count)
+    longitude, bad_longitude = numbers(raw.get("longitude"), count)
+    blame(bad_latitude, "latitude", Reason.MALFORMED_COORDINATES, PHOTO)
+    blame(bad_longitude & ~bad_latitude, "longitude", Reason.MALFORMED_COORDINATES, PHOTO)
+    kept = ~(bad_latitude | bad_longitude)
+    taken_at, _, bad = times(raw.get("taken_at"), count)
+    blame(bad & kept, "taken_at", Reason.BAD_TIME, FIELD)
+    _, posted_at, bad = times(raw.get("posted_at"), count)
+    blame(bad & kept, "posted_at", Reason.BAD_TIME, FIELD)
+    heading, bad = numbers(raw.get("heading"), count)
+    blame(bad & kept, "heading", Reason.BAD_HEADING, FIELD)
+    prob_indoor, bad = numbers(raw.get("prob_indoor"), count)
+    blame(bad & kept, "prob_indoor", Reason.BAD_PROBABILITY, FIELD)
+    table = pa.table(
+        [
+            reference,
+            photo_id,
+            text(raw.get("photographer"), count),
+            latitude,
+            longitude,
+            taken_at,
+            posted_at,
+            text(raw.get("album"), count),
+            heading,
+            prob_indoor,
+            text(raw.get("licence"), count),
+        ],
+        schema=SCHEMA,
+    )
+    rows = np.flatnonzero(kept)
+    table = table if kept.all() else table.take(rows)
+    return table, pa.concat_tables(faults) if faults else FAULTS.empty_table(), rows
+
+
+def strings(values: list[object]) -> pa.Array:
+    """Values of JSON or msgpack as a column of text; what is no scalar becomes its repr, for the parsers to refuse."""
+    return pa.array([_as_text(value) for value in values], pa.string())
+
+
+def _as_text(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return repr(value)
+
+
+def _number(value: str | None) -> float | str | None:
+    """A number, None for none, or the text itself where it is no number."""
+    if value is None:
+        return None
+    # float() would also take 1_000 and the digits of other scripts
+    return float(value) if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf(inity)?)", value, re.I
+    | re.A) else value  # fmt: skip
+
+
+def _written(parts: pa.StructArray, count: int) -> pa.Array:
+    """The clock written in matches of _TIME; null where there is none or no such day or hour exists."""
+    clock = pc.if_else(pc.equal(parts.field("clock"), ""), "00:00:00", parts.field("clock"))
+    iso = pc.binary_join_element_wise(
+        pc.binary_join_element_wise(parts.field("year"), parts.field("month"), parts.field("day"), "-"),
+        clock,
+        "T",
+    )
+    iso = pc.if_else(parts.is_valid(), iso, pa.scalar(None, pa.string()))
+    parsed = pd.to_datetime(
+        pd.Series(iso.to_pandas(), dtype="str"), errors="coerce", format="ISO8601", cache=False
+    )
+    return pa.array(parsed.to_numpy("M8[us]"), pa.timestamp("us"), from_pandas=True)
+
+
+def _zone_minutes(parts: pa.StructArray, count: int) -> NDArray[np.timedelta64]:
+    """Minutes east of Greenwich that are written; 0 where there are none."""
+    zones = pc.dictionary_encode(pc.fill_null(parts.field("zone"), ""))
+    minutes = [0 if z in ("", "Z") else _minutes(z) for z in zones.dictionary.to_pylist()]
+    if not minutes:
+        return np.zeros(count, "m8[m]")
+    return np.array(minutes, "m8[m]")[zones.indices.to_numpy()]
+
+
+def _minutes(zone: str) -> int:
+    digits = zone[1:].replace(":", "")
+    minutes = int(digits[:2]) * 60 + int(digits[2:])
+    return -minutes if zone[0] == "-" else minutes
+
+
+def _from_seconds(seconds: pa.Array) -> pa.Array:
+    micros = pc.round(pc.multiply(seconds, 1e6)).cast(pa.int64(), safe=False)
+    return micros.cast(pa.timestamp("us"))

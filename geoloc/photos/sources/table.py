@@ -1,0 +1,155 @@
+"""Source: a CSV or Parquet table, with a folder of photos or none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from geoloc.photos.quarantine import Reason, Rejected
+from geoloc.photos.sources.candidates import (
+    FAULTS,
+    FIELDS,
+    SCHEMA,
+    Candidates,
+    Load,
+    SourceError,
+    fault,
+    fault_table,
+    read_file,
+)
+from geoloc.photos.sources.delimited import Block, compression_of, first_row, read_blocks, references
+from geoloc.photos.sources.fields import text, typed
+from geoloc.photos.sources.pictures import files_by_id, safe_path
+
+NO_PHOTOS = "none"
+TABLE_FIELDS = ("file", *FIELDS)
+_REQUIRED = ("latitude", "longitude")
+_PARQUET_BATCH = 100_000
+
+
+def table_candidates(
+    path: Path | str,
+    *,
+    photos: Path | str | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> Iterator[Candidates]:
+    """Rows of `path` (.parquet, .csv, .tsv, or the latter two with .gz or .bz2).
+
+    `columns` says in which column a field stands, where its name is another: {"latitude": "lat"}. Fields: file,
+    photo_id, photographer, latitude, longitude, taken_at, posted_at, album, heading, prob_indoor, licence; all
+    optional but the coordinates and one of photo_id and file. Without photo_id the file's path is the id.
+
+    `photos` is the folder in which `file` is looked up (default: the table's own), or "none" for metadata only. A
+    table without the column `file` is metadata only, unless `photos` is given: then a photo is the image file named
+    as its id. A row with an empty `file` is metadata only. Everything in a CSV is text until parsed, so `NA` is
+    Namibia, `007` an id, and only an empty cell is unknown. Raises SourceError for an unreadable table, an unknown
+    field, an absent column.
+    """
+    table = Path(path)
+    if not table.is_file():
+        raise SourceError(f"{table} is not a file")
+    names = _column_names(table)
+    mapping = _mapping(table, names, columns or {})
+    folder: Path | None = table.parent if photos is None else Path(photos)
+    if str(photos) == NO_PHOTOS or (photos is None and "file" not in mapping):
+        folder = None
+    by_id = files_by_id(folder) if folder is not None and "file" not in mapping else None
+    if folder is not None and not folder.is_dir():
+        raise SourceError(f"{folder} is not a folder of photos")
+    blocks = _blocks(table, names, list(dict.fromkeys(mapping.values())))
+    return (_candidates(table, block, mapping, folder, by_id) for block in blocks)
+
+
+def _blocks(path: Path, names: list[str], wanted: list[str]) -> Iterator[Block]:
+    if path.suffix.lower() != ".parquet":
+        delimiter = _delimiter(path)
+        yield from read_blocks(path, delimiter, names, header=True, quoted=True, wanted=wanted)
+        return
+    first = 1
+    try:
+        for rows in pq.ParquetFile(path).iter_batches(_PARQUET_BATCH, columns=wanted):
+            yield Block(rows, np.arange(first, first + rows.num_rows), FAULTS.empty_table())
+            first += rows.num_rows
+    except (pa.ArrowInvalid, OSError) as error:
+        torn = fault(f"{path.name}: after row {first - 1}", Reason.UNREADABLE_FILE, str(error)[:300])
+        yield Block(None, np.empty(0, np.int64), fault_table([torn]))
+
+
+def _candidates(
+    path: Path,
+    block: Block,
+    mapping: Mapping[str, str],
+    folder: Path | None,
+    by_id: Mapping[str, str] | None,
+) -> Candidates:
+    if block.rows is None:
+        return Candidates(SCHEMA.empty_table(), faults=block.faults)
+    raw = {name: block.rows.column(column) for name, column in mapping.items()}
+    file = text(raw.pop("file", None), block.rows.num_rows)
+    local = "photo_id" not in raw
+    if local:
+        raw["photo_id"] = file
+    table, faults, rows = typed(references(path, block.numbers), raw)
+    faults = pa.concat_tables([block.faults, faults])
+    if folder is None:
+        return Candidates(table, faults=faults, local_ids=local)
+    if by_id is not None:
+        names = [None if photo is None else by_id.get(photo) for photo in table["photo_id"].to_pylist()]
+        return Candidates(table, _loader(folder, names), faults=faults, local_ids=local)
+    names = file.take(rows).to_pylist()
+    pictured = np.array([name is not None for name in names], bool)
+    return Candidates(table, _loader(folder, names), pictured, faults, local_ids=local)
+
+
+def _loader(folder: Path, names: list[str | None]) -> Load:
+    def load(row: int, most: int) -> bytes:
+        name = names[row]
+        if not name:
+            raise Rejected(Reason.MISSING_FILE, f"{folder.name} has no image named as the id")
+        try:
+            return read_file(safe_path(folder, name), most)
+        except FileNotFoundError:
+            raise Rejected(Reason.MISSING_FILE, f"{name[:200]!r} is absent") from None
+
+    return load
+
+
+def _mapping(path: Path, names: list[str], columns: Mapping[str, str]) -> dict[str, str]:
+    """Field -> column, for the fields that the table has."""
+    for name, column in columns.items():
+        if name not in TABLE_FIELDS:
+            raise SourceError(f"columns.{name} is unknown; a table has the fields {', '.join(TABLE_FIELDS)}")
+        if column not in names:
+            raise SourceError(f"{path.name} has no column {column!r} (for {name}); it has {', '.join(names)}")
+    mapping = {name: columns.get(name, name) for name in TABLE_FIELDS if columns.get(name, name) in names}
+    for name in _REQUIRED:
+        if name not in mapping:
+            raise SourceError(
+                f"{path.name} has no column {name!r}; it has {', '.join(names)}; say which one with {name}=NAME"
+            )
+    if "photo_id" not in mapping and "file" not in mapping:
+        raise SourceError(f"{path.name} needs a column photo_id or file; it has {', '.join(names)}")
+    return mapping
+
+
+def _column_names(path: Path) -> list[str]:
+    if path.suffix.lower() == ".parquet":
+        try:
+            return list(pq.read_schema(path).names)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise SourceError(f"{path} is not a readable table: {error}") from None
+    names = first_row(path, _delimiter(path), quoted=True)
+    if len(set(names)) != len(names):
+        raise SourceError(f"{path.name} has two columns of one name; it has {', '.join(names)}")
+    return names
+
+
+def _delimiter(path: Path) -> str:
+    kind = Path(path.stem).suffix if compression_of(path) else path.suffix
+    if kind.lower() not in (".csv", ".tsv"):
+        raise SourceError(f"{path} must end in .parquet, .csv or .tsv (these two also with .gz or .bz2)")
+    return "," if kind.lower() == ".csv" else "\t"
