@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import dagster as dg
@@ -54,7 +55,7 @@ def recipe_checks(workspace: Workspace, recipe: str) -> list[dg.AssetChecksDefin
     from orchestration import check_frames
 
     return [
-        suite_check(workspace, recipe, stage, stage, lambda make=make: make(workspace, recipe))
+        suite_check(workspace, recipe, stage, stage, functools.partial(make, workspace, recipe))
         for stage, make in (
             ("splits", check_frames.splits),
             ("partition", check_frames.partition),

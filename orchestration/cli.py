@@ -94,7 +94,7 @@ def _sample(subparsers: argparse._SubParsersAction) -> None:
         "  geoloc sample --photos 500 --folder pictures    only the files, no pool",
     )  # fmt: skip
     parser.add_argument(
-        "--photos", type=int, default=None, help="how many (default: the committed sample's size)"
+        "--photos", type=int, default=3500, help="how many (default: 3500, as in the repository)"
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", type=Path, help="write the files here and leave the pool alone")
@@ -133,13 +133,14 @@ def _ingest(subparsers: argparse._SubParsersAction) -> None:
     table.add_argument(
         "--photos", type=Path, metavar="FOLDER", help="default: the table's own folder; 'none': no photos"
     )
-    table.add_argument(
-        "--column", action="append", default=[], metavar="FIELD=NAME", help="a field's column name"
-    )
     yfcc = kind("yfcc", "YFCC100M metadata, either layout, .tsv or .bz2", "FILE")
     yfcc.add_argument("--photos", type=Path, metavar="FOLDER", help="default: metadata only")
-    kind("webdataset", "a WebDataset tar set as img2dataset writes it", "TARS")
-    kind("mp16", "MP-16's msgpack shards", "SHARDS")
+    tars = kind("webdataset", "a WebDataset tar set as img2dataset writes it", "TARS")
+    shards = kind("mp16", "MP-16's msgpack shards", "SHARDS")
+    for made in (table, tars, shards):
+        made.add_argument(
+            "--column", action="append", default=[], metavar="FIELD=NAME", help="a field's column name"
+        )
 
 
 def _build(subparsers: argparse._SubParsersAction) -> None:

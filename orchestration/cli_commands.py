@@ -7,9 +7,12 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from orchestration.workspace import Workspace, init_workspace
+from orchestration.workspace import Workspace, WorkspaceError, init_workspace
 
 
 def init(options: argparse.Namespace) -> None:
@@ -20,39 +23,42 @@ def init(options: argparse.Namespace) -> None:
 
 
 def sample(options: argparse.Namespace) -> None:
-    import tempfile
-
-    from geoloc.sample import make_sample
-
-    photos = SAMPLE_PHOTOS if options.photos is None else options.photos
     if options.folder:
-        print(make_sample(options.folder, photos, options.seed, progress=_progress("drawing")))
+        _draw_sample(options, options.folder)
         return
     workspace = _workspace(options)
     with tempfile.TemporaryDirectory(prefix="geoloc-sample-") as temporary:
         folder = Path(temporary) / "photos"
-        make_sample(folder, photos, options.seed, progress=_progress("drawing"))
+        _draw_sample(options, folder)
         _ingest_into(workspace, "table", str(folder / "photos.csv"), source="sample", record=True)
 
 
+def _draw_sample(options: argparse.Namespace, folder: Path) -> None:
+    from geoloc.sample import make_sample
+
+    with _counter("photos drawn", options.photos) as bar:
+        print(
+            make_sample(
+                folder, options.photos, options.seed, progress=lambda done, _: bar.update(done - bar.n)
+            )
+        )
+
+
 def ingest(options: argparse.Namespace) -> None:
-    workspace = _workspace(options)
-    kind = options.kind
-    given = {
-        "folder": lambda: {"photographer": options.photographer},
-        "table": lambda: {"photos": options.photos, "columns": _columns(options.column)},
-        "yfcc": lambda: {"photos": options.photos},
-        "webdataset": dict,
-        "mp16": dict,
-    }[kind]()
+    given: dict[str, Any] = {}
+    if options.kind == "folder":
+        given["photographer"] = options.photographer
+    if options.kind in ("table", "yfcc") and options.photos is not None:
+        given["photos"] = options.photos
+    if options.kind in ("table", "webdataset", "mp16"):
+        given["columns"] = _columns(options.column)
     _ingest_into(
-        workspace,
-        kind,
+        _workspace(options),
+        options.kind,
         options.path,
-        source=options.source or Path(options.path.rstrip("*/")).stem,
+        source=options.source or Path(options.path.rstrip("*/")).name.split(".")[0],
         record=not options.no_dvc,
-        workers=options.workers,
-        short_side=options.short_side,
+        settings={"workers": options.workers, "resize_short_side": options.short_side},
         **given,
     )
 
@@ -114,3 +120,50 @@ def _workspace(options: argparse.Namespace) -> Workspace:
     workspace = Workspace.open(options.workspace)
     workspace.set_environment()
     return workspace
+
+
+def _ingest_into(
+    workspace: Workspace,
+    kind: str,
+    path: str,
+    *,
+    source: str,
+    record: bool,
+    settings: dict[str, Any] | None = None,
+    **options: Any,
+) -> None:
+    from geoloc.photos.ingest import IngestSettings
+    from geoloc.photos.ingest import ingest as run
+    from geoloc.photos.sources import open_source
+    from geoloc.settings import parse
+    from orchestration.data_version import record_data
+
+    with _counter("photos seen") as bar:
+        summary = run(
+            workspace.pool,
+            open_source(kind, path, **options),
+            source=source,
+            photographer_key=workspace.photographer_key(),
+            settings=parse(IngestSettings, settings, "ingest"),
+            progress=lambda so_far: bar.update(so_far.seen - bar.n),
+        )
+    print(summary)
+    if summary.quarantined:
+        print(f"why each was turned away: {workspace.pool / 'quarantine.parquet'}")
+    if record:
+        print(f"data version {record_data(workspace)}, in data.dvc")
+
+
+def _columns(pairs: Sequence[str]) -> dict[str, str]:
+    """FIELD=NAME options as a mapping."""
+    wrong = [pair for pair in pairs if "=" not in pair]
+    if wrong:
+        raise WorkspaceError(f"--column must be FIELD=NAME, such as latitude=lat; got {wrong[0]!r}")
+    return dict(pair.split("=", 1) for pair in pairs)
+
+
+def _counter(what: str, total: int | None = None) -> Any:
+    """A progress bar on a terminal; silent in a log."""
+    from tqdm import tqdm
+
+    return tqdm(desc=what, total=total, unit=" photos", disable=None, leave=False)

@@ -61,7 +61,8 @@ def pull_data(workspace: Workspace) -> None:
 
 def commit_stages(workspace: Workspace, recipe: str, stages: list[str]) -> None:
     """Write what Dagster built into dvc.lock, so that `dvc status` is clean and `dvc repro` does nothing."""
-    names = [dvc_stage_name(recipe, stage) for stage in stages]
+    # With the path: DVC looks for a bare stage name in the current folder's dvc.yaml.
+    names = [f"{workspace.dvc_yaml}:{dvc_stage_name(recipe, stage)}" for stage in stages]
 
     def commit(repo: Repo) -> None:
         for name in names:

@@ -42,7 +42,7 @@ def job_name(recipe: str) -> str:
     return "build_" + "".join(c if c.isalnum() else "_" for c in recipe)
 
 
-@dg.logger(description="One readable line for each thing that people care about.")
+@dg.logger
 def plain_logger(context: dg.InitLoggerContext) -> logging.Logger:
     """Dagster's own console logger prints a stream of DEBUG lines; this one prints what stages say and what failed."""
     logger = logging.Logger("geoloc", level=logging.INFO)
@@ -63,7 +63,8 @@ class _PlainFormatter(logging.Formatter):
 
 def _is_for_people(record: logging.LogRecord) -> bool:
     facts = getattr(record, "dagster_meta", None) or {}
-    return facts.get("dagster_event") is None and record.levelno >= logging.INFO
+    # What a stage said; failures are told at the end, and what could not run after them goes without saying.
+    return facts.get("dagster_event") is None and record.levelno in (logging.INFO, logging.WARNING)
 
 
 @dg.definitions

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from geoloc.localizers import Answers, ClassLocalizer, DensityLocalizer, NearestLocalizer
+from geoloc.localizers.base import Answers
+from geoloc.localizers.by_class import ClassLocalizer
+from geoloc.localizers.by_neighbour import DensityLocalizer, NearestLocalizer
 from geoloc.models.classifier import Classifier, load_model
 from geoloc.partitions import load_partition
 from geoloc.photos.decoding import UnreadablePhoto, check_and_normalise, decode_rgb
 from geoloc.places import nearest_places
-from geoloc.reports.maps import answer_map_html
+from geoloc.reports.answer_map import answer_map_html
 from geoloc.retrieval.index import ReferenceIndex
 from geoloc.sphere import LEVELS_KM, distance_km
 from orchestration.assets.data import MODEL_FILE, MODEL_NAMES, PARTITION_FOLDER, initial_model
@@ -117,11 +119,12 @@ def _read(photos: Sequence[Path], network: Classifier) -> tuple[torch.Tensor, li
 
     They pass the same checks and limits as photos that enter the pool.
     """
-    crops, errors = [], []
+    crops: list[np.ndarray] = []
+    errors: list[str | None] = []
     for photo in photos:
         try:
             stored = check_and_normalise(photo.read_bytes())
-            crops.append(network.preprocess.apply_uint8(decode_rgb(stored.data)))
+            crops.append(network.preprocess.apply_uint8(decode_rgb(stored.bytes)))
             errors.append(None)
         except (UnreadablePhoto, OSError) as error:
             errors.append(str(error))
@@ -191,7 +194,7 @@ def _located(
                 float(other.longitude[row, i]),
                 name,
                 float(other.weight[row, i]),
-                _why(answers, row, i, tokens),
+                _why(answers, row, int(i), tokens),
             )
             for i, name in zip(np.flatnonzero(known), names[1:], strict=True)
         ),

@@ -98,7 +98,8 @@ def run_stage(
     scratch.mkdir(parents=True, exist_ok=True)
     started, clock = datetime.now(UTC), time.monotonic()
     build = importlib.import_module(stage.module).build
-    with atomic_folder(output_folder(workspace, settings.recipe, name)) as output:
+    final = output_folder(workspace, settings.recipe, name)
+    with atomic_folder(final) as output:
         result: StageResult = build(
             StageRun(workspace, settings, stage, output, scratch, log, tags, dagster_run)
         )
@@ -126,7 +127,11 @@ def run_stage(
         environment=environment(),
     )
     lineage.write(record_path)
-    return StageOutcome(lineage, result.metadata, reused=False)
+    facts = {
+        key: final / value.relative_to(output) if isinstance(value, Path) else value
+        for key, value in result.metadata.items()
+    }
+    return StageOutcome(lineage, facts, reused=False)
 
 
 def progress_logger(

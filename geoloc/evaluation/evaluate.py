@@ -59,7 +59,7 @@ class PartitionLike(Protocol):
         latitude: ArrayLike,
         longitude: ArrayLike,
         levels_km: Mapping[str, float] = ...,
-        answer: str = ...,
+        answer: Any = ...,
     ) -> dict[str, float]: ...
 
 

@@ -8,12 +8,34 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    JpegImagePlugin,
+    MpoImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 
 from geoloc.photos.jpeg import JpegStructureError, strip_metadata
 from geoloc.photos.quarantine import Reason, Rejected
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
+# Plugins register their formats when they are imported, and Image.open fails on a format that is not registered.
+_PLUGINS = (
+    JpegImagePlugin.JpegImageFile,
+    MpoImagePlugin.MpoImageFile,
+    PngImagePlugin.PngImageFile,
+    WebPImagePlugin.WebPImageFile,
+    TiffImagePlugin.TiffImageFile,
+    BmpImagePlugin.BmpImageFile,
+    GifImagePlugin.GifImageFile,
+    AvifImagePlugin.AvifImageFile,
+)
+FORMATS = tuple(plugin.format for plugin in _PLUGINS if plugin.format in Image.OPEN)
 """What is read. Fewer than Pillow knows: each decoder is a door, and photos come through these."""
 
 JPEG_QUALITY = 95

@@ -152,7 +152,7 @@ class _Run:
         screened = screen(batch, self.source, self.key)
         self.turn_away(screened.turned_away)
         kept: list[pa.Array] = []
-        fresh = self.without_known(screened, kept)
+        fresh = self.without_known(batch, screened, kept)
         pictured = _pictured(batch, screened.rows)[fresh]
         if pictured.any():
             self.take_photos(screened, fresh[pictured], batch.load, threads, window, kept)  # type: ignore[arg-type]
@@ -167,7 +167,7 @@ class _Run:
         if self.appender.shard_size == 0 and self.appender.waiting >= _METADATA_ROWS:
             self.appender.commit()
 
-    def without_known(self, screened: Screened, kept: list[pa.Array]) -> NDArray[np.int64]:
+    def without_known(self, batch: Candidates, screened: Screened, kept: list[pa.Array]) -> NDArray[np.int64]:
         """Rows of the screened table that are new to the pool by their ids; the others are counted or turned away."""
         table = screened.table
         state = self.known.compare(table)
@@ -180,6 +180,9 @@ class _Run:
             self.turn_away(self.duplicates(rows.filter(pa.array(again)), "this source has it twice"))
             kept.append(rows["reference"].filter(pa.array(~again)).combine_chunks())
             self.summary.already_present += int((~again).sum())
+            bare = _pictured(batch, screened.rows)[present] & ~again & ~self.known.stored(ids)
+            if bare.any():  # rows are never rewritten, so this is said and not done
+                self.notes["known by metadata only, and so the image was not added"] += int(bare.sum())
         self.turn_away(self.duplicates(table.filter(pa.array(elsewhere)), "another source has this photo_id"))
         moved_rows = table.filter(pa.array(moved))
         self.turn_away(
@@ -275,6 +278,7 @@ class _Known:
         mine = table.filter(own)
         self.ids = pd.Index(mine["photo_id"].to_pandas().to_numpy(object))
         self.latitude, self.longitude = mine["latitude"].to_numpy(), mine["longitude"].to_numpy()
+        self.has_image = pc.is_valid(mine["shard"]).to_numpy()
         self.elsewhere = set(table["photo_id"].filter(pc.invert(own)).to_pylist())
         self.contents = {bytes.fromhex(sha256) for sha256 in table["sha256"].drop_null().to_pylist()}
         self.met: set[str] = set()
@@ -293,6 +297,10 @@ class _Known:
             )
             state[found & same], state[found & ~same] = _PRESENT, _MOVED
         return state
+
+    def stored(self, ids: list[str]) -> NDArray[np.bool_]:
+        """Whether the pool has the images of photos of this source that it knows."""
+        return np.asarray(self.has_image[self.ids.get_indexer(np.array(ids, object))], bool)
 
     def first_time(self, photo_id: str) -> bool:
         """Whether this run meets the id for the first time; now it has met it."""

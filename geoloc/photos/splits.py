@@ -317,9 +317,8 @@ class _Plan:
         )
         reached = nearest < len(tests)
         train, query = train[reached], tests[nearest[reached]]
-        within = (
-            distance_km(latitude[train], longitude[train], latitude[query], longitude[query]) <= radius_km
-        )
+        km = distance_km(latitude[train], longitude[train], latitude[query], longitude[query])
+        within = km <= radius_km
         train, query = train[within], query[within]
         near[train] = True
         for name in pd.unique(self.split[query]):

@@ -11,6 +11,11 @@ from geoloc.settings import setting
 class EmbeddingSettings:
     """How embeddings are extracted and stored. `workers` changes speed only, the others may change bytes."""
 
+    models: tuple[str, ...] = setting(
+        ("classifier", "backbone"),
+        choices=("classifier", "backbone"),
+        help="whose embeddings a build extracts: the trained classifier's, its initial backbone's",
+    )
     batch_size: int = setting(64, minimum=1, help="photos in one forward pass")
     dtype: str = setting("float16", choices=("float16", "float32"), help="of the stored numbers")
     shard_rows: int = setting(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from typing import Any
 
 from geoloc.models.classifier import Classifier, load_model
 from geoloc.partitions import load_partition
@@ -14,7 +15,7 @@ from orchestration.stage_run import StageResult, StageRun, progress_logger
 
 def build(run: StageRun) -> StageResult:
     photos = stored(read_catalog(run.workspace.pool))
-    facts = {}
+    facts: dict[str, Any] = {}
     for name in run.settings.embeddings.models:
         # Parts that a killed run finished lie in the scratch folder and are taken up.
         folder = run.scratch / name

@@ -9,7 +9,9 @@ import pandas as pd
 from geoloc.evaluation.evaluate import LEAVE_PHOTOGRAPHER_OUT_PROTOCOL, evaluate
 from geoloc.evaluation.result import Evaluation
 from geoloc.files import write_json
-from geoloc.localizers import Answers, ClassLocalizer, DensityLocalizer, NearestLocalizer
+from geoloc.localizers.base import Answers
+from geoloc.localizers.by_class import ClassLocalizer
+from geoloc.localizers.by_neighbour import DensityLocalizer, NearestLocalizer
 from geoloc.localizers.settings import LocalizerSettings
 from geoloc.models.classifier import load_model
 from geoloc.partitions import load_partition

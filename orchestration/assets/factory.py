@@ -1,6 +1,6 @@
 """Dagster assets from the chain: for each recipe one asset a stage, with content data versions and metadata."""
 
-from __future__ import annotations
+# No `from __future__ import annotations` here: Dagster reads the annotation of `config` and cannot resolve text.
 
 import math
 from collections.abc import Iterable

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from geoloc.retrieval.embeddings import Embeddings
 from geoloc.retrieval.index import ReferenceIndex
 from orchestration.assets.data import photos_with_split
@@ -11,7 +13,7 @@ from orchestration.stage_run import StageResult, StageRun
 def build(run: StageRun) -> StageResult:
     photos = photos_with_split(run.workspace.pool, run.input("splits"))
     references = photos[(photos["split"] == "train") & photos["shard"].notna()]
-    facts = {}
+    facts: dict[str, Any] = {}
     for folder in sorted(path for path in run.input("embeddings").iterdir() if path.is_dir()):
         index = ReferenceIndex.build(
             Embeddings.load(folder), references, run.settings.index, run.settings.seed

@@ -150,8 +150,8 @@ def _provenance(run: StageRun) -> Mapping[str, str | None]:
     evaluation = recorded("evaluation")
     return {
         "data version": run.tags["data_version"],
-        "workspace commit": f"{commit or 'none'}{' with uncommitted changes' if dirty else ''}",
-        "code commit": f"{evaluation.code_commit or 'none'}{' with uncommitted changes' if evaluation.code_dirty else ''}",
+        "workspace commit": _commit(commit, dirty),
+        "code commit": _commit(evaluation.code_commit, evaluation.code_dirty),
         "settings hash of the evaluation": evaluation.settings_hash,
         "code version of the evaluation": evaluation.code_version,
         **{f"content of {name}": recorded(name).content for name in run.stage.inputs},
@@ -160,3 +160,7 @@ def _provenance(run: StageRun) -> Mapping[str, str | None]:
         "Dagster run": run.dagster_run,
         "made at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _commit(commit: str | None, dirty: bool | None) -> str:
+    return f"{commit or 'none'}{' with uncommitted changes' if dirty else ''}"

@@ -14,8 +14,8 @@ KNOWN = {  # latitude, longitude: city, country, continent
     (-1.2921, 36.8219): ("Nairobi", "Kenya", "Africa"),
     (-33.4489, -70.6693): ("Santiago", "Chile", "South America"),
     (64.1466, -21.9426): ("Reykjavík", "Iceland", "Europe"),
-    (21.0285, 105.8542): ("Hanoi", "Vietnam", "Asia"),
-    (-17.7134, 178.065): ("Ba", "Fiji", "Oceania"),
+    (17.9667, 102.6): ("Vientiane", "Laos", "Asia"),
+    (-17.617, 177.45): ("Lautoka", "Fiji", "Oceania"),
 }
 
 
