@@ -183,7 +183,7 @@ def test_links_within_the_page_lead_somewhere(written):
 
 def test_equal_input_gives_equal_bytes(full, written, tmp_path):
     folder, files = written
-    with matplotlib.rc_context({"font.size": 30, "axes.grid": False, "lines.linewidth": 9}):
+    with matplotlib.rc_context({"font.size": 30, "axes.labelsize": 30, "xtick.major.size": 25}):
         before = dict(matplotlib.rcParams)
         again = write_report(tmp_path / "again", full)
         assert dict(matplotlib.rcParams) == before
@@ -356,6 +356,13 @@ def test_great_circles_over_the_antimeridian_are_cut_there():
     assert lines[1][0, 0] == -180.0
     assert lines[0][:, 0].min() >= 170
     assert lines[1][:, 0].max() <= -170
+
+
+def test_a_cut_line_meets_the_edge_where_the_great_circle_does():
+    lines = great_circles(np.array([0.0]), np.array([178.0]), np.array([40.0]), np.array([-150.0]))
+    length = sum(distance_km(x[:-1, 1], x[:-1, 0], x[1:, 1], x[1:, 0]).sum() for x in lines)
+    assert len(lines) == 2
+    assert length == pytest.approx(float(distance_km(0, 178, 40, -150)), abs=0.5)
 
 
 def pixels(data, colour):
