@@ -132,5 +132,4 @@ def destination(
 def is_valid(latitude: ArrayLike, longitude: ArrayLike) -> NDArray[np.bool_]:
     """True where both are finite, latitude is in [-90, 90] and longitude in [-180, 180]."""
     lat, lon = np.asarray(latitude, dtype=np.float64), np.asarray(longitude, dtype=np.float64)
-    with np.errstate(invalid="ignore"):
-        return np.isfinite(lat) & np.isfinite(lon) & (np.abs(lat) <= 90) & (np.abs(lon) <= 180)
+    return (np.abs(lat) <= 90) & (np.abs(lon) <= 180)  # NaN compares false

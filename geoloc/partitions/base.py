@@ -383,6 +383,8 @@ def _read_cells(folder: Path, metadata: Mapping[str, Any]) -> pd.DataFrame:
     total, count = int(cells["photos"].sum()), len(cells)
     if not valid.all() or (cells["photos"] < 0).any() or total > metadata["fitted_photos"]:
         raise PartitionError(f"{file} is damaged: it holds impossible coordinates or photo counts")
-    if count == 0 or count != metadata["cell_count"]:
+    if count != metadata["cell_count"]:
         raise PartitionError(f"{file} is damaged: it holds {count} cells, not {metadata['cell_count']}")
+    if count == 0:
+        raise PartitionError(f"{file} is damaged: it holds no cells")
     return cells

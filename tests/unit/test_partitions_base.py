@@ -176,6 +176,15 @@ class TestFiles:
         with pytest.raises(PartitionError, match=message):
             load_partition(tmp_path)
 
+    def test_no_cells_at_all(self, fitted, tmp_path):
+        fitted.save(tmp_path)
+        write_parquet(tmp_path / "cells.parquet", pd.read_parquet(tmp_path / "cells.parquet")[:0])
+        digest = sha256_bytes((tmp_path / "cells.parquet").read_bytes())
+        metadata = read_json(tmp_path / "partition.json") | {"cell_count": 0, "cells_sha256": digest}
+        write_json(tmp_path / "partition.json", metadata)
+        with pytest.raises(PartitionError, match="it holds no cells"):
+            load_partition(tmp_path)
+
     @pytest.mark.parametrize("text", ["", "{", "[]", "null"])
     def test_metadata_that_is_not_a_partition(self, fitted, tmp_path, text):
         fitted.save(tmp_path)

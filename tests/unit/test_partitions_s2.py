@@ -153,8 +153,13 @@ class TestFit:
         fitted.fit(*skewed_points(500, 10))
         fitted.fit([10.0], [20.0])
         assert (fitted.cell_count, fitted.photo_counts().tolist()) == (1, [1])
-        with pytest.raises(PartitionError):
-            fitted.fit([], [])
+        with pytest.raises(PartitionError, match="no cell is left"):
+            S2Partition(S2Settings(10, 2)).fit([1.0], [1.0])
+        strict = S2Partition(S2Settings(10, 2)).fit([1.0, 1.0], [1.0, 1.0])
+        with pytest.raises(PartitionError, match="no cell is left"):
+            strict.fit([1.0], [1.0])
+        with pytest.raises(PartitionError, match="not fitted yet"):  # rather than answer from the fit before
+            strict.assign([1.0], [1.0])
 
 
 class TestPoints:
@@ -212,6 +217,8 @@ class TestPoints:
             ]
             assert holders == ([found] if found >= 0 else [])
         assert {-1} < set(outer.tolist())
+        face_0, face_3 = (S2Partition(S2Settings(10, 1)).fit([0.0], [lon]) for lon in (0.0, 180.0))
+        assert face_0.parent_cells(face_3).tolist() == face_3.parent_cells(face_0).tolist() == [-1]
         assert fitted.parent_cells(fitted).tolist() == list(range(fitted.cell_count))
         assert (coarse.parent_cells(fitted) >= 0).sum() == len(set(coarse.tokens()) & set(fitted.tokens()))
 
