@@ -164,7 +164,7 @@ def partition_map(partition: Drawable, path: Path | str | None = None) -> bytes:
         figure = new_figure(9.2, 4.5)
         lowest = np.array([ring[:, 1].min() for ring in rings])
         axes = world_axes(figure, lowest)
-        few = max(int(counts.min(initial=1)), 1)
+        few = max(int(counts.min()), 1) if len(counts) else 1
         many = max(int(counts.max(initial=1)), few + 1)
         cells = PolyCollection(
             rings,
