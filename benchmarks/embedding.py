@@ -1,0 +1,147 @@
+"""Embedding throughput, from stored JPEG bytes to written embeddings, against the limit of this machine.
+
+    python benchmarks/embedding.py [--photos FOLDER] [--weights FILE] [--count 512] [--batch-size 32] [--rounds 3]
+
+The limit is a bare decode (JPEG bytes in memory to pixels, all processors, nothing else) and a bare forward pass of the
+same network (one fixed batch, over and over), measured apart on the same processors, their times added. The measured
+path reads the pool's shards, decodes, crops, normalises, embeds, L2-normalises and writes float16 parts. The three are
+measured in turn, `--rounds` times; the table shows the fastest of each. Without `--photos`, JPEGs of short side 256 are
+made up. Exits with 1 if the measured path is under 0.9 of the limit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from torchvision.io import ImageReadMode, decode_jpeg
+
+from geoloc.models.batches import processors
+from geoloc.models.classifier import Classifier, build_classifier
+from geoloc.models.settings import ModelSettings
+from geoloc.photos.shards import ShardWriter
+from geoloc.retrieval.embeddings import EmbeddingSettings, extract_embeddings
+
+WANTED_RATIO = 0.9
+_TASK = 8  # photos a decoding task
+
+
+def made_photos(count: int, seed: int = 0) -> list[bytes]:
+    """JPEGs of short side 256 and quality 90 whose frequencies fall off as a photo's do: about 30 kB each."""
+    rng = np.random.default_rng(seed)
+    photos = []
+    for number in range(count):
+        height, width = (256, 341) if number % 2 else (341, 256)
+        image = np.zeros((height, width, 3), dtype=np.float32)
+        for scale in (4, 8, 16, 32, 64, 128):
+            coarse = rng.normal(size=(scale, scale, 3)).astype(np.float32) * 60 / scale**0.7
+            grey = [
+                Image.fromarray(coarse[..., c]).resize((width, height), Image.Resampling.BICUBIC)
+                for c in range(3)
+            ]
+            image += np.stack([np.asarray(channel) for channel in grey], axis=-1)
+        stream = io.BytesIO()
+        Image.fromarray(np.clip(image + 128, 0, 255).astype(np.uint8)).save(stream, "JPEG", quality=90)
+        photos.append(stream.getvalue())
+    return photos
+
+
+def make_pool(pool: Path, photos: list[bytes]) -> pd.DataFrame:
+    """The photos in one shard, and the catalog's columns that say where."""
+    with ShardWriter(pool, "bench.tar") as writer:
+        places = [writer.add(f"photo{i:06d}", data) for i, data in enumerate(photos)]
+    frame = pd.DataFrame(places, columns=["offset", "length"])
+    return frame.assign(photo_id=[f"photo{i:06d}" for i in range(len(photos))], shard="bench.tar")
+
+
+def seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def bare_decode(photos: list[bytes], threads: ThreadPoolExecutor) -> None:
+    def some(start: int) -> None:
+        for data in photos[start : start + _TASK]:
+            decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode=ImageReadMode.RGB)
+
+    list(threads.map(some, range(0, len(photos), _TASK)))
+
+
+def bare_forward(model: Classifier, batch: torch.Tensor, count: int) -> None:
+    with torch.inference_mode():
+        for start in range(0, count, len(batch)):
+            result = model.embed(batch[: count - start])
+        result.cpu()  # an accelerator has finished only then
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--photos", type=Path, help="a folder of JPEGs to use instead of made ones")
+    parser.add_argument("--weights", help="a .safetensors file for MobileNetV2 (default: random weights)")
+    parser.add_argument("--count", type=int, default=512)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    torch.set_num_threads(processors())
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    files = sorted(options.photos.glob("*.jp*g"))[: options.count] if options.photos else []
+    if options.photos and not files:
+        parser.error(f"{options.photos} holds no JPEG")
+    photos = [file.read_bytes() for file in files] if files else made_photos(options.count)
+    settings = ModelSettings(
+        backbone="mobilenet_v2",
+        weights=options.weights or "none",
+        padding="tensorflow_same" if options.weights else "torch",
+        normalisation="minus_one_to_one",
+    )
+    model = build_classifier(settings, cell_count=1, seed=0).eval()
+    model = model.to(device).to(memory_format=torch.channels_last)
+    embedding = EmbeddingSettings(batch_size=options.batch_size, shard_rows=4 * options.batch_size)
+    size = model.preprocess.image_size
+    batch = torch.rand((options.batch_size, 3, size, size), device=device).to(
+        memory_format=torch.channels_last
+    )
+    print(
+        f"{len(photos)} {'real' if files else 'made'} photos of {sum(map(len, photos)) / len(photos) / 1000:.0f} kB,"
+        f" mobilenet_v2 at {size} px on {device}, batches of {options.batch_size}, {processors()} processors"
+    )
+    decode, forward, whole = [], [], []
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(processors()) as threads:
+        rows = make_pool(Path(folder) / "pool", photos)
+        bare_forward(model, batch, 2 * len(batch))  # the first calls choose kernels and allocate
+        for number in range(options.rounds):
+            decode.append(seconds(partial(bare_decode, photos, threads)))
+            forward.append(seconds(partial(bare_forward, model, batch, len(photos))))
+            out = Path(folder) / f"embeddings{number}"
+            whole.append(
+                seconds(partial(extract_embeddings, model, Path(folder) / "pool", rows, out, embedding))
+            )
+    limit = min(decode) + min(forward)
+    ratio = limit / min(whole)
+    print(f"{'':<34}{'photos a second':>16}{'ms a photo':>12}")
+    for name, time_ in (
+        ("bare decode", min(decode)),
+        ("bare forward", min(forward)),
+        ("limit: decode and forward added", limit),
+        ("stored bytes to embeddings", min(whole)),
+    ):
+        print(f"{name:<34}{len(photos) / time_:>16.1f}{1000 * time_ / len(photos):>12.3f}")
+    rounds = ", ".join(f"{(d + f) / w:.3f}" for d, f, w in zip(decode, forward, whole, strict=True))
+    print(f"share of the limit: {ratio:.3f} (each round: {rounds}); wanted: at least {WANTED_RATIO}")
+    return 0 if ratio >= WANTED_RATIO else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
