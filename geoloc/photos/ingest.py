@@ -216,7 +216,7 @@ class _Run:
         stored: list[tuple[object, ...]] = []
 
         def flush() -> None:
-            self.appender.add_rows(table.take(accepted), stored)
+            self.appender.add_rows(table.take(pa.array(accepted, pa.int64())), stored)
             accepted.clear()
             stored.clear()
 

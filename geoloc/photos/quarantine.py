@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -87,17 +88,18 @@ def write_table(pool: Path, table: pa.Table) -> None:
 
 
 def merge(old: pa.Table, new: pa.Table) -> pa.Table:
-    """`old`, then the rows of `new` that are in neither `old` nor earlier in `new`.
+    """The rows of both, each once, sorted by source and reference.
 
-    Two rows are the same when source, reference, reason and severity are: a second ingest repeats nothing.
+    Two rows are the same when source, reference, reason and severity are: a second ingest repeats nothing. Sorted,
+    because a run that was killed and resumed meets its inputs in another order, and must end with the same file.
     """
     if new.num_rows == 0:
         return old
     both = pa.concat_tables([old, new])
-    position = pa.array(range(both.num_rows), pa.int64())
-    first = both.append_column("position", position).group_by(list(_KEY)).aggregate([("position", "min")])
-    keep = pc.sort_indices(first["position_min"])
-    return both.take(first["position_min"].take(keep))
+    both = both.append_column("position", pa.array(np.arange(both.num_rows)))
+    first = both.group_by(list(_KEY)).aggregate([("position", "min")])
+    unique = both.take(first["position_min"]).drop_columns("position")
+    return unique.sort_by([(name, "ascending") for name in _KEY])
 
 
 def without(table: pa.Table, source: str, references: pa.ChunkedArray | pa.Array) -> pa.Table:

@@ -17,6 +17,9 @@ from geoloc.photos.sources.candidates import Candidates
 EARLIEST, LATEST = np.datetime64("1839-01-01", "us"), np.datetime64("2100-01-01", "us")
 """No photo is older than photography. The latest time is no clock's, as the same input must give the same catalog."""
 
+EARLIEST_POSTED = np.datetime64("1990-01-01", "us")
+"""Nobody posted photos before; a time of 0 Unix seconds is a damaged one."""
+
 _POSTED_AFTER_TAKEN = np.timedelta64(1, "D")
 """A photo is taken before it is posted; a day is left for cameras on another zone's clock."""
 
@@ -39,9 +42,13 @@ class Screened:
 def screen(batch: Candidates, source: str, key: bytes) -> Screened:
     """Check a batch of N candidates, a column at a time."""
     table, faults = _named(batch.table, batch, source, key), _named(batch.faults, batch, source, key)
-    told = pa.table(
-        [pa.repeat(source, faults.num_rows), *faults.columns], names=["source", *faults.column_names]
-    ).select(quarantine.SCHEMA.names).cast(quarantine.SCHEMA)
+    told = (
+        pa.table(
+            [pa.repeat(source, faults.num_rows), *faults.columns], names=["source", *faults.column_names]
+        )
+        .select(quarantine.SCHEMA.names)
+        .cast(quarantine.SCHEMA)
+    )
     # a list of tables, each of one reason
     away = [told.filter(pc.equal(told["severity"], PHOTO))]
     fields = [told.filter(pc.equal(told["severity"], FIELD))]
@@ -69,9 +76,7 @@ def screen(batch: Candidates, source: str, key: bytes) -> Screened:
             table = table.set_column(position, table.schema.field(column), values)
     heading = pc.if_else(pc.equal(table["heading"], 360.0), 0.0, table["heading"])
     table = table.set_column(table.schema.get_field_index("heading"), "heading", heading)
-    return Screened(
-        _hashed(table, key), rows, pa.concat_tables(away), pa.concat_tables(fields)
-    )
+    return Screened(_hashed(table, key), rows, pa.concat_tables(away), pa.concat_tables(fields))
 
 
 def _photo_faults(table: pa.Table) -> dict[Reason, NDArray[np.bool_]]:
@@ -99,7 +104,7 @@ def _field_faults(table: pa.Table) -> list[tuple[str, NDArray[np.bool_], Reason]
     with np.errstate(invalid="ignore"):
         bad_heading = ~_nulls(table["heading"]) & ~((heading >= 0) & (heading <= 360))
         bad_indoor = ~_nulls(table["prob_indoor"]) & ~((indoor >= 0) & (indoor <= 1))
-    bad_posted = (posted < EARLIEST) | (posted >= LATEST)
+    bad_posted = (posted < EARLIEST_POSTED) | (posted >= LATEST)
     bad_taken = (taken < EARLIEST) | (taken >= LATEST)
     bad_taken |= ~bad_posted & (taken > posted + _POSTED_AFTER_TAKEN)  # false where either is unknown
     return [

@@ -25,8 +25,8 @@ def member_key(photo_id: str) -> str:
     """The name of a photo's members in a shard, without extension.
 
     WebDataset takes all up to the first dot as the key and slashes as folders, so everything but letters, digits,
-    - and _ is percent-encoded; `urllib.parse.unquote` gives the id back. An id too long for a tar header is replaced by
-    `sha256-` and its SHA-256.
+    - and _ is percent-encoded; `urllib.parse.unquote` gives the id back. An id too long for a tar header is replaced
+    by `sha256-` and its SHA-256.
     """
     key = quote(photo_id, safe="").replace(".", "%2E").replace("~", "%7E")
     return key if len(key) <= _LONGEST_KEY else "sha256-" + hashlib.sha256(photo_id.encode()).hexdigest()
