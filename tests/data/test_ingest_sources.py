@@ -219,9 +219,11 @@ def test_a_table_that_breaks_off_keeps_what_came_before(pool, tmp_path, monkeypa
 
 def yfcc_line(photo: str, columns: int, **changes: str) -> str:
     cells = {
-        "id": photo, "nsid": "12345%40N09", "nick": "nick", "taken": "2013-05-04 12:13:14.0", "posted": "1381464628",
-        "device": "", "title": "a+%22b%22", "text": "", "tags": "", "machine": "", "longitude": "-79.5", "latitude": "43.25",
-        "accuracy": "16", "page": "", "url": "", "licence": "Attribution+License", "licence_url": "", "server": "", "farm": "",
+        "id": photo, "nsid": "12345%40N09", "nick": "nick", "taken": "2013-05-04 12:13:14.0",
+        "posted": "1381464628", "device": "", "title": "a+%22b%22", "text": "", "tags": "", "machine": "",
+        "longitude": "-79.5", "latitude": "43.25", "accuracy": "16", "page": "", "url": "",
+        "licence": "Attribution+License", "licence_url": "", "server": "",
+        "farm": "",
         "secret": "", "original": "", "extension": "jpg", "marker": "0", **changes,
     }  # fmt: skip
     line = list(cells.values())

@@ -190,10 +190,9 @@ def test_damage_never_escapes_as_another_error(data):
     limits = Limits(max_pixels=1_000_000, max_side=4000)
     try:
         photo = check_and_normalise(bytes(damaged), limits)
-    except UnreadablePhoto as error:
-        assert error.detail
-    else:
-        assert pixels(photo.bytes).shape[:2] == (photo.height, photo.width)
+    except UnreadablePhoto:
+        return
+    assert pixels(photo.bytes).shape[:2] == (photo.height, photo.width)
 
 
 SAMPLES = [

@@ -60,10 +60,14 @@ def test_equal_photos_give_equal_bytes(pool, tmp_path_factory):
 
 
 def test_a_shard_appears_whole_or_not_at_all(tmp_path):
-    with pytest.raises(RuntimeError), ShardWriter(tmp_path, "s.tar") as writer:
-        writer.add("a", b"x")
-        assert not (tmp_path / "shards" / "s.tar").exists()
-        raise RuntimeError
+    def fail() -> None:
+        with ShardWriter(tmp_path, "s.tar") as writer:
+            writer.add("a", b"x")
+            assert not (tmp_path / "shards" / "s.tar").exists()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
     assert list((tmp_path / "shards").iterdir()) == []
     with ShardWriter(tmp_path, "s.tar") as writer:
         writer.add("a", b"x")
@@ -191,8 +195,7 @@ def test_catalog_refuses_what_is_none(tmp_path):
 
 
 def test_photographers_are_keyed_hashes():
-    # HMAC-SHA256 by RFC 4231, test case 2, cut to 16 digits; the key of the case has 4 bytes, so it is padded with the zero
-    # byte that HMAC pads with itself
+    # RFC 4231, test case 2, cut to 16 digits; its key has 4 bytes, so it ends with a zero byte here, as HMAC pads it
     assert photographer_id("what do ya want for nothing?", b"Jefe\0") == "p5bdcc146bf60754e"
     import pyarrow as pa
 

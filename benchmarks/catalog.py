@@ -1,0 +1,127 @@
+"""Catalog at scale: how long ingest, open, filter, join and write take at N rows, and the peak memory.
+
+    python benchmarks/catalog.py [--rows 1000000]
+
+Prints a table. The target at a million rows: seconds, and under 2 GB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.csv as csv
+
+from geoloc.photos.catalog import read_catalog, write_catalog
+from geoloc.photos.ingest import ingest
+from geoloc.photos.sources import open_source
+
+KEY = b"a key of the benchmark"
+STEPS = (
+    "ingest metadata",
+    "ingest it again",
+    "open",
+    "open 3 columns",
+    "filter",
+    "join",
+    "write with images",
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument(
+        "--step", choices=STEPS, help="one step, in this process (used by the benchmark itself)"
+    )
+    parser.add_argument("--folder", type=Path)
+    options = parser.parse_args()
+    if options.step:
+        seconds = run_step(options.step, options.folder, options.rows)
+        print(f"{seconds:.2f} {peak_bytes() / 1e9:.2f}")
+        return
+    with tempfile.TemporaryDirectory(prefix="geoloc-catalog-") as folder:
+        write_table(Path(folder), options.rows)
+        print(f"{options.rows:,} photos\n\n{'step':<20} {'seconds':>8} {'peak GB':>8}")
+        for step in STEPS:  # each in a process of its own, or the peak of one would hide the next
+            command = [
+                sys.executable,
+                __file__,
+                "--rows",
+                str(options.rows),
+                "--folder",
+                folder,
+                "--step",
+                step,
+            ]
+            told = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+            print(f"{step:<20} {told[0]:>8} {told[1]:>8}", flush=True)
+        size = (Path(folder) / "pool" / "catalog.parquet").stat().st_size
+        print(f"\ncatalog.parquet with images: {size / 1e6:.0f} MB")
+
+
+def run_step(step: str, folder: Path, rows: int) -> float:
+    """Seconds of one step, without its imports and preparation."""
+    pool = folder / "pool"
+    if step.startswith("ingest"):
+        candidates = open_source("table", folder / "photos.csv")
+        return timed(lambda: ingest(pool, candidates, source="bench", photographer_key=KEY))
+    if step == "open":
+        return timed(lambda: read_catalog(pool))
+    if step == "open 3 columns":
+        return timed(lambda: read_catalog(pool, ["photo_id", "latitude", "longitude"]))
+    catalog = read_catalog(pool)
+    if step == "filter":
+        return timed(
+            lambda: catalog[
+                (catalog["latitude"] > 0) & catalog["photographer"].isin(catalog["photographer"][:50])
+            ]
+        )
+    if step == "join":
+        generator = np.random.default_rng(0)
+        splits = catalog[["photo_id"]].iloc[generator.permutation(rows)].assign(split="train")
+        return timed(lambda: catalog.merge(splits, on="photo_id", validate="1:1"))
+    digits = pd.Series(np.arange(rows)).map("{:064x}".format)
+    catalog = catalog.assign(
+        width=341, height=256, sha256=digits, phash=digits.str[-16:], shard="photos-000000.tar",
+        offset=np.arange(rows) * 25_000, length=24_000,
+    )  # fmt: skip
+    return timed(lambda: write_catalog(pool, catalog))
+
+
+def write_table(folder: Path, rows: int) -> None:
+    """A CSV as a collection gives it: a few thousand photographers, ids in no order."""
+    generator = np.random.default_rng(0)
+    table = {
+        "photo_id": pa.array(generator.permutation(rows) + 10**9),
+        "photographer": pa.array(generator.zipf(1.3, rows) % 5000).cast(pa.string()),
+        "latitude": pa.array(generator.uniform(-60, 70, rows).round(6)),
+        "longitude": pa.array(generator.uniform(-180, 180, rows).round(6)),
+        "posted_at": pa.array(generator.integers(1_100_000_000, 1_500_000_000, rows)),
+    }
+    csv.write_csv(pa.table(table), folder / "photos.csv")
+
+
+def timed(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def peak_bytes() -> int:
+    """Most memory that this process held; Linux tells it in kB, macOS in bytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+if __name__ == "__main__":
+    main()
