@@ -74,8 +74,10 @@ class S2Partition(Partition):
 
     def _cells_of(self, leaves: s2_cells.IdArray) -> NDArray[np.int32]:
         """Binary search over the sorted ranges of leaves."""
-        cell = np.searchsorted(self._first, leaves, side="right") - 1
-        return np.where((cell >= 0) & (leaves <= self._last[cell]), cell, -1).astype(np.int32)
+        cell = (
+            np.searchsorted(self._first, leaves, side="right") - 1
+        )  # -1 before the first cell, and stays so
+        return np.where(leaves <= self._last[cell], cell, -1).astype(np.int32)
 
     def _geometry(self) -> tuple[list[str], Coordinates]:
         return s2_cells.tokens(self._ids), np.stack(s2_cells.centres(self._ids), axis=-1)
@@ -130,5 +132,4 @@ class S2Partition(Partition):
             raise PartitionError(f"an s2 partition nests in s2 partitions only, got kind {coarser.kind!r}")
         self._need_fit(), coarser._need_fit()
         outer = np.searchsorted(coarser._first, self._first, side="right") - 1
-        inside = (outer >= 0) & (self._last <= coarser._last[outer])
-        return np.where(inside, outer, -1).astype(np.int32)
+        return np.where(self._last <= coarser._last[outer], outer, -1).astype(np.int32)
