@@ -9,8 +9,8 @@ What is compared, honestly:
 - The loops are measured on a random sample and scaled by the number of points, since a conversion takes the same time
   for every point. The scaling is in the table. The time of s2sphere a point is printed: 12 µs on some machines, half of
   that on others.
-- A loop that fits must convert each point, and one that assigns must convert it again and look for its cell among the
-  cell's ancestors; each is compared with the call that does that. The last row is the strictest: our fit and assign,
+- A loop that fits must convert each point, and one that assigns must convert it again and search the sorted cells; each
+  is compared with the call that does that. The last row is the strictest: our fit and assign,
   which convert every point twice, against a bare conversion of each point once, with neither cells nor look-ups.
 - s2sphere's own fit would also have to count and split; that part is left out of its time.
 """
