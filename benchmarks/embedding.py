@@ -27,6 +27,7 @@ import torch
 from PIL import Image
 from torchvision.io import ImageReadMode, decode_jpeg
 
+from geoloc.memory import freed_memory_kept
 from geoloc.models.batches import processors
 from geoloc.models.classifier import Classifier, build_classifier
 from geoloc.models.settings import ModelSettings
@@ -65,10 +66,11 @@ def make_pool(pool: Path, photos: list[bytes]) -> pd.DataFrame:
     return frame.assign(photo_id=[f"photo{i:06d}" for i in range(len(photos))], shard="bench.tar")
 
 
-def seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
+def measured(work: Callable[[], object]) -> tuple[float, float]:
+    """Seconds by the clock, and seconds of processor time, which other work on the machine hardly changes."""
+    started, before = time.perf_counter(), time.process_time()
     work()
-    return time.perf_counter() - started
+    return time.perf_counter() - started, time.process_time() - before
 
 
 def bare_decode(photos: list[bytes], threads: ThreadPoolExecutor) -> None:
@@ -118,28 +120,37 @@ def main() -> int:
         f" mobilenet_v2 at {size} px on {device}, batches of {options.batch_size}, {processors()} processors"
     )
     decode, forward, whole = [], [], []
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(processors()) as threads:
+    # The limit profits from kept memory as the measured path does, or it would be no limit.
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ThreadPoolExecutor(processors()) as threads,
+    ):
         rows = make_pool(Path(folder) / "pool", photos)
-        bare_forward(model, batch, 2 * len(batch))  # the first calls choose kernels and allocate
         for number in range(options.rounds):
-            decode.append(seconds(partial(bare_decode, photos, threads)))
-            forward.append(seconds(partial(bare_forward, model, batch, len(photos))))
+            with freed_memory_kept():
+                bare_forward(model, batch, 2 * len(batch))  # fills the memory that is kept
+                decode.append(measured(partial(bare_decode, photos, threads)))
+                forward.append(measured(partial(bare_forward, model, batch, len(photos))))
             out = Path(folder) / f"embeddings{number}"
             whole.append(
-                seconds(partial(extract_embeddings, model, Path(folder) / "pool", rows, out, embedding))
+                measured(partial(extract_embeddings, model, Path(folder) / "pool", rows, out, embedding))
             )
-    limit = min(decode) + min(forward)
-    ratio = limit / min(whole)
-    print(f"{'':<34}{'photos a second':>16}{'ms a photo':>12}")
-    for name, time_ in (
-        ("bare decode", min(decode)),
-        ("bare forward", min(forward)),
-        ("limit: decode and forward added", limit),
-        ("stored bytes to embeddings", min(whole)),
+    best = [np.min(times, axis=0) for times in (decode, forward, whole)]
+    limit = best[0] + best[1]
+    ratio, processor_ratio = limit / best[2]
+    print(f"{'':<34}{'photos a second':>16}{'ms a photo':>12}{'processor ms':>14}")
+    for name, (clock, processor) in zip(
+        ("bare decode", "bare forward", "limit: decode and forward added", "stored bytes to embeddings"),
+        (best[0], best[1], limit, best[2]),
+        strict=True,
     ):
-        print(f"{name:<34}{len(photos) / time_:>16.1f}{1000 * time_ / len(photos):>12.3f}")
-    rounds = ", ".join(f"{(d + f) / w:.3f}" for d, f, w in zip(decode, forward, whole, strict=True))
-    print(f"share of the limit: {ratio:.3f} (each round: {rounds}); wanted: at least {WANTED_RATIO}")
+        each = 1000 / len(photos)
+        print(f"{name:<34}{len(photos) / clock:>16.1f}{clock * each:>12.3f}{processor * each:>14.3f}")
+    rounds = ", ".join(f"{(d[0] + f[0]) / w[0]:.3f}" for d, f, w in zip(decode, forward, whole, strict=True))
+    print(
+        f"share of the limit: {ratio:.3f} by the clock (each round: {rounds}); wanted: at least {WANTED_RATIO}"
+    )
+    print(f"                    {processor_ratio:.3f} by processor time")
     return 0 if ratio >= WANTED_RATIO else 1
 
 

@@ -23,6 +23,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from geoloc.files import atomic_path, read_json, write_json, write_parquet
+from geoloc.memory import freed_memory_kept
 from geoloc.retrieval.settings import EmbeddingSettings
 from geoloc.settings import settings_hash, to_dict
 
@@ -158,7 +159,8 @@ def extract_embeddings(
     parts = -(-len(rows) // settings.part_rows)
     todo = _take_up(folder, run, rows, settings.part_rows)
     if todo:
-        _extract_parts(model, pool, rows, folder, settings, todo, on_progress)
+        with freed_memory_kept():
+            _extract_parts(model, pool, rows, folder, settings, todo, on_progress)
     pairs = [_read_part(folder, part) for part in range(parts)]
     photos = [photo for photo, _ in pairs]
     everything = pd.concat(photos, ignore_index=True) if photos else _photos_frame(rows, [])

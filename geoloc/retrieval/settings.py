@@ -16,7 +16,7 @@ class EmbeddingSettings:
         choices=("classifier", "backbone"),
         help="whose embeddings a build extracts: the trained classifier's, its initial backbone's",
     )
-    batch_size: int = setting(64, minimum=1, help="photos in one forward pass")
+    batch_size: int = setting(32, minimum=1, help="photos in one forward pass")
     dtype: str = setting("float16", choices=("float16", "float32"), help="of the stored numbers")
     shard_rows: int = setting(
         16_384,
