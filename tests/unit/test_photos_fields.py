@@ -114,6 +114,10 @@ def test_bad_coordinates(latitude, longitude, expected):
     assert (row["reason"], row["severity"]) == (expected, "photo")
 
 
+def test_equator_and_meridian_are_places():
+    assert screen(batch(latitude=[0.0, 51.48], longitude=[32.5, 0.0]), "s", KEY).table.num_rows == 2
+
+
 def test_malformed_coordinates_and_missing_ids():
     screened = screen(
         batch(latitude=["1", "one", "3"], longitude=["1", "2", "3"], photo_id=["a", "b", None]), "s", KEY
