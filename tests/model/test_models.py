@@ -211,6 +211,15 @@ def test_weights_that_do_not_fit_are_listed(tmp_path: Path) -> None:
     assert "1 of another shape: conv5.0.weight (2, 2) instead of (1024, 192, 1, 1)" in text
 
 
+@pytest.mark.parametrize(
+    "change", [{"conv1/0/weight": None}, {"extra": torch.zeros(1)}, {"conv5/0/weight": torch.zeros(2)}]
+)
+def test_each_misfit_alone_is_an_error(tmp_path: Path, change: dict[str, torch.Tensor | None]) -> None:
+    path, _ = whole_network(tmp_path / "w.safetensors", **change)
+    with pytest.raises(WeightsError, match=r"w\.safetensors does not fit the backbone; 1 "):
+        build_classifier(ModelSettings(backbone="shufflenet_v2_x0_5", weights=str(path)), 4, seed=0)
+
+
 def test_absent_damaged_and_pickled_weights_are_clear_errors(tmp_path: Path) -> None:
     absent = ModelSettings(backbone="shufflenet_v2_x0_5", weights=str(tmp_path / "no.safetensors"))
     with pytest.raises(WeightsError, match=r"no\.safetensors is absent"):

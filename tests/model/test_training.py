@@ -106,6 +106,23 @@ def test_loss_falls_and_accuracies_mean_what_they_say(tmp_path: Path, optimiser:
     assert all(event["photos_per_second"] > 0 for event in steps)
 
 
+def test_losses_are_means_over_photos_though_the_last_batch_is_smaller(tmp_path: Path) -> None:
+    """Without learning, both losses are those of the model as it was."""
+    settings = dataclasses.replace(FROZEN, learning_rate=0.0, epochs=1)
+    _, result = train(tmp_path, settings, tiny_model(tiny.PLAIN))
+    pool, *frames = world()
+    for frame, key in zip(frames, ("loss", "validation_loss"), strict=True):
+        model = tiny_model(tiny.PLAIN).eval()
+        images = torch.stack(
+            [torch.tensor(model.preprocess.apply_uint8(decoded(pool, i))) for i in frame["offset"]]
+        ).permute(0, 3, 1, 2)
+        cells = torch.from_numpy(FourCells().assign(0, frame["longitude"])).long()
+        with torch.no_grad():
+            logs = model(images).double().log_softmax(dim=1)
+        expected = -logs[torch.arange(len(cells)), cells].mean()
+        assert result.history[0][key] == pytest.approx(float(expected), rel=1e-5)
+
+
 def decoded(pool: tiny.MemoryPool, position: int) -> np.ndarray:
     from geoloc.models.batches import decode
 
