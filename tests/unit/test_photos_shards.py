@@ -10,6 +10,7 @@ from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +20,9 @@ from geoloc.photos.catalog import (
     CatalogError,
     empty_catalog,
     read_catalog,
+    read_table,
     write_catalog,
+    write_table,
 )
 from geoloc.photos.photographers import photographer_id, photographer_ids
 from geoloc.photos.shards import ShardReader, ShardWriter, member_key, read_photo_bytes
@@ -173,6 +176,15 @@ def test_catalog_round_trip(tmp_path):
     assert read_catalog(tmp_path, ["longitude", "photo_id"]).columns.tolist() == ["longitude", "photo_id"]
 
 
+def test_catalog_bytes_do_not_tell_how_it_was_put_together(tmp_path):
+    frame = rows(5000)
+    write_catalog(tmp_path, frame)
+    whole = (tmp_path / "catalog.parquet").read_bytes()
+    table = read_table(tmp_path)
+    write_table(tmp_path, pa.concat_tables([table.slice(0, 7), table.slice(7, 2000), table.slice(2007)]))
+    assert (tmp_path / "catalog.parquet").read_bytes() == whole
+
+
 def test_catalog_refuses_what_is_none(tmp_path):
     def refuse(match: str, **changes: object) -> None:
         with pytest.raises(CatalogError, match=match):
@@ -199,8 +211,6 @@ def test_catalog_refuses_what_is_none(tmp_path):
 def test_photographers_are_keyed_hashes():
     # RFC 4231, test case 2, cut to 16 digits; its key has 4 bytes, so it ends with a zero byte here, as HMAC pads it
     assert photographer_id("what do ya want for nothing?", b"Jefe\0") == "p5bdcc146bf60754e"
-    import pyarrow as pa
-
     hashed = photographer_ids(pa.array(["b", None, "a", "b"]), b"12345").to_pylist()
     assert hashed == [photographer_id("b", b"12345"), None, photographer_id("a", b"12345"), hashed[0]]
     assert photographer_id("a", b"12345") != photographer_id("a", b"12346")
