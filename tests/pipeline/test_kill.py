@@ -1,0 +1,42 @@
+"""kill -9 in the middle of a training, then the same command again: the same bytes as without the kill."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+import yaml
+from tests.pipeline.conftest import geoloc, geoloc_process
+
+from orchestration.chain import lineage_path, output_folder
+from orchestration.lineage import Lineage
+
+
+@pytest.mark.slow
+def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(workspace):
+    finished = Lineage.read(lineage_path(workspace, "default", "classifier"))
+    params = workspace.root / "params.yaml"
+    values = yaml.safe_load(params.read_text())
+    values["training"] |= {"checkpoint_steps": 2, "progress_steps": 1}  # neither changes the result
+    params.write_text(yaml.safe_dump(values))
+    scratch = workspace.scratch / "default" / "classifier" / "checkpoints"
+    before = (output_folder(workspace, "default", "classifier") / "model.safetensors").read_bytes()
+
+    process = geoloc_process(workspace, "build", "--only", "classifier", start_new_session=True)
+    deadline = time.monotonic() + 240
+    while not (scratch / "checkpoint.safetensors").exists():
+        assert process.poll() is None, "the training ended before it could be killed"
+        assert time.monotonic() < deadline, "no checkpoint in four minutes"
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+    model = output_folder(workspace, "default", "classifier") / "model.safetensors"
+    assert model.read_bytes() == before, "a killed training must leave the earlier output alone"
+    assert geoloc(workspace, "build", "--only", "classifier") == 0
+    assert model.read_bytes() == before
+    resumed = Lineage.read(lineage_path(workspace, "default", "classifier"))
+    assert resumed.content == finished.content
+    assert resumed.dagster_run != finished.dagster_run
