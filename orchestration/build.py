@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from orchestration.chain import CHAIN, SHARED, STAGES, artefact, output_folder
-from orchestration.data_version import commit_stages, write_pipeline
+from orchestration.data_version import commit_stages, unrecorded_stages, write_pipeline
 from orchestration.lineage import why_stale
 from orchestration.settings import BuildSettings, load_settings
 from orchestration.workspace import Workspace, WorkspaceError
@@ -38,6 +38,8 @@ def build(
     wanted = set(only) or set(STAGES)
     reasons = stale_stages(workspace, settings, wanted, force)
     if not reasons:
+        if commit:  # a build that was killed between its last stage and dvc.lock is finished here
+            commit_stages(workspace, recipe, unrecorded_stages(workspace, recipe, wanted))
         say(f"{recipe}: everything is up to date")
         return []
     for name, why in reasons.items():
@@ -45,7 +47,7 @@ def build(
     started = time.monotonic()
     _run(workspace, recipe, list(reasons), force)
     if commit:
-        commit_stages(workspace, recipe, list(reasons))
+        commit_stages(workspace, recipe, unrecorded_stages(workspace, recipe, wanted))
     say(f"{recipe}: built {', '.join(reasons)} in {time.monotonic() - started:.0f} s")
     if "report" in reasons:
         say(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import configparser
 import contextlib
+import hashlib
 import io
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -61,6 +62,8 @@ def pull_data(workspace: Workspace) -> None:
 
 def commit_stages(workspace: Workspace, recipe: str, stages: list[str]) -> None:
     """Write what Dagster built into dvc.lock, so that `dvc status` is clean and `dvc repro` does nothing."""
+    if not stages:
+        return
     # With the path: DVC looks for a bare stage name in the current folder's dvc.yaml.
     names = [f"{workspace.dvc_yaml}:{dvc_stage_name(recipe, stage)}" for stage in stages]
 
@@ -69,6 +72,26 @@ def commit_stages(workspace: Workspace, recipe: str, stages: list[str]) -> None:
             repo.commit(target=name, force=True)
 
     _with_repo(workspace, commit)
+
+
+def unrecorded_stages(workspace: Workspace, recipe: str, wanted: Collection[str]) -> list[str]:
+    """The wanted stages whose last build dvc.lock does not have, in order, without importing DVC.
+
+    Every build writes a new lineage record, so that file's md5 tells.
+    """
+    file = workspace.root / "dvc.lock"
+    locked = yaml.safe_load(file.read_text(encoding="utf-8"))["stages"] if file.exists() else {}
+    missing = []
+    for stage in CHAIN:
+        record = lineage_path(workspace, recipe, stage.name)
+        if stage.name not in wanted or not record.is_file():
+            continue
+        outs = locked.get(dvc_stage_name(recipe, stage.name), {}).get("outs", [])
+        known = {out["path"]: out.get("md5") for out in outs}
+        md5 = hashlib.md5(record.read_bytes(), usedforsecurity=False).hexdigest()
+        if known.get(record.relative_to(workspace.root).as_posix()) != md5:
+            missing.append(stage.name)
+    return missing
 
 
 def write_pipeline(workspace: Workspace, recipe: str) -> bool:
@@ -129,11 +152,13 @@ def _pipeline_stage(workspace: Workspace, recipe: str, stage: Stage) -> dict[str
     weights = _weights(workspace, recipe) if "model" in stage.sections else None
     if weights is not None:
         described["deps"].append(weights)
-    if stage.sections:
-        described["params"] = list(stage.sections)
-        overridden = _overridden_sections(workspace, recipe, stage)
-        if overridden:
-            described["params"].append({f"recipes/{recipe}.yaml": overridden})
+    # DVC refuses to track keys that a file does not have: an absent section takes its defaults, and one that is
+    # added later comes into this file with the next `geoloc build`.
+    params: list[Any] = _named_sections(workspace.root / "params.yaml", stage)
+    overridden = _named_sections(workspace.recipes / f"{recipe}.yaml", stage)
+    params += [{f"recipes/{recipe}.yaml": overridden}] * bool(overridden)
+    if params:
+        described["params"] = params
     outs = [
         relative(output_folder(workspace, recipe, stage.name)),
         relative(lineage_path(workspace, recipe, stage.name)),
@@ -165,9 +190,8 @@ def _weights(workspace: Workspace, recipe: str) -> str | None:
     return None if name in ("none", "registry") else name
 
 
-def _overridden_sections(workspace: Workspace, recipe: str, stage: Stage) -> list[str]:
-    """The sections of a recipe file that this stage reads (DVC refuses to track keys that are absent)."""
-    file = workspace.recipes / f"{recipe}.yaml"
+def _named_sections(file: Path, stage: Stage) -> list[str]:
+    """The sections of a settings file that this stage reads."""
     values = yaml.safe_load(file.read_text(encoding="utf-8")) or {} if file.exists() else {}
     return [section for section in stage.sections if section in values]
 

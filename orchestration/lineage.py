@@ -293,72 +293,82 @@ def all_lineage(workspace: Workspace) -> list[Lineage]:
 def audit(workspace: Workspace, recipe: str, stage: str) -> dict[str, Any]:
     """The lineage of an artefact as a tree: its own record, whether the files on disk still are what the record
     says, and under `made_from` the same for each input; the photos' version ends every branch.
+
+    Raises WorkspaceError where the artefact has not been built.
     """
-    record = Lineage.read(lineage_path(workspace, recipe, stage))
-    if record is None:
+    if Lineage.read(lineage_path(workspace, recipe, stage)) is None:
         raise WorkspaceError(f"{artefact(recipe, stage)} has not been built")
-    on_disk = stage_content(workspace, recipe, STAGES[stage])
-    tree: dict[str, Any] = {
-        **dataclasses.asdict(record),
-        "on_disk": "absent" if on_disk is None else "intact" if on_disk == record.content else "changed",
-        "made_from": [],
-    }
-    for name, content in record.inputs.items():
-        if name == "data":
-            current = data_version(workspace)
-            tree["made_from"].append(
-                {
-                    "artefact": "data",
-                    "content": content,
-                    "on_disk": "intact" if current == content else "changed",
+    return _Audit(workspace, recipe).of_stage(stage)
+
+
+class _Audit:
+    """One walk; what is reached twice is hashed once."""
+
+    def __init__(self, workspace: Workspace, recipe: str) -> None:
+        self.workspace, self.recipe = workspace, recipe
+        self.trees: dict[str, dict[str, Any]] = {}
+
+    def of_stage(self, stage: str) -> dict[str, Any]:
+        if stage not in self.trees:
+            record = Lineage.read(lineage_path(self.workspace, self.recipe, stage))
+            if record is None:
+                return {
+                    "artefact": artefact(self.recipe, stage),
+                    "content": "",
+                    "on_disk": "absent",
+                    "made_from": [],
                 }
-            )
-            continue
-        if name == "weights":
-            file = workspace.root / record.settings["model"]["weights"]
-            state = (
-                "absent" if not file.is_file() else "intact" if content_hash(file) == content else "changed"
-            )
-            tree["made_from"].append(
-                {"artefact": "weights", "content": content, "on_disk": state, "made_from": []}
-            )
-            continue
-        branch = audit(workspace, recipe, name)
-        if branch["content"] != content:  # the input was built again since
-            branch = {
-                "artefact": branch["artefact"],
-                "content": content,
-                "on_disk": "replaced",
-                "made_from": [],
+            on_disk = stage_content(self.workspace, self.recipe, STAGES[stage])
+            self.trees[stage] = {
+                **dataclasses.asdict(record),
+                "on_disk": _state(on_disk, record.content),
+                "made_from": [
+                    self.of_input(record, name, content) for name, content in record.inputs.items()
+                ],
             }
-        tree["made_from"].append(branch)
-    return tree
+        return self.trees[stage]
+
+    def of_input(self, record: Lineage, name: str, content: str) -> dict[str, Any]:
+        """An input as it was when `record` was made; one that was built again since is told as replaced."""
+        if name == "data":
+            leaf = _state(data_version(self.workspace), content)
+        elif name == "weights":
+            file = self.workspace.root / record.settings["model"]["weights"]
+            leaf = _state(content_hash(file) if file.is_file() else None, content)
+        else:
+            tree = self.of_stage(name)
+            if tree["content"] == content:
+                return tree
+            name, leaf = artefact(self.recipe, name), "replaced"
+        return {"artefact": name, "content": content, "on_disk": leaf, "made_from": []}
 
 
-def audit_lines(tree: dict[str, Any], indent: str = "") -> Iterator[str]:
+def _state(found: str | None, recorded: str) -> str:
+    return "absent" if found is None else "intact" if found == recorded else "changed"
+
+
+def audit_lines(tree: dict[str, Any]) -> Iterator[str]:
     """The tree of `audit` as text; an artefact met twice is told in full once."""
     seen: set[str] = set()
 
-    def walk(node: dict[str, Any], indent: str) -> Iterator[str]:
-        yield f"{indent}{node['artefact']}  content {node['content'][:12]}  {node['on_disk']}"
+    def walk(node: dict[str, Any], indent: str, arrow: str) -> Iterator[str]:
+        yield f"{indent}{arrow}{node['artefact']}  content {node['content'][:12]}  {node['on_disk']}"
+        indent += "    "
         if node["artefact"] in seen:
             if node["made_from"]:
-                yield f"{indent}    (as above)"
+                yield f"{indent}(as above)"
             return
         seen.add(node["artefact"])
         if "settings" in node:
-            details = indent + "    "
-            yield f"{details}settings {node['settings_hash'][:12]}  code {node['code_version']}"
+            yield f"{indent}settings {node['settings_hash'][:12]}, code {node['code_version']}"
             for kind in ("workspace", "code"):
                 commit, dirty = node[f"{kind}_commit"], node[f"{kind}_dirty"]
-                yield f"{details}{kind} commit {commit or 'none'}{' (with uncommitted changes)' if dirty else ''}"
-            runs = [
-                f"{k} run {node[f'{k.lower()}_run']}"
-                for k in ("Dagster", "MLflow")
-                if node[f"{k.lower()}_run"]
-            ]
-            yield f"{details}{'  '.join(runs) or 'no run'}  {node['started_at']}, {node['seconds']:.1f} s"
+                yield f"{indent}{kind} commit {commit or 'none'}{' with uncommitted changes' if dirty else ''}"
+            for name in ("Dagster", "MLflow"):
+                if run := node[f"{name.lower()}_run"]:
+                    yield f"{indent}{name} run {run}"
+            yield f"{indent}made {node['started_at']} in {node['seconds']:.1f} s"
         for branch in node["made_from"]:
-            yield from walk(branch, indent + "  ← ")
+            yield from walk(branch, indent, "← ")
 
-    yield from walk(tree, indent)
+    yield from walk(tree, "", "")
