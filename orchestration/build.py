@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from orchestration.chain import CHAIN, SHARED, STAGES, artefact, output_folder
 from orchestration.data_version import commit_stages, unrecorded_stages, write_pipeline
 from orchestration.lineage import why_stale
 from orchestration.settings import BuildSettings, load_settings
 from orchestration.workspace import Workspace, WorkspaceError
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+HEADLESS_TAG = "geoloc/headless"
 
 
 class BuildFailed(RuntimeError):
@@ -85,17 +93,46 @@ def _run(workspace: Workspace, recipe: str, stages: Sequence[str], force: bool) 
     # The source is observed in the same run, or lineage would record its version as INITIAL.
     selection = [DATA_KEY, *keys] if any(name in SHARED for name in stages) else keys
     ops = {"__".join(key.path): {"config": {"force": True}} for key in keys} if force else {}
-    with dg.DagsterInstance.get() as instance:
+    with _only_build(workspace), dg.DagsterInstance.get() as instance:
+        _end_killed_runs(instance)
         result = job.execute_in_process(
             instance=instance,
             asset_selection=selection,
             # Without the loggers key Dagster falls back to its own console logger, whatever the job defines.
             run_config={"ops": ops, "loggers": {"console": {"config": {}}}},
             raise_on_error=False,
-            tags={"geoloc/recipe": recipe},
+            tags={"geoloc/recipe": recipe, HEADLESS_TAG: "true"},
         )
         if not result.success:
             raise BuildFailed("\n".join(_failures(result, recipe)))
+
+
+@contextlib.contextmanager
+def _only_build(workspace: Workspace) -> Iterator[None]:
+    """Hold the workspace's build lock; the kernel lets go of it however this process ends."""
+    path = workspace.root / ".geoloc" / "build.lock"
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BuildFailed(
+                f"another `geoloc build` runs in {workspace.root}; wait for it to end"
+            ) from None
+        yield
+
+
+def _end_killed_runs(instance: dg.DagsterInstance) -> None:
+    """Mark the runs of killed builds as failed, and free their places in the pools, or this one would wait for ever.
+
+    We hold the build lock, so a headless run that is still in progress has no process.
+    """
+    from dagster import DagsterRunStatus, RunsFilter
+
+    in_progress = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
+    for run in instance.get_runs(RunsFilter(statuses=in_progress, tags={HEADLESS_TAG: "true"})):
+        instance.report_run_failed(run, "The process of this build was killed.")
+        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
 
 
 def _failures(result: object, recipe: str) -> list[str]:

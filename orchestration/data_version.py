@@ -64,8 +64,7 @@ def commit_stages(workspace: Workspace, recipe: str, stages: list[str]) -> None:
     """Write what Dagster built into dvc.lock, so that `dvc status` is clean and `dvc repro` does nothing."""
     if not stages:
         return
-    # With the path: DVC looks for a bare stage name in the current folder's dvc.yaml.
-    names = [f"{workspace.dvc_yaml}:{dvc_stage_name(recipe, stage)}" for stage in stages]
+    names = [dvc_stage_name(recipe, stage) for stage in stages]
 
     def commit(repo: Repo) -> None:
         for name in names:
@@ -208,7 +207,8 @@ def _with_repo(workspace: Workspace, action: Callable[[Repo], T]) -> T:
     deadline = time.monotonic() + LOCK_WAIT_SECONDS
     while True:
         try:
-            with _quiet_dvc(), Repo(str(workspace.root)) as repo:
+            # DVC resolves stage names and paths from the current folder, whatever repository it was given.
+            with contextlib.chdir(workspace.root), _quiet_dvc(), Repo(str(workspace.root)) as repo:
                 return action(repo)
         except LockError:
             if time.monotonic() > deadline:

@@ -16,7 +16,9 @@ class LocalizerSettings:
     )
     k: int = setting(100, minimum=1, help="neighbours that vote")
     m: float = setting(10.0, minimum=0.0, help="power of the similarity")
-    sigmas: tuple[float, ...] = setting((1.0, 4.0, 16.0), minimum=1e-6, help="kernel widths in degrees, each a row")
+    sigmas: tuple[float, ...] = setting(
+        (1.0, 4.0, 16.0), minimum=1e-6, help="kernel widths in degrees, each a row"
+    )
     geometries: tuple[str, ...] = setting(
         ("sphere",), choices=("sphere", "flat"), help="flat: degrees as printed in the paper, no wrap at 180"
     )

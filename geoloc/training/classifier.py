@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 
 from geoloc.losses.classification import class_weights
+from geoloc.memory import freed_memory_kept
 from geoloc.models.batches import PhotoReader
 from geoloc.models.classifier import Classifier
 from geoloc.partitions.base import Partition
@@ -104,7 +105,7 @@ def train_classifier(
     layout = torch.channels_last if settings.channels_last else torch.contiguous_format
     model.to(device, memory_format=layout)  # type: ignore[call-overload]
 
-    with deterministic(device):
+    with deterministic(device), freed_memory_kept():
         optimiser = make_optimiser(model, settings)
         scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "float16")
         progress = _take_up(folder, fingerprint, model, optimiser, scaler, on_progress)

@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from geoloc.memory import freed_memory_kept
 from geoloc.models.batches import PhotoReader, iter_batches
 from geoloc.models.classifier import Classifier
 
@@ -28,7 +29,7 @@ def predict_probabilities(
     was_training = model.training
     model.eval()
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), freed_memory_kept():
             for batch in iter_batches(pool, rows, model.preprocess, batch_size, workers):
                 unreadable.append(batch.unreadable_indices)
                 if len(batch.row_indices):

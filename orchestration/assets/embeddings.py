@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from typing import Any
 
+import torch
+
 from geoloc.models.classifier import Classifier, load_model
 from geoloc.partitions import load_partition
 from geoloc.photos.catalog import read_catalog
@@ -20,7 +22,7 @@ def build(run: StageRun) -> StageResult:
         # Parts that a killed run finished lie in the scratch folder and are taken up.
         folder = run.scratch / name
         embeddings = extract_embeddings(
-            _model(run, name),
+            _model(run, name).to(memory_format=torch.channels_last),  # much faster on a processor
             run.workspace.pool,
             photos,
             folder,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
+import torch
 
 from geoloc.evaluation.evaluate import LEAVE_PHOTOGRAPHER_OUT_PROTOCOL, evaluate
 from geoloc.evaluation.result import Evaluation
@@ -56,7 +57,10 @@ def _evaluate_test_set(
     run.log(f"{name}: class probabilities of {len(queries)} photos")
     # A photo that cannot be read, or was never stored, has NaN probabilities and so abstains.
     probabilities, unreadable = predict_probabilities(
-        model, run.workspace.pool, queries, settings.localizers.batch_size
+        model.to(memory_format=torch.channels_last),
+        run.workspace.pool,
+        queries,
+        settings.localizers.batch_size,
     )
     answers: dict[str, Answers] = {}
     descriptions: dict[str, str] = {}
