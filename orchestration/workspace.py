@@ -19,6 +19,8 @@ DAGSTER_YAML = """\
 # Written by geoloc. One run at a time: stages share the CPU, the GPU and DVC's lock.
 telemetry:
   enabled: false
+nux:
+  enabled: false
 concurrency:
   pools:
     default_limit: 1

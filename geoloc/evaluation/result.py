@@ -114,6 +114,8 @@ class Evaluation:
         values = read_json(folder / "evaluation.json")
         for name in TABLES:
             values[name] = make_table(name, values[name])
+        # JSON is written with sorted keys; levels go from fine to coarse, as in every table.
+        values["levels_km"] = dict(sorted(values["levels_km"].items(), key=lambda level: level[1]))
         per_photo = pd.read_parquet(folder / "per_photo.parquet").astype(PER_PHOTO)
         return cls(**values, per_photo=per_photo)
 

@@ -28,7 +28,9 @@ SMALL = {
 @pytest.fixture(scope="session", autouse=True)
 def _quiet_home(tmp_path_factory: pytest.TempPathFactory):
     """Git needs a name to commit with; nothing outside the temporary folder is read or written."""
-    os.environ.update(GIT_CONFIG_GLOBAL=str(tmp_path_factory.mktemp("git") / "config"), GEOLOC_PHOTOGRAPHER_KEY="tests")
+    os.environ.update(
+        GIT_CONFIG_GLOBAL=str(tmp_path_factory.mktemp("git") / "config"), GEOLOC_PHOTOGRAPHER_KEY="tests"
+    )
     for key, value in (("user.name", "Tests"), ("user.email", "tests@localhost")):
         subprocess.run(["git", "config", "--global", key, value], check=True)
 

@@ -11,7 +11,6 @@ import dagster as dg
 import pandas as pd
 import pytest
 import yaml
-from tests.pipeline.conftest import geoloc
 
 from geoloc.files import read_json
 from orchestration.build import stale_stages
@@ -19,6 +18,7 @@ from orchestration.chain import CHAIN, STAGES, artefact, lineage_path, output_fo
 from orchestration.lineage import Lineage, audit, find_artefact
 from orchestration.settings import load_settings
 from orchestration.workspace import Workspace
+from tests.pipeline.conftest import geoloc
 
 STAGE_NAMES = [stage.name for stage in CHAIN]
 
@@ -168,7 +168,6 @@ def test_audit_sees_a_changed_artefact(workspace):
 
 def test_mlflow_has_the_training_with_its_data_version_and_curves(built):
     import mlflow
-
     from orchestration.tracking import tracking_uri
 
     record = Lineage.read(lineage_path(built, "default", "classifier"))
@@ -193,4 +192,6 @@ def test_the_report_is_one_offline_file_and_its_json_agrees_with_the_csv(built):
     numbers = read_json(folder / "report.json")
     table = pd.read_csv(folder / "tables" / "accuracy.csv")
     assert len(table) == 5 * len(read_json(folder / "report.json")["evaluation"]["errors"])
-    assert [row["accuracy"] for row in numbers["evaluation"]["accuracy"]] == pytest.approx(table["accuracy"].tolist())
+    assert [row["accuracy"] for row in numbers["evaluation"]["accuracy"]] == pytest.approx(
+        table["accuracy"].tolist()
+    )

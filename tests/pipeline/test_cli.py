@@ -8,11 +8,11 @@ import subprocess
 import sys
 
 import pytest
-from tests.pipeline.conftest import geoloc
 
 from geoloc.photos.catalog import read_catalog
 from geoloc.photos.shards import read_photo_bytes
 from orchestration.cli import main
+from tests.pipeline.conftest import geoloc
 
 
 @pytest.mark.parametrize("command", ["init", "sample", "ingest", "build", "locate", "audit", "ui"])
@@ -27,7 +27,17 @@ def test_help_imports_nothing_heavy():
     code = "import sys; from orchestration.cli import make_parser; make_parser().format_help(); print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {name.split(".")[0] for name in done.stdout.split()}
-    heavy = {"torch", "torchvision", "timm", "dagster", "dvc", "mlflow", "great_expectations", "pandas", "numpy"}
+    heavy = {
+        "torch",
+        "torchvision",
+        "timm",
+        "dagster",
+        "dvc",
+        "mlflow",
+        "great_expectations",
+        "pandas",
+        "numpy",
+    }
     assert not loaded & heavy
 
 
@@ -59,7 +69,9 @@ def photos(built, tmp_path_factory):
 
 
 @pytest.mark.parametrize("method", ["class", "nn", "knn"])
-def test_locate_answers_with_coordinates_names_confidence_and_reasons(built, photos, method, capsys, tmp_path):
+def test_locate_answers_with_coordinates_names_confidence_and_reasons(
+    built, photos, method, capsys, tmp_path
+):
     files, _ = photos
     page = tmp_path / "map.html"
     assert geoloc(built, "locate", *files, "--method", method, "--json", "--map", str(page)) == 0

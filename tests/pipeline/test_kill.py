@@ -8,10 +8,10 @@ import time
 
 import pytest
 import yaml
-from tests.pipeline.conftest import geoloc, geoloc_process
 
 from orchestration.chain import lineage_path, output_folder
 from orchestration.lineage import Lineage
+from tests.pipeline.conftest import geoloc, geoloc_process
 
 
 @pytest.mark.slow

@@ -7,11 +7,11 @@ import re
 
 import pandas as pd
 from PIL import Image
-from tests.pipeline.conftest import geoloc
 
 from geoloc.photos.catalog import read_catalog
 from geoloc.photos.quarantine import read_quarantine
 from orchestration.chain import output_folder
+from tests.pipeline.conftest import geoloc
 
 
 def jpeg(colour: tuple[int, int, int], size: tuple[int, int] = (64, 64)) -> bytes:

@@ -32,7 +32,17 @@ def test_the_library_imports_nothing_of_the_orchestration():
     assert offenders == []
 
 
-ROOMS = ["photos", "partitions", "losses", "models", "training", "retrieval", "localizers", "evaluation", "reports"]
+ROOMS = [
+    "photos",
+    "partitions",
+    "losses",
+    "models",
+    "training",
+    "retrieval",
+    "localizers",
+    "evaluation",
+    "reports",
+]
 """Left to right as in design.md; a room may import itself and those before it. `sample` stands apart."""
 
 
