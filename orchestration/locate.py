@@ -12,7 +12,7 @@ import torch
 
 from geoloc.localizers.base import Answers
 from geoloc.localizers.by_class import ClassLocalizer
-from geoloc.localizers.by_neighbour import DensityLocalizer, NearestLocalizer
+from geoloc.localizers.by_neighbour import DensityLocalizer, NearestLocalizer, NeighbourLocalizer
 from geoloc.models.classifier import Classifier, load_model
 from geoloc.partitions import load_partition
 from geoloc.photos.decoding import UnreadablePhoto, check_and_normalise, decode_rgb
@@ -158,7 +158,7 @@ def _answer(
         rows = [torch.nn.functional.normalize(network.embed(batch)).numpy() for batch in batches]
     vectors = np.concatenate(rows) if rows else np.zeros((0, index.dimension), dtype=np.float32)
     name, chosen = MODEL_NAMES[model], settings.localizers
-    localizer: NearestLocalizer | DensityLocalizer
+    localizer: NeighbourLocalizer
     if method == "nn":
         localizer = NearestLocalizer(index, name, alternatives)
     else:

@@ -6,6 +6,7 @@ Revisiting IM2GPS section 3.2: [L]NN answers with the location of the nearest re
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +21,48 @@ from geoloc.settings import parse
 Photographers = Sequence[str | None] | NDArray[np.object_]
 
 
-class NearestLocalizer(Localizer):
+class NeighbourLocalizer(Localizer):
+    """What the localizers by neighbour share: the search, and photos that could not be read."""
+
+    index: ReferenceIndex
+
+    @property
+    @abstractmethod
+    def k(self) -> int:
+        """Neighbours that `locate_neighbours` wants."""
+
+    @abstractmethod
+    def locate_neighbours(self, neighbours: Neighbours) -> Answers:
+        """Answers from neighbours already found (at least k), so that one search serves several localizers."""
+
+    def locate(
+        self,
+        vectors: NDArray[Any],
+        /,
+        exclude_photographers: Photographers | None = None,
+        exclude_photos: Photographers | None = None,
+    ) -> Answers:
+        """Locate N photos from their L2-normalised embeddings, float [N, D].
+
+        `exclude_photographers` [N] leaves out each query's own photographer, `exclude_photos` [N] its own
+        photo. A query of which nothing is left abstains; so does a row with a NaN (an unreadable photo).
+        """
+        vectors = np.asarray(vectors)
+        unread = np.isnan(vectors).any(axis=1) if vectors.ndim == 2 else np.zeros(0, dtype=bool)
+        if not unread.any():
+            return self.locate_neighbours(
+                self.index.search(vectors, self.k, exclude_photographers, exclude_photos)
+            )
+        read = np.flatnonzero(~unread)
+        photographers, photos = (
+            None if names is None else np.asarray(names, dtype=object)[read]
+            for names in (exclude_photographers, exclude_photos)
+        )
+        found = self.index.search(vectors[read], self.k, photographers, photos)
+        return self.locate_neighbours(found).spread(read, len(vectors))
+
+
+class NearestLocalizer(NeighbourLocalizer):
     """Answers with the location of the most similar reference.
 
     Confidence is the similarity (cosine), 0 if negative: it orders answers and is no probability. The next
@@ -46,20 +88,6 @@ class NearestLocalizer(Localizer):
         """What it does, in a sentence for a report."""
         return f"nearest of {len(self.index):,} references in feature space"
 
-    def locate(
-        self,
-        vectors: NDArray[Any],
-        /,
-        exclude_photographers: Photographers | None = None,
-        exclude_photos: Photographers | None = None,
-    ) -> Answers:
-        """Locate N photos from their L2-normalised embeddings, float [N, D].
-
-        `exclude_photographers` [N] leaves out each query's own photographer, `exclude_photos` [N] its own
-        photo. A query of which nothing is left abstains; so does a row with a NaN (an unreadable photo).
-        """
-        return _locate_readable(self, vectors, exclude_photographers, exclude_photos)
-
     def locate_neighbours(self, neighbours: Neighbours) -> Answers:
         """The same from neighbours already found."""
         shown = slice(None, self.alternatives)
@@ -74,7 +102,7 @@ class NearestLocalizer(Localizer):
         )
 
 
-class DensityLocalizer(Localizer):
+class DensityLocalizer(NeighbourLocalizer):
     """Answers with the densest location among the k most similar references: equation 1.
 
     k, m, sigma (degrees) and flat are equation 1's, see DensitySettings; the defaults are the paper's, on the
@@ -116,20 +144,6 @@ class DensityLocalizer(Localizer):
         geometry = "in flat degrees" if s.flat else "on the sphere"
         return f"densest of {s.k} nearest of {len(self.index):,} references {geometry}, m = {s.m:g}, σ = {s.sigma:g}°"
 
-    def locate(
-        self,
-        vectors: NDArray[Any],
-        /,
-        exclude_photographers: Photographers | None = None,
-        exclude_photos: Photographers | None = None,
-    ) -> Answers:
-        """Locate N photos from their L2-normalised embeddings, float [N, D].
-
-        `exclude_photographers` [N] leaves out each query's own photographer, `exclude_photos` [N] its own
-        photo. A query of which nothing is left abstains; so does a row with a NaN (an unreadable photo).
-        """
-        return _locate_readable(self, vectors, exclude_photographers, exclude_photos)
-
     def locate_neighbours(self, neighbours: Neighbours) -> Answers:
         """The same from neighbours already found (at least k), so that one search serves several σ."""
         found = densest(neighbours.latitude, neighbours.longitude, neighbours.similarity, self.settings)
@@ -141,24 +155,3 @@ class DensityLocalizer(Localizer):
             alternatives=Alternatives(found.peak_latitude, found.peak_longitude, weight),
             neighbours=neighbours,
         )
-
-
-def _locate_readable(
-    localizer: NearestLocalizer | DensityLocalizer,
-    vectors: NDArray[Any],
-    exclude_photographers: Photographers | None,
-    exclude_photos: Photographers | None,
-) -> Answers:
-    """Search and answer for the rows without a NaN; the others abstain."""
-    vectors = np.asarray(vectors)
-    unread = np.isnan(vectors).any(axis=1) if vectors.ndim == 2 else np.zeros(0, dtype=bool)
-    if not unread.any():
-        found = localizer.index.search(vectors, localizer.k, exclude_photographers, exclude_photos)
-        return localizer.locate_neighbours(found)
-    read = np.flatnonzero(~unread)
-    photographers, photos = (
-        None if names is None else np.asarray(names, dtype=object)[read]
-        for names in (exclude_photographers, exclude_photos)
-    )
-    found = localizer.index.search(vectors[read], localizer.k, photographers, photos)
-    return localizer.locate_neighbours(found).spread(read, len(vectors))

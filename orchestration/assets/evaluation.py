@@ -12,7 +12,7 @@ from geoloc.evaluation.result import Evaluation
 from geoloc.files import write_json
 from geoloc.localizers.base import Answers
 from geoloc.localizers.by_class import ClassLocalizer
-from geoloc.localizers.by_neighbour import DensityLocalizer, NearestLocalizer
+from geoloc.localizers.by_neighbour import DensityLocalizer, NearestLocalizer, NeighbourLocalizer
 from geoloc.localizers.settings import LocalizerSettings
 from geoloc.models.classifier import load_model
 from geoloc.partitions import load_partition
@@ -104,7 +104,7 @@ def locate_by_neighbours(
     exclude_photos: Any = None,
 ) -> tuple[dict[str, Answers], dict[str, str], Neighbours]:
     """The nearest and the k nearest with each kernel, from one search; also their descriptions and neighbours."""
-    localizers: list[NearestLocalizer | DensityLocalizer] = [NearestLocalizer(index, model_name)]
+    localizers: list[NeighbourLocalizer] = [NearestLocalizer(index, model_name)]
     localizers += [
         DensityLocalizer(index, settings.k, settings.m, sigma, flat=geometry == "flat", model_name=model_name)
         for geometry in settings.geometries
