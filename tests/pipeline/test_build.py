@@ -195,3 +195,21 @@ def test_the_report_is_one_offline_file_and_its_json_agrees_with_the_csv(built):
     assert [row["accuracy"] for row in numbers["evaluation"]["accuracy"]] == pytest.approx(
         table["accuracy"].tolist()
     )
+
+
+def test_the_exported_model_serves_the_probabilities_of_the_saved_one(built):
+    import numpy as np
+    import torch
+
+    import mlflow
+    from geoloc.models.classifier import example_input, load_model
+    from orchestration.tracking import tracking_uri
+
+    record = Lineage.read(lineage_path(built, "default", "classifier"))
+    model = load_model(output_folder(built, "default", "classifier") / "model.safetensors")
+    photos = example_input(model, batch_size=3)
+    mlflow.set_tracking_uri(tracking_uri(built))
+    served = mlflow.pyfunc.load_model(f"runs:/{record.mlflow_run}/model").predict(photos.numpy())
+    with torch.inference_mode():
+        expected = model(photos).softmax(dim=1).numpy()
+    np.testing.assert_allclose(served, expected, atol=1e-5)
