@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import dagster as dg
 import pandas as pd
@@ -11,7 +11,7 @@ import pandas as pd
 from orchestration.assets.factory import asset_key
 from orchestration.chain import output_folder
 from orchestration.data_version import data_changes
-from orchestration.settings import DEFAULT_RECIPE
+from orchestration.settings import DEFAULT_RECIPE, load_settings
 from orchestration.workspace import Workspace
 
 
@@ -54,20 +54,29 @@ def recipe_checks(workspace: Workspace, recipe: str) -> list[dg.AssetChecksDefin
     """The checks on one recipe's assets."""
     from orchestration import check_frames
 
+    smallest_cell = load_settings(workspace, recipe).partition.s2.min_photos
     return [
-        suite_check(workspace, recipe, stage, stage, functools.partial(make, workspace, recipe))
-        for stage, make in (
-            ("splits", check_frames.splits),
-            ("partition", check_frames.partition),
-            ("embeddings", check_frames.embeddings),
+        suite_check(workspace, recipe, stage, stage, functools.partial(make, workspace, recipe), parameters)
+        for stage, make, parameters in (
+            ("splits", check_frames.splits, {}),
+            ("partition", check_frames.partition, {"minimum_photos": smallest_cell}),
+            ("embeddings", check_frames.embeddings, {}),
         )
     ]
 
 
 def suite_check(
-    workspace: Workspace, recipe: str, stage: str, suite: str, frame: Callable[[], pd.DataFrame]
+    workspace: Workspace,
+    recipe: str,
+    stage: str,
+    suite: str,
+    frame: Callable[[], pd.DataFrame],
+    parameters: Mapping[str, object] | None = None,
 ) -> dg.AssetChecksDefinition:
-    """A Great Expectations suite as a blocking check: critical failures stop what is downstream, others warn."""
+    """A Great Expectations suite as a blocking check: critical failures stop what is downstream, others warn.
+
+    `parameters` replace those of the suite that a recipe's settings decide.
+    """
 
     @dg.asset_check(
         asset=asset_key(recipe, stage),
@@ -78,7 +87,7 @@ def suite_check(
     def check() -> dg.AssetCheckResult:
         from orchestration.quality import run_suite
 
-        result = run_suite(workspace.expectations / f"{suite}.json", frame())
+        result = run_suite(workspace.expectations / f"{suite}.json", frame(), parameters)
         critical = result.critical_failures > 0
         return dg.AssetCheckResult(
             passed=result.passed,
