@@ -37,11 +37,13 @@ def _draw_sample(options: argparse.Namespace, folder: Path) -> None:
     from geoloc.sample import make_sample
 
     with _counter("photos drawn", options.photos) as bar:
-        print(
-            make_sample(
-                folder, options.photos, options.seed, progress=lambda done, _: bar.update(done - bar.n)
-            )
+        made = make_sample(
+            folder, options.photos, options.seed, progress=lambda done, _: bar.update(done - bar.n)
         )
+    print(
+        f"drawn: {made.photos} photos by {made.photographers} photographers in {made.cities} cities, and "
+        f"{made.faulty} faulty inputs, {made.jpeg_bytes / 1e6:.1f} MB"
+    )
 
 
 def ingest(options: argparse.Namespace) -> None:
