@@ -23,7 +23,7 @@ from orchestration.lineage import Lineage, git_state
 from orchestration.settings import load_settings
 from orchestration.stage_run import StageResult, StageRun
 
-EXAMPLES = 4
+EXAMPLES = 6
 """Best and worst photos shown of a method."""
 
 
