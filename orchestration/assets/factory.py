@@ -3,6 +3,7 @@
 # No `from __future__ import annotations` here: Dagster reads the annotation of `config` and cannot resolve text.
 
 import math
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -36,14 +37,18 @@ def asset_key(recipe: str, stage: str) -> dg.AssetKey:
 def data_source(workspace: Workspace) -> Any:
     """The photos under DVC, as an observable source: its data version is the md5 in data.dvc."""
 
-    @dg.observable_source_asset(
-        key=DATA_KEY,
-        group_name="data",
-        description="The photos under DVC: shards, catalog and quarantine, at the version that data.dvc names.",
-        tags={"dagster/kind/dvc": ""},
-    )
-    def data() -> dg.DataVersion:
-        return dg.DataVersion(data_version(workspace))
+    with warnings.catch_warnings():
+        # Beta in Dagster 1.13, and a warning at every command would say so.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+
+        @dg.observable_source_asset(
+            key=DATA_KEY,
+            group_name="data",
+            description="The photos under DVC: shards, catalog and quarantine, at the version that data.dvc names.",
+            tags={"dagster/kind/dvc": ""},
+        )
+        def data() -> dg.DataVersion:
+            return dg.DataVersion(data_version(workspace))
 
     return data
 
