@@ -18,6 +18,7 @@ from geoloc.reports.examples import Example, ExampleNeighbour, ExampleSet, pick_
 from geoloc.reports.report import ReportInput, write_report
 from orchestration.assets.classifier import TRAINING_FILE
 from orchestration.assets.data import MODEL_NAMES, PARTITION_FOLDER, photos_with_split, read_splits
+from orchestration.assets.photos import quarantine_reasons
 from orchestration.chain import lineage_path
 from orchestration.lineage import Lineage, git_state
 from orchestration.settings import load_settings
@@ -45,7 +46,7 @@ def build(run: StageRun) -> StageResult:
         training={"classifier": pd.DataFrame(read_json(run.input("classifier") / TRAINING_FILE)["history"])},
         splits=_sizes(photos),
         checks=_checks(run),
-        quarantine=_quarantine(run),
+        quarantine=quarantine_reasons(read_quarantine(run.workspace.pool)),
         examples=_examples(run, main, photos),
         provenance=_provenance(run),
     )
@@ -78,11 +79,6 @@ def _checks(run: StageRun) -> pd.DataFrame:
     return pd.DataFrame(
         [{"name": c.name, "passed": c.passed, "count": c.count, "detail": c.detail} for c in results]
     )
-
-
-def _quarantine(run: StageRun) -> pd.DataFrame:
-    reasons = read_quarantine(run.workspace.pool)["reason"].value_counts().sort_index()
-    return reasons.rename_axis("reason").reset_index(name="count")
 
 
 def _examples(run: StageRun, test: str, photos: pd.DataFrame) -> tuple[ExampleSet, ...]:
