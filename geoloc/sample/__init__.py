@@ -1,6 +1,9 @@
-"""A small generated data set, so that the whole chain can be seen at work on a fresh machine."""
+"""The sample planet: a generated Earth with geotagged photos, tiles from above, and the truth about both."""
 
 from geoloc.sample.generate import SampleSummary, make_sample
-from geoloc.sample.world import SampleSettings
+from geoloc.sample.settings import NO_DIRT, DirtSettings, SampleSettings
 
-__all__ = ["SampleSettings", "SampleSummary", "make_sample"]
+SOURCE = "sample-planet"
+"""The source of its photos in a pool's catalog."""
+
+__all__ = ["NO_DIRT", "SOURCE", "DirtSettings", "SampleSettings", "SampleSummary", "make_sample"]

@@ -1,53 +1,70 @@
-"""Writes the sample: a folder of JPEGs and a table photos.csv, as a photographer's export might look."""
+"""Writes a sample of the sample planet: pictures drawn by several processes, and the tables beside them."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+import multiprocessing
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pandas as pd
 from PIL import Image
 
 from geoloc.files import atomic_folder
-from geoloc.sample.looks import looks
-from geoloc.sample.scene import Shot, draw
-from geoloc.sample.world import SampleSettings, make_photos
+from geoloc.sample import drawing
+from geoloc.sample.copies import NEAR
+from geoloc.sample.dirt import DIRT, NOT_KEPT, near_copy, soiled, spoil_picture
+from geoloc.sample.people import make_shots
+from geoloc.sample.records import (
+    PAIR_COLUMNS,
+    PHOTO_COLUMNS,
+    TILE_COLUMNS,
+    TRUTH_COLUMNS,
+    photo_records,
+    subjects_of,
+    tile_records,
+    truth_records,
+    write_table,
+)
+from geoloc.sample.settings import SampleSettings
 from geoloc.settings import parse
 
-COLUMNS = (
-    "photo_id",
-    "file",
-    "latitude",
-    "longitude",
-    "photographer",
-    "taken_at",
-    "posted_at",
-    "album",
-    "heading",
-    "prob_indoor",
-)
-FAULTS = (
-    "truncated image",
-    "not an image",
-    "no such file",
-    "no coordinates",
-    "coordinates (0, 0)",
-    "latitude out of range",
-    "repeated id",
-)
+PHOTOS_FILE, OVERHEAD_FILE, PAIRS_FILE, TRUTH_FILE = "photos.csv", "overhead.csv", "pairs.csv", "truth.csv"
+
+_CHUNK = 64  # rows that a worker draws at a time
+_AHEAD = 3  # chunks a worker may have waiting
+_TILE_QUALITY = 85
+_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+
+Progress = Callable[[int, int], None]
+Job = Callable[[pd.DataFrame], list[bytes]]
 
 
 @dataclass(frozen=True)
 class SampleSummary:
-    """What was written: good photos, rows with a fault on purpose, bytes of JPEG."""
+    """What was written.
+
+    photos: good rows, dirt that befell them included. faulty: rows on top, which ingest turns away. tiles: from above,
+    each with its pair. bursts: photos that repeat the one before. subjects, dirt: rows by kind. jpeg_bytes: of all
+    pictures.
+    """
 
     photos: int
     faulty: int
     photographers: int
     cities: int
+    albums: int
+    tiles: int
+    bursts: int
+    subjects: Mapping[str, int]
+    dirt: Mapping[str, int]
     jpeg_bytes: int
 
 
@@ -56,110 +73,180 @@ def make_sample(
     photos: int = 3500,
     seed: int = 0,
     settings: SampleSettings | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    version: int = 1,
+    processes: int | None = None,
+    progress: Progress | None = None,
 ) -> SampleSummary:
-    """Write `photos` good photos and a few faulty ones into `folder`, which it replaces whole.
+    """Write `photos` photos of a version and a few faulty rows into `folder`, which it replaces whole.
 
-    photos.csv has the columns photo_id, file (relative to the folder), latitude, longitude (degrees),
-    photographer, taken_at (local), posted_at (UTC), album, heading (degrees), prob_indoor; unknown is empty.
-    The same arguments write the same bytes. `progress` is called with (done, total). Raises ValueError for
-    fewer than 2 photos.
+    - photos.csv: photo_id, file (relative to the folder), latitude, longitude (degrees), photographer, taken_at
+      (local), posted_at (UTC), album, heading (degrees), prob_indoor; unknown is empty. The pictures: photos/.
+    - overhead.csv: photo_id, file, latitude, longitude of the tiles from above, which are in overhead/.
+    - pairs.csv: photo_id, overhead_id, heading (true), city.
+    - truth.csv: the truth of each row of photos.csv, in its order (see `records.truth_records`). It is for those who
+      measure, and enters no pool.
+
+    photos, seed, settings and version settle every byte, whatever `processes` (None: one a core). `progress` is
+    called with (pictures drawn, pictures in all). Nothing is left behind by a run that fails. Raises ValueError for
+    fewer than 2 photos, a version below 1 or processes below 1.
     """
-    if photos < 2:
-        raise ValueError(f"photos must be at least 2, got {photos}")
+    if processes is not None and processes < 1:
+        raise ValueError(f"processes must be at least 1, got {processes}")
     settings = parse(SampleSettings, {}) if settings is None else settings
-    table = make_photos(photos, seed, settings)
-    faulty = _faulty_rows(table, settings, seed)
-    look = looks(table["latitude"], table["longitude"], table["city"])
-    jpeg_bytes = 0
+    shots = make_shots(photos, seed, settings, version)
+    table = soiled(shots, settings.dirt, seed, version)
+    tiles = tile_records(table)
     with atomic_folder(folder) as temporary:
-        for parent in sorted({Path(file).parent for file in [*table["file"], *faulty["file"]]}):
-            (temporary / parent).mkdir(parents=True, exist_ok=True)
-        shots = _shots(table, seed)
-        for number, (file, copy_of) in enumerate(zip(table["file"], table["copy_of"], strict=True)):
-            if copy_of < 0:
-                data = _jpeg(draw(look, number, shots[number], settings.size), settings.quality)
-                (temporary / file).write_bytes(data)
-                jpeg_bytes += len(data)
-            if progress is not None:
-                progress(number + 1, photos)
-        for copy, original in table.loc[table["copy_of"] >= 0, ["file", "copy_of"]].itertuples(index=False):
-            data = (temporary / table["file"].iloc[original]).read_bytes()
-            (temporary / copy).write_bytes(data)
-            jpeg_bytes += len(data)
-        _write_faulty_files(temporary, table, faulty)
-        _write_table(temporary / "photos.csv", pd.concat([table, faulty], ignore_index=True))
+        written = _write_pictures(temporary, table, tiles, seed, settings, processes, progress)
+        write_table(
+            temporary / PHOTOS_FILE, photo_records(table, settings.heading_share)[list(PHOTO_COLUMNS)]
+        )
+        as_photos = tiles.assign(photo_id=tiles["overhead_id"])
+        write_table(temporary / OVERHEAD_FILE, as_photos[list(TILE_COLUMNS)])
+        write_table(temporary / PAIRS_FILE, tiles[list(PAIR_COLUMNS)])
+        write_table(temporary / TRUTH_FILE, truth_records(table)[list(TRUTH_COLUMNS)])
+    return _summary(table.iloc[:photos], table, len(tiles), written)
+
+
+def _summary(good: pd.DataFrame, table: pd.DataFrame, tiles: int, written: int) -> SampleSummary:
+    dirt = table["kind"].value_counts()
     return SampleSummary(
-        photos=photos,
-        faulty=len(faulty),
-        photographers=int(table["photographer"].nunique()),
-        cities=int(table["city"].nunique()),
-        jpeg_bytes=jpeg_bytes,
+        photos=len(good),
+        faulty=int(table["kind"].isin(NOT_KEPT).sum()),
+        photographers=int(good["photographer"].nunique()),
+        cities=int(good["city"].nunique()),
+        albums=int(good.loc[good["album"] != "", "album"].nunique()),
+        tiles=tiles,
+        bursts=int((good["scene"].duplicated() & (good["copy_of"] < 0)).sum()),
+        subjects=subjects_of(good),
+        dirt={kind: int(dirt.get(kind, 0)) for kind in DIRT},
+        jpeg_bytes=written,
     )
 
 
-def _shots(table: pd.DataFrame, seed: int) -> list[Shot]:
-    """The shot of each row: photos of a burst share the scene and differ in grain and a shake of the hand."""
-    shake = np.random.default_rng([seed, 3]).integers(-1, 2, (len(table), 2)).tolist()
-    columns = (table[name].tolist() for name in ("scene", "hour", "urban", "indoor"))
-    return [
-        Shot((seed, 4, scene), (seed, 5, number), hour, urban, indoor, (shake[number][0], shake[number][1]))
-        for number, (scene, hour, urban, indoor) in enumerate(zip(*columns, strict=True))
+def _write_pictures(
+    folder: Path,
+    table: pd.DataFrame,
+    tiles: pd.DataFrame,
+    seed: int,
+    settings: SampleSettings,
+    processes: int | None,
+    progress: Progress | None,
+) -> int:
+    """Draw and write all pictures; returns their bytes."""
+    for parent in sorted({str(Path(file).parent) for file in [*table["file"], *tiles["file"]]}):
+        (folder / parent).mkdir(parents=True, exist_ok=True)
+    drawn = table[(table["copy_of"] < 0) & (table["kind"] != "no such file")]
+    above = table.loc[tiles.index]
+    jobs: list[tuple[Job, pd.DataFrame]] = [
+        *((_Photos(settings.size), chunk) for chunk in _chunks(drawn)),
+        *((_Tiles(seed, settings.tile_size, settings.metres_per_pixel), chunk) for chunk in _chunks(above)),
     ]
+    total, done, written = len(drawn) + len(above), 0, 0
+    with _drawers(processes, len(jobs)) as draw:
+        for (job, chunk), pictures in zip(jobs, draw(jobs), strict=True):
+            names = tiles["file"] if isinstance(job, _Tiles) else table["file"]
+            for row, kind, data in zip(chunk.index, chunk["kind"], pictures, strict=True):
+                made = data if isinstance(job, _Tiles) else spoil_picture(data, kind, row)
+                written += (folder / names.at[row]).write_bytes(made)
+            done += len(chunk)
+            if progress is not None:
+                progress(done, total)
+    for row, original, kind in table.loc[table["copy_of"] >= 0, ["copy_of", "copy_kind"]].itertuples():
+        data = (folder / table["file"].at[original]).read_bytes()
+        copy = near_copy(data, row) if kind == NEAR else data
+        written += (folder / table["file"].at[row]).write_bytes(copy)
+    return written
 
 
-def _jpeg(picture: np.ndarray, quality: int) -> bytes:
+def _chunks(rows: pd.DataFrame) -> list[pd.DataFrame]:
+    return [rows.iloc[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
+
+
+@dataclass(frozen=True)
+class _Photos:
+    """Draws ground photos of `size` pixels each way, as JPEGs."""
+
+    size: int
+
+    def __call__(self, shots: pd.DataFrame) -> list[bytes]:
+        return [
+            _jpeg(drawing.draw_photo(shot, self.size), shot.quality) for shot in shots.itertuples(name="Shot")
+        ]
+
+
+@dataclass(frozen=True)
+class _Tiles:
+    """Draws the tiles of shots from above, `size` pixels each way, as JPEGs."""
+
+    seed: int
+    size: int
+    metres_per_pixel: float
+
+    def __call__(self, shots: pd.DataFrame) -> list[bytes]:
+        return [
+            _jpeg(drawing.draw_tile(shot, self.seed, self.size, self.metres_per_pixel), _TILE_QUALITY)
+            for shot in shots.itertuples(name="Shot")
+        ]
+
+
+def _jpeg(picture: Any, quality: int) -> bytes:
     stream = io.BytesIO()
-    Image.fromarray(picture).save(stream, "JPEG", quality=quality, optimize=True)
+    Image.fromarray(picture).save(stream, "JPEG", quality=int(quality))
     return stream.getvalue()
 
 
-def _faulty_rows(table: pd.DataFrame, settings: SampleSettings, seed: int) -> pd.DataFrame:
-    """Rows for the quarantine: copies of good rows with ids and files of their own, each with one fault."""
-    rng = np.random.default_rng([seed, 6])
-    kinds = [kind for kind in FAULTS for _ in range(settings.faulty_each)]
-    rows = table.iloc[rng.integers(0, len(table), len(kinds))].reset_index(drop=True)
-    rows["fault"] = kinds
-    rows["original"] = rows["file"]
-    rows["album"] = None
-    repeated = rows["fault"] == "repeated id"
-    rows["photo_id"] = rows["photo_id"].where(repeated, [f"x{n:06d}" for n in range(len(rows))])
-    rows["file"] = [f"faulty/x{n:06d}.jpg" for n in range(len(rows))]
-    rows.loc[rows["fault"] == "no coordinates", ["latitude", "longitude"]] = np.nan
-    rows.loc[rows["fault"] == "coordinates (0, 0)", ["latitude", "longitude"]] = 0.0
-    rows.loc[rows["fault"] == "latitude out of range", "latitude"] += 180.0
-    return rows
+@contextmanager
+def _drawers(
+    processes: int | None, jobs: int
+) -> Iterator[Callable[[list[tuple[Job, pd.DataFrame]]], Iterator[list[bytes]]]]:
+    """Something that does jobs and gives their results in order: in this process, or in several others."""
+    # A worker takes a second to start, which few pictures are not worth.
+    workers = min(os.cpu_count() or 1, jobs // 4) if processes is None else min(processes, jobs)
+    if workers <= 1:
+        yield lambda todo: (job(chunk) for job, chunk in todo)
+        return
+    # spawn: safe whatever threads this process has, and the same on every system
+    context = multiprocessing.get_context("spawn")
+    with (
+        _environment(_ONE_THREAD),  # workers start as they are needed, and read it
+        ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts) as pool,
+    ):
+        try:
+            yield lambda todo: _in_order(pool, todo, _AHEAD * workers)
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
 
 
-def _write_faulty_files(folder: Path, table: pd.DataFrame, faulty: pd.DataFrame) -> None:
-    """The files of the faulty rows. A repeated id comes with another picture, so that it is a true conflict."""
-    for number, row in enumerate(faulty.itertuples(index=False)):
-        data = (folder / row.original).read_bytes()
-        if row.fault == "no such file":
-            continue
-        if row.fault == "truncated image":
-            data = data[: len(data) // 2]
-        elif row.fault == "not an image":
-            data = b"<html><body>404: this photo is no longer here</body></html>\n"
-        else:  # a picture of its own: the file of a good photo would be taken for a copy of that
-            picture = np.asarray(Image.open(io.BytesIO(data)))[:, ::-1].copy()
-            picture[: 8 + number % 8] = 255 - picture[: 8 + number % 8]
-            data = _jpeg(picture, 80)
-        (folder / row.file).write_bytes(data)
+def _in_order(
+    pool: ProcessPoolExecutor, jobs: list[tuple[Job, pd.DataFrame]], window: int
+) -> Iterator[list[bytes]]:
+    """Results in the order of jobs, of which at most `window` are worked on or waiting: memory stays bounded."""
+    waiting: deque[Future[list[bytes]]] = deque()
+    for job, chunk in jobs:
+        waiting.append(pool.submit(job, chunk))
+        if len(waiting) >= window:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
-def _write_table(path: Path, rows: pd.DataFrame) -> None:
-    text = rows.assign(
-        latitude=_decimals(rows["latitude"], 6),
-        longitude=_decimals(rows["longitude"], 6),
-        heading=_decimals(rows["heading"], 1),
-        prob_indoor=_decimals(rows["prob_indoor"], 4),
-        taken_at=rows["taken_at"].dt.strftime("%Y-%m-%d %H:%M:%S"),
-        posted_at=rows["posted_at"].dt.strftime("%Y-%m-%d %H:%M:%S"),
-    )[list(COLUMNS)]
-    text.to_csv(path, index=False, lineterminator="\n", na_rep="")
+def _leave_interrupts() -> None:
+    """Ctrl-C goes to all processes; the one that writes ends the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _decimals(values: pd.Series, digits: int) -> pd.Series:
-    """Numbers as text with fixed decimals, so that no writer's idea of shortest text gets into the bytes."""
-    return values.map(lambda v: None if pd.isna(v) else f"{v:.{digits}f}")
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """Environment variables for as long as the block lasts."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

@@ -1,0 +1,152 @@
+"""Where the sun stands, and at what hour of the clock people photograph.
+
+The formulas are the low-precision ones of Jean Meeus, Astronomical Algorithms (2nd edition 1998), chapters 22, 25 and
+28, as NOAA's solar calculator uses them (gml.noaa.gov/grad/solcalc/calcdetails.html): right to about 0.01 degrees from
+1900 to 2100. The clock of the sample planet is that of the nautical time zones, which needs no table of borders:
+UTC + round(longitude / 15) hours, so that the sun stands highest within 50 minutes of noon.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from geoloc.sample.hashing import uniform
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+DAYLIGHT, DUSK, NIGHT, ANY_LIGHT = 0, 1, 2, 3
+"""What light a photographer waits for: the sun up, the blue hour of the evening, darkness, or whatever there is."""
+
+DAY_SECONDS = 86_400
+_J2000 = np.datetime64("2000-01-01T12:00:00", "s")
+_DUSK = (-8.0, 2.0)  # elevations of the sun in degrees
+_TRIES = 10
+_STREAM = 310
+
+
+def utc_offset_hours(longitude: ArrayLike) -> IntArray:
+    """The nautical time zone of longitudes (degrees): hours to add to UTC, int64, -12 to 12."""
+    return np.round(np.asarray(longitude, np.float64) / 15.0).astype(np.int64)
+
+
+def sun_position(utc: ArrayLike, latitude: ArrayLike, longitude: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Elevation of the sun's centre above the horizon and its azimuth clockwise from north, degrees, float64.
+
+    `utc` datetime64, coordinates in degrees; arguments broadcast. Refraction (half a degree at the horizon, nothing
+    above 10 degrees) and the height of the place are left out. Azimuth in [0, 360).
+    """
+    declination, equation_minutes = sun_coordinates(utc)
+    seconds = np.asarray(utc).astype("datetime64[s]").astype(np.int64) % DAY_SECONDS
+    # Hour angle: how far the sun is past the meridian of the place.
+    angle = seconds / 240.0 + equation_minutes / 4.0 + np.asarray(longitude, np.float64) - 180.0
+    hour, lat, dec = (
+        np.radians(x) for x in np.broadcast_arrays(angle, np.asarray(latitude, np.float64), declination)
+    )
+    up = np.sin(lat) * np.sin(dec) + np.cos(lat) * np.cos(dec) * np.cos(hour)
+    north = np.cos(lat) * np.sin(dec) - np.sin(lat) * np.cos(dec) * np.cos(hour)
+    east = -np.cos(dec) * np.sin(hour)
+    azimuth = np.degrees(np.arctan2(east, north)) % 360.0
+    azimuth = np.where(azimuth >= 360.0, 0.0, azimuth)  # -1e-17 % 360 rounds to 360 itself
+    return np.degrees(np.arctan2(up, np.hypot(east, north))), azimuth
+
+
+def sun_coordinates(utc: ArrayLike) -> tuple[FloatArray, FloatArray]:
+    """Apparent declination of the sun in degrees, and the equation of time in minutes (apparent less mean), float64.
+
+    Meeus, formulas 25.2 to 25.8 and 28.3. Universal time stands for dynamical time: in a minute the sun moves 0.0007
+    degrees.
+    """
+    since = (np.asarray(utc).astype("datetime64[s]") - _J2000).astype(np.float64)
+    t = since / (36_525.0 * DAY_SECONDS)  # Julian centuries from J2000.0
+    mean_longitude = np.radians((280.46646 + t * (36_000.76983 + 0.0003032 * t)) % 360.0)
+    anomaly = np.radians(357.52911 + t * (35_999.05029 - 0.0001537 * t))
+    eccentricity = 0.016708634 - t * (0.000042037 + 0.0000001267 * t)
+    centre = (
+        np.sin(anomaly) * (1.914602 - t * (0.004817 + 0.000014 * t))
+        + np.sin(2 * anomaly) * (0.019993 - 0.000101 * t)
+        + np.sin(3 * anomaly) * 0.000289
+    )
+    node = np.radians(125.04 - 1934.136 * t)  # of the Moon: nutation
+    apparent = mean_longitude + np.radians(centre - 0.00569 - 0.00478 * np.sin(node))
+    mean_obliquity = 23.0 + (26.0 + (21.448 - t * (46.815 + t * (0.00059 - 0.001813 * t))) / 60.0) / 60.0
+    obliquity = np.radians(mean_obliquity + 0.00256 * np.cos(node))
+    declination = np.degrees(np.arcsin(np.sin(obliquity) * np.sin(apparent)))
+    y = np.tan(obliquity / 2) ** 2
+    equation = (
+        y * np.sin(2 * mean_longitude)
+        - 2 * eccentricity * np.sin(anomaly)
+        + 4 * eccentricity * y * np.sin(anomaly) * np.cos(2 * mean_longitude)
+        - 0.5 * y**2 * np.sin(4 * mean_longitude)
+        - 1.25 * eccentricity**2 * np.sin(2 * anomaly)
+    )
+    return declination, 4.0 * np.degrees(equation)
+
+
+def local_times(
+    day: ArrayLike, latitude: ArrayLike, longitude: ArrayLike, light: ArrayLike, key: ArrayLike
+) -> NDArray[np.datetime64]:
+    """A time of the local clock on each of N days, datetime64[s] (N,), at which there is the light that is wanted.
+
+    `day` datetime64[D] of the local clock, coordinates in degrees, `light` one of DAYLIGHT, DUSK, NIGHT, ANY_LIGHT,
+    `key` a whole number that settles the chance. Where a place has no such light that day (polar night, midnight
+    sun), the hour is one at which people are about all the same.
+    """
+    start = np.asarray(day).astype("datetime64[D]").astype("datetime64[s]")
+    lat, lon, light, key = (np.asarray(x) for x in (latitude, longitude, light, key))
+    chosen = start.copy()
+    dusk = light == DUSK
+    chosen[dusk] = _dusk_times(start[dusk], lat[dusk], lon[dusk], key[dusk])
+    # The others draw hours from the curve of people's day until one has the right light.
+    looking = np.flatnonzero(~dusk)
+    for attempt in range(_TRIES):
+        hours = _hours(light[looking], key[looking], attempt)
+        chosen[looking] = start[looking] + np.floor(hours * 3600).astype("timedelta64[s]")
+        good = _has_light(chosen[looking], lat[looking], lon[looking], light[looking])
+        looking = looking[~good]
+        if len(looking) == 0:
+            break
+    return chosen
+
+
+def to_utc(local: ArrayLike, offset_hours: ArrayLike) -> NDArray[np.datetime64]:
+    """UTC of times of a local clock, datetime64[s]."""
+    offset = np.asarray(offset_hours, np.int64).astype("timedelta64[h]").astype("timedelta64[s]")
+    utc: NDArray[np.datetime64] = np.asarray(local).astype("datetime64[s]") - offset
+    return utc
+
+
+def _hours(light: IntArray, key: IntArray, attempt: int) -> FloatArray:
+    """Hours of the clock, 0 to 24, from the curve of the day that belongs to each light."""
+    a, b, c = (uniform(_STREAM, key, attempt, number) for number in range(3))
+    hump = a + b - 1.0  # -1 to 1, mostly near 0
+    by_day = np.where(c < 0.45, 10.9 + 4.8 * hump, 15.8 + 5.0 * hump)  # before lunch, and the afternoon
+    night = (19.5 + 6.5 * a) % 24.0
+    any_time = np.where(c < 0.45, 19.3 + 2.4 * hump, 8.0 + 14.5 * a)  # dinner, and evenings at home
+    return np.select([light == DAYLIGHT, light == NIGHT], [by_day, night], any_time)
+
+
+def _has_light(
+    local: NDArray[np.datetime64], latitude: FloatArray, longitude: FloatArray, light: IntArray
+) -> NDArray[np.bool_]:
+    elevation, _ = sun_position(to_utc(local, utc_offset_hours(longitude)), latitude, longitude)
+    return np.select([light == DAYLIGHT, light == NIGHT], [elevation > 0.5, elevation < -6.0], True)
+
+
+def _dusk_times(
+    start: NDArray[np.datetime64], latitude: FloatArray, longitude: FloatArray, key: IntArray
+) -> NDArray[np.datetime64]:
+    """The evening's moment at which the sun stands as high as drawn for each; noon or midnight where it never does.
+
+    Solves sin(elevation) = sin(lat) sin(dec) + cos(lat) cos(dec) cos(hour angle) for the hour angle.
+    """
+    offset = utc_offset_hours(longitude)
+    declination, equation_minutes = sun_coordinates(to_utc(start + np.timedelta64(18, "h"), offset))
+    elevation = np.radians(_DUSK[0] + (_DUSK[1] - _DUSK[0]) * uniform(_STREAM, key, _TRIES))
+    lat, dec = np.radians(latitude), np.radians(declination)
+    cosine = (np.sin(elevation) - np.sin(lat) * np.sin(dec)) / (np.cos(lat) * np.cos(dec))
+    past_noon = np.degrees(np.arccos(np.clip(cosine, -1, 1))) / 15.0
+    clock = 12.0 + past_noon - equation_minutes / 60.0 + offset - longitude / 15.0
+    seconds = np.clip(np.floor(clock * 3600), 0, DAY_SECONDS - 1)
+    return start + seconds.astype("timedelta64[s]")
