@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from orchestration import cli_commands as commands
@@ -93,16 +93,42 @@ def _init(subparsers: argparse._SubParsersAction) -> None:
 
 def _sample(subparsers: argparse._SubParsersAction) -> None:
     parser = _add(
-        subparsers, "sample", "generate sample photos with known places and put them into the pool",
+        subparsers, "sample", "generate photos of the sample planet, with known places, and put them into the pool",
         "  geoloc --workspace /tmp/w sample --photos 4000 --seed 7\n"
-        "  geoloc sample --photos 500 --folder pictures    only the files, no pool",
+        "  geoloc sample --since 1 --photos 500            the collection grows: 500 new photos, as version 2\n"
+        "  geoloc sample --photos 500 --folder pictures    only the files and their truth, no pool",
     )  # fmt: skip
     parser.add_argument(
-        "--photos", type=int, default=3500, help="how many (default: 3500, as in the repository)"
+        "--photos", type=_at_least(2), default=3500, metavar="N", help="how many (default: 3500)"
     )
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--folder", type=Path, help="write the files here and leave the pool alone")
+    parser.add_argument(
+        "--seed", type=_at_least(0), default=0, metavar="S", help="another seed, other photos (default: 0)"
+    )
+    parser.add_argument(
+        "--since", type=_at_least(1), metavar="VERSION",
+        help="add the photos of the version after this one, by old and new photographers (default: make version 1); "
+        "give the seed of the earlier versions",
+    )  # fmt: skip
+    parser.add_argument(
+        "--folder", type=Path, metavar="DIR", help="write the files here and leave the pool alone"
+    )
+    parser.add_argument(
+        "--processes", type=_at_least(1), metavar="N", help="that draw (default: one a core); the photos are the same"
+    )  # fmt: skip
     parser.set_defaults(run=commands.sample)
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    """A type of option: a whole number of at least `least`."""
+
+    def number(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}, got {value}")
+        return value
+
+    number.__name__ = "whole number"  # argparse shows it where the text is none
+    return number
 
 
 def _ingest(subparsers: argparse._SubParsersAction) -> None:

@@ -28,22 +28,55 @@ def sample(options: argparse.Namespace) -> None:
         return
     workspace = _workspace(options)
     with tempfile.TemporaryDirectory(prefix="geoloc-sample-") as temporary:
-        folder = Path(temporary) / "photos"
+        folder = Path(temporary) / "sample"
         _draw_sample(options, folder)
-        _ingest_into(workspace, "table", str(folder / "photos.csv"), source="sample", record=True)
+        _take_in_sample(workspace, folder, version=1 if options.since is None else options.since + 1)
+    _record(workspace)
 
 
 def _draw_sample(options: argparse.Namespace, folder: Path) -> None:
     from geoloc.sample import make_sample
 
-    with _counter("photos drawn", options.photos) as bar:
+    with _counter("pictures drawn") as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
         made = make_sample(
-            folder, options.photos, options.seed, progress=lambda done, _: bar.update(done - bar.n)
+            folder,
+            photos=options.photos,
+            seed=options.seed,
+            version=1 if options.since is None else options.since + 1,
+            processes=options.processes,
+            progress=show,
         )
     print(
-        f"drawn: {made.photos} photos by {made.photographers} photographers in {made.cities} cities, and "
-        f"{made.faulty} faulty inputs, {made.jpeg_bytes / 1e6:.1f} MB"
+        f"drawn: {made.photos} photos by {made.photographers} photographers in {made.cities} cities,"
+        f" {made.tiles} tiles from above and {made.faulty} faulty inputs, {made.jpeg_bytes / 1e6:.1f} MB"
     )
+    print("dirt on purpose: " + ", ".join(f"{kind} {count}" for kind, count in made.dirt.items() if count))
+
+
+def _take_in_sample(workspace: Workspace, folder: Path, version: int) -> None:
+    """The sample's tiles, photos and pairs into the pool. In this order, each pair finds both of its pictures; and a
+    run that is killed anywhere leaves a good pool, which the same command finishes.
+    """
+    import pandas as pd
+
+    from geoloc.photos.pairs import add_pairs, overhead_pool
+    from geoloc.sample import SOURCE
+
+    # Quarantine tells inputs apart by the table's name and the row: another version's must have another name.
+    tables = {name: folder / f"{name}-{version}.csv" for name in ("overhead", "photos")}
+    for name, table in tables.items():
+        (folder / f"{name}.csv").rename(table)
+    tiles = overhead_pool(workspace.pool)
+    _ingest_into(workspace, "table", str(tables["overhead"]), source=SOURCE, pool=tiles, what="tiles")
+    _ingest_into(workspace, "table", str(tables["photos"]), source=SOURCE)
+    # Everything is text until parsed: a city may be in Namibia, NA.
+    pairs = pd.read_csv(folder / "pairs.csv", dtype=str, keep_default_na=False, na_values=[""])
+    print(add_pairs(workspace.pool, pairs, source=SOURCE))
 
 
 def ingest(options: argparse.Namespace) -> None:
@@ -54,15 +87,17 @@ def ingest(options: argparse.Namespace) -> None:
         given["photos"] = options.photos
     if options.kind in ("table", "webdataset", "mp16"):
         given["columns"] = _columns(options.column)
+    workspace = _workspace(options)
     _ingest_into(
-        _workspace(options),
+        workspace,
         options.kind,
         options.path,
         source=options.source or Path(options.path.rstrip("*/")).name.split(".")[0],
-        record=not options.no_dvc,
         settings={"workers": options.workers, "resize_short_side": options.short_side},
         **given,
     )
+    if not options.no_dvc:
+        _record(workspace)
 
 
 def build(options: argparse.Namespace) -> None:
@@ -130,30 +165,37 @@ def _ingest_into(
     path: str,
     *,
     source: str,
-    record: bool,
+    pool: Path | None = None,
+    what: str = "photos",
     settings: dict[str, Any] | None = None,
     **options: Any,
 ) -> None:
+    """Add a source's photos to the workspace's pool, or to another `pool`, and tell what became of them."""
     from geoloc.photos.ingest import IngestSettings
     from geoloc.photos.ingest import ingest as run
     from geoloc.photos.sources import open_source
     from geoloc.settings import parse
-    from orchestration.data_version import record_data
 
-    with _counter("photos seen") as bar:
+    pool = pool or workspace.pool
+    with _counter(f"{what} seen") as bar:
         summary = run(
-            workspace.pool,
+            pool,
             open_source(kind, path, **options),
             source=source,
             photographer_key=workspace.photographer_key(),
             settings=parse(IngestSettings, settings, "ingest"),
             progress=lambda so_far: bar.update(so_far.seen - bar.n),
         )
-    print(summary)
+    print(summary if what == "photos" else f"{what} of {summary}")
     if summary.quarantined:
-        print(f"why each was turned away: {workspace.pool / 'quarantine.parquet'}")
-    if record:
-        print(f"data version {record_data(workspace)}, in data.dvc")
+        print(f"why each was turned away: {pool / 'quarantine.parquet'}")
+
+
+def _record(workspace: Workspace) -> None:
+    """What is in data/ now becomes the data version."""
+    from orchestration.data_version import record_data
+
+    print(f"data version {record_data(workspace)}, in data.dvc")
 
 
 def _columns(pairs: Sequence[str]) -> dict[str, str]:

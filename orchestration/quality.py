@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from geoloc.photos.consistency import CHECKS
 from orchestration.suites import ExpectationOutcome, QualityError, SuiteResult, run_suite
 
 if TYPE_CHECKING:
@@ -42,10 +43,11 @@ def catalog_frame(catalog: pd.DataFrame) -> pd.DataFrame:
 
     `coordinates_are_zero` (bool); `taken_year`; `hours_from_taken_to_posted`; `storage` ("stored": everything
     about the stored bytes is known, "metadata": nothing is, "partial": neither); `bytes_overlap` (bool: the
-    photo begins before the one in front of it in its shard ends).
+    photo begins before the one in front of it in its shard ends); and for each check of geoloc.photos.consistency
+    a column of its name: what contradicts the photo's coordinates or times, null where nothing does.
     Raises QualityError when columns are absent.
     """
-    needed = [*_TEXT, *_NUMBERS, "taken_at", "posted_at"]
+    needed = [*_TEXT, *_NUMBERS, "taken_at", "posted_at", "album"]
     absent = [column for column in needed if column not in catalog.columns]
     if absent:
         raise QualityError(f"the catalog lacks the columns {', '.join(absent)}")
@@ -63,6 +65,11 @@ def catalog_frame(catalog: pd.DataFrame) -> pd.DataFrame:
         [unknown == 0, unknown == len(_STORED)], ["stored", "metadata"], default="partial"
     )
     frame["bytes_overlap"] = _bytes_overlap(frame)
+    for name, check in CHECKS.items():
+        found = check(catalog, None)
+        details = pd.Series(found["detail"].to_numpy(object), index=found["photo_id"].to_numpy(object))
+        details = details[~details.index.duplicated()]  # of ids that occur twice, another rule tells
+        frame[name] = frame["photo_id"].astype(object).map(details).astype("str")
     return frame
 
 

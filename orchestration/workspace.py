@@ -162,7 +162,7 @@ def init_workspace(folder: Path, photo_note: str = "") -> Workspace:
     return Workspace.open(folder)
 
 
-SAMPLE_NOTE_LINE = "note: Built on the generated sample photos; not comparable with any paper.\n"
+SAMPLE_NOTE_LINE = 'note: ""\n'
 
 
 def template_folder() -> Path:

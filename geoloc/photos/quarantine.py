@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 from geoloc.photos.catalog import durable_path
 
 QUARANTINE_FILE = "quarantine.parquet"
-PHOTO, FIELD = "photo", "field"
-"""Severities: the photo was turned away; or it was kept, and only a field of it was dropped."""
+PHOTO, FIELD, PAIR = "photo", "field", "pair"
+"""Severities: the photo was turned away; it was kept, and only a field of it was dropped; or it was kept, and only its
+pairing with an overhead tile was turned away (geoloc.photos.pairs)."""
 
 SCHEMA = pa.schema(
     [
@@ -56,6 +57,9 @@ class Reason(StrEnum):
     BAD_TIME = "bad_time"
     BAD_HEADING = "bad_heading"
     BAD_PROBABILITY = "bad_probability"
+    PAIR_WITHOUT_PHOTO = "pair_without_photo"
+    PAIR_WITHOUT_TILE = "pair_without_tile"
+    PAIR_CONFLICT = "pair_conflict"
 
 
 class Rejected(Exception):

@@ -24,7 +24,7 @@ from geoloc.reports.answer_map import answer_map_html
 from geoloc.reports.style import COAST, ERROR_COLOURS, INK, LAND, SEA, bare, drawing, new_figure, png
 from geoloc.sphere import from_vectors, unit_vectors
 
-__all__ = ["answer_map_html", "error_map", "great_circles", "partition_map", "world_axes"]
+__all__ = ["answer_map_html", "error_map", "great_circles", "partition_map", "photo_map", "world_axes"]
 
 FloatArray = NDArray[np.float64]
 _MAX_LINES = 300
@@ -190,6 +190,36 @@ def partition_map(partition: Drawable, path: Path | str | None = None) -> bytes:
         with atomic_path(path) as temporary:
             temporary.write_bytes(data)
     return data
+
+
+def photo_map(latitude: FloatArray, longitude: FloatArray) -> bytes:
+    """Where N photos are, as PNG: a dot for each square degree that has any, darker and larger the more it has.
+
+    Degrees, float64[N]; photos at unknown places are left out. Raises ValueError where none is left.
+    """
+    known = np.isfinite(latitude) & np.isfinite(longitude)
+    if not known.any():
+        raise ValueError("photo_map needs at least one photo with coordinates, got none")
+    places = pd.DataFrame({"latitude": latitude[known], "longitude": longitude[known]})
+    squares = places.groupby([np.floor(places["latitude"]), np.floor(places["longitude"])], sort=True)
+    # A dot stands at the mean of its photos: a grid of dots would show squares, not cities.
+    dots = squares.mean().assign(photos=squares.size()).sort_values("photos", kind="stable")
+    many = max(int(dots["photos"].max()), 2)
+    with drawing():
+        figure = new_figure(9.2, 4.5)
+        axes = world_axes(figure, dots["latitude"].to_numpy())
+        shown = axes.scatter(
+            dots["longitude"], dots["latitude"], c=dots["photos"], cmap="viridis_r", norm=LogNorm(1, many),
+            s=7 + 26 * np.log(dots["photos"]) / np.log(many), linewidths=0.3, edgecolors="white", zorder=3,
+        )  # fmt: skip
+        bar = figure.colorbar(
+            shown, ax=axes, orientation="horizontal", fraction=0.05, pad=0.02, aspect=50, shrink=0.6
+        )
+        bar.outline.set_visible(False)
+        bar.ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        bar.ax.xaxis.set_minor_formatter(NullFormatter())
+        bar.set_label(f"photos in a square degree (log scale); {len(places):,} photos", fontsize=8.5)
+        return png(figure, dpi=140)
 
 
 def _land() -> Outline:

@@ -12,7 +12,9 @@ import pandas as pd
 from geoloc.evaluation.result import TABLES, Evaluation, table_records, write_csv
 from geoloc.files import atomic_path, write_json, write_text
 from geoloc.reports import figures, maps, summary
+from geoloc.reports.banner import banners
 from geoloc.reports.examples import Example, ExampleSet
+from geoloc.reports.gallery import GALLERY_FILE, GalleryInput, gallery_numbers, write_gallery
 from geoloc.reports.pages import data_uri, image_uri, place, render
 
 
@@ -35,6 +37,10 @@ class ReportInput:
     """Evaluations by other protocols or on other test sets, by name: their accuracies, in tables of their own."""
     banner: str = ""
     """A warning at the very top: what the photos are, and what the numbers cannot be compared with."""
+    sources: Mapping[str, int] = field(default_factory=dict)
+    """Photos by source. Those of the sample planet put a warning of their own at the top, whatever `banner` says."""
+    gallery: GalleryInput | None = None
+    """The page that shows the collection, written beside the report and linked from it."""
     title: str = "How well were the photos located?"
     partitions: Mapping[str, maps.Drawable] = field(default_factory=dict)
     """Fitted partitions by name, drawn on the world."""
@@ -54,7 +60,8 @@ class ReportInput:
 
 
 def write_report(folder: Path | str, report: ReportInput) -> list[Path]:
-    """Write report.html, report.json, provenance.json, tables/*.csv and figures/*.png under `folder`.
+    """Write report.html, report.json, provenance.json, tables/*.csv, figures/*.png and, where there is one, the
+    gallery's gallery.html under `folder`.
 
     Returns the files written, report.html first. Each file is whole or absent. Raises ValueError for pictures
     that are neither JPEG nor PNG.
@@ -66,6 +73,8 @@ def write_report(folder: Path | str, report: ReportInput) -> list[Path]:
     write_text(written[0], report_html(report, pictures))
     write_json(written[1], report_numbers(report))
     write_json(written[2], dict(report.provenance))
+    if report.gallery is not None:
+        written.append(write_gallery(folder, report.gallery))
     for name, table in tables.items():
         written.append(folder / "tables" / f"{name}.csv")
         write_csv(written[-1], table)
@@ -111,7 +120,9 @@ def report_numbers(report: ReportInput) -> dict[str, Any]:
     """All numbers of the report as JSON values, without provenance: they change only if what was measured does."""
     return {
         "title": report.title,
-        "banner": report.banner,
+        "banner": " ".join(banners(report.banner, report.sources)),
+        "sources": dict(report.sources),
+        "gallery": None if report.gallery is None else gallery_numbers(report.gallery),
         "workspace": report.workspace,
         "recipe": report.recipe,
         "data_version": report.data_version,
@@ -144,6 +155,8 @@ def report_html(report: ReportInput, pictures: Mapping[str, bytes]) -> str:
     return render(
         "report.html.j2",
         report=report,
+        banners=banners(report.banner, report.sources),
+        gallery=None if report.gallery is None else GALLERY_FILE,
         evaluation=evaluation,
         main=_view("", evaluation, uris["intervals"]),
         further=[

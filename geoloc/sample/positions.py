@@ -35,7 +35,7 @@ _AT_SPOTS, _AT_SHORE = 0.55, 0.10  # shares of the photos that are not rural
 _MOTIF_AT_SPOTS, _MOTIF_AT_SHORE = 0.45, 0.40  # where the city is known for its beach or its fjord
 _ROUND_THE_LANDMARK = 8  # spots with a view of it
 _LANDMARK_VIEW_M = 260.0
-_POINTS_AT_IT, _ALONG, _SEAWARD = 0.65, 0.75, 0.6  # shares of cameras
+_POINTS_AT_IT, _ALONG, _SEAWARD = 0.65, 0.85, 0.6  # shares of cameras
 _RURAL_TRIES = 6
 _SPOT_STREAM = 60
 

@@ -45,7 +45,7 @@ class SampleSettings:
     """The make-up of the sample planet. The same settings, photos, seed and version give the same sample."""
 
     size: int = setting(128, minimum=32, maximum=512, help="ground photos: pixels each way")
-    cities: int = setting(260, minimum=2, maximum=20_000, help="cities to draw from")
+    cities: int = setting(120, minimum=2, maximum=20_000, help="cities to draw from")
     photos_per_photographer: int = setting(12, minimum=2, maximum=1000, help="on average")
     zipf_exponent: float = setting(
         0.8, minimum=0.0, maximum=1.5, help="activity of the n-th photographer: (n + 4) to minus this power"

@@ -32,8 +32,8 @@ def _room(scene: int, size: int) -> IntArray:
 
 def _food(scene: int, size: int) -> IntArray:
     canvas = _backdrop(scene, size, 60, 170)
-    middle = [size / 2 + float(choice(20, scene, 6, axis)) - 10 for axis in (0, 1)]
-    plate = size * (0.3 + 0.1 * float(uniform(scene, 7)))
+    middle = [size * (0.5 + 0.4 * (float(uniform(scene, 6, axis)) - 0.5)) for axis in (0, 1)]
+    plate = size * (0.22 + 0.22 * float(uniform(scene, 7)))
     _ellipse(canvas, middle, plate, plate * 0.8, np.array([236, 236, 232]))
     _ellipse(canvas, middle, plate * 0.86, plate * 0.68, np.array([220, 220, 216]))
     for k in range(5 + int(choice(12, scene, 8))):
@@ -69,11 +69,8 @@ def _portrait(scene: int, size: int) -> IntArray:
     skin = np.array([[244, 210, 180], [224, 176, 140], [176, 124, 88], [116, 78, 56]])[
         int(choice(4, scene, 16))
     ]
-    x, y, head = (
-        size / 2 + float(choice(24, scene, 17)) - 12,
-        size * 0.45,
-        size * (0.17 + 0.08 * float(uniform(scene, 18))),
-    )
+    x, y = (size * (0.5 + 0.5 * (float(uniform(scene, 17, axis)) - 0.5)) for axis in (0, 1))
+    head = size * (0.11 + 0.16 * float(uniform(scene, 18)))
     _ellipse(canvas, [x, y + 2.5 * head], 1.9 * head, 1.5 * head, _colour(scene, 19, 0))
     _ellipse(canvas, [x, y - 0.25 * head], 1.05 * head, 1.2 * head, _colour(scene, 20, 0) // 2)
     _ellipse(canvas, [x, y + 0.1 * head], 0.85 * head, 1.1 * head, skin)
@@ -90,10 +87,16 @@ def _portrait(scene: int, size: int) -> IntArray:
 
 
 def _backdrop(scene: int, size: int, low: int, high: int) -> IntArray:
+    """A wall or a table with soft spots, and a second tone beyond a slanted edge: no two pictures alike."""
     grey = low + int(choice(high - low, scene, 21))
     colour = grey + choice(56, scene, 22, [0, 1, 2]) - 28
     top, left = (int(choice(SIDE, scene, 23, axis)) for axis in (0, 1))
-    return (colour * (200 + (window(size, size, top, left) >> 2))[:, :, None] >> 8).astype(np.int32)
+    shade = 150 + (window(size, size, top, left) * 5 >> 3)
+    y, x = np.ogrid[:size, :size]
+    slope, cross = choice(9, scene, 24, [0, 1]) - 4, int(choice(size, scene, 25)) - size // 2
+    beyond = slope[0] * (x - size // 2) + slope[1] * (y - size // 2) > 4 * cross
+    shade = np.where(beyond, shade * (60 + choice(80, scene, 26)) // 100, shade)
+    return (colour * shade[:, :, None] >> 8).astype(np.int32)
 
 
 def _colour(*keys: int) -> NDArray[np.int64]:

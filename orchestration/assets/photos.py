@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 
 from geoloc.files import write_json
-from geoloc.photos.catalog import read_catalog
-from geoloc.photos.quarantine import PHOTO, read_quarantine
+from geoloc.photos.catalog import CATALOG_FILE, read_catalog
+from geoloc.photos.pairs import overhead_pool, read_pairs
+from geoloc.photos.quarantine import FIELD, PAIR, PHOTO, read_quarantine
 from orchestration.stage_run import StageResult, StageRun
 
 
 def build(run: StageRun) -> StageResult:
     catalog = read_catalog(run.workspace.pool)
     quarantine = read_quarantine(run.workspace.pool)
+    tiles, pairs = _overhead_tiles(run.workspace.pool), read_pairs(run.workspace.pool)
     sources = catalog["source"].value_counts().sort_index()
     turned_away = quarantine[quarantine["severity"] == PHOTO]
     reasons = quarantine_reasons(quarantine)
@@ -21,6 +25,8 @@ def build(run: StageRun) -> StageResult:
         "photographers": int(catalog["photographer"].nunique()),
         "stored": int(catalog["shard"].notna().sum()),
         "stored_bytes": int(catalog["length"].sum()),
+        "overhead_tiles": tiles,
+        "pairs": len(pairs),
         "sources": {str(name): int(count) for name, count in sources.items()},
         "quarantined": {str(row[0]): int(row[1]) for row in reasons.itertuples(index=False)},
     }
@@ -37,11 +43,17 @@ def build(run: StageRun) -> StageResult:
     )
 
 
+def _overhead_tiles(pool: Path) -> int:
+    """How many overhead tiles the pool has beside its photos."""
+    tiles = overhead_pool(pool)
+    return len(read_catalog(tiles, ["photo_id"])) if (tiles / CATALOG_FILE).is_file() else 0
+
+
 def quarantine_reasons(quarantine: pd.DataFrame) -> pd.DataFrame:
     """How often each reason stands in quarantine: columns reason, count. A photo that was kept without one damaged
-    field is told apart from one that was turned away.
+    field, or without its overhead tile, is told apart from one that was turned away.
     """
-    kept = " (field left out, photo kept)"
-    reason = quarantine["reason"].where(quarantine["severity"] == PHOTO, quarantine["reason"] + kept)
+    kept = {PHOTO: "", FIELD: " (field left out, photo kept)", PAIR: " (pair left out, photo kept)"}
+    reason = quarantine["reason"] + quarantine["severity"].map(kept).astype("str")
     counts = reason.value_counts().sort_index()
     return counts.rename_axis("reason").reset_index(name="count")

@@ -10,11 +10,16 @@ import pandas as pd
 from geoloc.evaluation.result import Evaluation
 from geoloc.files import read_json
 from geoloc.partitions import load_partition
-from geoloc.photos.quarantine import read_quarantine
+from geoloc.photos.catalog import CATALOG_FILE, empty_catalog, read_catalog
+from geoloc.photos.pairs import overhead_pool, read_pairs
+from geoloc.photos.quarantine import PHOTO, read_quarantine
 from geoloc.photos.shards import ShardReader
 from geoloc.photos.split_checks import check_splits
 from geoloc.places import nearest_places
+from geoloc.reports.banner import banners
 from geoloc.reports.examples import Example, ExampleNeighbour, ExampleSet, pick_examples, thumbnail
+from geoloc.reports.gallery import GALLERY_FILE, GalleryInput
+from geoloc.reports.gallery_choice import gather_gallery
 from geoloc.reports.report import ReportInput, write_report
 from orchestration.assets.classifier import TRAINING_FILE
 from orchestration.assets.data import MODEL_NAMES, PARTITION_FOLDER, photos_with_split, read_splits
@@ -35,6 +40,8 @@ def build(run: StageRun) -> StageResult:
     }
     main = next(iter(evaluations))
     photos = photos_with_split(run.workspace.pool, run.input("splits")).set_index("photo_id")
+    sources = {str(name): int(n) for name, n in photos["source"].value_counts().sort_index().items()}
+    gallery = _gallery(run, photos.reset_index(), sources)
     report = ReportInput(
         workspace=run.workspace.root.name,
         recipe=run.settings.recipe,
@@ -42,6 +49,8 @@ def build(run: StageRun) -> StageResult:
         evaluation=evaluations.pop(main),
         further=evaluations,
         banner=run.settings.note,
+        sources=sources,
+        gallery=gallery,
         partitions={"cells": load_partition(run.input("partition") / PARTITION_FOLDER)},
         training={"classifier": pd.DataFrame(read_json(run.input("classifier") / TRAINING_FILE)["history"])},
         splits=_sizes(photos),
@@ -54,6 +63,8 @@ def build(run: StageRun) -> StageResult:
     run.log(f"{len(written)} files; the page is {written[0].stat().st_size / 1e6:.1f} MB")
     return StageResult(
         {
+            "gallery": run.output / GALLERY_FILE,
+            "gallery facts": pd.DataFrame(gallery.facts.items(), columns=["what", "count"]),
             "accuracy": pd.read_csv(run.output / "tables" / "accuracy.csv"),
             "errors": pd.read_csv(run.output / "tables" / "errors.csv"),
             "accuracy against distance": run.output / "figures" / "accuracy.png",
@@ -61,6 +72,25 @@ def build(run: StageRun) -> StageResult:
             "cells": run.output / "figures" / "cells-1.png",
         }
     )
+
+
+def _gallery(run: StageRun, photos: pd.DataFrame, sources: Mapping[str, int]) -> GalleryInput:
+    """The page that shows the whole pool, tiles from above included."""
+    pool, tiles_pool = run.workspace.pool, overhead_pool(run.workspace.pool)
+    tiles = read_catalog(tiles_pool) if (tiles_pool / CATALOG_FILE).is_file() else empty_catalog()
+    turned_away = read_quarantine(pool)["severity"].eq(PHOTO).sum()
+    with ShardReader(pool) as street, ShardReader(tiles_pool) as overhead:
+        return gather_gallery(
+            run.workspace.root.name,
+            run.tags["data_version"],
+            banners(run.settings.note, sources),
+            photos,
+            read_pairs(pool),
+            tiles,
+            street.read,
+            overhead.read,
+            turned_away=int(turned_away),
+        )
 
 
 def _sizes(photos: pd.DataFrame) -> pd.DataFrame:
@@ -72,8 +102,6 @@ def _sizes(photos: pd.DataFrame) -> pd.DataFrame:
 
 def _checks(run: StageRun) -> pd.DataFrame:
     """The split's promises, proved again on the table that was used."""
-    from geoloc.photos.catalog import read_catalog
-
     settings = load_settings(run.workspace, run.settings.recipe).splits
     results = check_splits(read_catalog(run.workspace.pool), read_splits(run.input("splits")), settings)
     return pd.DataFrame(

@@ -34,8 +34,9 @@ def good_catalog(photos: int = 40) -> pd.DataFrame:
             "photo_id": [f"p{n:03}" for n in range(photos)],
             "source": "folder",
             "photographer": [f"who{n % 8}" for n in range(photos)],
-            "latitude": np.linspace(-60.0, 60.0, photos),
-            "longitude": rng.uniform(-180, 180, photos),
+            # all within a day's walk, so that nobody travels too fast, whoever took them
+            "latitude": np.linspace(48.1, 48.3, photos),
+            "longitude": rng.uniform(16.2, 16.5, photos),
             "taken_at": taken.astype("datetime64[us]"),
             "posted_at": (taken + pd.Timedelta(days=2)).astype("datetime64[us]"),
             "album": [f"album{n % 10}" for n in range(photos)],

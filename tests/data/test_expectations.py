@@ -56,9 +56,14 @@ def put(frame: pd.DataFrame, rows: Any, column: str, value: Any) -> pd.DataFrame
     return changed
 
 
-UNIQUE, NULL, BETWEEN = (
+def moved(frame: pd.DataFrame, rows: Any, latitude: float, longitude: float) -> pd.DataFrame:
+    return put(put(frame, rows, "latitude", latitude), rows, "longitude", longitude)
+
+
+UNIQUE, NULL, ALL_NULL, BETWEEN = (
     "column_values_to_be_unique",
     "column_values_to_not_be_null",
+    "column_values_to_be_null",
     "column_values_to_be_between",
 )
 IN_SET, REGEX, ROWS = (
@@ -95,10 +100,29 @@ CATALOG: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], Rule, str]] = {
         (BETWEEN, "taken_year"),
         "warning",
     ),
-    "many posted before taken": (
-        lambda c: put(c, range(4), "posted_at", pd.Timestamp("2012-04-01")),
-        (BETWEEN, "hours_from_taken_to_posted"),
+    "one posted before taken": (
+        lambda c: put(c, 1, "posted_at", pd.Timestamp("2012-04-01")),
+        (ALL_NULL, "posted_before_taken"),
+        "info",
+    ),
+    "at sea": (
+        # a photographer of its own: to go there takes no time then
+        lambda c: put(moved(c, 1, 30.0, -45.0), 1, "photographer", "sailor"),
+        (ALL_NULL, "at_sea"),
         "warning",
+    ),
+    "too fast": (lambda c: moved(c, 17, -41.3, 174.8), (ALL_NULL, "impossible_journey"), "warning"),
+    "swapped": (
+        lambda c: put(
+            moved(c, 9, c["longitude"][9], c["latitude"][9]), 9, ["taken_at", "posted_at"], pd.NaT
+        ).assign(album="one"),
+        (ALL_NULL, "swapped_coordinates"),
+        "warning",
+    ),
+    "near-duplicate elsewhere": (
+        lambda c: put(put(moved(c, 1, 45.0, 7.0), 1, "photographer", "other"), 1, "phash", c["phash"][2]),
+        (ALL_NULL, "duplicate_apart"),
+        "info",
     ),
     "bytes without hash": (lambda c: put(c, 1, "sha256", None), (IN_SET, "storage"), "critical"),
     "hash without bytes": (lambda c: put(c, 0, "phash", "0" * 16), (IN_SET, "storage"), "critical"),
@@ -235,6 +259,24 @@ def test_catalog_faults(fault: str) -> None:
     expect_one(run("catalog", catalog_frame(plant(good_catalog()))), rule, severity)
 
 
+def test_many_posted_before_taken_are_told_twice() -> None:
+    planted = put(good_catalog(), range(4), "posted_at", pd.Timestamp("2012-04-01"))
+    result = run("catalog", catalog_frame(planted))
+    both = {(BETWEEN, "hours_from_taken_to_posted"): "warning", (ALL_NULL, "posted_before_taken"): "info"}
+    assert failures(result) == both
+    told = next(row for row in result.rows if row.columns == ("posted_before_taken",))
+    assert (told.unexpected_count, told.observed) == (4, "4 of 40 rows")
+    assert told.sample[0] == "p000: posted 720.0 h before it was taken"
+
+
+def test_consistency_never_blocks() -> None:
+    rng = np.random.default_rng(1)
+    wild = good_catalog().assign(latitude=rng.uniform(-60, 60, 40), longitude=rng.uniform(-180, 180, 40))
+    result = run("catalog", catalog_frame(wild))
+    assert result.critical_failures == 0
+    assert {rule[1] for rule in failures(result)} >= {"at_sea", "impossible_journey"}
+
+
 @pytest.mark.parametrize("fault", SPLITS)
 def test_split_faults(fault: str) -> None:
     plant, rule, severity = SPLITS[fault]
@@ -292,7 +334,8 @@ def test_parameters(suite: str, parameter: dict[str, int], rule: Rule) -> None:
 
 def test_every_rule_has_a_fault() -> None:
     tested = {
-        "catalog": [rule for _, rule, _ in CATALOG.values()] + [(ROWS, "")],
+        "catalog": [rule for _, rule, _ in CATALOG.values()]
+        + [(ROWS, ""), (BETWEEN, "hours_from_taken_to_posted")],
         "splits": [rule for _, rule, _ in SPLITS.values()]
         + [("column_max_to_be_between", f"check_{name}") for name in SPLIT_CHECKS],
         "partition": [rule for _, rule, _ in PARTITION.values()] + [(ROWS, "")],

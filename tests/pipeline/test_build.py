@@ -13,6 +13,9 @@ import pytest
 import yaml
 
 from geoloc.files import read_json
+from geoloc.photos.catalog import read_catalog
+from geoloc.photos.pairs import overhead_pool, read_pairs
+from geoloc.reports.banner import SAMPLE_BANNER, SAMPLE_SOURCE
 from orchestration.build import stale_stages
 from orchestration.chain import CHAIN, STAGES, artefact, lineage_path, output_folder
 from orchestration.lineage import Lineage, audit, find_artefact
@@ -185,8 +188,9 @@ def test_mlflow_has_the_training_with_its_data_version_and_curves(built):
 def test_the_report_is_one_offline_file_and_its_json_agrees_with_the_csv(built):
     folder = output_folder(built, "default", "report")
     page = (folder / "report.html").read_text()
-    assert not re.search(r"""(?:src|href)\s*=\s*["'](?!data:|#)""", page)
+    assert not re.search(r"""(?:src|href)\s*=\s*["'](?!data:|#|gallery\.html")""", page)
     assert "Built on generated photos by the tests." in page
+    assert page.count(SAMPLE_BANNER.replace("'", "&#39;")) == 1
     pointer = yaml.safe_load(built.data_pointer.read_text())["outs"][0]["md5"]
     assert pointer in page
     numbers = read_json(folder / "report.json")
@@ -195,6 +199,29 @@ def test_the_report_is_one_offline_file_and_its_json_agrees_with_the_csv(built):
     assert [row["accuracy"] for row in numbers["evaluation"]["accuracy"]] == pytest.approx(
         table["accuracy"].tolist()
     )
+
+
+def test_the_gallery_stands_beside_the_report_and_shows_photos_of_the_pool(built):
+    folder = output_folder(built, "default", "report")
+    page = (folder / "gallery.html").read_text()
+    assert not re.search(r"""(?:src|href)\s*=\s*["'](?!data:|#|report\.html")""", page)
+    assert len(page) < 3_000_000
+    numbers = read_json(folder / "report.json")
+    assert numbers["banner"].startswith(SAMPLE_BANNER)
+    assert numbers["sources"] == {SAMPLE_SOURCE: len(read_catalog(built.pool))}
+    shown = numbers["gallery"]
+    assert shown["continents"]
+    assert shown["albums"]
+    assert {tuple(pair) for pair in shown["pairs"]} <= set(
+        read_pairs(built.pool)[["photo_id", "overhead_id"]].itertuples(index=False, name=None)
+    )
+    assert len(shown["pairs"]) > 2
+
+
+def test_the_photos_stage_counts_tiles_and_pairs(built):
+    facts = read_json(output_folder(built, "default", "photos") / "summary.json")
+    assert facts["pairs"] == len(read_pairs(built.pool)) > 0
+    assert facts["overhead_tiles"] == len(read_catalog(overhead_pool(built.pool))) > 0
 
 
 def test_the_exported_model_serves_the_probabilities_of_the_saved_one(built):

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 
 import pytest
 
+from geoloc.files import content_hash
 from geoloc.photos.catalog import read_catalog
+from geoloc.photos.pairs import overhead_pool, read_pairs
+from geoloc.photos.quarantine import read_quarantine
 from geoloc.photos.shards import read_photo_bytes
 from orchestration.cli import main
+from orchestration.workspace import Workspace
 from tests.pipeline.conftest import geoloc
 
 
@@ -54,6 +59,126 @@ def test_an_unknown_stage_is_named_with_those_that_exist(built, capsys):
 def test_an_unknown_artefact_is_named_with_those_that_exist(built, capsys):
     assert geoloc(built, "audit", "nonsense") == 1
     assert "default/classifier" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A workspace with 40 photos of the sample planet. Do not change it: take `copied`."""
+    root = tmp_path_factory.mktemp("small") / "w"
+    assert main(["init", str(root)]) == 0
+    assert main(["--workspace", str(root), *SMALL_SAMPLE]) == 0
+    return Workspace.open(root)
+
+
+SMALL_SAMPLE = ("sample", "--photos", "40", "--seed", "5", "--processes", "1")
+
+
+@pytest.fixture
+def copied(small, tmp_path):
+    shutil.copytree(small.root, tmp_path / "w", symlinks=True)
+    return Workspace.open(tmp_path / "w")
+
+
+def test_a_sample_has_photos_tiles_and_pairs_of_stored_pictures(small):
+    photos, tiles, pairs = (
+        read_catalog(small.pool),
+        read_catalog(overhead_pool(small.pool)),
+        read_pairs(small.pool),
+    )
+    assert set(photos["source"]) == set(tiles["source"]) == {"sample-planet"}
+    assert not set(photos["photo_id"]) & set(tiles["photo_id"])
+    assert len(pairs) > 0
+    assert set(pairs["photo_id"]) <= set(photos["photo_id"][photos["shard"].notna()])
+    assert set(pairs["overhead_id"]) <= set(tiles["photo_id"][tiles["shard"].notna()])
+    assert pairs["heading"].between(0, 360, inclusive="left").all()
+    assert (pairs["city"] == pairs["split_city"]).all()
+    tile = tiles.iloc[0]
+    assert (
+        read_photo_bytes(overhead_pool(small.pool), tile["shard"], tile["offset"], tile["length"])[:2]
+        == b"\xff\xd8"
+    )
+
+
+def test_the_same_sample_again_adds_nothing(copied):
+    before, version = content_hash(copied.pool), copied.data_pointer.read_bytes()
+    assert geoloc(copied, *SMALL_SAMPLE) == 0
+    assert content_hash(copied.pool) == before
+    assert copied.data_pointer.read_bytes() == version
+
+
+def test_a_sample_since_a_version_adds_new_photos_and_new_pairs(copied):
+    before, pairs = read_catalog(copied.pool), read_pairs(copied.pool)
+    away = read_quarantine(copied.pool)
+    version = copied.data_pointer.read_bytes()
+    assert geoloc(copied, *SMALL_SAMPLE, "--since", "1") == 0
+    after = read_catalog(copied.pool)
+    assert len(after) >= len(before) + 30
+    assert after["photo_id"].head(len(before)).tolist() == before["photo_id"].tolist()
+    assert len(read_pairs(copied.pool)) > len(pairs)
+    assert copied.data_pointer.read_bytes() != version
+    # rows of one number in two versions are two inputs: nothing that was turned away is forgotten
+    assert len(read_quarantine(copied.pool).merge(away)) == len(away)
+    again = content_hash(copied.pool)
+    assert geoloc(copied, *SMALL_SAMPLE, "--since", "1") == 0
+    assert content_hash(copied.pool) == again
+
+
+@pytest.mark.parametrize("step", ["tiles", "photos"])
+def test_a_sample_that_ends_between_two_steps_is_finished_by_the_same_command(
+    small, tmp_path, monkeypatch, step
+):
+    root = tmp_path / "w"
+    assert main(["init", str(root)]) == 0
+    shutil.copy(small.root / ".gitignore", root)
+    from geoloc.photos import ingest, pairs
+
+    with monkeypatch.context() as patched:
+
+        def stop(pool, *_args, **_keywords):
+            raise KeyboardInterrupt
+
+        if step == "tiles":
+            real = ingest.ingest
+            patched.setattr(
+                ingest,
+                "ingest",
+                lambda pool, *a, **k: (real if pool.name == "overhead" else stop)(pool, *a, **k),
+            )
+        else:
+            patched.setattr(pairs, "add_pairs", stop)
+        assert main(["--workspace", str(root), *SMALL_SAMPLE]) == 130
+    stopped = Workspace.open(root)
+    assert not stopped.data_pointer.exists()  # recorded once, at the end
+    assert len(read_catalog(overhead_pool(stopped.pool))) > 0
+    assert len(read_pairs(stopped.pool)) == 0
+    assert main(["--workspace", str(root), *SMALL_SAMPLE]) == 0
+    assert content_hash(stopped.pool) == content_hash(small.pool)
+    assert stopped.data_pointer.read_bytes() == small.data_pointer.read_bytes()
+
+
+def test_a_sample_into_a_folder_leaves_the_pool_alone(copied, tmp_path):
+    before = content_hash(copied.pool)
+    assert geoloc(copied, *SMALL_SAMPLE, "--folder", str(tmp_path / "made")) == 0
+    assert {"photos.csv", "overhead.csv", "pairs.csv", "truth.csv"} <= {
+        p.name for p in (tmp_path / "made").iterdir()
+    }
+    assert content_hash(copied.pool) == before
+    assert not list(copied.pool.rglob("truth*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--since", "0"], "argument --since: must be at least 1, got 0"),
+        (["--photos", "1"], "argument --photos: must be at least 2, got 1"),
+        (["--processes", "none"], "argument --processes: invalid whole number value: 'none'"),
+    ],
+)
+def test_wrong_options_of_sample_are_told(options, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["sample", *options])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")

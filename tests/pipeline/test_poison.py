@@ -69,3 +69,13 @@ def test_photos_that_data_dvc_does_not_know_stop_the_build(workspace, tmp_path, 
     assert geoloc(workspace, "ingest", "table", str(tmp_path / "photos.csv"), "--no-dvc") == 0
     assert geoloc(workspace, "build", "--force") == 1
     assert "workspace_matches_data_dvc" in capsys.readouterr().err
+
+
+def test_a_photo_at_sea_is_told_and_does_not_stop_the_build(workspace, tmp_path, capfd):
+    Image.effect_noise((96, 96), 60).convert("RGB").save(tmp_path / "a.jpg")
+    (tmp_path / "photos.csv").write_text("photo_id,file,latitude,longitude\nadrift,a.jpg,30,-45\n")
+    assert geoloc(workspace, "ingest", "table", str(tmp_path / "photos.csv")) == 0
+    assert geoloc(workspace, "build", "--only", "photos") == 0
+    told = [line for line in capfd.readouterr().err.splitlines() if "No photo is far out at sea" in line]
+    assert len(told) == 1
+    assert re.search(r"not so for \d+ of \d+ rows, such as .*km from land", told[0])

@@ -20,11 +20,20 @@ from geoloc.evaluation.evaluate import evaluate
 from geoloc.evaluation.settings import EvaluationSettings
 from geoloc.land import land_rings, water_rings
 from geoloc.reports import summary
+from geoloc.reports.banner import SAMPLE_BANNER, SAMPLE_SOURCE
 from geoloc.reports.examples import Example, ExampleNeighbour, ExampleSet, pick_examples, thumbnail
 from geoloc.reports.figures import training_figure
+from geoloc.reports.gallery import GalleryInput, GalleryPhoto
 from geoloc.reports.maps import answer_map_html, error_map, great_circles, partition_map
 from geoloc.reports.pages import image_uri, kilometres, percent, place
-from geoloc.reports.report import ReportInput, report_html, report_tables, write_report
+from geoloc.reports.report import (
+    ReportInput,
+    report_figures,
+    report_html,
+    report_numbers,
+    report_tables,
+    write_report,
+)
 from geoloc.reports.style import ERROR_COLOURS
 from geoloc.reports.world import land_path
 from geoloc.sphere import LEVELS_KM, destination, distance_km
@@ -159,6 +168,32 @@ def test_the_page_needs_no_network_and_runs_nothing(written):
     assert "url(" not in text
     assert "@import" not in text
     assert "default-src 'none'" in text
+
+
+def test_a_gallery_is_written_beside_the_report_and_linked(full, tmp_path):
+    gallery = GalleryInput("w", "v", no_cue=(GalleryPhoto("p7", jpeg()),))
+    files = write_report(tmp_path, dataclasses.replace(full, gallery=gallery))
+    assert tmp_path / "gallery.html" in files
+    assert 'href="report.html"' in (tmp_path / "gallery.html").read_text(encoding="utf-8")
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert {link for link in page.links if not link.startswith(("data:image/", "#"))} == {"gallery.html"}
+    assert json.loads((tmp_path / "report.json").read_text())["gallery"]["no_cue"] == ["p7"]
+
+
+@pytest.mark.parametrize("note", ["", "my photos", SAMPLE_BANNER, "built on the sample planet"])
+def test_a_report_on_the_sample_planet_says_so_by_itself_and_once(full, note):
+    report = dataclasses.replace(full, banner=note, sources={SAMPLE_SOURCE: 9})
+    text = html.unescape(report_html(report, report_figures(report)))
+    assert text.count(SAMPLE_BANNER) == 1
+    assert text.index(SAMPLE_BANNER) < text.index("<main>")
+    assert report_numbers(report)["banner"].count(SAMPLE_BANNER) == 1
+    assert (note in text) == (note != "built on the sample planet")
+
+
+def test_a_report_on_other_photos_says_nothing_of_the_sample_planet(full):
+    report = dataclasses.replace(full, sources={"mine": 9})
+    assert "sample planet" not in report_html(report, report_figures(report))
+    assert report_numbers(report)["banner"] == full.banner
 
 
 def test_users_text_is_shown_as_it_is_and_never_becomes_markup(written):

@@ -157,7 +157,7 @@ def test_drawings_keep_their_bytes() -> None:
     assert digest.hexdigest() == GOLDEN
 
 
-GOLDEN = "cc9d6c904c5294d4b69e35dbc56e212519317f3804b184993e1ad4b8499a628f"
+GOLDEN = "daa7361a2342e20e8756fc1e748d939e1f3cdeb7db25cf060ff25884f7fb640a"
 
 
 def test_the_same_shot_gives_the_same_bytes_in_any_order() -> None:
