@@ -171,6 +171,7 @@ def test_audit_sees_a_changed_artefact(workspace):
 
 def test_mlflow_has_the_training_with_its_data_version_and_curves(built):
     import mlflow
+
     from orchestration.tracking import tracking_uri
 
     record = Lineage.read(lineage_path(built, "default", "classifier"))
@@ -225,10 +226,10 @@ def test_the_photos_stage_counts_tiles_and_pairs(built):
 
 
 def test_the_exported_model_serves_the_probabilities_of_the_saved_one(built):
+    import mlflow
     import numpy as np
     import torch
 
-    import mlflow
     from geoloc.models.classifier import example_input, load_model
     from orchestration.tracking import tracking_uri
 
