@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import multiprocessing
 import os
@@ -138,17 +139,20 @@ def _write_pictures(
         (folder / parent).mkdir(parents=True, exist_ok=True)
     drawn = table[(table["copy_of"] < 0) & (table["kind"] != "no such file")]
     above = table.loc[tiles.index]
-    jobs: list[tuple[Job, pd.DataFrame]] = [
-        *((_Photos(settings.size), chunk) for chunk in _chunks(drawn)),
-        *((_Tiles(seed, settings.tile_size, settings.metres_per_pixel), chunk) for chunk in _chunks(above)),
-    ]
+    photos = functools.partial(photo_jpegs, size=settings.size)
+    from_above = functools.partial(
+        tile_jpegs, seed=seed, size=settings.tile_size, metres_per_pixel=settings.metres_per_pixel
+    )
+    jobs: list[tuple[Job, pd.DataFrame]] = [(photos, chunk) for chunk in _chunks(drawn)]
+    jobs += [(from_above, chunk) for chunk in _chunks(above)]
     total, done, written = len(drawn) + len(above), 0, 0
     with _drawers(processes, len(jobs)) as draw:
         for (job, chunk), pictures in zip(jobs, draw(jobs), strict=True):
-            names = tiles["file"] if isinstance(job, _Tiles) else table["file"]
             for row, kind, data in zip(chunk.index, chunk["kind"], pictures, strict=True):
-                made = data if isinstance(job, _Tiles) else spoil_picture(data, kind, row)
-                written += (folder / names.at[row]).write_bytes(made)
+                if job is photos:
+                    written += (folder / table["file"].at[row]).write_bytes(spoil_picture(data, kind, row))
+                else:
+                    written += (folder / tiles["file"].at[row]).write_bytes(data)
             done += len(chunk)
             if progress is not None:
                 progress(done, total)
@@ -163,31 +167,17 @@ def _chunks(rows: pd.DataFrame) -> list[pd.DataFrame]:
     return [rows.iloc[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
 
 
-@dataclass(frozen=True)
-class _Photos:
-    """Draws ground photos of `size` pixels each way, as JPEGs."""
-
-    size: int
-
-    def __call__(self, shots: pd.DataFrame) -> list[bytes]:
-        return [
-            _jpeg(drawing.draw_photo(shot, self.size), shot.quality) for shot in shots.itertuples(name="Shot")
-        ]
+def photo_jpegs(shots: pd.DataFrame, size: int) -> list[bytes]:
+    """The ground photos of shots (rows of `people.make_shots`), `size` pixels each way, as JPEG files."""
+    return [_jpeg(drawing.draw_photo(shot, size), shot.quality) for shot in shots.itertuples(name="Shot")]
 
 
-@dataclass(frozen=True)
-class _Tiles:
-    """Draws the tiles of shots from above, `size` pixels each way, as JPEGs."""
-
-    seed: int
-    size: int
-    metres_per_pixel: float
-
-    def __call__(self, shots: pd.DataFrame) -> list[bytes]:
-        return [
-            _jpeg(drawing.draw_tile(shot, self.seed, self.size, self.metres_per_pixel), _TILE_QUALITY)
-            for shot in shots.itertuples(name="Shot")
-        ]
+def tile_jpegs(shots: pd.DataFrame, seed: int, size: int, metres_per_pixel: float) -> list[bytes]:
+    """The tiles of shots from above, `size` pixels each way, as JPEG files."""
+    return [
+        _jpeg(drawing.draw_tile(shot, seed, size, metres_per_pixel), _TILE_QUALITY)
+        for shot in shots.itertuples(name="Shot")
+    ]
 
 
 def _jpeg(picture: Any, quality: int) -> bytes:
