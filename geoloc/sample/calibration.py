@@ -5,17 +5,20 @@ Everything here is small on purpose. A probe shows that there is something to le
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
-from typing import Self
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from geoloc.sample.dirt import soiled
+from geoloc.sample.generate import make_sample
 from geoloc.sample.people import make_shots
 from geoloc.sample.records import photo_records, truth_records
-from geoloc.sample.settings import SampleSettings
+from geoloc.sample.settings import NO_DIRT, SampleSettings
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -32,7 +35,60 @@ BANDS = 16
 """Parts of a photo one above the other."""
 
 _NEAREST_M, _FURTHEST_M = 3.0, 62.0
+_AT_ONCE = 64  # pictures: what is worked on stays in the processor's cache
 _USUAL_VIEW = 57.0  # degrees across: photos.csv does not tell the lens, so the probe takes the usual one
+
+
+PAIRS = SampleSettings(
+    cities=12,
+    overhead_share=1.0,
+    dirt=NO_DIRT,
+    no_cue_share=0.0,
+    burst_share=0.0,
+    exact_copy_share=0.0,
+    near_copy_share=0.0,
+)
+"""Clean outdoor photos of a few cities, each with its tile: what the layout probe learns from."""
+
+
+def timed_sample(
+    folder: Path | str, photos: int, seed: int, processes: int | None = None, pairs: bool = False
+) -> dict[str, Any]:
+    """`make_sample` (with PAIRS, if `pairs`) and how long it took; plain values, for JSON.
+
+    photos, tiles: pictures drawn. photos_s, tiles_s: seconds until all photos, and from there until all tiles. later:
+    photos a second from the second chunk on, when all processes have started. processor_s: of the drawing processes.
+    whole_s: until all is written.
+    """
+    import resource  # imported here: Unix only
+
+    def worked() -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+    marks: list[tuple[int, float]] = []
+    before, started = worked(), time.perf_counter()
+    made = make_sample(
+        folder,
+        photos,
+        seed=seed,
+        settings=PAIRS if pairs else None,
+        processes=processes,
+        progress=lambda done, total: marks.append((done, time.perf_counter() - started)),
+    )
+    whole, drawn = time.perf_counter() - started, marks[-1][0]
+    of_ground = drawn - made.tiles
+    first_done, first_s = marks[min(1, len(marks) - 1)]
+    photos_s = next(moment for done, moment in marks if done >= of_ground)
+    return {
+        "photos": of_ground,
+        "tiles": made.tiles,
+        "photos_s": photos_s,
+        "tiles_s": marks[-1][1] - photos_s,
+        "later": (of_ground - first_done) / max(photos_s - first_s, 1e-9),
+        "processor_s": worked() - before,
+        "whole_s": whole,
+    }
 
 
 def remake(
@@ -134,6 +190,8 @@ def photo_sectors(pictures: NDArray[np.uint8]) -> FloatArray:
     Of each sector and band the mean of four channels (grey, red less blue, green less both, change from row to row),
     each channel with mean 0 and deviation 1 over the photo.
     """
+    if len(pictures) > _AT_ONCE:
+        return np.concatenate([photo_sectors(part) for part in _parts(pictures)])
     size = pictures.shape[1]
     focal = size / 2 / np.tan(np.radians(_USUAL_VIEW / 2))
     angle = np.degrees(np.arctan((np.arange(size) + 0.5 - size / 2) / focal))
@@ -149,6 +207,8 @@ def tile_polar(tiles: NDArray[np.uint8], metres_per_pixel: float) -> FloatArray:
 
     Channels as in `photo_sectors`, the last one change in both directions. Bearing 0 is north, up in the tile.
     """
+    if len(tiles) > _AT_ONCE:
+        return np.concatenate([tile_polar(part, metres_per_pixel) for part in _parts(tiles)])
     size = tiles.shape[1]
     channels = _channels(tiles, along=(1, 2))
     furthest = min(_FURTHEST_M, (size / 2 - 1) * metres_per_pixel)
@@ -169,6 +229,10 @@ def ahead(polar: FloatArray, heading: ArrayLike) -> FloatArray:
     seen = polar[rows, middle % BEARINGS] * 2
     seen += polar[rows, (middle - 1) % BEARINGS] + polar[rows, (middle + 1) % BEARINGS]
     return np.asarray(seen / 4)
+
+
+def _parts(pictures: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    return [pictures[start : start + _AT_ONCE] for start in range(0, len(pictures), _AT_ONCE)]
 
 
 def _channels(pictures: NDArray[np.uint8], along: tuple[int, ...]) -> FloatArray:

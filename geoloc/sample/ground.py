@@ -113,7 +113,7 @@ class _Scene:
         look, add = self.look, self.canvas.add
         first: dict[int, ArrayLike] = {
             planning.GRASS: look.grass,
-            planning.ROAD: [98 + look.dry // 12] * 3,
+            planning.ROAD: look.road,
             planning.LINE: look.line,
             planning.PAVEMENT: look.paving_a,
             planning.SQUARE: look.paving_a,

@@ -71,6 +71,7 @@ class Look:
     sky_low: Colour
     grass: Colour
     crop: Colour
+    road: Colour
     rock: Colour
     leaf: Colour
     walls: Colour  # (3, 3): a house has one of three
@@ -96,7 +97,7 @@ class Look:
 def look_at(latitude: float, longitude: float, city: int, east_m: float, north_m: float) -> Look:
     """The look of a place (degrees) of a city, `east_m` and `north_m` from its centre."""
     here = _CityLook.of(city)
-    wide = fields(latitude, longitude, 10, 1.5, 5.0, 0)[0]  # continents
+    wide = fields(latitude, longitude, 15, 1.5, 5.0, 0)[0]  # continents
     fine = fields(latitude, longitude, 24, 4.0, 12.0, 1)[0]  # countries and regions
     away = abs(latitude)
     cold = _between((away - 18) / 48 + 0.12 * fine[0])
@@ -106,11 +107,12 @@ def look_at(latitude: float, longitude: float, city: int, east_m: float, north_m
     grass = _mix(cold, (96, 146, 56), (112, 132, 88))
     grass = _mix(dry, grass, (206, 168, 108))
     grass = _mix(_between(wide[1]) * dry, grass, (184, 96, 60))  # red earth
+    grass = grass + 20 * wide[9:12]
     leaf = _mix(cold, (40, 128, 38), (36, 78, 52))
     leaf = _mix(dry, leaf, (132, 138, 74))
     rock = _mix(_between((wide[2] + 1) / 2), (116, 110, 124), (150, 112, 84))
-    sky_top = _mix(cold, (58, 122, 208), (112, 154, 200)) + 20 * np.array([wide[3], fine[4], wide[4]])
-    sky_low = _mix(dry, (190, 216, 234), (226, 210, 184)) + 14 * np.array([fine[5], wide[5], fine[6]])
+    sky_top = _mix(cold, (58, 122, 208), (112, 154, 200)) + 34 * wide[3:6] + 12 * fine[4]
+    sky_low = _mix(dry, (190, 216, 234), (226, 210, 184)) + 26 * wide[6:9] + 10 * fine[5]
 
     tint = 26 * (np.array(_quarter(city, east_m, north_m)) - 0.5)
     region = _blend(fine[7:17], _WALLS)
@@ -130,6 +132,7 @@ def look_at(latitude: float, longitude: float, city: int, east_m: float, north_m
     return Look(
         **{name: _whole(value) for name, value in made.items()},
         rock=_whole(rock),
+        road=_whole(98 + 20 * dry + 24 * wide[12:15]),  # asphalt is of the rock of its continent
         crop=_whole(_mix(0.5, made["grass"], (214, 190, 96))),
         walls=_whole(np.array(walls)),
         line=here.line,

@@ -28,14 +28,14 @@ SPOTS = 36
 
 SHORE_SPOTS = 6
 RURAL_M = (10_000.0, 60_000.0)
-JITTER_M = (5.0, 40.0)
+JITTER_M = (1.0, 10.0)
 """How far from the middle of a popular spot people stand."""
 
 _AT_SPOTS, _AT_SHORE = 0.55, 0.10  # shares of the photos that are not rural
 _MOTIF_AT_SPOTS, _MOTIF_AT_SHORE = 0.45, 0.40  # where the city is known for its beach or its fjord
 _ROUND_THE_LANDMARK = 8  # spots with a view of it
 _LANDMARK_VIEW_M = 260.0
-_POINTS_AT_IT, _ALONG, _SEAWARD = 0.65, 0.85, 0.6  # shares of cameras
+_POINTS_AT_IT, _SAME_WAY, _ALONG, _SEAWARD = 0.65, 0.6, 0.85, 0.6  # shares of cameras
 _RURAL_TRIES = 6
 _SPOT_STREAM = 60
 
@@ -67,7 +67,7 @@ def stand(city: pd.DataFrame, key: ArrayLike, skill: ArrayLike, rural_share: flo
     _put(shore, (east, north), lambda at: _shore(ids[at], sea.rows(at), key[at]))
     east, north, along = to_street(ids, east, north)
     east, north = east.round(1), north.round(1)
-    heading = _headings(ids, east, north, along, shore, sea, key, skill)
+    heading = _headings(ids, east, north, along, (shore, spot), sea, key, skill)
     return Positions(east + 0.0, north + 0.0, heading)  # + 0.0: no minus zero
 
 
@@ -147,13 +147,18 @@ def _rural(city: pd.DataFrame, sea: _Sea, key: IntArray) -> Pair:
 def _spots(city: pd.DataFrame, key: IntArray) -> Pair:
     """The middle of a popular spot: a function of the city and the number of the spot."""
     ids = city["city"].to_numpy(np.int64)
-    spot = pick(1.0 / np.arange(1, SPOTS + 1), uniform(key, 67))
+    spot = _spot(key)
     u = uniform(_SPOT_STREAM, ids, spot)
     near = spot < _ROUND_THE_LANDMARK
     distance = np.where(near, 45.0 + 130.0 * u, (0.05 + 0.9 * u) * _reach(city))
     east, north = _polar(distance, uniform(_SPOT_STREAM + 1, ids, spot))
     mark_east, mark_north = landmark(ids)
     return east + np.where(near, mark_east, 0.0), north + np.where(near, mark_north, 0.0)
+
+
+def _spot(key: IntArray) -> IntArray:
+    """Numbers of popular spots."""
+    return pick(1.0 / np.arange(1, SPOTS + 1), uniform(key, 67))
 
 
 def _shore(ids: IntArray, sea: _Sea, key: IntArray) -> Pair:
@@ -176,18 +181,24 @@ def _headings(
     east: FloatArray,
     north: FloatArray,
     along: FloatArray,
-    shore: NDArray[np.bool_],
+    at: tuple[NDArray[np.bool_], NDArray[np.bool_]],
     sea: _Sea,
     key: IntArray,
     skill: FloatArray,
 ) -> FloatArray:
-    """At the landmark where it is near, out to sea on the shore, else mostly along the street; degrees."""
+    """At the landmark where it is near, out to sea on the shore, else mostly along the street; degrees.
+
+    `at`: which photos are at the shore, and which at a popular spot. A spot has one good view, which most people take.
+    """
+    shore, at_spot = at
     mark_east, mark_north = landmark(ids)
     to_mark = np.degrees(np.arctan2(mark_east - east, mark_north - north))
     in_view = np.hypot(mark_east - east, mark_north - north) < _LANDMARK_VIEW_M
     a, b, spread = uniform(key, 75), uniform(key, 76), uniform(key, 77) + uniform(key, 78) - 1.0
     street = along + 180.0 * (uniform(key, 79) < 0.5) + 25.0 * spread
     heading = np.where(a < _ALONG, street, 360.0 * b)
+    view = along + 180.0 * (uniform(_SPOT_STREAM + 3, ids, _spot(key)) < 0.5) + 14.0 * spread
+    heading = np.where(at_spot & (a < _SAME_WAY), view, heading)
     out = np.degrees(np.arctan2(sea.east, sea.north)) + 45.0 * spread
     heading = np.where(shore & (a < _SEAWARD), out, heading)
     aimed = to_mark + (8.0 + 32.0 * (1.0 - skill)) * spread

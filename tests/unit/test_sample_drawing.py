@@ -157,7 +157,7 @@ def test_drawings_keep_their_bytes() -> None:
     assert digest.hexdigest() == GOLDEN
 
 
-GOLDEN = "daa7361a2342e20e8756fc1e748d939e1f3cdeb7db25cf060ff25884f7fb640a"
+GOLDEN = "dd4d76be687cce3a3607f623af6e9d6ab6e8cd08ed111e60470b5db330cd2e09"
 
 
 def test_the_same_shot_gives_the_same_bytes_in_any_order() -> None:
