@@ -123,16 +123,21 @@ def start_mesh(rows: int, columns: int) -> Mesh:
     """A grid of parallels and meridians, each of its boxes cut in two by a diagonal: triangles of equal areas.
 
     Multi-modal Geolocation, section 3.1.1, starts with "31 x 31" and "equal surface area in each triangle", and says
-    no more. Here `rows` parallels include both poles, and `columns` meridians count -180 and 180 as two. Parallels lie
-    so that the boxes between them have equal areas, and the triangles at the poles, which are half as many, as
-    much as the others: 1,740 triangles for 31 x 31. Edges are great circles, not parallels, so areas come out within
-    some per cent of each other (tests/unit/test_partitions_delaunay.py says how near).
+    no more. Here `rows` parallels include both poles, and `columns` meridians count -180 and 180 as two. The parallels
+    lie so that every two triangles of a box have the area of two triangles at a pole, of which there are half as
+    many: 1,740 triangles for 31 x 31. A diagonal, being a great circle, does not halve a box exactly.
     """
     around = columns - 1
-    step = 2 / (rows - 2)  # of the sine of latitude; half of it beside the poles
-    sines = np.linspace(1 - step / 2, step / 2 - 1, rows - 2)
+    turn = 2 * np.pi / around
+    # Area of the triangle from the north pole to an edge on each parallel down to the middle one, whose edges are
+    # great circles too: 1, 3, 5 ... times the area of a triangle. Then the colatitude that gives this area: for two
+    # sides c and the angle `turn` between them, tan(area / 2) = t sin(turn) / (1 + t cos(turn)), t = tan(c / 2)^2.
+    inner_rows = rows - 2
+    half = np.tan((2 * np.arange((inner_rows + 1) // 2) + 1) * turn / inner_rows / 2)
+    north = 90 - np.degrees(2 * np.arctan(np.sqrt(half / (np.sin(turn) - half * np.cos(turn)))))
+    latitudes = np.concatenate([north, -north[: inner_rows // 2][::-1]])
     longitudes = -180 + 360 / around * np.arange(around)
-    inner = np.stack(np.meshgrid(np.degrees(np.arcsin(sines)), longitudes, indexing="ij"), axis=-1).reshape(-1, 2)
+    inner = np.stack(np.meshgrid(latitudes, longitudes, indexing="ij"), axis=-1).reshape(-1, 2)
     vertices = np.vstack([[[90.0, 0.0]], inner, [[-90.0, 0.0]]])
     ring = 1 + np.arange((rows - 2) * around).reshape(rows - 2, around)
     east = np.roll(ring, -1, axis=1)
