@@ -102,7 +102,7 @@ class Partition(ABC):
         """
 
     def _geometry_table(self) -> pd.DataFrame | None:
-        """What tokens and centres do not tell of the cells: saved beside them as geometry.parquet. None for most kinds."""
+        """What tokens and centres do not tell of the cells, saved as geometry.parquet; None for most kinds."""
         return None
 
     @abstractmethod

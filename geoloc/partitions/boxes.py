@@ -21,7 +21,9 @@ KeyArray = NDArray[np.uint64]
 FloatArray = NDArray[np.float64]
 
 _CHUNK = 1 << 15  # points walked down the tree at a time: the temporaries stay in the processor's cache
-_SEED_STEP = 0x9E3779B97F4A7C15  # the increment of splitmix64: seeds that are near each other give unlike cuts
+_SEED_STEP = (
+    0x9E3779B97F4A7C15  # the increment of splitmix64: seeds that are near each other give unlike cuts
+)
 
 
 @dataclass
@@ -77,7 +79,7 @@ def _uniform(way: KeyArray, seed: int) -> FloatArray:
     x = way * np.uint64(_SEED_STEP) + np.uint64((seed * 0xD1B54A32D192ED03 + 1) % (1 << 64))
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return ((x ^ (x >> np.uint64(31))) >> np.uint64(11)) * 2.0**-53
+    return ((x ^ (x >> np.uint64(31))) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
 def keys_of(latitude: FloatArray, longitude: FloatArray, depth: int, seed: int | None) -> KeyArray:

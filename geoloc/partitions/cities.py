@@ -68,7 +68,9 @@ class CitiesPartition(Partition):
             )
         self._use([name for name, keep in zip(cities.tokens, kept, strict=True) if keep], cities.places[kept])
         # The discs are disjoint, so a photo of a city that is left out is in no other.
-        cell_of = np.append(np.where(kept, np.cumsum(kept) - 1, -1), -1).astype(np.int32)  # the last is for -1
+        cell_of = np.append(np.where(kept, np.cumsum(kept) - 1, -1), -1).astype(
+            np.int32
+        )  # the last is for -1
         for part in chunks(len(found)):
             found[part] = cell_of[found[part]]
         return found

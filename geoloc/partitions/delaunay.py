@@ -11,12 +11,13 @@ middles of the triangle's three edges become vertices, and all vertices are tria
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from geoloc.partitions.base import Coordinates, Partition, PartitionError, chunks
 from geoloc.partitions.settings import DELAUNAY_MESHES, DelaunaySettings
@@ -66,6 +67,20 @@ class DelaunayPartition(Partition):
         for part in chunks(len(found)):
             found[part] = self._cell_of[found[part]]
         return found
+
+    def cell_counter(self, latitude: ArrayLike, longitude: ArrayLike) -> Callable[[int], int]:
+        """How many cells these photos give for each `max_photos`; each answer is a fit."""
+        checked = self._checked(latitude, longitude, "cell_counter")
+
+        def count(max_photos: int) -> int:
+            try:
+                return (
+                    DelaunayPartition(replace(self.settings, max_photos=max_photos)).fit(*checked).cell_count
+                )
+            except PartitionError:
+                return 0
+
+        return count
 
     def _use(self, mesh: Mesh, kept: NDArray[np.bool_]) -> None:
         self._mesh = mesh

@@ -184,7 +184,9 @@ class LatLonPartition(Partition):
         Raises PartitionError where `coarser` is of another kind, or is cut in other places by its split or seed.
         """
         if not isinstance(coarser, LatLonPartition):
-            raise PartitionError(f"a latlon partition nests in latlon partitions only, got kind {coarser.kind!r}")
+            raise PartitionError(
+                f"a latlon partition nests in latlon partitions only, got kind {coarser.kind!r}"
+            )
         self._need_fit(), coarser._need_fit()
         if self._seed != coarser._seed:
             raise PartitionError(

@@ -52,11 +52,15 @@ class DelaunaySettings:
     The paper names no smallest triangle. One is needed, as for S2: identical geotags are never separated.
     """
 
-    max_photos: int = setting(5000, minimum=1, help="refinement limit: a triangle with more photos is refined")
+    max_photos: int = setting(
+        5000, minimum=1, help="refinement limit: a triangle with more photos is refined"
+    )
     min_photos: int = setting(500, minimum=1, help="a triangle with fewer photos than this is discarded")
     min_area_km2: float = setting(0.1, minimum=0.001, help="a triangle smaller than this is never refined")
     rows: int = setting(31, minimum=3, maximum=301, help="parallels of the start grid, both poles included")
-    columns: int = setting(31, minimum=4, maximum=301, help="meridians of the start grid, -180 and 180 both counted")
+    columns: int = setting(
+        31, minimum=4, maximum=301, help="meridians of the start grid, -180 and 180 both counted"
+    )
 
     def validate(self, key: str) -> None:
         """Raise SettingsError where no cell could hold both limits."""
@@ -78,7 +82,9 @@ class CitiesSettings:
     The paper does not say how far a city reaches; 25 km is the city level of Revisiting IM2GPS.
     """
 
-    radius_km: float = setting(25.0, minimum=0.1, maximum=1000.0, help="photos this near a city's centre are in it")
+    radius_km: float = setting(
+        25.0, minimum=0.1, maximum=1000.0, help="photos this near a city's centre are in it"
+    )
     min_photos: int = setting(11_000, minimum=1, help="a city with fewer photos than this is discarded")
     min_population: int = setting(15_000, minimum=500, help="smaller places are not cities")
 
@@ -87,11 +93,25 @@ class CitiesSettings:
 class KMeansSettings:
     """Voronoi cells around sites that are placed where photos are: see geoloc/partitions/kmeans.py."""
 
-    cells: int = setting(1000, minimum=1, help="how many cells are wanted; fewer where there are too few places")
-    min_photos: int = setting(50, minimum=1, help="no cell has fewer photos than this, if there are so many at all")
-    softness_km: float = setting(5.0, minimum=0.01, maximum=5000.0, help="errors below this count as much alike")
-    rounds: int = setting(5, minimum=0, maximum=1000, help="rounds in which all sites move, after the last split")
-    grid_level: int = setting(17, minimum=8, maximum=30, help="photos in one S2 cell of this level count as one place")
+    cells: int = setting(
+        1000, minimum=1, help="how many cells are wanted; fewer where there are too few places"
+    )
+    min_photos: int = setting(50, minimum=1, help="no cell has fewer photos than this")
+    balance: float = setting(
+        0.25, minimum=0.0, maximum=0.5, help="least share of a cluster's photos on either side"
+    )
+    smallest_km: float = setting(
+        0.5, minimum=0.0, help="clusters that spread less (root mean square) are not divided"
+    )
+    softness_km: float = setting(
+        5.0, minimum=0.01, maximum=5000.0, help="errors below this count as much alike"
+    )
+    rounds: int = setting(
+        5, minimum=0, maximum=1000, help="rounds in which all sites move, after the last split"
+    )
+    grid_level: int = setting(
+        17, minimum=8, maximum=30, help="photos in one S2 cell of this level count as one place"
+    )
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,9 @@ def triangulate(vertices: FloatArray) -> Mesh:
     clockwise = np.einsum("ti,ti->t", np.cross(a, b), c) < 0
     triangles[clockwise] = triangles[clockwise][:, ::-1]
     if len(triangles) != 2 * len(vertices) - 4:  # Euler: every vertex is used
-        raise ValueError(f"{len(vertices)} points make {len(triangles)} triangles: some are too close together")
+        raise ValueError(
+            f"{len(vertices)} points make {len(triangles)} triangles: some are too close together"
+        )
     return Mesh(vertices, triangles)
 
 

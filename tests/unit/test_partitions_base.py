@@ -160,7 +160,10 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"kind": "voronoi"}, "of kind 'voronoi'; this version knows s2"),
+            (
+                {"kind": "voronoi"},
+                "of kind 'voronoi'; this version knows cities, delaunay, kmeans, latlon, s2",
+            ),
             ({"format": 2}, "not a partition of format 1"),
             ({"settings": {"max_photos": 0}}, "settings.max_photos must be at least 1, got 0"),
             ({"settings": {"colour": 1}}, "settings.colour is unknown"),
@@ -272,5 +275,5 @@ class TestInterface:
         with pytest.raises(PartitionError, match="nests in s2 partitions only, got kind 'halves'"):
             S2Partition(S2Settings(10, 1)).fit([1.0], [1.0]).parent_cells(made)
         made.save(tmp_path)
-        with pytest.raises(PartitionError, match="of kind 'halves'; this version knows s2"):
+        with pytest.raises(PartitionError, match="of kind 'halves'; this version knows cities"):
             load_partition(tmp_path)
