@@ -86,8 +86,9 @@ class Mesh:
             walking, edge = walking[away], edge[away]
             found[walking] = self._neighbours[found[walking], edge]
         # Points beside a vertex can walk around it for ever: there, rounding hides which side is which.
-        for point in walking:
-            found[point] = int(np.argmax((self._normals @ points[point]).min(axis=1)))
+        stuck, same = np.unique(points[walking], axis=0, return_inverse=True)
+        held = [int(np.argmax((self._normals @ point).min(axis=1))) for point in stuck]
+        found[walking] = np.array(held, dtype=np.int64)[same.ravel()]
         return found
 
 

@@ -183,8 +183,16 @@ def partition_map(partition: Drawable, path: Path | str | None = None) -> bytes:
         axes.add_collection(cells)
         middles = np.array([(ring.min(axis=0) + ring.max(axis=0)) / 2 for ring in rings])
         if max(float(np.ptp(ring, axis=0).max()) for ring in rings) < _SMALL_CELL:
+            norm = LogNorm(few, many)
             axes.scatter(
-                *middles.T, c=shown, s=14, cmap="viridis_r", norm=LogNorm(few, many), linewidths=0, zorder=4
+                middles[:, 0],
+                middles[:, 1],
+                s=14,
+                c=shown,
+                cmap="viridis_r",
+                norm=norm,
+                linewidths=0,
+                zorder=4,
             )
         axes.add_patch(PathPatch(_land(), fill=False, edgecolor=INK, linewidth=0.3, alpha=0.55, zorder=3))
         bar = figure.colorbar(
