@@ -15,6 +15,7 @@ from geoloc.partitions.base import PartitionError
 from geoloc.partitions.cities import non_overlapping_cities
 from geoloc.partitions.compare import compare, held_out
 from geoloc.partitions.thresholds import GRANULARITIES, threshold_for
+from geoloc.sphere import unit_vectors
 from tests.unit.partition_points import skewed_points
 from tests.unit.s2_oracle import sphere_points
 
@@ -106,3 +107,33 @@ class TestCompare:
             for answer in ("centroid", "centre"):
                 for level, share in fitted.ceiling(*other, answer=answer).items():
                     assert row[f"{answer}_{level}"] == share
+
+
+class TestManyPoints:
+    """More points than are worked on at a time (base.CHUNK, and group_means's own million)."""
+
+    @pytest.mark.parametrize(
+        "kind",
+        [
+            S2Settings(20_000, 10),
+            LatLonSettings(20_000),
+            DelaunaySettings(20_000, 10),
+            KMeansSettings(80, 10),
+        ],
+    )
+    def test_parts_make_the_whole(self, kind):
+        latitude, longitude = skewed_points(1_100_000, 5)
+        fitted = partition_of(kind).fit(latitude, longitude)
+        cells = fitted.assign(latitude, longitude)
+        # Odd parts, so that no boundary falls on a chunk's.
+        parts = [
+            fitted.assign(latitude[k : k + 99_991], longitude[k : k + 99_991])
+            for k in range(0, 1_100_000, 99_991)
+        ]
+        assert np.array_equal(np.concatenate(parts), cells)
+        counts = np.bincount(cells[cells >= 0], minlength=fitted.cell_count)
+        assert np.array_equal(counts, fitted.photo_counts())
+        cell = int(np.argmax(counts))
+        mean = unit_vectors(latitude[cells == cell], longitude[cells == cell]).sum(axis=0)
+        centroid = unit_vectors(*fitted.centroids()[cell])
+        assert centroid == pytest.approx(mean / np.linalg.norm(mean), abs=1e-12)
