@@ -144,7 +144,8 @@ def full_size(kind: str, cells: int) -> KindSettings:
         "latlon": LatLonSettings(10_000),
         "delaunay": DelaunaySettings(10_000, 50),
         "cities": CitiesSettings(min_photos=11_000),
-        "kmeans": KMeansSettings(cells, 50),
+        # A grid of 300 m: at 70 m, the default, moved points would make tens of millions of places to cluster.
+        "kmeans": KMeansSettings(cells, 50, grid_level=15),
     }
     return made[kind]
 
