@@ -14,6 +14,7 @@ LEVELS_KM = {"street": 1.0, "city": 25.0, "region": 200.0, "country": 750.0, "co
 """The five levels of Revisiting IM2GPS, section 1, in km; within a level means distance <= the level."""
 
 FloatArray = NDArray[np.float64]
+_CHUNK = 1 << 20  # points summed at a time
 
 
 def distance_km(
@@ -82,16 +83,20 @@ def group_means(
     `group` holds N integers below group_count; points of negative groups are left out. NaN where a group has no
     point or its points cancel out. Raises ValueError for a group that is not below group_count.
     """
-    group = np.asarray(group, dtype=np.int64)
-    vectors = unit_vectors(latitude, longitude)
+    group = np.asarray(group)
+    lat, lon = np.asarray(latitude, dtype=np.float64), np.asarray(longitude, dtype=np.float64)
     if group.size and group.max() >= group_count:
         raise ValueError(f"group must be below {group_count}, got {group.max()}")
-    slot = np.where(group < 0, group_count, group)  # those left out are summed too, in a slot of their own
-    counts = np.bincount(slot, minlength=group_count + 1)[:group_count]
-    sums = np.stack(
-        [np.bincount(slot, weights=part, minlength=group_count + 1)[:group_count] for part in vectors.T],
-        axis=-1,
-    ).astype(np.float64)  # bincount of nothing counts in whole numbers, weights or not
+    counts = np.zeros(group_count, dtype=np.int64)
+    sums = np.zeros((group_count, 3))
+    for start in range(0, len(group), _CHUNK):  # so that memory does not grow with the number of points
+        part = slice(start, start + _CHUNK)
+        vectors = unit_vectors(lat[part], lon[part])
+        # Those left out are summed too, in a slot of their own.
+        slot = np.where(group[part] < 0, group_count, group[part])
+        counts += np.bincount(slot, minlength=group_count + 1)[:group_count]
+        for axis in range(3):
+            sums[:, axis] += np.bincount(slot, vectors[:, axis], group_count + 1)[:group_count]
     # Against the count, because rounding errors grow with it; as in mean_point.
     sums[np.linalg.norm(sums, axis=-1) < 1e-9 * np.maximum(counts, 1)] = np.nan
     return from_vectors(sums)

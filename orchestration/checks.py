@@ -54,7 +54,7 @@ def recipe_checks(workspace: Workspace, recipe: str) -> list[dg.AssetChecksDefin
     """The checks on one recipe's assets."""
     from orchestration import check_frames
 
-    smallest_cell = load_settings(workspace, recipe).partition.s2.min_photos
+    smallest_cell = load_settings(workspace, recipe).partition.chosen.min_photos
     return [
         suite_check(workspace, recipe, stage, stage, functools.partial(make, workspace, recipe), parameters)
         for stage, make, parameters in (

@@ -5,22 +5,64 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geoloc.partitions.settings import PartitionSettings, S2Settings
+from geoloc.partitions.settings import (
+    DELAUNAY_MESHES,
+    KINDS,
+    CitiesSettings,
+    DelaunaySettings,
+    KindSettings,
+    KMeansSettings,
+    LatLonSettings,
+    PartitionSettings,
+    S2Settings,
+)
 
 if TYPE_CHECKING:
     from geoloc.partitions.base import Partition
 
-__all__ = ["PartitionSettings", "S2Settings", "load_partition", "make_partition"]
+__all__ = [
+    "DELAUNAY_MESHES",
+    "KINDS",
+    "CitiesSettings",
+    "DelaunaySettings",
+    "KMeansSettings",
+    "KindSettings",
+    "LatLonSettings",
+    "PartitionSettings",
+    "S2Settings",
+    "load_partition",
+    "make_partition",
+    "partition_of",
+]
 
 # The kinds are imported inside the functions: the command line reads PartitionSettings from this package and
-# must not pay for pandas and s2sphere.
+# must not pay for pandas, scipy and s2sphere.
 
 
 def make_partition(settings: PartitionSettings) -> Partition:
     """A partition of the kind that the settings name, not yet fitted."""
+    return partition_of(settings.chosen)
+
+
+def partition_of(settings: KindSettings) -> Partition:
+    """A partition of the kind whose settings these are, not yet fitted."""
+    from geoloc.partitions.cities import CitiesPartition
+    from geoloc.partitions.delaunay import DelaunayPartition
+    from geoloc.partitions.kmeans import KMeansPartition
+    from geoloc.partitions.latlon import LatLonPartition
     from geoloc.partitions.s2 import S2Partition
 
-    return {"s2": lambda: S2Partition(settings.s2)}[settings.kind]()
+    match settings:
+        case S2Settings():
+            return S2Partition(settings)
+        case LatLonSettings():
+            return LatLonPartition(settings)
+        case DelaunaySettings():
+            return DelaunayPartition(settings)
+        case CitiesSettings():
+            return CitiesPartition(settings)
+        case KMeansSettings():
+            return KMeansPartition(settings)
 
 
 def load_partition(path: Path | str) -> Partition:
@@ -29,6 +71,11 @@ def load_partition(path: Path | str) -> Partition:
     Raises PartitionError where the folder is absent, damaged, or of a kind or format this version does not know.
     """
     from geoloc.partitions.base import load_saved
+    from geoloc.partitions.cities import CitiesPartition
+    from geoloc.partitions.delaunay import DelaunayPartition
+    from geoloc.partitions.kmeans import KMeansPartition
+    from geoloc.partitions.latlon import LatLonPartition
     from geoloc.partitions.s2 import S2Partition
 
-    return load_saved(path, (S2Partition,))
+    kinds = (S2Partition, LatLonPartition, DelaunayPartition, CitiesPartition, KMeansPartition)
+    return load_saved(path, kinds)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
@@ -18,12 +18,16 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from geoloc.files import read_json, sha256_bytes, write_json, write_parquet
+from geoloc.partitions.balance import effective_classes
 from geoloc.partitions.outlines import geojson_geometry, map_rings
 from geoloc.sphere import LEVELS_KM, distance_km, group_means, is_valid
 
 FORMAT = 1
 METADATA_FILE = "partition.json"
 CELLS_FILE = "cells.parquet"
+GEOMETRY_FILE = "geometry.parquet"
+CHUNK = 1 << 18
+"""Photos worked on at a time: temporaries of a few MB each, however many photos there are."""
 _COLUMNS = (
     "token",
     "photos",
@@ -39,6 +43,12 @@ Answer = Literal["centroid", "centre"]
 
 class PartitionError(ValueError):
     """A partition cannot be fitted, used or loaded. The message says why and what to do."""
+
+
+def chunks(count: int, size: int = CHUNK) -> Iterator[slice]:
+    """Slices that cover 0 to `count`, each of at most `size`."""
+    for start in range(0, count, size):
+        yield slice(start, min(start + size, count))
 
 
 class Partition(ABC):
@@ -86,7 +96,14 @@ class Partition(ABC):
     @classmethod
     @abstractmethod
     def _restore(cls, settings: Mapping[str, Any], cells: pd.DataFrame) -> Self:
-        """A partition with its geometry as after `_cut`, from what was saved. Raise ValueError for bad cells."""
+        """A partition with its geometry as after `_cut`, from what was saved. Raise ValueError for bad cells.
+
+        A kind that overrides `_geometry_table` has that table in `cells.attrs["geometry"]`.
+        """
+
+    def _geometry_table(self) -> pd.DataFrame | None:
+        """What tokens and centres do not tell of the cells, saved as geometry.parquet; None for most kinds."""
+        return None
 
     @abstractmethod
     def polygon(self, cell: int, points_per_edge: int = 1) -> Coordinates:
@@ -128,7 +145,7 @@ class Partition(ABC):
         self._tokens = None
         cells = self._cut(lat, lon)
         tokens, centres = self._geometry()
-        counts = np.bincount(cells[cells >= 0], minlength=len(tokens)).astype(np.int64)
+        counts = _counts(cells, len(tokens))
         centroids = np.stack(group_means(lat, lon, cells, len(tokens)), axis=-1)
         # A cell without photos, or whose photos cancel out on the sphere, has no mean: its centre stands in.
         self._take(tokens, counts, centres, np.where(np.isnan(centroids), centres, centroids), len(lat))
@@ -200,6 +217,13 @@ class Partition(ABC):
         distance = distance_km(lat[inside], lon[inside], answers[:, 0], answers[:, 1])
         return {level: float((distance <= km).sum() / len(lat)) for level, km in levels_km.items()}
 
+    def effective_classes(self) -> float:
+        """exp of the entropy of the cells' shares of fitted photos: C where all hold equally many, 1 where one has all.
+
+        It is how many classes of equal size would be as hard to guess.
+        """
+        return effective_classes(self.photo_counts())
+
     def rings(self, cell: int) -> list[Coordinates]:
         """The outline of a cell as rings that a flat map can draw: cut at the antimeridian, led along the poles.
 
@@ -246,18 +270,20 @@ class Partition(ABC):
             }
         )
         write_parquet(folder / CELLS_FILE, frame)
+        metadata = {
+            "format": FORMAT,
+            "kind": self.kind,
+            "settings": self._settings(),
+            "cell_count": self.cell_count,
+            "fitted_photos": self._fitted_photos,
+            "cells_sha256": sha256_bytes((folder / CELLS_FILE).read_bytes()),
+        }
+        geometry = self._geometry_table()
+        if geometry is not None:
+            write_parquet(folder / GEOMETRY_FILE, geometry)
+            metadata["geometry_sha256"] = sha256_bytes((folder / GEOMETRY_FILE).read_bytes())
         # Written last: its hash of the cells tells a folder that was saved to the end from one that was not.
-        write_json(
-            folder / METADATA_FILE,
-            {
-                "format": FORMAT,
-                "kind": self.kind,
-                "settings": self._settings(),
-                "cell_count": self.cell_count,
-                "fitted_photos": self._fitted_photos,
-                "cells_sha256": sha256_bytes((folder / CELLS_FILE).read_bytes()),
-            },
-        )
+        write_json(folder / METADATA_FILE, metadata)
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in self._settings().items())
@@ -308,6 +334,15 @@ class Partition(ABC):
         return lat, lon
 
 
+def _counts(cells: NDArray[np.int32], cell_count: int) -> NDArray[np.int64]:
+    """Photos in each cell, int64 (cell_count,); -1 is in none."""
+    total = np.zeros(cell_count, dtype=np.int64)
+    for part in chunks(len(cells)):  # bincount would widen all numbers of cells to int64 at once
+        some = cells[part]
+        total += np.bincount(some[some >= 0], minlength=cell_count)
+    return total
+
+
 def load_saved(path: Path | str, kinds: Sequence[type[Partition]]) -> Partition:
     """Load the partition in the folder `path`, which must be of one of `kinds`; see `load_partition`.
 
@@ -321,6 +356,8 @@ def load_saved(path: Path | str, kinds: Sequence[type[Partition]]) -> Partition:
             f"{folder} holds a partition of kind {metadata['kind']!r}; this version knows {', '.join(sorted(known))}"
         )
     cells = _read_cells(folder, metadata)
+    if "geometry_sha256" in metadata:
+        cells.attrs["geometry"] = _read_table(folder / GEOMETRY_FILE, metadata["geometry_sha256"])
     try:
         made = known[metadata["kind"]]._restore(metadata["settings"], cells)
         tokens, centres = made._geometry()
@@ -354,17 +391,22 @@ def _read_metadata(folder: Path) -> dict[str, Any]:
     return metadata
 
 
+def _read_table(file: Path, sha256: str) -> pd.DataFrame:
+    """A Parquet file whose bytes have this hash."""
+    if not file.is_file():
+        raise PartitionError(f"{file.parent} is damaged: {file.name} is absent")
+    if sha256_bytes(file.read_bytes()) != sha256:
+        raise PartitionError(f"{file} is damaged: its bytes are not those that {METADATA_FILE} names")
+    try:
+        return pd.read_parquet(file)
+    except (pa.ArrowException, OSError) as error:
+        raise PartitionError(f"{file} is damaged: {error}") from error
+
+
 def _read_cells(folder: Path, metadata: Mapping[str, Any]) -> pd.DataFrame:
     """cells.parquet with hash, columns, types and values checked."""
     file = folder / CELLS_FILE
-    if not file.is_file():
-        raise PartitionError(f"{folder} is damaged: {CELLS_FILE} is absent")
-    if sha256_bytes(file.read_bytes()) != metadata["cells_sha256"]:
-        raise PartitionError(f"{file} is damaged: its bytes are not those that {METADATA_FILE} names")
-    try:
-        cells = pd.read_parquet(file)
-    except (pa.ArrowException, OSError) as error:
-        raise PartitionError(f"{file} is damaged: {error}") from error
+    cells = _read_table(file, metadata["cells_sha256"])
     if tuple(cells.columns) != _COLUMNS:
         raise PartitionError(f"{file} is damaged: its columns are {', '.join(map(str, cells.columns))}")
     numbers = cells[list(_COLUMNS[2:])]

@@ -60,8 +60,22 @@ def _unwrap(polygon: Coordinates) -> Coordinates:
     if abs(turned) < 180.0:
         return path
     pole = np.copysign(90.0, turned)  # anticlockwise seen from outside: eastwards around the north pole
-    end = path[0, 1] + turned
-    return np.vstack([path, [path[0, 0], end], [pole, end], [pole, path[0, 1]]])
+    path = _from_antimeridian(np.vstack([path, [path[0, 0], path[0, 1] + turned]]), turned)
+    return np.vstack([path, [pole, path[-1, 1]], [pole, path[0, 1]]])
+
+
+def _from_antimeridian(path: Coordinates, turned: float) -> Coordinates:
+    """The same closed path around a pole, begun and ended on the map's edge: elsewhere it looks like a border."""
+    to_edge = (180.0 - path[0, 1]) % 360.0
+    edge = path[0, 1] + (to_edge if turned > 0 else to_edge - 360.0 if to_edge else 0.0)
+    beyond = (path[:, 1] >= edge) if turned > 0 else (path[:, 1] <= edge)
+    after = int(np.argmax(beyond))  # the first vertex on or over the edge
+    if after == 0:
+        return path
+    (lat_a, lon_a), (lat_b, lon_b) = path[after - 1], path[after]
+    crossing = np.array([lat_a + (edge - lon_a) / (lon_b - lon_a) * (lat_b - lat_a), edge])
+    turn = np.array([0.0, turned])
+    return np.vstack([crossing, path[after:-1], path[:after] + turn, crossing + turn])
 
 
 def _clip(ring: Coordinates, longitude: float, keep_above: bool) -> Coordinates:

@@ -10,16 +10,16 @@ may hold more.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 import numpy as np
 import pandas as pd
 import s2sphere
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from geoloc.partitions import s2_cells
-from geoloc.partitions.base import Coordinates, Partition, PartitionError
+from geoloc.partitions.base import Coordinates, Partition, PartitionError, chunks
 from geoloc.partitions.settings import S2Settings
 from geoloc.settings import parse, to_dict
 from geoloc.sphere import from_vectors
@@ -47,18 +47,7 @@ class S2Partition(Partition):
         leaves = s2_cells.leaf_ids(latitude, longitude)
         order = np.argsort(leaves)
         leaves = leaves[order]
-        open_cells = s2_cells.face_ids()
-        kept = []
-        for level in range(self.settings.max_level + 1):
-            start = np.searchsorted(leaves, s2_cells.first_leaves(open_cells), side="left")
-            end = np.searchsorted(leaves, s2_cells.last_leaves(open_cells), side="right")
-            photos = end - start
-            split = (photos > self.settings.max_photos) & (level < self.settings.max_level)
-            kept.append(open_cells[~split & (photos >= self.settings.min_photos)])
-            open_cells = s2_cells.children(open_cells[split]).ravel()
-            if len(open_cells) == 0:
-                break
-        ids = np.sort(np.concatenate(kept))
+        ids = self._choose(leaves, self.settings.max_photos)
         if len(ids) == 0:
             raise PartitionError(
                 f"no cell is left: none of the cells that {len(leaves):,} photos were cut into holds "
@@ -66,11 +55,35 @@ class S2Partition(Partition):
             )
         self._use(ids)
         cells = np.empty(len(leaves), dtype=np.int32)
-        cells[order] = self._cells_of(leaves)
+        for part in chunks(len(leaves)):
+            cells[order[part]] = self._cells_of(leaves[part])
         return cells
 
+    def _choose(self, leaves: s2_cells.IdArray, max_photos: int) -> s2_cells.IdArray:
+        """Cells for the sorted leaves of photos, sorted by id, none with fewer than min_photos."""
+        open_cells = s2_cells.face_ids()
+        kept = []
+        for level in range(self.settings.max_level + 1):
+            start = np.searchsorted(leaves, s2_cells.first_leaves(open_cells), side="left")
+            end = np.searchsorted(leaves, s2_cells.last_leaves(open_cells), side="right")
+            photos = end - start
+            split = (photos > max_photos) & (level < self.settings.max_level)
+            kept.append(open_cells[~split & (photos >= self.settings.min_photos)])
+            open_cells = s2_cells.children(open_cells[split]).ravel()
+            if len(open_cells) == 0:
+                break
+        return np.sort(np.concatenate(kept))
+
+    def cell_counter(self, latitude: ArrayLike, longitude: ArrayLike) -> Callable[[int], int]:
+        """How many cells these photos give for each `max_photos`; photos are sorted once, then an answer is quick."""
+        leaves = np.sort(s2_cells.leaf_ids(*self._checked(latitude, longitude, "cell_counter")))
+        return lambda max_photos: len(self._choose(leaves, max_photos))
+
     def _find(self, latitude: Coordinates, longitude: Coordinates) -> NDArray[np.int32]:
-        return self._cells_of(s2_cells.leaf_ids(latitude, longitude))
+        cells = np.empty(len(latitude), dtype=np.int32)
+        for part in chunks(len(latitude)):
+            cells[part] = self._cells_of(s2_cells.leaf_ids(latitude[part], longitude[part]))
+        return cells
 
     def _cells_of(self, leaves: s2_cells.IdArray) -> NDArray[np.int32]:
         """Binary search over the sorted ranges of leaves."""

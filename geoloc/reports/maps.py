@@ -28,6 +28,9 @@ __all__ = ["answer_map_html", "error_map", "great_circles", "partition_map", "ph
 
 FloatArray = NDArray[np.float64]
 _MAX_LINES = 300
+_SMALL_CELL = (
+    2.5  # degrees: where no cell is larger, as with cities, none can be seen on a world map without a dot
+)
 
 
 class Drawable(Protocol):
@@ -175,8 +178,22 @@ def partition_map(partition: Drawable, path: Path | str | None = None) -> bytes:
             alpha=0.72,
             zorder=2,
         )
-        cells.set_array(np.maximum(counts[np.array(owner, dtype=int)], 1))
+        shown = np.maximum(counts[np.array(owner, dtype=int)], 1)
+        cells.set_array(shown)
         axes.add_collection(cells)
+        middles = np.array([(ring.min(axis=0) + ring.max(axis=0)) / 2 for ring in rings])
+        if max(float(np.ptp(ring, axis=0).max()) for ring in rings) < _SMALL_CELL:
+            norm = LogNorm(few, many)
+            axes.scatter(
+                middles[:, 0],
+                middles[:, 1],
+                s=14,
+                c=shown,
+                cmap="viridis_r",
+                norm=norm,
+                linewidths=0,
+                zorder=4,
+            )
         axes.add_patch(PathPatch(_land(), fill=False, edgecolor=INK, linewidth=0.3, alpha=0.55, zorder=3))
         bar = figure.colorbar(
             cells, ax=axes, orientation="horizontal", fraction=0.05, pad=0.02, aspect=50, shrink=0.6

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from geoloc.files import read_json, sha256_bytes, write_json, write_parquet
 from geoloc.partitions import load_partition
 from geoloc.partitions.base import Partition, PartitionError
+from geoloc.partitions.outlines import map_rings
 from geoloc.partitions.s2 import S2Partition, S2Settings
 from geoloc.sphere import distance_km
 from tests.unit.s2_oracle import latitudes, longitudes, oracle_leaf, skewed_points, sphere_points
@@ -78,6 +79,20 @@ class TestMaps:
             inside = sum(even_odd(ring, latitude, longitude) for ring in parts) % 2 == 1
             wrong += int((inside != (cells == cell)).sum())
         assert wrong <= 30  # only points beside an edge, which the map draws as straight between its vertices
+
+    @pytest.mark.parametrize("start", range(5))
+    @pytest.mark.parametrize("pole", [90, -90])
+    def test_an_outline_around_a_pole_is_cut_at_the_maps_edge_only(self, start, pole):
+        """Else the cut looks like a border of the cell, wherever the outline happens to begin."""
+        longitude = np.roll([-170.0, -95.0, 0.0, 60.0, 150.0], start)[:: 1 if pole > 0 else -1]
+        latitude = np.roll([60.0, 55.0, 60.0, 70.0, 65.0], start)[:: 1 if pole > 0 else -1] * np.sign(pole)
+        (ring,) = map_rings(np.column_stack([latitude, longitude]))
+        assert (ring[:, 1].min(), ring[:, 1].max()) == (-180.0, 180.0)
+        upright = (np.diff(np.append(ring[:, 1], ring[0, 1])) == 0).nonzero()[0]
+        assert np.abs(ring[upright, 1]).tolist() == [180.0, 180.0]
+        (one, other) = (ring[(ring[:, 1] == side) & (np.abs(ring[:, 0]) < 90), 0] for side in (-180.0, 180.0))
+        assert one == pytest.approx(other)
+        assert one == pytest.approx([np.sign(pole) * 61.25])
 
     def test_geojson(self):
         fitted = S2Partition(S2Settings(10, 1)).fit([10.0, 10.0, 0.0], [2.35, 2.35, 180.0])
@@ -160,7 +175,10 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"kind": "voronoi"}, "of kind 'voronoi'; this version knows s2"),
+            (
+                {"kind": "voronoi"},
+                "of kind 'voronoi'; this version knows cities, delaunay, kmeans, latlon, s2",
+            ),
             ({"format": 2}, "not a partition of format 1"),
             ({"settings": {"max_photos": 0}}, "settings.max_photos must be at least 1, got 0"),
             ({"settings": {"colour": 1}}, "settings.colour is unknown"),
@@ -272,5 +290,5 @@ class TestInterface:
         with pytest.raises(PartitionError, match="nests in s2 partitions only, got kind 'halves'"):
             S2Partition(S2Settings(10, 1)).fit([1.0], [1.0]).parent_cells(made)
         made.save(tmp_path)
-        with pytest.raises(PartitionError, match="of kind 'halves'; this version knows s2"):
+        with pytest.raises(PartitionError, match="of kind 'halves'; this version knows cities"):
             load_partition(tmp_path)

@@ -305,7 +305,10 @@ class TestErrors:
             parse(PartitionSettings, {"s2": values}, "partition")
 
     def test_unknown_kind(self):
-        with pytest.raises(SettingsError, match=r"partition\.kind must be one of s2; got 'h3'"):
+        with pytest.raises(
+            SettingsError,
+            match=r"partition\.kind must be one of s2, latlon, delaunay, cities, kmeans; got 'h3'",
+        ):
             parse(PartitionSettings, {"kind": "h3"}, "partition")
 
     def test_make_partition_uses_the_settings(self):
