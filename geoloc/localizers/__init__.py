@@ -1,4 +1,5 @@
 """Localizers: everything that answers "where was this taken?" behind one interface.
 
-`base` has the interface and the answers, `by_class` argmax over cells, `by_neighbour` retrieval.
+`base` has the interface and the answers, `by_class` argmax over cells, `by_neighbour` retrieval, `hierarchy` and
+`overlay` several partitions at once, `within_level` the best point for a wanted level.
 """
