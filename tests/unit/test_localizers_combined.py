@@ -304,3 +304,12 @@ def test_how_much_is_worked_on_at_once_changes_nothing(monkeypatch):
         monkeypatch.setattr(f"geoloc.localizers.{module}._CHUNK", 700)
     for one, other in zip(whole, answered(), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_an_overlay_of_nested_partitions_is_their_hierarchy():
+    p = [probabilities(40, partition.cell_count, 7 + i) for i, partition in enumerate(PARTITIONS)]
+    by_product = HierarchyLocalizer(PARTITIONS).locate(p)
+    by_overlay = OverlayLocalizer(PARTITIONS).fit(LAT, LON).locate(p)
+    np.testing.assert_allclose(by_overlay.confidence, by_product.confidence, rtol=1e-4)
+    apart = distance_km(by_overlay.latitude, by_overlay.longitude, by_product.latitude, by_product.longitude)
+    assert apart.max() < 1e-6
