@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 22
 """Pairs of points, or probabilities, held at once: 32 MB of float64."""
+_SLACK = 1e-6
+"""Radians, 6 m: cells this near to being cut are looked at photo by photo, so that rounding decides nothing."""
 _TIE = 1e-6
 """Probabilities that differ by less are equal: sums of shares in another order differ in their last digits."""
 
@@ -38,7 +40,8 @@ class WithinLevelLocalizer(Localizer):
     photos; up to `photos_per_cell` of its photos say where in the cell a photo may be. More are sampled by `seed`.
     Among candidates that are equally probable, the one in the most probable cell wins, and of these the first
     (the centroid). Confidence is the probability of being within `km`: calibrated as far as the classifier is.
-    Alternatives are the best candidates of the cells, a cell each, so that they are places apart.
+    Alternatives are the best candidates of the cells, a cell each, so that they are places apart. Where there are many
+    cells and `km` is larger than they are, `candidates_per_cell` 0 (centroids only) saves time and costs little.
     """
 
     def __init__(
@@ -170,16 +173,39 @@ def _shares_within(
 ) -> sparse.csr_array:
     """Share of each cell's photos within `km` of each point, [C, K]; photos are sorted by cell, each cell has one.
 
-    Distances are compared as chords of the unit sphere, by one matrix product: right to about 0.02 mm at 1 km.
+    Photos are compared one by one only where the circle of `km` may cut a cell's photos: most cells lie wholly
+    within or wholly without. Distances are compared as chords of the unit sphere: right to about 0.02 mm at 1 km.
     """
-    there = unit_vectors(photos[:, 0], photos[:, 1])
+    here, there = unit_vectors(points[:, 0], points[:, 1]), unit_vectors(photos[:, 0], photos[:, 1])
     starts = np.searchsorted(photo_cell, np.arange(cell_count))
-    sizes = np.bincount(photo_cell, minlength=cell_count)
+    ends = np.append(starts[1:], len(photos))
+    # Any photo of the cell does for a middle: what matters is that no other is farther from it than the reach.
+    middle = there[starts]
+    apart = np.linalg.norm(there - middle[photo_cell], axis=1)
+    reach = np.maximum.reduceat(2 * np.arcsin(np.minimum(apart / 2, 1)), starts)
+    angle = min(km / EARTH_RADIUS_KM, np.pi)
     # 1 - cos written as 2 sin² (a / 2), which does not cancel at small angles; the allowance is for the product.
-    limit = 2 * np.sin(min(km / EARTH_RADIUS_KM, np.pi) / 2) ** 2 + 4e-16
-    blocks = []
-    for start in range(0, len(points), max(1, _CHUNK // max(len(photos), 1))):
-        some = points[start : start + max(1, _CHUNK // max(len(photos), 1))]
-        near = 1 - unit_vectors(some[:, 0], some[:, 1]) @ there.T <= limit
-        blocks.append(sparse.csr_array(np.add.reduceat(near, starts, axis=1, dtype=np.float64) / sizes))
-    return sparse.csr_array(sparse.vstack(blocks).T)
+    limit = 2 * np.sin(angle / 2) ** 2 + 4e-16
+    cells, candidates, shares = [], [], []
+    step = max(1, _CHUNK // len(points))
+    for start in range(0, cell_count, step):
+        to_middle = np.arccos(np.clip(here @ middle[start : start + step].T, -1, 1))
+        most, least = to_middle + reach[start : start + step], to_middle - reach[start : start + step]
+        wholly = most <= angle - _SLACK
+        inside, inside_of = np.nonzero(wholly)
+        cells.append(inside_of + start)
+        candidates.append(inside)
+        shares.append(np.ones(len(inside)))
+        cut = ~wholly & (least <= angle + _SLACK)
+        for cell in start + np.flatnonzero(cut.any(axis=0)):
+            tried = np.flatnonzero(cut[:, cell - start])
+            own = there[starts[cell] : ends[cell]]
+            rows = max(1, _CHUNK // len(own))
+            for first in range(0, len(tried), rows):
+                some = tried[first : first + rows]
+                share = (1 - here[some] @ own.T <= limit).mean(axis=1)
+                cells.append(np.full(int((share > 0).sum()), cell))
+                candidates.append(some[share > 0])
+                shares.append(share[share > 0])
+    where = (np.concatenate(cells), np.concatenate(candidates))
+    return sparse.csr_array((np.concatenate(shares), where), shape=(cell_count, len(points)))
