@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pandas as pd
@@ -16,9 +16,11 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 from PIL import Image
 
-from geoloc.evaluation.occlusion import OcclusionMap
 from geoloc.reports.maps import world_axes
 from geoloc.reports.style import ERROR_COLOURS, INK, MUTED, bare, drawing, new_figure, png
+
+if TYPE_CHECKING:
+    from geoloc.evaluation.occlusion import OcclusionMap  # brings torch, which a report need not load
 
 _FAINT = 1e-3  # of the largest probability: cells below it would all look alike
 

@@ -130,6 +130,8 @@ def test_the_surest_photos_of_a_cell_are_those_it_is_the_answer_of():
     assert found["probability"].tolist() == [0.6, 0.9, 0.8, 0.7]
     more = most_confident_photos(probabilities, photos, [0], 9)
     assert more["photo_id"].tolist() == ["g", "e", "f", "d", "a"]  # all of them, by probability, equals by id
+    unknown = photos.assign(photographer=[None, None, "y", "z", "x", "y", None])  # not one photographer
+    assert most_confident_photos(probabilities, unknown, [0], 3)["photo_id"].tolist() == ["g", "e", "f"]
     nameless = most_confident_photos(probabilities, photos.drop(columns="photographer"), [0], 2)
     assert nameless["photo_id"].tolist() == ["g", "e"]
     assert most_confident_photos(probabilities[:4], photos[:4], [1]).empty
