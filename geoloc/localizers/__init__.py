@@ -1,4 +1,6 @@
 """Localizers: everything that answers "where was this taken?" behind one interface.
 
-`base` has the interface and the answers, `by_class` argmax over cells, `by_neighbour` retrieval.
+`base` has the interface and the answers, `by_class` argmax over cells, `by_neighbour` retrieval, `hierarchy` and
+`overlay` several partitions at once, `within_level` the best point for a wanted level. What makes confidences mean
+something: `temperature` (calibration), `conformal` (regions of stated coverage), `abstention`, `areas` (of cells).
 """

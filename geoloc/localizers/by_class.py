@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from geoloc.localizers.base import Alternatives, Answers, CellEvidence, Localizer
+from geoloc.localizers.probabilities import checked_probabilities, largest
 
 if TYPE_CHECKING:
     from geoloc.partitions.base import Partition
@@ -61,18 +62,8 @@ class ClassLocalizer(Localizer):
         first wins. Raises ValueError for another number of cells, or for rows that are not probabilities
         (logits, say).
         """
-        p = np.asarray(probabilities)
-        if p.ndim != 2 or p.shape[1] != self.partition.cell_count:
-            raise ValueError(f"probabilities must have shape (N, {self.partition.cell_count}), got {p.shape}")
-        unread = np.isnan(p).any(axis=1)
-        p = np.where(unread[:, None], 0, p)
-        sums = p.sum(axis=1, dtype=np.float64)
-        # Half-precision networks give sums off by a few thousandths.
-        if (p < 0).any() or (np.abs(sums[~unread] - 1) > 0.02).any():
-            raise ValueError(
-                "probabilities must be at least 0 and sum to 1 a photo: apply a softmax to logits"
-            )
-        best = _largest(p, self.alternatives)
+        p, unread = checked_probabilities(probabilities, self.partition.cell_count)
+        best = largest(p, self.alternatives)
         weight = np.take_along_axis(p, best, axis=1).astype(np.float32)
         places = self._points[best]
         places[unread], weight[unread], best[unread] = np.nan, np.nan, -1
@@ -103,20 +94,3 @@ class ClassLocalizer(Localizer):
                 "probability": p[order],
             }
         ).astype({"token": "str"})
-
-
-def _largest(values: NDArray[Any], count: int) -> NDArray[np.int64]:
-    """Columns of the `count` largest values of each row, largest first, of equals the first column first.
-
-    A partial sort finds the threshold; only columns above it, and the first of those at it, are sorted.
-    """
-    if count >= values.shape[1]:
-        return np.argsort(-values, axis=1, kind="stable")[:, :count]
-    threshold = -np.partition(-values, count - 1, axis=1)[:, count - 1 : count]
-    above = values > threshold
-    room = count - above.sum(axis=1, keepdims=True)
-    equal = values == threshold
-    chosen = above | (equal & (np.cumsum(equal, axis=1) <= room))
-    columns = np.nonzero(chosen)[1].reshape(len(values), count)
-    order = np.argsort(-np.take_along_axis(values, columns, axis=1), axis=1, kind="stable")
-    return np.take_along_axis(columns, order, axis=1)

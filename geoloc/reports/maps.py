@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.lines import Line2D
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Outline
@@ -42,7 +42,7 @@ class Drawable(Protocol):
     def rings(self, cell: int) -> list[NDArray[np.float64]]: ...
 
 
-def world_axes(figure: Figure, latitudes: FloatArray | None = None) -> Axes:
+def world_axes(figure: Figure | SubFigure, latitudes: FloatArray | None = None) -> Axes:
     """Axes with the land drawn on them; x is longitude, y latitude. Antarctica shows only where `latitudes` need it."""
     axes = figure.add_subplot()
     bare(axes)

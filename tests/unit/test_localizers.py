@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoloc.localizers.base import Answers
-from geoloc.localizers.by_class import ClassLocalizer, _largest
+from geoloc.localizers.by_class import ClassLocalizer
 from geoloc.localizers.by_neighbour import DensityLocalizer, NearestLocalizer
+from geoloc.localizers.probabilities import largest
 from geoloc.retrieval.density import DensitySettings, densest
 from geoloc.retrieval.embeddings import Embeddings
 from geoloc.retrieval.index import ReferenceIndex
@@ -80,7 +81,7 @@ def test_the_probability_map_is_all_cells_best_first():
 def test_the_largest_values_are_those_of_a_stable_sort(columns, count, seed):
     values = np.random.default_rng(seed).integers(0, 4, (6, columns)) / 4
     expected = [sorted(range(columns), key=lambda c: (-row[c], c))[:count] for row in values]
-    assert _largest(values, min(count, columns)).tolist() == expected
+    assert largest(values, min(count, columns)).tolist() == expected
 
 
 def made_index(count=120, seed=0):

@@ -1,0 +1,132 @@
+"""What in a photo speaks for its place: the probability of a cell while a grey window slides over the photo.
+
+PlaNet, figure 10: "an activation map where the value of each pixel is the classifier's confidence in the ground truth
+geolocation if the corresponding part of the image is occluded by a gray box", after Zeiler and Fergus, Visualizing and
+Understanding Convolutional Networks, ECCV 2014, section 4.2. Where the probability falls, the classifier looks; where
+it rises, it is misled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import nn
+
+GREY = 128
+
+
+@dataclass(frozen=True)
+class OcclusionMap:
+    """The probability of one cell with a window over each place of a photo of S by S pixels.
+
+    `probability` float64 [R, K], by the window's place: its top is `tops` [R] and its left `lefts` [K], in pixels;
+    `pixels` float64 [S, S], for each pixel the mean over all windows that cover it; `whole` with nothing covered.
+    """
+
+    cell: int
+    whole: float
+    window: int
+    tops: NDArray[np.int64]
+    lefts: NDArray[np.int64]
+    probability: NDArray[np.float64]
+    pixels: NDArray[np.float64]
+
+    def __repr__(self) -> str:
+        return (
+            f"OcclusionMap(cell {self.cell}: {self.whole:.3f} whole, {self.probability.min():.3f} to "
+            f"{self.probability.max():.3f} with a window of {self.window} px at {self.probability.size} places)"
+        )
+
+
+def occlusion_map(
+    model: nn.Module,
+    photo: ArrayLike | torch.Tensor,
+    cell: int,
+    window: int,
+    stride: int,
+    *,
+    batch_size: int = 64,
+    head: Any = 0,
+    grey: int = GREY,
+) -> OcclusionMap:
+    """Slide a grey window over a photo and read the probability of `cell`.
+
+    `model` gives scores (logits) [B, C] of uint8 [B, 3, S, S], as Classifier does; where it gives several scores, a
+    sequence or mapping, `head` says which. `photo` is uint8 [S, S, 3], as `Preprocess.apply_uint8` cuts it. The window
+    is `window` pixels wide and high and moves by `stride`; the last place of a row or column is at the edge, so every
+    pixel is covered. `batch_size` windows go through the network at once. The model runs where it is, in eval
+    mode, and is left as it was. Raises ValueError for a photo that is not uint8 [S, S, 3], a window that is larger than
+    it, a stride above the window (which would leave gaps), and a cell that the model does not know.
+    """
+    pixels = torch.as_tensor(np.array(photo)).permute(2, 0, 1) if np.ndim(photo) == 3 else torch.empty(0)
+    if (
+        pixels.ndim != 3
+        or pixels.dtype != torch.uint8
+        or pixels.shape[0] != 3
+        or pixels.shape[1] != pixels.shape[2]
+    ):
+        raise ValueError(
+            f"photo must be uint8 of shape (S, S, 3), got {np.asarray(photo).dtype} {np.shape(photo)}"
+        )
+    size = pixels.shape[1]
+    for key, value, most in (("window", window, size), ("stride", stride, window), ("grey", grey, 255)):
+        if not (0 if key == "grey" else 1) <= value <= most:
+            raise ValueError(f"{key} must be from {0 if key == 'grey' else 1} to {most}, got {value}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    places = _places(size, window, stride)
+    corners = [(int(top), int(left)) for top in places for left in places]
+    found = np.empty(1 + len(corners))
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            device = next(model.parameters()).device
+            found[0] = _probability(model, pixels[None].to(device), cell, head)[0]
+            for start in range(0, len(corners), batch_size):
+                some = corners[start : start + batch_size]
+                images = pixels.repeat(len(some), 1, 1, 1)
+                for image, (top, left) in zip(images, some, strict=True):
+                    image[:, top : top + window, left : left + window] = grey
+                found[1 + start : 1 + start + len(some)] = _probability(model, images.to(device), cell, head)
+    finally:
+        model.train(was_training)
+    probability = found[1:].reshape(len(places), len(places))
+    return OcclusionMap(
+        cell,
+        float(found[0]),
+        window,
+        places,
+        places,
+        probability,
+        _mean_over_pixels(probability, places, window, size),
+    )
+
+
+def _places(size: int, window: int, stride: int) -> NDArray[np.int64]:
+    """Where the window begins along one side, the last at the edge."""
+    return np.unique(np.append(np.arange(0, size - window + 1, stride), size - window)).astype(np.int64)
+
+
+def _probability(model: nn.Module, images: torch.Tensor, cell: int, head: Any) -> NDArray[np.float32]:
+    scores = model(images)
+    if not isinstance(scores, torch.Tensor):
+        scores = scores[head]
+    if not 0 <= cell < scores.shape[1]:
+        raise ValueError(f"cell must be from 0 to {scores.shape[1] - 1}, got {cell}")
+    found: NDArray[np.float32] = scores.float().softmax(dim=1)[:, cell].cpu().numpy()
+    return found
+
+
+def _mean_over_pixels(
+    probability: NDArray[np.float64], places: NDArray[np.int64], window: int, size: int
+) -> NDArray[np.float64]:
+    """For each pixel the mean over the windows that cover it, from [R, K] to [S, S]."""
+    # Which pixels of a side each place covers: the sum over windows is a product of two such tables.
+    pixel = np.arange(size)
+    covers = ((places[:, None] <= pixel) & (pixel < places[:, None] + window)).astype(np.float64)
+    return np.asarray((covers.T @ probability @ covers) / np.outer(covers.sum(axis=0), covers.sum(axis=0)))

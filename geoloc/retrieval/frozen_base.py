@@ -1,0 +1,156 @@
+"""Classifiers on frozen features: what they share. Nothing of the network learns; stored embeddings are all they see.
+
+Diving Deeper into IM2GPS, section IV.A and table 1: k nearest neighbours by L2 distance, and a multi-class linear SVM
+with L2 loss, on features of a network trained for something else. They answer through ClassLocalizer, as networks do.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from geoloc.files import atomic_path
+
+FORMAT = 1
+_METADATA_KEY = "geoloc"
+
+
+class FrozenClassifier(ABC):
+    """A classifier over the `cell_count` cells of a partition, from embeddings [N, D], as they are stored.
+
+    After `fit`, `dimension` is D, `photos` how many it learned from, and `outside` how many were left out, being in no
+    cell. A kind implements `_learn`, `_score`, and `_state`, `_restore`, `_settings` for its file.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, cell_count: int) -> None:
+        if cell_count < 1:
+            raise ValueError(f"cell_count must be at least 1, got {cell_count}")
+        self.cell_count = cell_count
+        self.dimension = self.photos = self.outside = 0
+
+    @abstractmethod
+    def _learn(self, vectors: NDArray[Any], cells: NDArray[np.int64]) -> None:
+        """Learn from float [N, D] and cells, int64 [N], all in cells, of two cells at least."""
+
+    @abstractmethod
+    def _score(self, vectors: NDArray[Any]) -> NDArray[np.float32]:
+        """Scores [N, C], higher for likelier cells, of finite vectors."""
+
+    @abstractmethod
+    def _state(self) -> dict[str, NDArray[Any]]:
+        """What was learned, as arrays."""
+
+    @abstractmethod
+    def _restore(self, state: dict[str, NDArray[Any]], learned: dict[str, Any]) -> None:
+        """Take what `_state` gave and `_settings`' values."""
+
+    @abstractmethod
+    def _settings(self) -> dict[str, Any]:
+        """The arguments of the constructor, without cell_count, as JSON values."""
+
+    def _learned(self) -> dict[str, Any]:
+        """What else is worth keeping, as JSON values."""
+        return {}
+
+    def fit(self, vectors: NDArray[Any], cells: ArrayLike) -> Self:
+        """Learn from N training photos: embeddings float [N, D], cells int [N], -1 for photos in none; returns itself.
+
+        Raises ValueError for vectors that are not finite [N, D], for cells that are not N numbers below `cell_count`,
+        and where fewer than two cells have photos: one class only teaches nothing.
+        """
+        found, classes = np.asarray(vectors), np.asarray(cells, dtype=np.int64)
+        if found.ndim != 2 or classes.shape != (len(found),):
+            raise ValueError(f"vectors (N, D) and cells (N,) must fit, got {found.shape} and {classes.shape}")
+        if len(classes) and (classes.min() < -1 or classes.max() >= self.cell_count):
+            raise ValueError(
+                f"cells must be from -1 (in none) to {self.cell_count - 1}, got {classes.min()} to {classes.max()}"
+            )
+        inside = classes >= 0
+        found, classes = found[inside], classes[inside]
+        if not np.isfinite(found).all():
+            raise ValueError("vectors must be finite: leave unreadable photos out before fitting")
+        if len(np.unique(classes)) < 2:
+            raise ValueError(
+                f"a {self.kind} classifier needs photos in at least 2 cells, got {len(np.unique(classes))} in "
+                f"{len(classes)} photos"
+            )
+        self.dimension, self.photos, self.outside = found.shape[1], len(found), int((~inside).sum())
+        self._learn(found, classes)
+        return self
+
+    def scores(self, vectors: NDArray[Any]) -> NDArray[np.float32]:
+        """Scores of each cell, float32 [N, C]; a row of NaN (an unreadable photo) stays one.
+
+        Raises ValueError before `fit`, and for vectors of another length.
+        """
+        if not self.dimension:
+            raise ValueError(
+                f"this {self.kind} classifier is not fitted yet: call fit with training photos first"
+            )
+        found = np.asarray(vectors)
+        if found.ndim != 2 or found.shape[1] != self.dimension:
+            raise ValueError(f"vectors must have shape (N, {self.dimension}), got {found.shape}")
+        read = np.isfinite(found).all(axis=1)
+        scores = np.full((len(found), self.cell_count), np.nan, dtype=np.float32)
+        if read.any():
+            scores[read] = self._score(found[read])
+        return scores
+
+    @abstractmethod
+    def predict_probabilities(self, vectors: NDArray[Any]) -> NDArray[np.float32]:
+        """Probabilities of cells, float32 [N, C], each row with sum 1; a row of NaN stays one."""
+
+    def save(self, path: Path | str) -> None:
+        """Write one safetensors file, atomically; equal classifiers, equal bytes. Raises ValueError before `fit`."""
+        if not self.dimension:
+            raise ValueError(f"this {self.kind} classifier is not fitted yet: there is nothing to save")
+        metadata = {
+            "format": FORMAT,
+            "kind": f"frozen {self.kind}",
+            "cell_count": self.cell_count,
+            "settings": self._settings(),
+            "learned": self._learned(),
+            "counts": {"dimension": self.dimension, "photos": self.photos, "outside": self.outside},
+        }
+        state = {name: np.ascontiguousarray(value) for name, value in self._state().items()}
+        with atomic_path(path) as temporary:
+            save_file(state, temporary, {_METADATA_KEY: json.dumps(metadata, sort_keys=True)})
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """What `save` wrote. Raises FileNotFoundError where it is absent, ValueError where it is another kind."""
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"{path} is absent: no frozen {cls.kind} classifier was saved there")
+        try:
+            with safe_open(path, framework="numpy") as file:
+                metadata = json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}"))
+                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
+        except (SafetensorError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path} is damaged: {error}") from error
+        if metadata.get("kind") != f"frozen {cls.kind}" or metadata.get("format") != FORMAT:
+            raise ValueError(
+                f"{path} is no frozen {cls.kind} classifier of format {FORMAT}: its header says "
+                f"{metadata.get('kind')!r}, format {metadata.get('format')}"
+            )
+        made = cls(metadata["cell_count"], **metadata["settings"])
+        for name, count in metadata["counts"].items():
+            setattr(made, name, count)
+        made._restore(state, metadata["learned"])
+        return made
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value!r}" for name, value in self._settings().items())
+        told = f"{type(self).__name__}({self.cell_count} cells, {settings})"
+        if not self.dimension:
+            return f"{told}, not fitted"
+        outside = f", {self.outside:,} in no cell left out" if self.outside else ""
+        return f"{told}: {self.photos:,} photos, {self.dimension} dimensions{outside}"
