@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from orchestration.chain import CHAIN, SHARED, STAGES, artefact, output_folder
 from orchestration.data_version import commit_stages, unrecorded_stages, write_pipeline
 from orchestration.lineage import why_stale
-from orchestration.settings import BuildSettings, load_settings
+from orchestration.settings import BuildSettings, load_settings, weights_file, weights_recipe
 from orchestration.workspace import Workspace, WorkspaceError
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ def build(
     if commit and write_pipeline(workspace, recipe):
         say(f"dvc.yaml now has the stages of {recipe}")
     wanted = set(only) or set(STAGES)
+    if any("model" in STAGES[name].sections for name in wanted):
+        _check_weights(workspace, settings, say)
     reasons = stale_stages(workspace, settings, wanted, force)
     if not reasons:
         if commit:  # a build that was killed between its last stage and dvc.lock is finished here
@@ -62,6 +64,16 @@ def build(
             f"report: {(output_folder(workspace, recipe, 'report') / 'report.html').relative_to(workspace.root)}"
         )
     return list(reasons)
+
+
+def _check_weights(workspace: Workspace, settings: BuildSettings, say: Callable[[str], None]) -> None:
+    """Stop before anything is built where the weights to start from are absent; tell where they are out of date."""
+    weights_file(workspace, settings)
+    source = weights_recipe(settings)
+    if source is not None and (
+        why := why_stale(workspace, load_settings(workspace, source), STAGES["classifier"])
+    ):
+        say(f"{source}/classifier, where {settings.recipe} starts from, is out of date: {'; '.join(why)}")
 
 
 def stale_stages(

@@ -182,11 +182,13 @@ def _versions_builds(workspace: Workspace) -> bool:
 
 
 def _weights(workspace: Workspace, recipe: str) -> str | None:
-    """The file of initial weights that a recipe starts from, relative to the workspace; None where none is."""
-    from orchestration.settings import load_settings
+    """The file or output that a recipe's weights start from, relative to the workspace; None where none is."""
+    from orchestration.settings import load_settings, weights_recipe
 
-    name = load_settings(workspace, recipe).model.weights
-    return None if name in ("none", "registry") else name
+    settings = load_settings(workspace, recipe)
+    if (source := weights_recipe(settings)) is not None:
+        return output_folder(workspace, source, "classifier").relative_to(workspace.root).as_posix()
+    return None if settings.model.weights in ("none", "registry") else settings.model.weights
 
 
 def _named_sections(file: Path, stage: Stage) -> list[str]:

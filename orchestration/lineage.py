@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from geoloc.files import content_hash, read_json, sha256_bytes, write_json
+from geoloc.models.settings import RECIPE
 from geoloc.settings import settings_hash
 from orchestration.chain import STAGES, Stage, artefact, lineage_path, output_folder
 from orchestration.data_version import data_version
-from orchestration.settings import BuildSettings, weights_file
+from orchestration.settings import BuildSettings, weights_file, weights_recipe
 from orchestration.workspace import Workspace, WorkspaceError
 
 PACKAGES = (
@@ -104,9 +105,24 @@ def expected_lineage(workspace: Workspace, settings: BuildSettings, stage: Stage
             )
         inputs[name] = found.content
     if "model" in stage.sections and (weights := weights_file(workspace, settings)) is not None:
-        inputs["weights"] = content_hash(weights)
+        source = weights_recipe(settings)
+        inputs["weights"] = content_hash(weights) if source is None else _built_classifier(workspace, source)
     used = settings.sections(stage.sections)
     return Expected(inputs, used, settings_hash(used), code_version(stage.module))
+
+
+def _built_classifier(workspace: Workspace, recipe: str) -> str:
+    """The content hash of another recipe's classifier, whose backbone is where a training starts.
+
+    Raises WorkspaceError where it is not what its record says: nobody could tell what the weights were made from.
+    """
+    found = Lineage.read(lineage_path(workspace, recipe, "classifier"))
+    if found is None or stage_content(workspace, recipe, STAGES["classifier"]) != found.content:
+        raise WorkspaceError(
+            f"{recipe}/classifier was changed or removed since it was built; "
+            f"build it again with: geoloc build --recipe {recipe}"
+        )
+    return found.content
 
 
 def why_stale(workspace: Workspace, settings: BuildSettings, stage: Stage) -> list[str]:
@@ -333,7 +349,10 @@ class _Audit:
         if name == "data":
             leaf = _state(data_version(self.workspace), content)
         elif name == "weights":
-            file = self.workspace.root / record.settings["model"]["weights"]
+            weights = record.settings["model"]["weights"]
+            if weights.startswith(RECIPE):
+                return self.of_recipe(weights.removeprefix(RECIPE), content)
+            file = self.workspace.root / weights
             leaf = _state(content_hash(file) if file.is_file() else None, content)
         else:
             tree = self.of_stage(name)
@@ -341,6 +360,19 @@ class _Audit:
                 return tree
             name, leaf = artefact(self.recipe, name), "replaced"
         return {"artefact": name, "content": content, "on_disk": leaf, "made_from": []}
+
+    def of_recipe(self, recipe: str, content: str) -> dict[str, Any]:
+        """The classifier of another recipe, whose backbone a training started from."""
+        found = Lineage.read(lineage_path(self.workspace, recipe, "classifier"))
+        if found is not None and found.content == content:
+            return _Audit(self.workspace, recipe).of_stage("classifier")
+        leaf = "absent" if found is None else "replaced"
+        return {
+            "artefact": artefact(recipe, "classifier"),
+            "content": content,
+            "on_disk": leaf,
+            "made_from": [],
+        }
 
 
 def _state(found: str | None, recorded: str) -> str:

@@ -11,14 +11,17 @@ import yaml
 
 from geoloc.evaluation.settings import EvaluationSettings
 from geoloc.localizers.settings import LocalizerSettings
-from geoloc.models.settings import ModelSettings
+from geoloc.models.settings import RECIPE, ModelSettings
 from geoloc.partitions.settings import PartitionSettings
 from geoloc.photos.splits import SplitSettings
 from geoloc.retrieval.settings import EmbeddingSettings, IndexSettings
 from geoloc.settings import SettingsError, parse, setting, to_dict
 from geoloc.training.settings import TrainingSettings
-from orchestration.workspace import Workspace
+from orchestration.chain import MODEL_FILE, output_folder
+from orchestration.workspace import Workspace, WorkspaceError
 
+NAMED = ("partitions", "head_weights")
+"""Settings that are mappings from names of the user's."""
 DEFAULT_RECIPE = "default"
 """The recipe with no file of its own: params.yaml as it stands."""
 
@@ -31,7 +34,11 @@ class BuildSettings:
     note: str = setting("", help="shown at the top of every report: what the photos are")
     seed: int = setting(0, minimum=0, help="every random choice takes its seed from here")
     splits: SplitSettings = setting(SplitSettings())
-    partition: PartitionSettings = setting(PartitionSettings())
+    partitions: dict[str, PartitionSettings] = setting(
+        factory=lambda: {"fine": PartitionSettings()},
+        names=True,
+        help="ways to cut the Earth, by name: the classifier has a head for each, the first is the main one",
+    )
     model: ModelSettings = setting(ModelSettings())
     training: TrainingSettings = setting(TrainingSettings())
     embeddings: EmbeddingSettings = setting(EmbeddingSettings())
@@ -39,9 +46,26 @@ class BuildSettings:
     localizers: LocalizerSettings = setting(LocalizerSettings())
     evaluation: EvaluationSettings = setting(EvaluationSettings())
 
+    def validate(self, key: str) -> None:
+        """Raise SettingsError where sections do not fit each other."""
+        if not self.partitions:
+            raise SettingsError("partitions must name at least one, got none")
+        weights = self.training.head_weights
+        unknown = [name for name in weights if name not in self.partitions]
+        if unknown:
+            raise SettingsError(
+                f"training.head_weights.{unknown[0]} is of no partition; "
+                f"the partitions are: {', '.join(self.partitions)}"
+            )
+        if not any(weights.get(name, 1.0) for name in self.partitions):
+            raise SettingsError("training.head_weights must leave a head that learns, got 0 for all")
+
     def sections(self, names: tuple[str, ...]) -> dict[str, Any]:
-        """The named sections as plain values."""
-        return {name: to_dict(getattr(self, name)) for name in names}
+        """The named sections as plain values; partitions as a list, because their order counts."""
+        plain: dict[str, Any] = {name: to_dict(getattr(self, name)) for name in names}
+        if "partitions" in plain:
+            plain["partitions"] = [{"name": name, **values} for name, values in plain["partitions"].items()]
+        return plain
 
 
 def load_settings(workspace: Workspace, recipe: str = DEFAULT_RECIPE) -> BuildSettings:
@@ -63,23 +87,39 @@ def load_settings(workspace: Workspace, recipe: str = DEFAULT_RECIPE) -> BuildSe
         if "recipe" in values:
             raise SettingsError(f"{source}: recipe is not a setting: a recipe is named by its file")
     try:
-        return parse(BuildSettings, {**_merge(base, overrides), "recipe": recipe})
+        settings = parse(BuildSettings, {**_merge(base, overrides), "recipe": recipe})
+        _check_weights_recipe(workspace, settings, base)
+        return settings
     except SettingsError as error:
         where = "params.yaml" + (f" with recipes/{recipe}.yaml" if overrides else "")
         raise SettingsError(f"{where}: {error}") from None
 
 
+def weights_recipe(settings: BuildSettings) -> str | None:
+    """The recipe whose trained backbone `model.weights` asks for; None where it names no recipe."""
+    weights = settings.model.weights
+    return weights.removeprefix(RECIPE) if weights.startswith(RECIPE) else None
+
+
 def weights_file(workspace: Workspace, settings: BuildSettings) -> Path | None:
     """The file that `model.weights` names, from the workspace's root; None where weights are none or registry.
 
-    Raises SettingsError where it is absent.
+    Raises SettingsError where it is absent, WorkspaceError where it is of a recipe that is not built.
     """
     if settings.model.weights in ("none", "registry"):
         return None
+    if (source := weights_recipe(settings)) is not None:
+        file = output_folder(workspace, source, "classifier") / MODEL_FILE
+        if not file.is_file():
+            raise WorkspaceError(
+                f"{settings.recipe} starts from the weights of {source}/classifier, which is not built yet; "
+                f"build it with: geoloc build --recipe {source}"
+            )
+        return file
     file = workspace.root / settings.model.weights
     if not file.is_file():
         raise SettingsError(
-            f"model.weights must be none, registry or a .safetensors file below {workspace.root}; "
+            f"model.weights must be none, registry, recipe:NAME or a .safetensors file below {workspace.root}; "
             f"got {settings.model.weights!r}, which is absent"
         )
     return file
@@ -88,6 +128,25 @@ def weights_file(workspace: Workspace, settings: BuildSettings) -> Path | None:
 def known_recipes(workspace: Workspace) -> list[str]:
     """The recipes that can be built here: `default` and one for each file in recipes/."""
     return [DEFAULT_RECIPE, *sorted(path.stem for path in workspace.recipes.glob("*.yaml"))]
+
+
+def _check_weights_recipe(workspace: Workspace, settings: BuildSettings, base: Mapping[str, Any]) -> None:
+    """Raise SettingsError where the recipe that `model.weights` names is unknown, or leads back to this one."""
+    name, seen = weights_recipe(settings), [settings.recipe]
+    while name is not None:
+        others = [other for other in known_recipes(workspace) if other != settings.recipe]
+        if name in seen:
+            way = " from ".join([*seen, name])
+            raise SettingsError(f"model.weights must not lead back to the recipe itself: {way}")
+        if name not in others:
+            raise SettingsError(
+                f"model.weights must be recipe: and one of {', '.join(others) or 'none'}; got {RECIPE}{name}"
+            )
+        seen.append(name)
+        overrides = {} if name == DEFAULT_RECIPE else _read(workspace.recipes / f"{name}.yaml")
+        model = _merge(base, overrides).get("model")
+        weights = str(model.get("weights", "")) if isinstance(model, Mapping) else ""
+        name = weights.removeprefix(RECIPE) if weights.startswith(RECIPE) else None
 
 
 def _read(file: Path) -> Mapping[str, Any]:
@@ -103,10 +162,14 @@ def _read(file: Path) -> Mapping[str, Any]:
 
 
 def _merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `overrides` laid over it, mapping by mapping; anything else is replaced whole."""
+    """`base` with `overrides` laid over it, mapping by mapping; anything else is replaced whole.
+
+    So are the mappings from names in NAMED: a recipe that names partitions names all of its own, or it could never
+    have fewer than params.yaml.
+    """
     merged = dict(base)
     for key, value in overrides.items():
         old = merged.get(key)
-        both = isinstance(old, Mapping) and isinstance(value, Mapping)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping) and key not in NAMED
         merged[key] = _merge(old, value) if both else value  # type: ignore[arg-type]
     return merged

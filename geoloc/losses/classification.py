@@ -37,11 +37,12 @@ def cross_entropy(
 ) -> torch.Tensor:
     """Mean cross-entropy of logits [B, C] against labels int64 [B], a scalar, in float32 whatever the logits.
 
+    A label of -1 (a photo in no cell) has loss 0 and gradient 0, and stays in the mean.
     With `weights` [C], each photo counts by its cell's weight, and the sum is divided by B: a mean over the weights
     of the batch would give a rare cell no more say in a small batch than a common one. `label_smoothing` s moves
     s / C of the target to every cell (Szegedy et al., Rethinking the inception architecture, section 7).
     """
     losses = functional.cross_entropy(
-        logits.float(), labels, reduction="none", label_smoothing=label_smoothing
+        logits.float(), labels, reduction="none", ignore_index=-1, label_smoothing=label_smoothing
     )
     return (losses if weights is None else losses * weights[labels]).mean()

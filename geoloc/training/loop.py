@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from geoloc.losses.classification import cross_entropy
+from geoloc.losses.heads import HeadLoss, sum_of_heads
 from geoloc.models.classifier import Classifier
 from geoloc.training.checkpoints import Progress, remove_others, save_best, save_checkpoint
 from geoloc.training.optimisers import set_learning_rate
@@ -30,7 +30,7 @@ class Loop:
     model: Classifier
     source: Source
     photos: LabelledPhotos
-    weights: torch.Tensor | None
+    losses: Mapping[str, HeadLoss]
     validate: Callable[[], dict[str, Any]] | None
     settings: TrainingSettings
     seed: int
@@ -96,8 +96,8 @@ class Loop:
         labels = labels.to(self.device, non_blocking=True)
         autocast = settings.precision != "float32"
         with torch.autocast(self.device.type, getattr(torch, settings.precision), enabled=autocast):
-            logits = self._forward(inputs)
-        loss = cross_entropy(logits, labels, self.weights, settings.label_smoothing)
+            scores = self._forward(inputs)
+        loss = sum_of_heads(self.losses, self.model.split(scores), labels)
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         if settings.gradient_clip:

@@ -16,15 +16,18 @@ from geoloc.models.classifier import Classifier
 
 def predict_probabilities(
     model: Classifier, pool: Path | str | PhotoReader, rows: pd.DataFrame, batch_size: int, workers: int = 0
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Softmax over cells, float32 [N, C], for N photos (columns shard, offset, length), by their centre crops.
+) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.int64]]:
+    """Probabilities of cells by head, float32 [N, C of the head], for N photos (columns shard, offset, length), by
+    their centre crops.
 
     A photo that cannot be read, or has no bytes in the pool, has a row of NaN; the second result holds the
     positions of those photos, int64, in order. The model is used where it is, in eval mode. Raises as
     `iter_batches` does.
     """
     device = next(model.parameters()).device
-    probabilities = np.full((len(rows), model.cell_count), np.nan, dtype=np.float32)
+    probabilities = {
+        name: np.full((len(rows), count), np.nan, dtype=np.float32) for name, count in model.heads.items()
+    }
     unreadable: list[NDArray[np.int64]] = []
     was_training = model.training
     model.eval()
@@ -33,8 +36,9 @@ def predict_probabilities(
             for batch in iter_batches(pool, rows, model.preprocess, batch_size, workers):
                 unreadable.append(batch.unreadable_indices)
                 if len(batch.row_indices):
-                    logits = model(batch.images.to(device)).float()
-                    probabilities[batch.row_indices] = logits.softmax(dim=1).cpu().numpy()
+                    scores = model.split(model(batch.images.to(device)).float())
+                    for name, of_head in scores.items():
+                        probabilities[name][batch.row_indices] = of_head.softmax(dim=1).cpu().numpy()
     finally:
         model.train(was_training)
     return probabilities, np.sort(np.concatenate(unreadable)) if unreadable else np.empty(0, np.int64)

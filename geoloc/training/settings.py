@@ -41,6 +41,12 @@ class TrainingSettings:
     gradient_clip: float = setting(0.0, minimum=0.0, help="largest norm of all gradients; 0: no limit")
     label_smoothing: float = setting(0.0, minimum=0.0, maximum=0.9)
     class_weights: str = setting("none", choices=("none", "balanced", "sqrt"))
+    head_weights: dict[str, float] = setting(
+        factory=dict,
+        minimum=0.0,
+        names=True,
+        help="what a head's loss counts in the sum, by the name of its partition; 1 for those not named",
+    )
     augmentation: Augmentation | None = setting(
         Augmentation(), help="fine_tune: random changes of training photos; null: their centre"
     )

@@ -14,7 +14,7 @@ import pandas as pd
 from orchestration.chain import CHAIN, SHARED, Stage, output_folder
 from orchestration.data_version import data_version
 from orchestration.lineage import code_version
-from orchestration.settings import DEFAULT_RECIPE, BuildSettings, load_settings
+from orchestration.settings import DEFAULT_RECIPE, BuildSettings, load_settings, weights_recipe
 from orchestration.stage_run import StageOutcome, run_stage
 from orchestration.workspace import Workspace
 
@@ -67,10 +67,14 @@ def recipe_assets(workspace: Workspace, recipe: str) -> list[dg.AssetsDefinition
 
 def _asset(workspace: Workspace, settings: BuildSettings, stage: Stage) -> dg.AssetsDefinition:
     recipe = settings.recipe
+    deps = [*([DATA_KEY] if stage.name in SHARED else []), *(asset_key(recipe, n) for n in stage.inputs)]
+    source = weights_recipe(settings)
+    if source is not None and "model" in stage.sections:
+        deps.append(asset_key(source, "classifier"))
 
     @dg.asset(
         key=asset_key(recipe, stage.name),
-        deps=[*([DATA_KEY] if stage.name in SHARED else []), *(asset_key(recipe, n) for n in stage.inputs)],
+        deps=deps,
         group_name=stage.group,
         kinds=set(stage.kinds),
         owners=OWNERS,
