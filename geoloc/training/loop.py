@@ -16,7 +16,8 @@ from geoloc.losses.heads import HeadLoss, sum_of_heads
 from geoloc.models.classifier import Classifier
 from geoloc.training.checkpoints import Progress, remove_others, save_best, save_checkpoint
 from geoloc.training.optimisers import set_learning_rate
-from geoloc.training.photo_data import LabelledPhotos, Source, TrainingError, epoch_order
+from geoloc.training.photo_data import LabelledPhotos, Source, TrainingError
+from geoloc.training.samplers import epoch_order, epoch_starts
 from geoloc.training.schedules import learning_rate_share
 from geoloc.training.settings import TrainingSettings
 
@@ -53,21 +54,17 @@ class Loop:
             self._forward = self.model
         self._learning = [p for p in self.model.parameters() if p.requires_grad]
         self._labels = torch.from_numpy(self.photos.cells)
-        self._steps_per_epoch = -(-len(self._order(1)) // settings.batch_size)
+        self._starts = epoch_starts(self.photos.cells[:, 0], settings)
         self._waiting: tuple[int, int, float, torch.Tensor] | None = None
         while not progress.finished:
             self._epoch(progress)
-
-    def _order(self, epoch: int) -> Any:
-        settings = self.settings
-        fine_tune = settings.mode == "fine_tune"
-        return epoch_order(len(self.photos), settings.batch_size, self.seed, epoch, avoid_single=fine_tune)
 
     def _epoch(self, progress: Progress) -> None:
         """The rest of the epoch under way, then its measures and its checkpoint."""
         settings = self.settings
         self.model.train()
-        order = self._order(progress.epoch)[progress.epoch_step * settings.batch_size :]
+        order = epoch_order(self.photos.cells[:, 0], settings, self.seed, progress.epoch)
+        order = order[progress.epoch_step * settings.batch_size :]
         self._reported, self._clock = progress.photos, time.perf_counter()
         started, photos_before = time.perf_counter(), progress.photos
         for batch in self.source.batches(order, settings.batch_size, progress.epoch):
@@ -89,7 +86,7 @@ class Loop:
     def _step(self, progress: Progress, inputs: torch.Tensor, labels: torch.Tensor) -> None:
         """One step of the optimiser; its random numbers (dropout) are a function of seed and step."""
         settings = self.settings
-        rate = settings.learning_rate * learning_rate_share(settings, progress.step, self._steps_per_epoch)
+        rate = settings.learning_rate * learning_rate_share(settings, progress.step, self._starts)
         set_learning_rate(self.optimiser, rate)
         torch.manual_seed(int(np.random.SeedSequence([self.seed, progress.step]).generate_state(1)[0]))
         inputs = inputs.to(self.device, non_blocking=True)
@@ -131,7 +128,7 @@ class Loop:
                     "kind": "step",
                     "epoch": progress.epoch,
                     "step": step + 1,
-                    "steps": self._steps_per_epoch * self.settings.epochs,
+                    "steps": self._starts[-1],
                     "loss": value,
                     "learning_rate": rate,
                     "photos_per_second": (progress.photos - self._reported) / max(now - self._clock, 1e-9),
@@ -141,7 +138,7 @@ class Loop:
 
     def _end_epoch(self, progress: Progress, speed: float) -> None:
         settings = self.settings
-        share = learning_rate_share(settings, progress.step - 1, self._steps_per_epoch)
+        share = learning_rate_share(settings, progress.step - 1, self._starts)
         record: dict[str, Any] = {
             "epoch": progress.epoch,
             "step": progress.step,

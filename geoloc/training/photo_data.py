@@ -1,4 +1,4 @@
-"""Labelled photos for training: checked frames, order of epochs, and batches from photos or from cached features."""
+"""Labelled photos for training: checked frames, and batches from photos or from cached features."""
 
 from __future__ import annotations
 
@@ -75,16 +75,6 @@ def label(frame: pd.DataFrame, partitions: Mapping[str, Partition], name: str) -
             )
         columns.append(cells)
     return LabelledPhotos(rows, np.stack(columns, axis=1))
-
-
-def epoch_order(count: int, batch_size: int, seed: int, epoch: int, avoid_single: bool) -> NDArray[np.int64]:
-    """The order of an epoch, a permutation that depends on (seed, epoch) alone.
-
-    With `avoid_single`, one photo is left out where the last batch would have it alone: batch norm has no
-    statistics of one photo.
-    """
-    order = np.random.Generator(np.random.Philox(key=[seed & (2**64 - 1), epoch])).permutation(count)
-    return order[:-1] if avoid_single and count > 1 and count % batch_size == 1 and batch_size > 1 else order
 
 
 @dataclass(frozen=True)

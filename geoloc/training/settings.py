@@ -11,6 +11,35 @@ SELECT_BY = ("validation_loss", "accuracy_25km", "accuracy_750km", "last")
 
 
 @dataclass(frozen=True)
+class CurriculumSettings:
+    """Few photos and rare cells first (Multi-modal Geolocation, section A.1): see geoloc/training/samplers.py.
+
+    The training begins with a cycle for each of `biases`. An epoch of a cycle has `examples_per_cell` photos a cell on
+    average at first, and `growth` more each epoch, until it has as many as there are; the next cycle begins anew. After
+    the cycles each photo comes once an epoch. The paper names the first two; cycles and biases are for you to choose.
+    """
+
+    examples_per_cell: int = setting(
+        200, minimum=1, help="photos of a cycle's first epoch, a cell with photos"
+    )
+    growth: float = setting(0.06, minimum=0.0, maximum=10.0, help="how much more each epoch of a cycle has")
+    cycle_epochs: int = setting(10, minimum=1)
+    biases: tuple[float, ...] = setting(
+        (1.0, 0.5), minimum=0.0, maximum=1.0, help="of each cycle; 1: all cells equally often, 0: as they are"
+    )
+
+    def validate(self, key: str) -> None:
+        """Raise SettingsError where there is no cycle, or the bias rises."""
+        if not self.biases or list(self.biases) != sorted(self.biases, reverse=True):
+            raise SettingsError(f"{key}.biases must be one or more that never rise, got {list(self.biases)}")
+
+    def bias(self, epoch: int) -> float | None:
+        """The bias of an epoch (from 1); None after the cycles."""
+        cycle = (epoch - 1) // self.cycle_epochs
+        return self.biases[cycle] if cycle < len(self.biases) else None
+
+
+@dataclass(frozen=True)
 class TrainingSettings:
     """How a classifier is trained. `workers`, `checkpoint_steps` and `progress_steps` do not change the result."""
 
@@ -24,6 +53,7 @@ class TrainingSettings:
     )
     epochs: int = setting(10, minimum=1)
     batch_size: int = setting(64, minimum=1, help="photos a step")
+    curriculum: CurriculumSettings | None = setting(None, help="null: every photo once an epoch")
     optimiser: str = setting("adamw", choices=("sgd", "adagrad", "adamw"))
     learning_rate: float = setting(1e-3, minimum=0.0, help="of the head, at its highest")
     backbone_learning_rate_share: float = setting(
@@ -31,10 +61,13 @@ class TrainingSettings:
     )
     momentum: float = setting(0.9, minimum=0.0, maximum=0.999, help="sgd only")
     weight_decay: float = setting(1e-4, minimum=0.0, help="not of biases and normalisation layers")
-    schedule: str = setting("cosine", choices=("constant", "cosine", "step"))
+    schedule: str = setting("cosine", choices=("constant", "cosine", "step", "linear"))
     warm_up_epochs: float = setting(0.0, minimum=0.0, help="the learning rate rises evenly for so long")
     final_share: float = setting(
-        0.0, minimum=0.0, maximum=1.0, help="cosine: learning rate at the end, as a share of the highest"
+        0.0,
+        minimum=0.0,
+        maximum=1.0,
+        help="cosine, linear: learning rate at the end, as a share of the highest",
     )
     step_epochs: int = setting(10, minimum=1, help="step: epochs between drops")
     step_factor: float = setting(0.1, minimum=0.0, maximum=1.0, help="step: the factor of each drop")

@@ -23,7 +23,7 @@ from geoloc.models.classifier import (
 from geoloc.training.classifier import TrainingResult, train_classifier
 from geoloc.training.photo_data import TrainingError
 from geoloc.training.prediction import predict_probabilities
-from geoloc.training.settings import TrainingSettings
+from geoloc.training.settings import CurriculumSettings, TrainingSettings
 from tests.model.training_world import LONGITUDES, PLAIN, FourCells, world
 
 FROZEN = TrainingSettings(
@@ -80,7 +80,7 @@ def test_the_loss_is_the_weighted_sum_and_photos_in_no_cell_count_as_nothing() -
             expected += 0.5 * -np.log(e[coarse] / e.sum()) / 6
     given = {name: torch.from_numpy(of_head).requires_grad_() for name, of_head in scores.items()}
     found = sum_of_heads(losses, given, torch.from_numpy(cells))
-    assert float(found) == pytest.approx(expected, rel=1e-6)
+    assert found.item() == pytest.approx(expected, rel=1e-6)
     found.backward()
     gradient = given["coarse"].grad
     assert gradient is not None
@@ -179,3 +179,31 @@ def test_methods_of_partitions_with_equal_counts_are_named_apart() -> None:
     assert names({"a": TwoCells(), "b": TwoCells()}, "M") == [
         "[M]3C a", "[M]3C a centre", "[M]3C b", "[M]3C b centre"
     ]  # fmt: skip
+
+
+def test_a_curriculum_trains_and_resumes_within_a_cycle(tmp_path: Path) -> None:
+    settings = dataclasses.replace(
+        FROZEN,
+        epochs=5,
+        schedule="linear",
+        optimiser="sgd",
+        checkpoint_steps=1,
+        curriculum=CurriculumSettings(examples_per_cell=2, growth=0.5, cycle_epochs=2, biases=(1.0, 0.5)),
+    )
+    model, result = train(tmp_path / "whole", settings)
+    assert [record["step"] for record in result.history] == [2, 5, 7, 10, 15]  # 8, 12, 8, 12 and 18 photos
+    assert result.history[-1]["learning_rate"] == pytest.approx(0.02 / 15)
+
+    class Stop(Exception):
+        pass
+
+    def stop(event: dict[str, Any]) -> None:
+        if event["kind"] == "step" and event["step"] == 5:
+            raise Stop
+
+    with pytest.raises(Stop):
+        train(tmp_path / "killed", settings, on_progress=stop)
+    resumed, again = train(tmp_path / "killed", settings)
+    assert again.resumed_at_step == 4
+    assert again.history == result.history
+    assert torch.equal(resumed.head.weight, model.head.weight)

@@ -17,7 +17,7 @@ import torch
 import tests.model.training_world as tiny
 from geoloc.models.classifier import Classifier, load_model
 from geoloc.training.classifier import TrainingResult, train_classifier
-from geoloc.training.photo_data import TrainingError, epoch_order
+from geoloc.training.photo_data import TrainingError
 from geoloc.training.settings import TrainingSettings
 from tests.model.training_world import FINE_TUNE, FourCells, tiny_model, world
 
@@ -327,13 +327,3 @@ def test_mixed_precision_trains_too(tmp_path: Path) -> None:
     assert bytes_of(model) != bytes_of(
         train(tmp_path / "b", dataclasses.replace(settings, precision="float32"))[0]
     )
-
-
-def test_epochs_are_permutations_without_a_lonely_photo() -> None:
-    orders = [epoch_order(17, 4, 1, epoch, avoid_single=False) for epoch in (1, 2)]
-    assert all(sorted(order) == list(range(17)) for order in orders)
-    assert not np.array_equal(*orders)
-    alone = epoch_order(17, 4, 1, 1, avoid_single=True)
-    assert len(alone) == 16
-    np.testing.assert_array_equal(alone, orders[0][:16])
-    assert len(epoch_order(18, 4, 1, 1, avoid_single=True)) == 18
