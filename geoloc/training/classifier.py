@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from geoloc.losses.classification import class_weights
+from geoloc.losses.classification import class_weights, unit_vectors
 from geoloc.losses.heads import HeadLoss
 from geoloc.memory import freed_memory_kept
 from geoloc.models.batches import PhotoReader
@@ -145,7 +145,7 @@ def train_classifier(
                 model=model,
                 source=sources[0],
                 photos=photos,
-                losses=_losses(counts, settings, device),
+                losses=_losses(counts, partitions, settings, device),
                 validate=_validation(model, sources[1], held_out, partitions, settings, device),
                 settings=settings,
                 seed=seed,
@@ -214,13 +214,20 @@ def _in_no_cell(what: str, photos: LabelledPhotos, partitions: Iterable[str]) ->
 
 
 def _losses(
-    counts: Mapping[str, NDArray[np.int64]], settings: TrainingSettings, device: torch.device
+    counts: Mapping[str, NDArray[np.int64]],
+    partitions: Mapping[str, Partition],
+    settings: TrainingSettings,
+    device: torch.device,
 ) -> dict[str, HeadLoss]:
     losses = {}
     for name, weight in _head_weights(counts, settings).items():
         weights = class_weights(counts[name], settings.class_weights)
         losses[name] = HeadLoss(
-            weight, None if weights is None else weights.to(device), settings.label_smoothing
+            weight,
+            None if weights is None else weights.to(device),
+            settings.label_smoothing,
+            settings.label_smoothing_km,
+            unit_vectors(partitions[name].centroids()).to(device) if settings.label_smoothing_km else None,
         )
     return losses
 

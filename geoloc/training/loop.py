@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from geoloc.losses.classification import unit_vectors
 from geoloc.losses.heads import HeadLoss, sum_of_heads
 from geoloc.models.classifier import Classifier
 from geoloc.training.checkpoints import Progress, remove_others, save_best, save_checkpoint
@@ -54,6 +55,7 @@ class Loop:
             self._forward = self.model
         self._learning = [p for p in self.model.parameters() if p.requires_grad]
         self._labels = torch.from_numpy(self.photos.cells)
+        self._places = unit_vectors(self.photos.rows[["latitude", "longitude"]])
         self._starts = epoch_starts(self.photos.cells[:, 0], settings)
         self._waiting: tuple[int, int, float, torch.Tensor] | None = None
         while not progress.finished:
@@ -71,7 +73,8 @@ class Loop:
             if len(batch.unreadable):
                 progress.unreadable = sorted({*progress.unreadable, *batch.unreadable.tolist()})
             if len(batch.positions):
-                self._step(progress, batch.tensor, self._labels[torch.from_numpy(batch.positions)])
+                taken = torch.from_numpy(batch.positions)
+                self._step(progress, batch.tensor, self._labels[taken], self._places[taken])
             progress.step += 1
             progress.epoch_step += 1
             if settings.checkpoint_steps and progress.step % settings.checkpoint_steps == 0:
@@ -83,7 +86,9 @@ class Loop:
         speed = (progress.photos - photos_before) / max(time.perf_counter() - started, 1e-9)
         self._end_epoch(progress, speed)
 
-    def _step(self, progress: Progress, inputs: torch.Tensor, labels: torch.Tensor) -> None:
+    def _step(
+        self, progress: Progress, inputs: torch.Tensor, labels: torch.Tensor, places: torch.Tensor
+    ) -> None:
         """One step of the optimiser; its random numbers (dropout) are a function of seed and step."""
         settings = self.settings
         rate = settings.learning_rate * learning_rate_share(settings, progress.step, self._starts)
@@ -91,10 +96,11 @@ class Loop:
         torch.manual_seed(int(np.random.SeedSequence([self.seed, progress.step]).generate_state(1)[0]))
         inputs = inputs.to(self.device, non_blocking=True)
         labels = labels.to(self.device, non_blocking=True)
+        places = places.to(self.device, non_blocking=True)
         autocast = settings.precision != "float32"
         with torch.autocast(self.device.type, getattr(torch, settings.precision), enabled=autocast):
             scores = self._forward(inputs)
-        loss = sum_of_heads(self.losses, self.model.split(scores), labels)
+        loss = sum_of_heads(self.losses, self.model.split(scores), labels, places)
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         if settings.gradient_clip:

@@ -73,6 +73,11 @@ class TrainingSettings:
     step_factor: float = setting(0.1, minimum=0.0, maximum=1.0, help="step: the factor of each drop")
     gradient_clip: float = setting(0.0, minimum=0.0, help="largest norm of all gradients; 0: no limit")
     label_smoothing: float = setting(0.0, minimum=0.0, maximum=0.9)
+    label_smoothing_km: float = setting(
+        0.0,
+        minimum=0.0,
+        help="tau: a cell's share of the target falls by e every so many km; 0: not by distance",
+    )
     class_weights: str = setting("none", choices=("none", "balanced", "sqrt"))
     head_weights: dict[str, float] = setting(
         factory=dict,
@@ -100,6 +105,10 @@ class TrainingSettings:
 
     def validate(self, key: str) -> None:
         """Raise SettingsError where fields do not fit each other."""
+        if self.label_smoothing and self.label_smoothing_km:
+            raise SettingsError(
+                f"{key}.label_smoothing must be 0 where label_smoothing_km is set, got {self.label_smoothing}"
+            )
         if self.mode == "frozen" and self.trainable_blocks is not None:
             raise SettingsError(
                 f"{key}.trainable_blocks must be null when mode is frozen, got {self.trainable_blocks}"

@@ -79,7 +79,7 @@ def test_the_loss_is_the_weighted_sum_and_photos_in_no_cell_count_as_nothing() -
             e = np.exp(scores["coarse"][row])
             expected += 0.5 * -np.log(e[coarse] / e.sum()) / 6
     given = {name: torch.from_numpy(of_head).requires_grad_() for name, of_head in scores.items()}
-    found = sum_of_heads(losses, given, torch.from_numpy(cells))
+    found = sum_of_heads(losses, given, torch.from_numpy(cells), torch.zeros(6, 3))
     assert found.item() == pytest.approx(expected, rel=1e-6)
     found.backward()
     gradient = given["coarse"].grad
@@ -207,3 +207,17 @@ def test_a_curriculum_trains_and_resumes_within_a_cycle(tmp_path: Path) -> None:
     assert again.resumed_at_step == 4
     assert again.history == result.history
     assert torch.equal(resumed.head.weight, model.head.weight)
+
+
+def test_smoothing_by_distance_shares_probability_with_cells_near_by(tmp_path: Path) -> None:
+    """The first two cells are 11 km apart: with tau of 50 km they share their photos' probability, and no others do."""
+    pool, _, validation = world()
+    found = {}
+    for tau in (0.0, 50.0):
+        settings = dataclasses.replace(FROZEN, epochs=20, learning_rate=0.1, label_smoothing_km=tau)
+        model, _ = train(tmp_path / str(tau), settings, heads={"fine": 4}, partitions={"fine": FourCells()})
+        found[tau] = predict_probabilities(model, pool, validation, 4)[0]["fine"][:4].astype(np.float64)
+    smooth, plain = found[50.0], found[0.0]
+    assert smooth[0, 1] > 2 * plain[0, 1]
+    assert smooth[0, :2].sum() > 0.6
+    assert smooth[0, 1] > 3 * smooth[0, 3]
