@@ -21,6 +21,7 @@ from geoloc.models.batches import PhotoReader
 from geoloc.models.classifier import Classifier
 from geoloc.partitions.base import Partition
 from geoloc.settings import settings_hash
+from geoloc.training.averages import WeightAverage
 from geoloc.training.checkpoints import (
     CHECKPOINT,
     CheckpointError,
@@ -113,7 +114,8 @@ def train_classifier(
     with deterministic(device), freed_memory_kept():
         optimiser = make_optimiser(model, settings)
         scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "float16")
-        progress = _take_up(folder, fingerprint, model, optimiser, scaler, on_progress)
+        average = WeightAverage(model, settings.average_decay) if settings.average_decay else None
+        progress = _take_up(folder, fingerprint, model, optimiser, scaler, average, on_progress)
         resumed_at = progress.step or None
         sources: list[Source] = []
         for name, group in (("training", photos), ("validation", held_out)):
@@ -154,11 +156,14 @@ def train_classifier(
                 fingerprint=fingerprint,
                 optimiser=optimiser,
                 scaler=scaler,
+                average=average,
                 on_progress=on_progress,
             )
             loop.run(progress)
     if progress.best_epoch is not None and progress.best_epoch != len(progress.history):
         load_best(folder, model, progress.best_epoch)
+    elif average is not None:
+        average.apply(model)
     model.eval()
     for cache in folder.glob("features-*.safetensors"):
         cache.unlink()
@@ -280,11 +285,13 @@ def _take_up(
     model: Classifier,
     optimiser: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
+    average: WeightAverage | None,
     on_progress: Callable[[dict[str, Any]], None],
 ) -> Progress:
     """Where an earlier run of this training was, or a fresh start with the reason for it."""
     try:
-        progress = load_checkpoint(folder, fingerprint, model, optimiser, scaler)
+        averaged = None if average is None else average.tensors
+        progress = load_checkpoint(folder, fingerprint, model, optimiser, scaler, averaged)
     except CheckpointError as error:
         on_progress({"kind": "message", "message": f"the training starts afresh: {error}"})
         (folder / CHECKPOINT).unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ import torch
 from geoloc.losses.classification import unit_vectors
 from geoloc.losses.heads import HeadLoss, sum_of_heads
 from geoloc.models.classifier import Classifier
+from geoloc.training.averages import WeightAverage
 from geoloc.training.checkpoints import Progress, remove_others, save_best, save_checkpoint
 from geoloc.training.optimisers import set_learning_rate
 from geoloc.training.photo_data import LabelledPhotos, Source, TrainingError
@@ -41,10 +43,12 @@ class Loop:
     fingerprint: dict[str, str]
     optimiser: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
+    average: WeightAverage | None
     on_progress: OnProgress
 
     def run(self, progress: Progress) -> None:
-        """Train from where `progress` is to the end, and move it; the model then has the last epoch's weights.
+        """Train from where `progress` is to the end, and move it; the model then has the last step's weights, and not
+        their average.
 
         Raises TrainingError when the loss is no longer finite.
         """
@@ -108,6 +112,8 @@ class Loop:
             torch.nn.utils.clip_grad_norm_(self._learning, settings.gradient_clip)
         self.scaler.step(self.optimiser)
         self.scaler.update()
+        if self.average is not None:
+            self.average.update(self.model, progress.step)
         # A loss is read when the next step is under way, so that an accelerator never waits for us.
         self._settle(progress)
         self._waiting = (progress.step, len(labels), rate, loss.detach())
@@ -151,14 +157,16 @@ class Loop:
             "loss": progress.loss_sum / progress.photos,
             "learning_rate": settings.learning_rate * share,
         }
-        if self.validate is not None:
-            self.model.eval()
-            record |= self.validate()
-        progress.history.append(record)
-        better = self._is_better(progress)
-        if better:
-            save_best(self.folder, self.model, progress.epoch)
-            progress.best_epoch = progress.epoch
+        # What is measured is what is kept: the average, where there is one.
+        with self.average.in_place(self.model) if self.average is not None else contextlib.nullcontext():
+            if self.validate is not None:
+                self.model.eval()
+                record |= self.validate()
+            progress.history.append(record)
+            better = self._is_better(progress)
+            if better:
+                save_best(self.folder, self.model, progress.epoch)
+                progress.best_epoch = progress.epoch
         patience = settings.early_stopping_epochs
         waited = progress.epoch - (progress.best_epoch or progress.epoch)
         progress.finished = progress.epoch >= settings.epochs or bool(patience and waited >= patience)
@@ -184,4 +192,7 @@ class Loop:
         return bool(values[-1] < best if key == "validation_loss" else values[-1] > best)
 
     def _save(self, progress: Progress) -> None:
-        save_checkpoint(self.folder, self.fingerprint, self.model, self.optimiser, self.scaler, progress)
+        average = None if self.average is None else self.average.tensors
+        save_checkpoint(
+            self.folder, self.fingerprint, self.model, self.optimiser, self.scaler, progress, average
+        )

@@ -71,6 +71,12 @@ class TrainingSettings:
     )
     step_epochs: int = setting(10, minimum=1, help="step: epochs between drops")
     step_factor: float = setting(0.1, minimum=0.0, maximum=1.0, help="step: the factor of each drop")
+    average_decay: float = setting(
+        0.0,
+        minimum=0.0,
+        maximum=0.99999,
+        help="of the moving average of weights, which is evaluated and saved in their place; 0: none",
+    )
     gradient_clip: float = setting(0.0, minimum=0.0, help="largest norm of all gradients; 0: no limit")
     label_smoothing: float = setting(0.0, minimum=0.0, maximum=0.9)
     label_smoothing_km: float = setting(
