@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,9 @@ import torch
 from geoloc.localizers.base import Answers
 from geoloc.localizers.by_class import class_localizers
 from geoloc.localizers.by_neighbour import DensityLocalizer, NearestLocalizer, NeighbourLocalizer
+from geoloc.localizers.settings import LocalizerSettings
 from geoloc.models.classifier import Classifier, load_model
+from geoloc.models.preprocess import CROPS
 from geoloc.photos.decoding import UnreadablePhoto, check_and_normalise, decode_rgb
 from geoloc.places import nearest_places
 from geoloc.reports.answer_map import answer_map_html
@@ -90,10 +92,10 @@ def locate(
         workspace, recipe, ("partition", "classifier") if method == "class" else ("index", "classifier")
     )
     network = _network(workspace, settings, model if method != "class" else "classifier")
-    images, errors = _read(photos, network)
+    readable, errors = _read(photos)
     read = [i for i, error in enumerate(errors) if error is None]
     answers, name, tokens = _answer(
-        workspace, settings, network, images, method, model, alternatives, partition
+        workspace, settings, network, readable, method, model, alternatives, partition
     )
     spread = answers.spread(read, len(photos)) if read else Answers.none(len(photos))
     return [_located(spread, i, str(photo), name, tokens, errors[i]) for i, photo in enumerate(photos)]
@@ -117,30 +119,48 @@ def _network(workspace: Workspace, settings: BuildSettings, model: str) -> Class
     return saved if model == "classifier" else initial_model(workspace, settings, saved.heads)
 
 
-def _read(photos: Sequence[Path], network: Classifier) -> tuple[torch.Tensor, list[str | None]]:
-    """The readable photos as a batch uint8 [B, 3, S, S], and for each photo why it could not be read, or None.
+def _read(photos: Sequence[Path]) -> tuple[list[np.ndarray], list[str | None]]:
+    """The readable photos as uint8 [H, W, 3], and for each photo why it could not be read, or None.
 
     They pass the same checks and limits as photos that enter the pool.
     """
-    crops: list[np.ndarray] = []
+    read: list[np.ndarray] = []
     errors: list[str | None] = []
     for photo in photos:
         try:
-            stored = check_and_normalise(photo.read_bytes())
-            crops.append(network.preprocess.apply_uint8(decode_rgb(stored.bytes)))
+            read.append(decode_rgb(check_and_normalise(photo.read_bytes()).bytes))
             errors.append(None)
         except (UnreadablePhoto, OSError) as error:
             errors.append(str(error))
-    size = network.preprocess.image_size
-    pixels = np.stack(crops) if crops else np.zeros((0, size, size, 3), dtype=np.uint8)
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2), errors
+    return read, errors
+
+
+def _batches(
+    network: Classifier, photos: Sequence[np.ndarray], batch_size: int, crop: str = CROPS[0]
+) -> Iterator[torch.Tensor]:
+    """A crop of each photo, as batches uint8 [B, 3, S, S]."""
+    for start in range(0, len(photos), batch_size):
+        crops = [network.preprocess.apply_uint8(photo, crop) for photo in photos[start : start + batch_size]]
+        yield torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
+
+
+def _probabilities(
+    network: Classifier, photos: Sequence[np.ndarray], partition: str, settings: LocalizerSettings
+) -> np.ndarray:
+    """Probabilities of the partition's cells, float [N, C]: means over the crops that the settings want."""
+    total = np.zeros((len(photos), network.heads[partition]))
+    for crop in CROPS[: settings.crops]:
+        batches = _batches(network, photos, settings.batch_size, crop)
+        rows = [network.split(network(batch))[partition].softmax(dim=1).numpy() for batch in batches]
+        total += np.concatenate(rows) if rows else 0
+    return total / settings.crops
 
 
 def _answer(
     workspace: Workspace,
     settings: BuildSettings,
     network: Classifier,
-    images: torch.Tensor,
+    photos: Sequence[np.ndarray],
     method: str,
     model: str,
     alternatives: int,
@@ -148,7 +168,6 @@ def _answer(
 ) -> tuple[Answers, str, list[str]]:
     """The answers for the readable photos, the localizer's name, and the tokens of the cells (by class)."""
     recipe = settings.recipe
-    batches = images.split(settings.localizers.batch_size) if len(images) else ()
     with torch.inference_mode():
         if method == "class":
             partitions = load_partitions(output_folder(workspace, recipe, "partition"))
@@ -160,10 +179,10 @@ def _answer(
             by_class = dict(
                 class_localizers(partitions, settings.localizers.answers[:1], name, alternatives)
             )[chosen]
-            rows = [network.split(network(batch))[chosen].softmax(dim=1).numpy() for batch in batches]
-            probabilities = np.concatenate(rows) if rows else np.zeros((0, partitions[chosen].cell_count))
+            probabilities = _probabilities(network, photos, chosen, settings.localizers)
             return by_class.locate(probabilities), by_class.name, partitions[chosen].tokens()
         index = ReferenceIndex.load(output_folder(workspace, recipe, "index") / model)
+        batches = _batches(network, photos, settings.localizers.batch_size)
         rows = [torch.nn.functional.normalize(network.embed(batch)).numpy() for batch in batches]
     vectors = np.concatenate(rows) if rows else np.zeros((0, index.dimension), dtype=np.float32)
     name, limits = model_names(len(network.heads))[model], settings.localizers

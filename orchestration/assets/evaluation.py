@@ -63,6 +63,7 @@ def _evaluate_test_set(
         run.workspace.pool,
         queries,
         settings.localizers.batch_size,
+        crops=settings.localizers.crops,
     )
     answers: dict[str, Answers] = {}
     descriptions: dict[str, str] = {}

@@ -12,6 +12,7 @@ import torch
 
 from geoloc.localizers.by_class import class_localizers
 from geoloc.losses.heads import HeadLoss, sum_of_heads
+from geoloc.models.batches import decode
 from geoloc.models.classifier import (
     Classifier,
     Served,
@@ -20,6 +21,7 @@ from geoloc.models.classifier import (
     load_model,
     save_model,
 )
+from geoloc.models.preprocess import CROPS
 from geoloc.training.classifier import TrainingResult, train_classifier
 from geoloc.training.photo_data import TrainingError
 from geoloc.training.prediction import predict_probabilities
@@ -221,3 +223,21 @@ def test_smoothing_by_distance_shares_probability_with_cells_near_by(tmp_path: P
     assert smooth[0, 1] > 2 * plain[0, 1]
     assert smooth[0, :2].sum() > 0.6
     assert smooth[0, 1] > 3 * smooth[0, 3]
+
+
+def test_five_crops_are_the_mean_of_five_predictions() -> None:
+    pool, _, rows = world()
+    pool.photos[int(rows["offset"].iloc[2])] = b"not a photo"
+    model = build_classifier(PLAIN, HEADS, seed=3).eval()
+    found, unreadable = predict_probabilities(model, pool, rows, 3, crops=5)
+    assert unreadable.tolist() == [2]
+    assert np.isnan(found["coarse"][2]).all()
+    photo = decode(pool.read("", int(rows["offset"].iloc[1]), 1))
+    wanted = np.zeros(3)
+    for crop in CROPS:
+        image = torch.tensor(model.preprocess.apply_uint8(photo, crop)).permute(2, 0, 1)[None]
+        with torch.no_grad():
+            wanted += model.split(model(image))["coarse"].softmax(dim=1)[0].numpy() / 5
+    np.testing.assert_allclose(found["coarse"][1], wanted, atol=1e-6)
+    centre, _ = predict_probabilities(model, pool, rows, 3)
+    assert np.abs(centre["coarse"][1] - found["coarse"][1]).max() > 1e-5

@@ -28,6 +28,7 @@ TUNED = {
     },
     "model": {"weights": "recipe:default"},
     "training": {"epochs": 1, "head_weights": {"coarse": 0.5}},
+    "localizers": {"crops": 5},
 }
 
 
