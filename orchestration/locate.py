@@ -116,7 +116,11 @@ def _require_build(workspace: Workspace, recipe: str, stages: Sequence[str]) -> 
 
 def _network(workspace: Workspace, settings: BuildSettings, model: str) -> Classifier:
     saved = load_model(output_folder(workspace, settings.recipe, "classifier") / MODEL_FILE)
-    return saved if model == "classifier" else initial_model(workspace, settings, saved.heads)
+    if model == "classifier":
+        return saved
+    return initial_model(
+        workspace, settings, load_partitions(output_folder(workspace, settings.recipe, "partition"))
+    )
 
 
 def _read(photos: Sequence[Path]) -> tuple[list[np.ndarray], list[str | None]]:

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
 from geoloc.files import atomic_path, sha256_bytes
 from geoloc.models.backbones import Backbone, make_backbone
+from geoloc.models.hierarchy import HierarchicalSoftmax, Parents
 from geoloc.models.padding import use_same_padding
 from geoloc.models.pooling import make_pooling
 from geoloc.models.preprocess import Preprocess
@@ -37,11 +39,17 @@ class Classifier(nn.Module):
 
     Takes float32 [B, 3, S, S] that `preprocess` normalised, or uint8 [B, 3, S, S], which it normalises itself.
     `embedding_size` is D; `heads` maps the name of each partition to its number of cells, in order, the main one
-    first; C is their sum. The heads are one matrix: `split` gives each its own scores.
+    first; C is their sum. The heads are one matrix: `split` gives each its own scores. Softmax of a head's scores is
+    its probabilities; where settings.softmax is hierarchical, scores are the log-probabilities of `parents`.
     """
 
     def __init__(
-        self, backbone: Backbone, heads: Mapping[str, int], settings: ModelSettings, preprocess: Preprocess
+        self,
+        backbone: Backbone,
+        heads: Mapping[str, int],
+        settings: ModelSettings,
+        preprocess: Preprocess,
+        parents: Parents | None = None,
     ) -> None:
         super().__init__()
         if not heads or min(heads.values()) < 1:
@@ -55,6 +63,12 @@ class Classifier(nn.Module):
         self.pooling = make_pooling(settings.pooling, settings.gem_power)
         self.dropout = nn.Dropout(settings.dropout)
         self.head = nn.Linear(self.embedding_size, sum(self.heads.values()))
+        self.parents = parents if settings.softmax == "hierarchical" else None
+        self.hierarchy: nn.Module = nn.Identity()
+        if settings.softmax == "hierarchical":
+            if parents is None:
+                raise ValueError("model.softmax hierarchical needs the parents of the cells, got none")
+            self.hierarchy = HierarchicalSoftmax(self.heads, parents)
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
         """Pooled features [B, D] of images [B, 3, S, S]; not normalised."""
@@ -64,9 +78,9 @@ class Classifier(nn.Module):
         return pooled
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
-        """Scores (logits) [B, C] of pooled features [B, D]."""
-        logits: torch.Tensor = self.head(self.dropout(features))
-        return logits
+        """Scores (logits, or log-probabilities) [B, C] of pooled features [B, D]."""
+        scores: torch.Tensor = self.hierarchy(self.head(self.dropout(features)))
+        return scores
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Scores (logits) [B, C] of images [B, 3, S, S]."""
@@ -165,15 +179,18 @@ def build_backbone(settings: ModelSettings, seed: int) -> tuple[Backbone, Prepro
     )
 
 
-def build_classifier(settings: ModelSettings, heads: Mapping[str, int], seed: int) -> Classifier:
-    """A classifier with the settings' initial weights and random heads: the name and number of cells of each.
+def build_classifier(
+    settings: ModelSettings, heads: Mapping[str, int], seed: int, parents: Parents | None = None
+) -> Classifier:
+    """A classifier with the settings' initial weights and random heads: the name and number of cells of each, and
+    their `parents` (hierarchy.nested_parents) where settings.softmax is hierarchical.
 
     Equal arguments give equal weights. Raises as build_backbone does.
     """
     backbone, preprocess = build_backbone(settings, seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 1)  # not the backbone's, or head and first layer would share their numbers
-        model = Classifier(backbone, heads, settings, preprocess)
+        model = Classifier(backbone, heads, settings, preprocess, parents)
     model.initial_weights = _name_of_weights(settings.weights)
     return model
 
@@ -190,6 +207,9 @@ def save_model(path: Path | str, model: Classifier) -> None:
         "settings": to_dict(dataclasses.replace(model.settings, weights="none")),
         "preprocess": to_dict(model.preprocess),
         "heads": list(model.heads.items()),
+        "parents": None
+        if model.parents is None
+        else [[name, parent.tolist()] for name, parent in model.parents.items()],
         "initial_weights": model.initial_weights,
     }
     with atomic_path(path) as temporary:
@@ -203,8 +223,12 @@ def load_model(path: Path | str) -> Classifier:
         raise WeightsError(f"{path} is no geoloc classifier: its header does not say so")
     if metadata["format"] != FORMAT:
         raise WeightsError(f"{path} is a model of format {metadata['format']}, this code reads {FORMAT}")
+    parents = metadata["parents"]
     model = build_classifier(
-        parse(ModelSettings, metadata["settings"], "model"), dict(metadata["heads"]), seed=0
+        parse(ModelSettings, metadata["settings"], "model"),
+        dict(metadata["heads"]),
+        seed=0,
+        parents=None if parents is None else {name: np.asarray(parent) for name, parent in parents},
     )
     model.preprocess = parse(Preprocess, metadata["preprocess"], "preprocess")
     model.initial_weights = metadata["initial_weights"]

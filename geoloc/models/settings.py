@@ -39,6 +39,11 @@ class ModelSettings:
     pooling: str = setting("average", choices=("average", "max", "gem"), help="of the last feature map")
     gem_power: float = setting(3.0, minimum=1.0, help="where GeM's learnt power starts; 1 is the average")
     dropout: float = setting(0.0, minimum=0.0, maximum=0.95, help="of the pooled features, in training")
+    softmax: str = setting(
+        "flat",
+        choices=("flat", "hierarchical"),
+        help="hierarchical: of nested partitions, the finest first, a cell's probability is a share of its parent's",
+    )
     weights: str = setting(
         "none",
         help="none (random), registry (torchvision's or timm's own), recipe:NAME (the backbone of the classifier that "

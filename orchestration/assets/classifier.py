@@ -12,7 +12,6 @@ from geoloc.files import write_json
 from geoloc.models.classifier import Served, example_input, save_model
 from geoloc.training.classifier import train_classifier
 from orchestration.assets.data import (
-    cell_counts,
     initial_model,
     load_partitions,
     photos_with_split,
@@ -29,7 +28,7 @@ TRAINING_FILE = "training.json"
 def build(run: StageRun) -> StageResult:
     photos = stored(photos_with_split(run.workspace.pool, run.input("splits")))
     partitions = load_partitions(run.input("partition"))
-    model = initial_model(run.workspace, run.settings, cell_counts(partitions))
+    model = initial_model(run.workspace, run.settings, partitions)
     run.log(f"training {model!r}")
     with tracked_run(
         run.workspace,

@@ -11,6 +11,7 @@ import pandas as pd
 
 from geoloc.files import read_json
 from geoloc.models.classifier import Classifier, build_classifier
+from geoloc.models.hierarchy import nested_parents
 from geoloc.models.settings import ModelSettings
 from geoloc.partitions import load_partition
 from geoloc.photos.catalog import read_catalog
@@ -55,9 +56,14 @@ def stored(photos: pd.DataFrame) -> pd.DataFrame:
     return photos[photos["shard"].notna()].reset_index(drop=True)
 
 
-def initial_model(workspace: Workspace, settings: BuildSettings, heads: Mapping[str, int]) -> Classifier:
-    """The classifier before training: the settings' initial weights, random heads."""
-    return build_classifier(model_settings(workspace, settings), heads, settings.seed)
+def initial_model(
+    workspace: Workspace, settings: BuildSettings, partitions: Mapping[str, Partition]
+) -> Classifier:
+    """The classifier before training: the settings' initial weights, a random head for each partition."""
+    parents = nested_parents(partitions) if settings.model.softmax == "hierarchical" else None
+    return build_classifier(
+        model_settings(workspace, settings), cell_counts(partitions), settings.seed, parents
+    )
 
 
 def model_settings(workspace: Workspace, settings: BuildSettings) -> ModelSettings:

@@ -10,7 +10,7 @@ import torch
 from geoloc.models.classifier import Classifier, load_model
 from geoloc.photos.catalog import read_catalog
 from geoloc.retrieval.embeddings import extract_embeddings
-from orchestration.assets.data import cell_counts, initial_model, load_partitions, stored
+from orchestration.assets.data import initial_model, load_partitions, stored
 from orchestration.chain import MODEL_FILE
 from orchestration.stage_run import StageResult, StageRun, progress_logger
 
@@ -42,4 +42,4 @@ def build(run: StageRun) -> StageResult:
 def _model(run: StageRun, name: str) -> Classifier:
     if name == "classifier":
         return load_model(run.input("classifier") / MODEL_FILE)
-    return initial_model(run.workspace, run.settings, cell_counts(load_partitions(run.input("partition"))))
+    return initial_model(run.workspace, run.settings, load_partitions(run.input("partition")))

@@ -120,8 +120,16 @@ def test_two_partitions_from_another_recipes_weights(workspace, tmp_path, capsys
 
 @pytest.mark.slow
 def test_a_rebuilt_source_makes_what_starts_from_it_stale(workspace):
-    write_recipe(workspace, "tuned", TUNED)
+    nested = {
+        "fine": {"s2": {"max_photos": 30, "min_photos": 5}},
+        "coarse": {"s2": {"max_photos": 90, "min_photos": 5}},
+    }
+    model = {"weights": "recipe:default", "softmax": "hierarchical"}
+    write_recipe(workspace, "tuned", TUNED | {"partitions": nested, "model": model})
     assert geoloc(workspace, "build", "--recipe", "tuned", "--only", "splits", "partition", "classifier") == 0
+    trained = load_model(output_folder(workspace, "tuned", "classifier") / MODEL_FILE)
+    assert trained.parents is not None
+    assert len(trained.parents["fine"]) == trained.heads["fine"]
     params = workspace.root / "params.yaml"
     params.write_text(params.read_text().replace("epochs: 2", "epochs: 1"))
     assert geoloc(workspace, "build", "--only", "classifier") == 0
