@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from geoloc.retrieval.settings import EmbeddingSettings, IndexSettings
 from geoloc.settings import SettingsError, parse, setting, to_dict
 from geoloc.training.settings import TrainingSettings
 from orchestration.chain import MODEL_FILE, output_folder
-from orchestration.workspace import Workspace, WorkspaceError
+from orchestration.workspace import Workspace
 
 NAMED = ("partitions", "head_weights")
 """Settings that are mappings from names of the user's."""
@@ -88,34 +88,36 @@ def load_settings(workspace: Workspace, recipe: str = DEFAULT_RECIPE) -> BuildSe
             raise SettingsError(f"{source}: recipe is not a setting: a recipe is named by its file")
     try:
         settings = parse(BuildSettings, {**_merge(base, overrides), "recipe": recipe})
-        _check_weights_recipe(workspace, settings, base)
+        _check_borrowed(workspace, settings, base)
         return settings
     except SettingsError as error:
         where = "params.yaml" + (f" with recipes/{recipe}.yaml" if overrides else "")
         raise SettingsError(f"{where}: {error}") from None
 
 
-def weights_recipe(settings: BuildSettings) -> str | None:
-    """The recipe whose trained backbone `model.weights` asks for; None where it names no recipe."""
-    weights = settings.model.weights
-    return weights.removeprefix(RECIPE) if weights.startswith(RECIPE) else None
+def borrowed(settings: BuildSettings, sections: Collection[str]) -> dict[str, tuple[str, str]]:
+    """What a stage that uses these sections takes from other recipes: recipe and stage by the name of the input.
+
+    `weights`: the classifier whose trained backbone `model.weights` asks for. `teacher`: the embeddings that
+    `training.distillation` names.
+    """
+    found = {}
+    if "model" in sections and settings.model.weights.startswith(RECIPE):
+        found["weights"] = (settings.model.weights.removeprefix(RECIPE), "classifier")
+    if "training" in sections and settings.training.distillation is not None:
+        found["teacher"] = (settings.training.distillation.recipe, "embeddings")
+    return found
 
 
 def weights_file(workspace: Workspace, settings: BuildSettings) -> Path | None:
     """The file that `model.weights` names, from the workspace's root; None where weights are none or registry.
 
-    Raises SettingsError where it is absent, WorkspaceError where it is of a recipe that is not built.
+    Raises SettingsError where it is absent and not another recipe's, which `borrowed` is for.
     """
     if settings.model.weights in ("none", "registry"):
         return None
-    if (source := weights_recipe(settings)) is not None:
-        file = output_folder(workspace, source, "classifier") / MODEL_FILE
-        if not file.is_file():
-            raise WorkspaceError(
-                f"{settings.recipe} starts from the weights of {source}/classifier, which is not built yet; "
-                f"build it with: geoloc build --recipe {source}"
-            )
-        return file
+    for source, stage in borrowed(settings, ("model",)).values():
+        return output_folder(workspace, source, stage) / MODEL_FILE
     file = workspace.root / settings.model.weights
     if not file.is_file():
         raise SettingsError(
@@ -130,23 +132,33 @@ def known_recipes(workspace: Workspace) -> list[str]:
     return [DEFAULT_RECIPE, *sorted(path.stem for path in workspace.recipes.glob("*.yaml"))]
 
 
-def _check_weights_recipe(workspace: Workspace, settings: BuildSettings, base: Mapping[str, Any]) -> None:
-    """Raise SettingsError where the recipe that `model.weights` names is unknown, or leads back to this one."""
-    name, seen = weights_recipe(settings), [settings.recipe]
-    while name is not None:
-        others = [other for other in known_recipes(workspace) if other != settings.recipe]
-        if name in seen:
-            way = " from ".join([*seen, name])
-            raise SettingsError(f"model.weights must not lead back to the recipe itself: {way}")
-        if name not in others:
+def _check_borrowed(workspace: Workspace, settings: BuildSettings, base: Mapping[str, Any]) -> None:
+    """Raise SettingsError where a recipe that this one takes something from is unknown, or takes from this one."""
+    others = [name for name in known_recipes(workspace) if name != settings.recipe]
+    first = {
+        {"weights": "model.weights", "teacher": "training.distillation.recipe"}[name]: source
+        for name, (source, _) in borrowed(settings, ("model", "training")).items()
+    }
+    waiting = [(key, [settings.recipe, source]) for key, source in first.items()]
+    while waiting:
+        key, way = waiting.pop()
+        if way[-1] in way[:-1]:
+            raise SettingsError(f"{key} must not lead back to the recipe itself: {' from '.join(way)}")
+        if way[-1] not in others:
             raise SettingsError(
-                f"model.weights must be recipe: and one of {', '.join(others) or 'none'}; got {RECIPE}{name}"
+                f"{key} must name one of the recipes {', '.join(others) or 'none'}; got {way[-1]}"
             )
-        seen.append(name)
-        overrides = {} if name == DEFAULT_RECIPE else _read(workspace.recipes / f"{name}.yaml")
-        model = _merge(base, overrides).get("model")
-        weights = str(model.get("weights", "")) if isinstance(model, Mapping) else ""
-        name = weights.removeprefix(RECIPE) if weights.startswith(RECIPE) else None
+        overrides = {} if way[-1] == DEFAULT_RECIPE else _read(workspace.recipes / f"{way[-1]}.yaml")
+        waiting += [(key, [*way, source]) for source in _named_recipes(_merge(base, overrides))]
+
+
+def _named_recipes(values: Mapping[str, Any]) -> list[str]:
+    """The recipes that settings as read take something from, without parsing them: they may be wrong elsewhere."""
+    model, training = values.get("model"), values.get("training")
+    weights = str(model.get("weights", "")) if isinstance(model, Mapping) else ""
+    distillation = training.get("distillation") if isinstance(training, Mapping) else None
+    found = [weights.removeprefix(RECIPE)] if weights.startswith(RECIPE) else []
+    return found + ([str(distillation.get("recipe"))] if isinstance(distillation, Mapping) else [])
 
 
 def _read(file: Path) -> Mapping[str, Any]:

@@ -14,6 +14,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from geoloc.files import sha256_bytes
 from geoloc.losses.classification import class_weights, unit_vectors
 from geoloc.losses.heads import HeadLoss
 from geoloc.memory import freed_memory_kept
@@ -31,7 +32,7 @@ from geoloc.training.checkpoints import (
     remove_others,
 )
 from geoloc.training.determinism import choose_device, deterministic
-from geoloc.training.loop import Loop
+from geoloc.training.loop import PROJECTION, Loop
 from geoloc.training.optimisers import make_optimiser
 from geoloc.training.photo_data import (
     LabelledPhotos,
@@ -69,6 +70,7 @@ def train_classifier(
     seed: int,
     checkpoint_folder: Path | str,
     on_progress: Callable[[dict[str, Any]], None] = lambda event: None,
+    teacher: NDArray[np.floating] | None = None,
 ) -> TrainingResult:
     """Train `model`, in place, on photos of `pool`; it ends in eval mode with the weights of the best epoch.
 
@@ -80,6 +82,9 @@ def train_classifier(
     `checkpoint_folder` makes the training resumable: run again with the same arguments and an equal model, it goes on,
     and ends with the same bytes as if it had never been killed (same machine, same thread count). A checkpoint of
     another training is not mixed in: the training starts afresh, and says so.
+
+    `teacher` [N, D] are a larger network's embeddings of the photos of `train`, NaN where it has none, and needed where
+    the settings have a distillation.
 
     `on_progress` gets dicts by "kind": message (message); features (done, total, photos_per_second); step (epoch, step,
     steps, loss, learning_rate, photos_per_second); epoch (a record of the history, best, photos_per_second).
@@ -93,7 +98,8 @@ def train_classifier(
     _check_heads(model, partitions, settings)
     everything = label(train, partitions, "training")
     held_out = label(validation, partitions, "validation")
-    photos = everything.only(np.any(everything.cells >= 0, axis=1))
+    inside = np.any(everything.cells >= 0, axis=1)
+    photos = everything.only(inside)
     counts = {
         name: np.bincount(cells[cells >= 0], minlength=partitions[name].cell_count)
         for name, cells in zip(partitions, photos.cells.T, strict=True)
@@ -103,11 +109,20 @@ def train_classifier(
     left_out = _in_no_cell("training", everything, partitions) | _in_no_cell(
         "validation", held_out, partitions
     )
+    taught = _teacher(teacher, len(everything), settings)
+    if taught is not None:
+        taught = taught[inside]
+        left_out["training_no_teacher"] = int(np.isnan(taught).any(axis=1).sum())
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model.add_module(PROJECTION, torch.nn.Linear(model.embedding_size, taught.shape[1]))
 
     device = choose_device(settings.device)
     trained = "backbone" if settings.mode == "fine_tune" else "head"
     _set_learning(model, settings)
     fingerprint = _fingerprint(model, settings, seed, photos, held_out, partitions)
+    if taught is not None:
+        fingerprint["teacher"] = sha256_bytes(taught.tobytes())
     layout = torch.channels_last if settings.channels_last else torch.contiguous_format
     model.to(device, memory_format=layout)  # type: ignore[call-overload]
 
@@ -157,6 +172,7 @@ def train_classifier(
                 optimiser=optimiser,
                 scaler=scaler,
                 average=average,
+                teacher=taught,
                 on_progress=on_progress,
             )
             loop.run(progress)
@@ -164,6 +180,8 @@ def train_classifier(
         load_best(folder, model, progress.best_epoch)
     elif average is not None:
         average.apply(model)
+    if taught is not None:
+        del model._modules[PROJECTION]
     model.eval()
     for cache in folder.glob("features-*.safetensors"):
         cache.unlink()
@@ -216,6 +234,22 @@ def _in_no_cell(what: str, photos: LabelledPhotos, partitions: Iterable[str]) ->
             f"{what}_no_cell_{name}": int(n) for name, n in zip(partitions, outside.sum(axis=0), strict=True)
         }
     return counted
+
+
+def _teacher(
+    teacher: NDArray[np.floating] | None, photos: int, settings: TrainingSettings
+) -> NDArray[np.float32] | None:
+    """The teacher's embeddings as float32, None where none are wanted. Raises TrainingError where they do not fit."""
+    if settings.distillation is None:
+        return None
+    if teacher is None or teacher.ndim != 2 or len(teacher) != photos:
+        got = "none" if teacher is None else f"shape {teacher.shape}"
+        raise TrainingError(
+            f"training.distillation needs an embedding of each of {photos} training photos, got {got}"
+        )
+    if np.isnan(teacher).any(axis=1).all():
+        raise TrainingError(f"the teacher has embedded none of the {photos} training photos")
+    return teacher.astype(np.float32)
 
 
 def _losses(

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from geoloc.losses.classification import unit_vectors
+from geoloc.losses.distillation import cosine_distillation
 from geoloc.losses.heads import HeadLoss, sum_of_heads
 from geoloc.models.classifier import Classifier
 from geoloc.training.averages import WeightAverage
@@ -24,12 +26,15 @@ from geoloc.training.samplers import epoch_order, epoch_starts
 from geoloc.training.schedules import learning_rate_share
 from geoloc.training.settings import TrainingSettings
 
+PROJECTION = "projection"
+"""The layer that a model has while it learns from a teacher, from its features to the teacher's."""
 OnProgress = Callable[[dict[str, Any]], None]
 
 
 @dataclass
 class Loop:
-    """One training: what it works on, and `run`. `validate` gives the measures of an epoch, None without photos."""
+    """One training: what it works on, and `run`. `validate` gives the measures of an epoch, None without photos;
+    `teacher` [N, D] the embeddings to distil, which model.projection is compared with."""
 
     model: Classifier
     source: Source
@@ -44,6 +49,7 @@ class Loop:
     optimiser: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     average: WeightAverage | None
+    teacher: NDArray[np.float32] | None
     on_progress: OnProgress
 
     def run(self, progress: Progress) -> None:
@@ -53,10 +59,6 @@ class Loop:
         Raises TrainingError when the loss is no longer finite.
         """
         settings = self.settings
-        if settings.mode == "frozen":
-            self._forward: Callable[[torch.Tensor], torch.Tensor] = self.model.classify
-        else:
-            self._forward = self.model
         self._learning = [p for p in self.model.parameters() if p.requires_grad]
         self._labels = torch.from_numpy(self.photos.cells)
         self._places = unit_vectors(self.photos.rows[["latitude", "longitude"]])
@@ -78,7 +80,7 @@ class Loop:
                 progress.unreadable = sorted({*progress.unreadable, *batch.unreadable.tolist()})
             if len(batch.positions):
                 taken = torch.from_numpy(batch.positions)
-                self._step(progress, batch.tensor, self._labels[taken], self._places[taken])
+                self._step(progress, batch.tensor, taken)
             progress.step += 1
             progress.epoch_step += 1
             if settings.checkpoint_steps and progress.step % settings.checkpoint_steps == 0:
@@ -90,21 +92,24 @@ class Loop:
         speed = (progress.photos - photos_before) / max(time.perf_counter() - started, 1e-9)
         self._end_epoch(progress, speed)
 
-    def _step(
-        self, progress: Progress, inputs: torch.Tensor, labels: torch.Tensor, places: torch.Tensor
-    ) -> None:
+    def _step(self, progress: Progress, inputs: torch.Tensor, taken: torch.Tensor) -> None:
         """One step of the optimiser; its random numbers (dropout) are a function of seed and step."""
         settings = self.settings
         rate = settings.learning_rate * learning_rate_share(settings, progress.step, self._starts)
         set_learning_rate(self.optimiser, rate)
         torch.manual_seed(int(np.random.SeedSequence([self.seed, progress.step]).generate_state(1)[0]))
         inputs = inputs.to(self.device, non_blocking=True)
-        labels = labels.to(self.device, non_blocking=True)
-        places = places.to(self.device, non_blocking=True)
+        labels = self._labels[taken].to(self.device, non_blocking=True)
+        places = self._places[taken].to(self.device, non_blocking=True)
         autocast = settings.precision != "float32"
         with torch.autocast(self.device.type, getattr(torch, settings.precision), enabled=autocast):
-            scores = self._forward(inputs)
+            features = inputs if settings.mode == "frozen" else self.model.embed(inputs)
+            scores = self.model.classify(features)
         loss = sum_of_heads(self.losses, self.model.split(scores), labels, places)
+        if self.teacher is not None and settings.distillation is not None:
+            teacher = torch.from_numpy(self.teacher[taken.numpy()]).to(self.device, non_blocking=True)
+            projected = self.model.get_submodule(PROJECTION)(features.float())
+            loss = loss + settings.distillation.weight * cosine_distillation(projected, teacher)
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         if settings.gradient_clip:

@@ -40,6 +40,15 @@ class CurriculumSettings:
 
 
 @dataclass(frozen=True)
+class DistillationSettings:
+    """Embeddings that another recipe stored, which this training's features shall resemble (losses/distillation)."""
+
+    recipe: str = setting(help="the recipe whose embeddings of the training photos are the teacher")
+    model: str = setting("backbone", choices=("backbone", "classifier"), help="which of its embeddings")
+    weight: float = setting(1.0, minimum=0.0, help="what the loss counts beside that of the heads")
+
+
+@dataclass(frozen=True)
 class TrainingSettings:
     """How a classifier is trained. `workers`, `checkpoint_steps` and `progress_steps` do not change the result."""
 
@@ -84,6 +93,7 @@ class TrainingSettings:
         minimum=0.0,
         help="tau: a cell's share of the target falls by e every so many km; 0: not by distance",
     )
+    distillation: DistillationSettings | None = setting(None, help="fine_tune: null for none")
     class_weights: str = setting("none", choices=("none", "balanced", "sqrt"))
     head_weights: dict[str, float] = setting(
         factory=dict,
@@ -111,6 +121,8 @@ class TrainingSettings:
 
     def validate(self, key: str) -> None:
         """Raise SettingsError where fields do not fit each other."""
+        if self.distillation is not None and self.mode == "frozen":
+            raise SettingsError(f"{key}.distillation must be null when mode is frozen: no feature learns")
         if self.label_smoothing and self.label_smoothing_km:
             raise SettingsError(
                 f"{key}.label_smoothing must be 0 where label_smoothing_km is set, got {self.label_smoothing}"

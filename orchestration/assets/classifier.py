@@ -19,6 +19,7 @@ from orchestration.assets.data import (
 )
 from orchestration.chain import MODEL_FILE
 from orchestration.stage_run import StageResult, StageRun
+from orchestration.teacher import teacher_embeddings
 from orchestration.tracking import Tracker, log_served_model, tracked_run
 
 CURVES = ("loss", "learning_rate", "validation_loss", "accuracy", "accuracy_25km", "accuracy_750km")
@@ -48,6 +49,7 @@ def build(run: StageRun) -> StageResult:
             run.settings.seed,
             run.scratch / "checkpoints",
             lambda event: _tell(run, tracker, event),
+            teacher=teacher_embeddings(run, photos[photos["split"] == "train"]),
         )
         # Speeds stay out of these files: equal trainings must give equal bytes.
         model.cpu()

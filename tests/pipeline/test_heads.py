@@ -110,7 +110,9 @@ def test_two_partitions_from_another_recipes_weights(workspace, tmp_path, capsys
     source.__class__(**{**vars(source), "content": "0" * 64}).write(
         lineage_path(workspace, "default", "classifier")
     )
-    with pytest.raises(WorkspaceError, match=r"default/classifier was changed or removed since it was built"):
+    with pytest.raises(
+        WorkspaceError, match=r"default/classifier, which was changed or removed since it was built"
+    ):
         stale_stages(workspace, settings, {"classifier"})
     assert geoloc(workspace, "audit", "tuned/classifier", "--json") == 0
     tree = json.loads(capsys.readouterr().out)
@@ -125,8 +127,13 @@ def test_a_rebuilt_source_makes_what_starts_from_it_stale(workspace):
         "coarse": {"s2": {"max_photos": 90, "min_photos": 5}},
     }
     model = {"weights": "recipe:default", "softmax": "hierarchical"}
-    write_recipe(workspace, "tuned", TUNED | {"partitions": nested, "model": model})
+    training = {"epochs": 1, "mode": "fine_tune", "distillation": {"recipe": "default"}}
+    write_recipe(workspace, "tuned", {"partitions": nested, "model": model, "training": training})
     assert geoloc(workspace, "build", "--recipe", "tuned", "--only", "splits", "partition", "classifier") == 0
+    recorded = Lineage.read(lineage_path(workspace, "tuned", "classifier"))
+    assert (
+        recorded.inputs["teacher"] == Lineage.read(lineage_path(workspace, "default", "embeddings")).content
+    )
     trained = load_model(output_folder(workspace, "tuned", "classifier") / MODEL_FILE)
     assert trained.parents is not None
     assert len(trained.parents["fine"]) == trained.heads["fine"]
@@ -135,6 +142,8 @@ def test_a_rebuilt_source_makes_what_starts_from_it_stale(workspace):
     assert geoloc(workspace, "build", "--only", "classifier") == 0
     stale = stale_stages(workspace, load_settings(workspace, "tuned"), {"partition", "classifier"})
     assert stale == {"classifier": ["weights changed"]}
+    stages = yaml.safe_load(workspace.dvc_yaml.read_text())["stages"]
+    assert {"build/default/classifier", "build/default/embeddings"} < set(stages["tuned-classifier"]["deps"])
 
 
 @pytest.mark.parametrize(
@@ -148,9 +157,21 @@ def test_a_rebuilt_source_makes_what_starts_from_it_stale(workspace):
         ),
         ({"training": {"head_weights": {"corse": 1}}}, r"training\.head_weights\.corse is of no partition"),
         ({"training": {"head_weights": {"fine": 0}}}, "must leave a head that learns"),
-        ({"model": {"weights": "recipe:nothing"}}, r"recipe: and one of default, .*; got recipe:nothing"),
+        (
+            {"model": {"weights": "recipe:nothing"}},
+            r"model\.weights must name one of the recipes default, .*; got nothing",
+        ),
         ({"model": {"weights": "recipe:wrong"}}, "must not lead back to the recipe itself: wrong from wrong"),
         ({"model": {"weights": "recipe:other"}}, "lead back .*: wrong from other from wrong"),
+        (
+            {"training": {"mode": "fine_tune", "distillation": {"recipe": "nothing"}}},
+            r"training\.distillation\.recipe must name one of .*; got nothing",
+        ),
+        (
+            {"training": {"distillation": {"recipe": "default"}}},
+            r"distillation must be null when mode is frozen",
+        ),
+        ({"training": {"distillation": {}}}, r"training\.distillation\.recipe must be given"),
         ({"model": {"weights": "net.pth"}}, r"must be none, registry, recipe:NAME or a path"),
     ],
 )
@@ -171,6 +192,6 @@ def test_weights_of_a_recipe_that_is_not_built_stop_the_build_before_anything(wo
     write_recipe(workspace, "second", {"model": {"weights": "recipe:first"}})
     assert geoloc(workspace, "build", "--recipe", "second") == 1
     error = capsys.readouterr().err
-    assert "second starts from the weights of first/classifier, which is not built yet" in error
+    assert "second takes from first/classifier, which is not built yet" in error
     assert "geoloc build --recipe first" in error
     assert not output_folder(workspace, "second", "splits").exists()
