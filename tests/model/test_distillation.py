@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -45,6 +46,7 @@ def train(
 ) -> tuple[Classifier, TrainingResult]:
     pool, training, validation = world()
     model = tiny_model(PLAIN)
+    training = pd.concat([training[: changes.pop("nowhere", 0)].assign(longitude=50.0), training])
     given = {"teacher": teacher(), "on_progress": on_progress or (lambda event: None)} | changes
     result = train_classifier(
         model, pool, training, validation, {"fine": FourCells()}, settings, 11, folder, **given
@@ -105,6 +107,16 @@ def test_a_taught_training_resumes_to_the_same_bytes(tmp_path: Path) -> None:
     assert result.history == expected.history
     for name, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_each_photo_has_its_own_teacher_though_some_are_in_no_cell(tmp_path: Path) -> None:
+    settings = dataclasses.replace(TAUGHT, epochs=1)
+    plain, _ = train(tmp_path / "a", settings)
+    more = np.concatenate([teacher()[5:8] * 9, teacher()])
+    mixed, result = train(tmp_path / "b", settings, nowhere=3, teacher=more)
+    assert result.left_out["training_no_cell"] == 3
+    for name, value in plain.state_dict().items():
+        assert torch.equal(value, mixed.state_dict()[name]), name
 
 
 def test_photos_without_a_teacher_are_counted_and_a_wrong_one_is_told(tmp_path: Path) -> None:
