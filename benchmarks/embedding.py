@@ -108,7 +108,7 @@ def main() -> int:
         padding="tensorflow_same" if options.weights else "torch",
         normalisation="minus_one_to_one",
     )
-    model = build_classifier(settings, cell_count=1, seed=0).eval()
+    model = build_classifier(settings, heads={"fine": 1}, seed=0).eval()
     model = model.to(device).to(memory_format=torch.channels_last)
     embedding = EmbeddingSettings(batch_size=options.batch_size, shard_rows=4 * options.batch_size)
     size = model.preprocess.image_size

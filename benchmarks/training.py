@@ -67,9 +67,9 @@ def main() -> int:
         rows, partition = make_pool(pool, stored_photos(options.photos, options.count))
         bare, ours = [], []
         for number in range(options.rounds):
-            model = build_classifier(model_settings, partition.cell_count, seed=0)
+            model = build_classifier(model_settings, {"fine": partition.cell_count}, seed=0)
             bare.append(bare_loop(model, pool, rows, partition, settings))
-            model = build_classifier(model_settings, partition.cell_count, seed=0)
+            model = build_classifier(model_settings, {"fine": partition.cell_count}, seed=0)
             ours.append(geoloc_loop(model, pool, rows, partition, settings, Path(folder) / f"work-{number}"))
     ratio = max(ours) / max(bare)
     device = choose_device("auto")
@@ -175,7 +175,7 @@ def geoloc_loop(
     events: list[dict[str, Any]] = []
     with torch.no_grad():  # first-call work here too
         model(torch.zeros(settings.batch_size, 3, model.preprocess.image_size, model.preprocess.image_size))
-    train_classifier(model, pool, rows, rows[:0], partition, settings, 0, folder, events.append)
+    train_classifier(model, pool, rows, rows[:0], {"fine": partition}, settings, 0, folder, events.append)
     return float(next(event["photos_per_second"] for event in events if event["kind"] == "epoch"))
 
 

@@ -15,14 +15,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 import sys
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+NAME = re.compile(r"[a-z][a-z0-9_]*")
+"""What users may call a thing of theirs in the settings: it becomes part of file names and of tables."""
 
 
 class SettingsError(ValueError):
@@ -36,11 +39,19 @@ def setting(
     maximum: float | None = None,
     choices: tuple[Any, ...] | None = None,
     help: str = "",
+    factory: Callable[[], Any] | None = None,
+    names: bool = False,
 ) -> Any:
-    """A dataclass field with limits. Limits are inclusive; for a tuple they hold for each element."""
-    metadata = {"minimum": minimum, "maximum": maximum, "choices": choices, "help": help}
+    """A dataclass field with limits. Limits are inclusive; for a tuple or mapping they hold for each element.
+
+    A mapping (a field of type dict[str, X], X a number, text or a settings dataclass) takes its default from
+    `factory`; with `names`, its keys must be lower-case words (letters, digits and _, a letter first).
+    """
+    metadata = {"minimum": minimum, "maximum": maximum, "choices": choices, "help": help, "names": names}
     if isinstance(default, list | dict | set):
-        raise TypeError("a settings default must be immutable: use a tuple")
+        raise TypeError("a settings default must be immutable: use a tuple, or a factory for a mapping")
+    if factory is not None:
+        return dataclasses.field(default_factory=factory, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -119,6 +130,11 @@ def _convert(value: Any, hint: Any, key: str, limits: Mapping[str, Any]) -> Any:
     if origin is dict:
         if not isinstance(value, Mapping):
             raise SettingsError(f"{key} must be a mapping, got {value!r}")
+        for name in value if limits.get("names") else ():
+            if not NAME.fullmatch(str(name)):
+                raise SettingsError(
+                    f"{key} must have lower-case words (letters, digits and _, a letter first) as names, got {name!r}"
+                )
         return {str(k): _convert(v, inner[1], _join(key, k), limits) for k, v in value.items()}
     return _check(_scalar(value, hint, key), key, limits)
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from orchestration.chain import CHAIN, SHARED, STAGES, artefact, output_folder
 from orchestration.data_version import commit_stages, unrecorded_stages, write_pipeline
-from orchestration.lineage import why_stale
-from orchestration.settings import BuildSettings, load_settings
+from orchestration.lineage import content_of, why_stale
+from orchestration.settings import BuildSettings, borrowed, load_settings, weights_file
 from orchestration.workspace import Workspace, WorkspaceError
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def build(
     if commit and write_pipeline(workspace, recipe):
         say(f"dvc.yaml now has the stages of {recipe}")
     wanted = set(only) or set(STAGES)
+    _check_borrowed(workspace, settings, wanted, say)
     reasons = stale_stages(workspace, settings, wanted, force)
     if not reasons:
         if commit:  # a build that was killed between its last stage and dvc.lock is finished here
@@ -62,6 +63,20 @@ def build(
             f"report: {(output_folder(workspace, recipe, 'report') / 'report.html').relative_to(workspace.root)}"
         )
     return list(reasons)
+
+
+def _check_borrowed(
+    workspace: Workspace, settings: BuildSettings, wanted: set[str], say: Callable[[str], None]
+) -> None:
+    """Stop before anything is built where what it takes from elsewhere is absent; tell what of it is out of date."""
+    sections = {section for name in wanted for section in STAGES[name].sections}
+    if "model" in sections:
+        weights_file(workspace, settings)
+    for recipe, stage in borrowed(settings, sections).values():
+        content_of(workspace, settings.recipe, recipe, stage)
+        if why := why_stale(workspace, load_settings(workspace, recipe), STAGES[stage]):
+            source = artefact(recipe, stage)
+            say(f"{source}, which {settings.recipe} takes from, is out of date: {'; '.join(why)}")
 
 
 def stale_stages(

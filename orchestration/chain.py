@@ -46,13 +46,13 @@ CHAIN: tuple[Stage, ...] = (
         reads_photos=True,
     ),
     Stage(
-        "partition", ("splits",), ("partition",), "partitions", ("s2", "parquet"),
-        "The Earth cut into cells, fitted on the training photos: the classes of the classifier.",
+        "partition", ("splits",), ("partitions",), "partitions", ("s2", "parquet"),
+        "The Earth cut into cells, in one way or several, fitted on the training photos: the classifier's classes.",
         reads_photos=True,
     ),
     Stage(
         "classifier", ("splits", "partition"), ("seed", "model", "training"), "models", ("pytorch", "mlflow"),
-        "A network that gives each cell a probability, trained on the training photos.",
+        "A network that gives each cell of each partition a probability, trained on the training photos.",
         reads_photos=True,
     ),
     Stage(
@@ -80,6 +80,8 @@ CHAIN: tuple[Stage, ...] = (
 )  # fmt: skip
 
 STAGES: dict[str, Stage] = {stage.name: stage for stage in CHAIN}
+MODEL_FILE = "model.safetensors"
+"""In the classifier stage's output: the trained network."""
 SHARED = ("photos",)
 """Stages that do not depend on the recipe: built once for the workspace."""
 

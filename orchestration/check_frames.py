@@ -7,7 +7,7 @@ import pandas as pd
 from geoloc.photos.catalog import read_catalog
 from geoloc.photos.split_checks import check_splits
 from orchestration import quality
-from orchestration.assets.data import PARTITION_FOLDER, read_splits, stored
+from orchestration.assets.data import load_partitions, read_splits, stored
 from orchestration.chain import output_folder
 from orchestration.settings import load_settings
 from orchestration.workspace import Workspace
@@ -21,13 +21,9 @@ def splits(workspace: Workspace, recipe: str) -> pd.DataFrame:
     return quality.splits_frame(catalog, table, check_splits(catalog, table, settings))
 
 
-def partition(workspace: Workspace, recipe: str) -> pd.DataFrame:
-    """One row a cell."""
-    from geoloc.partitions import load_partition
-
-    return quality.partition_frame(
-        load_partition(output_folder(workspace, recipe, "partition") / PARTITION_FOLDER)
-    )
+def partition(workspace: Workspace, recipe: str, name: str) -> pd.DataFrame:
+    """One row a cell of the partition `name`."""
+    return quality.partition_frame(load_partitions(output_folder(workspace, recipe, "partition"))[name])
 
 
 def embeddings(workspace: Workspace, recipe: str) -> pd.DataFrame:

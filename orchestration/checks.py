@@ -54,15 +54,16 @@ def recipe_checks(workspace: Workspace, recipe: str) -> list[dg.AssetChecksDefin
     """The checks on one recipe's assets."""
     from orchestration import check_frames
 
-    smallest_cell = load_settings(workspace, recipe).partition.chosen.min_photos
-    return [
-        suite_check(workspace, recipe, stage, stage, functools.partial(make, workspace, recipe), parameters)
-        for stage, make, parameters in (
-            ("splits", check_frames.splits, {}),
-            ("partition", check_frames.partition, {"minimum_photos": smallest_cell}),
-            ("embeddings", check_frames.embeddings, {}),
-        )
+    checks = [
+        suite_check(workspace, recipe, stage, stage, functools.partial(make, workspace, recipe))
+        for stage, make in (("splits", check_frames.splits), ("embeddings", check_frames.embeddings))
     ]
+    for name, settings in load_settings(workspace, recipe).partitions.items():
+        smallest_cell = settings.chosen.min_photos
+        frame = functools.partial(check_frames.partition, workspace, recipe, name)
+        parameters = {"minimum_photos": smallest_cell}
+        checks.append(suite_check(workspace, recipe, "partition", "partition", frame, parameters, about=name))
+    return checks
 
 
 def suite_check(
@@ -72,17 +73,20 @@ def suite_check(
     suite: str,
     frame: Callable[[], pd.DataFrame],
     parameters: Mapping[str, object] | None = None,
+    about: str = "",
 ) -> dg.AssetChecksDefinition:
     """A Great Expectations suite as a blocking check: critical failures stop what is downstream, others warn.
 
-    `parameters` replace those of the suite that a recipe's settings decide.
+    `parameters` replace those of the suite that a recipe's settings decide. `about` names the part of the stage's
+    output that is checked, where it has several.
     """
 
     @dg.asset_check(
         asset=asset_key(recipe, stage),
-        name=f"{suite}_suite",
+        name=f"{suite}_suite" + (f"_{about}" if about else ""),
         blocking=True,
-        description=f"Great Expectations suite expectations/{suite}.json",
+        description=f"Great Expectations suite expectations/{suite}.json"
+        + (f", on {about}" if about else ""),
     )
     def check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         from orchestration.quality import run_suite

@@ -202,6 +202,11 @@ def _locate(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--alternatives", type=int, default=5, metavar="N", help="how many to show (default: 5)"
     )
+    parser.add_argument(
+        "--partition",
+        metavar="NAME",
+        help="by class: over the cells of this partition (default: the main one)",
+    )
     parser.add_argument("--json", action="store_true", help="machine-readable answers")
     parser.add_argument(
         "--map", type=Path, metavar="FILE", help="also draw the answers on an offline HTML map"

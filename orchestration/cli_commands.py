@@ -122,6 +122,7 @@ def locate(options: argparse.Namespace) -> None:
         method=options.method,
         model=options.model,
         alternatives=options.alternatives,
+        partition=options.partition,
     )
     if options.map:
         from geoloc.files import write_text

@@ -148,9 +148,7 @@ def _pipeline_stage(workspace: Workspace, recipe: str, stage: Stage) -> dict[str
         "deps": ["data"] * stage.reads_photos
         + [relative(output_folder(workspace, recipe, name)) for name in stage.inputs],
     }
-    weights = _weights(workspace, recipe) if "model" in stage.sections else None
-    if weights is not None:
-        described["deps"].append(weights)
+    described["deps"] += _from_elsewhere(workspace, recipe, stage)
     # DVC refuses to track keys that a file does not have: an absent section takes its defaults, and one that is
     # added later comes into this file with the next `geoloc build`.
     params: list[Any] = _named_sections(workspace.root / "params.yaml", stage)
@@ -181,12 +179,17 @@ def _versions_builds(workspace: Workspace) -> bool:
     return not url or "://" in url or not inside
 
 
-def _weights(workspace: Workspace, recipe: str) -> str | None:
-    """The file of initial weights that a recipe starts from, relative to the workspace; None where none is."""
-    from orchestration.settings import load_settings
+def _from_elsewhere(workspace: Workspace, recipe: str, stage: Stage) -> list[str]:
+    """Outputs of other recipes and the file of weights that a stage reads, relative to the workspace."""
+    from orchestration.settings import borrowed, load_settings
 
-    name = load_settings(workspace, recipe).model.weights
-    return None if name in ("none", "registry") else name
+    settings = load_settings(workspace, recipe)
+    found = borrowed(settings, stage.sections)
+    paths = [
+        output_folder(workspace, *source).relative_to(workspace.root).as_posix() for source in found.values()
+    ]
+    is_file = "weights" not in found and settings.model.weights not in ("none", "registry")
+    return paths + ([settings.model.weights] if is_file and "model" in stage.sections else [])
 
 
 def _named_sections(file: Path, stage: Stage) -> list[str]:

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from geoloc.files import content_hash, read_json, sha256_bytes, write_json
+from geoloc.models.settings import RECIPE
 from geoloc.settings import settings_hash
 from orchestration.chain import STAGES, Stage, artefact, lineage_path, output_folder
 from orchestration.data_version import data_version
-from orchestration.settings import BuildSettings, weights_file
+from orchestration.settings import BuildSettings, borrowed, weights_file
 from orchestration.workspace import Workspace, WorkspaceError
 
 PACKAGES = (
@@ -103,10 +104,28 @@ def expected_lineage(workspace: Workspace, settings: BuildSettings, stage: Stage
                 f"built yet; build it with: geoloc build --recipe {settings.recipe} --only {name}"
             )
         inputs[name] = found.content
-    if "model" in stage.sections and (weights := weights_file(workspace, settings)) is not None:
-        inputs["weights"] = content_hash(weights)
+    for name, (recipe, other) in borrowed(settings, stage.sections).items():
+        inputs[name] = content_of(workspace, settings.recipe, recipe, other)
+    if "model" in stage.sections and "weights" not in inputs and (file := weights_file(workspace, settings)):
+        inputs["weights"] = content_hash(file)
     used = settings.sections(stage.sections)
     return Expected(inputs, used, settings_hash(used), code_version(stage.module))
+
+
+def content_of(workspace: Workspace, borrower: str, recipe: str, stage: str) -> str:
+    """The content hash of another recipe's output, which the recipe `borrower` takes something from.
+
+    Raises WorkspaceError where it is not what its record says: nobody could tell what was made from it.
+    """
+    found = Lineage.read(lineage_path(workspace, recipe, stage))
+    on_disk = stage_content(workspace, recipe, STAGES[stage])
+    if found is None or on_disk != found.content:
+        why = "is not built yet" if found is None else "was changed or removed since it was built"
+        raise WorkspaceError(
+            f"{borrower} takes from {artefact(recipe, stage)}, which {why}; "
+            f"build it with: geoloc build --recipe {recipe}"
+        )
+    return found.content
 
 
 def why_stale(workspace: Workspace, settings: BuildSettings, stage: Stage) -> list[str]:
@@ -152,7 +171,8 @@ def code_modules(module: str) -> list[str]:
 
 # Modules that carry a stage but do not shape its content; a change there must not retrain a model.
 PLUMBING = ("orchestration.workspace", "orchestration.data_version", "orchestration.lineage", "orchestration.chain",
-            "orchestration.tracking", "orchestration.settings", "orchestration.stage_run")  # fmt: skip
+            "orchestration.tracking", "orchestration.settings", "orchestration.stage_run",
+            "orchestration.teacher")  # fmt: skip
 
 
 def _imported_files(module: str) -> dict[str, Path]:
@@ -332,15 +352,31 @@ class _Audit:
         """An input as it was when `record` was made; one that was built again since is told as replaced."""
         if name == "data":
             leaf = _state(data_version(self.workspace), content)
-        elif name == "weights":
+        elif name == "weights" and not record.settings["model"]["weights"].startswith(RECIPE):
             file = self.workspace.root / record.settings["model"]["weights"]
             leaf = _state(content_hash(file) if file.is_file() else None, content)
+        elif name == "weights":
+            return self.of_recipe(
+                record.settings["model"]["weights"].removeprefix(RECIPE), "classifier", content
+            )
+        elif name == "teacher":
+            return self.of_recipe(
+                record.settings["training"]["distillation"]["recipe"], "embeddings", content
+            )
         else:
             tree = self.of_stage(name)
             if tree["content"] == content:
                 return tree
             name, leaf = artefact(self.recipe, name), "replaced"
         return {"artefact": name, "content": content, "on_disk": leaf, "made_from": []}
+
+    def of_recipe(self, recipe: str, stage: str, content: str) -> dict[str, Any]:
+        """What was taken from another recipe. One that was built again since is not walked: it may lead back here."""
+        found = Lineage.read(lineage_path(self.workspace, recipe, stage))
+        if found is not None and found.content == content:
+            return _Audit(self.workspace, recipe).of_stage(stage)
+        leaf = "absent" if found is None else "replaced"
+        return {"artefact": artefact(recipe, stage), "content": content, "on_disk": leaf, "made_from": []}
 
 
 def _state(found: str | None, recorded: str) -> str:

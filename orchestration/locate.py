@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,17 +11,18 @@ import numpy as np
 import torch
 
 from geoloc.localizers.base import Answers
-from geoloc.localizers.by_class import ClassLocalizer
+from geoloc.localizers.by_class import class_localizers
 from geoloc.localizers.by_neighbour import DensityLocalizer, NearestLocalizer, NeighbourLocalizer
+from geoloc.localizers.settings import LocalizerSettings
 from geoloc.models.classifier import Classifier, load_model
-from geoloc.partitions import load_partition
+from geoloc.models.preprocess import CROPS
 from geoloc.photos.decoding import UnreadablePhoto, check_and_normalise, decode_rgb
 from geoloc.places import nearest_places
 from geoloc.reports.answer_map import answer_map_html
 from geoloc.retrieval.index import ReferenceIndex
 from geoloc.sphere import LEVELS_KM, distance_km
-from orchestration.assets.data import MODEL_FILE, MODEL_NAMES, PARTITION_FOLDER, initial_model
-from orchestration.chain import output_folder
+from orchestration.assets.data import cell_counts, initial_model, load_partitions, model_names
+from orchestration.chain import MODEL_FILE, output_folder
 from orchestration.settings import BuildSettings, load_settings
 from orchestration.workspace import Workspace, WorkspaceError
 
@@ -78,20 +79,24 @@ def locate(
     method: str = "class",
     model: str = "classifier",
     alternatives: int = 5,
+    partition: str | None = None,
 ) -> list[Located]:
-    """Locate photo files with what a build of `recipe` saved.
+    """Locate photo files with what a build of `recipe` saved; by class, over the cells of `partition` (None: the main
+    one).
 
     A file that is no readable photo gives an answer without coordinates and says why. Raises WorkspaceError
-    where the build is absent, SettingsError for a wrong recipe.
+    where the build is absent or has no such partition, SettingsError for a wrong recipe.
     """
     settings = load_settings(workspace, recipe)
     _require_build(
         workspace, recipe, ("partition", "classifier") if method == "class" else ("index", "classifier")
     )
     network = _network(workspace, settings, model if method != "class" else "classifier")
-    images, errors = _read(photos, network)
+    readable, errors = _read(photos)
     read = [i for i, error in enumerate(errors) if error is None]
-    answers, name, tokens = _answer(workspace, settings, network, images, method, model, alternatives)
+    answers, name, tokens = _answer(
+        workspace, settings, network, readable, method, model, alternatives, partition
+    )
     spread = answers.spread(read, len(photos)) if read else Answers.none(len(photos))
     return [_located(spread, i, str(photo), name, tokens, errors[i]) for i, photo in enumerate(photos)]
 
@@ -111,60 +116,87 @@ def _require_build(workspace: Workspace, recipe: str, stages: Sequence[str]) -> 
 
 def _network(workspace: Workspace, settings: BuildSettings, model: str) -> Classifier:
     saved = load_model(output_folder(workspace, settings.recipe, "classifier") / MODEL_FILE)
-    return saved if model == "classifier" else initial_model(workspace, settings, saved.cell_count)
+    if model == "classifier":
+        return saved
+    return initial_model(
+        workspace, settings, load_partitions(output_folder(workspace, settings.recipe, "partition"))
+    )
 
 
-def _read(photos: Sequence[Path], network: Classifier) -> tuple[torch.Tensor, list[str | None]]:
-    """The readable photos as a batch uint8 [B, 3, S, S], and for each photo why it could not be read, or None.
+def _read(photos: Sequence[Path]) -> tuple[list[np.ndarray], list[str | None]]:
+    """The readable photos as uint8 [H, W, 3], and for each photo why it could not be read, or None.
 
     They pass the same checks and limits as photos that enter the pool.
     """
-    crops: list[np.ndarray] = []
+    read: list[np.ndarray] = []
     errors: list[str | None] = []
     for photo in photos:
         try:
-            stored = check_and_normalise(photo.read_bytes())
-            crops.append(network.preprocess.apply_uint8(decode_rgb(stored.bytes)))
+            read.append(decode_rgb(check_and_normalise(photo.read_bytes()).bytes))
             errors.append(None)
         except (UnreadablePhoto, OSError) as error:
             errors.append(str(error))
-    size = network.preprocess.image_size
-    pixels = np.stack(crops) if crops else np.zeros((0, size, size, 3), dtype=np.uint8)
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2), errors
+    return read, errors
+
+
+def _batches(
+    network: Classifier, photos: Sequence[np.ndarray], batch_size: int, crop: str = CROPS[0]
+) -> Iterator[torch.Tensor]:
+    """A crop of each photo, as batches uint8 [B, 3, S, S]."""
+    for start in range(0, len(photos), batch_size):
+        crops = [network.preprocess.apply_uint8(photo, crop) for photo in photos[start : start + batch_size]]
+        yield torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
+
+
+def _probabilities(
+    network: Classifier, photos: Sequence[np.ndarray], partition: str, settings: LocalizerSettings
+) -> np.ndarray:
+    """Probabilities of the partition's cells, float [N, C]: means over the crops that the settings want."""
+    total = np.zeros((len(photos), network.heads[partition]))
+    for crop in CROPS[: settings.crops]:
+        batches = _batches(network, photos, settings.batch_size, crop)
+        rows = [network.split(network(batch))[partition].softmax(dim=1).numpy() for batch in batches]
+        total += np.concatenate(rows) if rows else 0
+    return total / settings.crops
 
 
 def _answer(
     workspace: Workspace,
     settings: BuildSettings,
     network: Classifier,
-    images: torch.Tensor,
+    photos: Sequence[np.ndarray],
     method: str,
     model: str,
     alternatives: int,
+    partition: str | None,
 ) -> tuple[Answers, str, list[str]]:
     """The answers for the readable photos, the localizer's name, and the tokens of the cells (by class)."""
     recipe = settings.recipe
-    batches = images.split(settings.localizers.batch_size) if len(images) else ()
     with torch.inference_mode():
         if method == "class":
-            partition = load_partition(output_folder(workspace, recipe, "partition") / PARTITION_FOLDER)
-            by_class = ClassLocalizer(
-                partition, settings.localizers.answers[0], MODEL_NAMES["classifier"], alternatives
-            )
-            rows = [network(batch).softmax(dim=1).numpy() for batch in batches]
-            probabilities = np.concatenate(rows) if rows else np.zeros((0, partition.cell_count))
-            return by_class.locate(probabilities), by_class.name, partition.tokens()
+            partitions = load_partitions(output_folder(workspace, recipe, "partition"))
+            network.check_heads(cell_counts(partitions))
+            chosen = partition or next(iter(partitions))
+            if chosen not in partitions:
+                raise WorkspaceError(f"--partition must be one of {', '.join(partitions)}; got {chosen}")
+            name = model_names(len(partitions))["classifier"]
+            by_class = dict(
+                class_localizers(partitions, settings.localizers.answers[:1], name, alternatives)
+            )[chosen]
+            probabilities = _probabilities(network, photos, chosen, settings.localizers)
+            return by_class.locate(probabilities), by_class.name, partitions[chosen].tokens()
         index = ReferenceIndex.load(output_folder(workspace, recipe, "index") / model)
+        batches = _batches(network, photos, settings.localizers.batch_size)
         rows = [torch.nn.functional.normalize(network.embed(batch)).numpy() for batch in batches]
     vectors = np.concatenate(rows) if rows else np.zeros((0, index.dimension), dtype=np.float32)
-    name, chosen = MODEL_NAMES[model], settings.localizers
+    name, limits = model_names(len(network.heads))[model], settings.localizers
     localizer: NeighbourLocalizer
     if method == "nn":
         localizer = NearestLocalizer(index, name, alternatives)
     else:
-        sigma = chosen.sigmas[len(chosen.sigmas) // 2] if chosen.sigmas else 4.0
+        sigma = limits.sigmas[len(limits.sigmas) // 2] if limits.sigmas else 4.0
         localizer = DensityLocalizer(
-            index, chosen.k, chosen.m, sigma, model_name=name, alternatives=alternatives
+            index, limits.k, limits.m, sigma, model_name=name, alternatives=alternatives
         )
     return localizer.locate(vectors), localizer.name, []
 

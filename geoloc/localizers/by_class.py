@@ -7,6 +7,7 @@ beats the cell's centre, or that centre, as PlaNet answers.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,17 +26,23 @@ class ClassLocalizer(Localizer):
 
     `answer` is "centroid" (of the photos that the partition was fitted on; the centre where a cell has none) or
     "centre". Confidence is the probability of that cell: calibrated as far as the classifier is. The
-    `alternatives` most probable cells are reported, the answer included.
+    `alternatives` most probable cells are reported, the answer included. `label` tells it from another localizer of
+    as many cells.
     """
 
     def __init__(
-        self, partition: Partition, answer: str = "centroid", model_name: str = "L", alternatives: int = 5
+        self,
+        partition: Partition,
+        answer: str = "centroid",
+        model_name: str = "L",
+        alternatives: int = 5,
+        label: str = "",
     ) -> None:
         if answer not in ("centroid", "centre"):
             raise ValueError(f"answer must be one of centroid, centre; got {answer!r}")
         if alternatives < 1:
             raise ValueError(f"alternatives must be at least 1, got {alternatives}")
-        self.partition, self.answer, self.model_name = partition, answer, model_name
+        self.partition, self.answer, self.model_name, self.label = partition, answer, model_name, label
         self.alternatives = min(alternatives, partition.cell_count)
         points = np.asarray(partition.centres(), dtype=np.float64)
         if answer == "centroid":
@@ -45,10 +52,9 @@ class ClassLocalizer(Localizer):
 
     @property
     def name(self) -> str:
-        """For example [L]359C; [L]359C centre where it answers with centres."""
-        return f"[{self.model_name}]{self.partition.cell_count}C" + (
-            "" if self.answer == "centroid" else " centre"
-        )
+        """For example [L]359C; [L]359C centre where it answers with centres; [M]359C fine with the label fine."""
+        parts = [f"[{self.model_name}]{self.partition.cell_count}C", self.label]
+        return " ".join([part for part in parts if part] + ["centre"] * (self.answer == "centre"))
 
     def describe(self) -> str:
         """What it does, in a sentence for a report."""
@@ -94,3 +100,30 @@ class ClassLocalizer(Localizer):
                 "probability": p[order],
             }
         ).astype({"token": "str"})
+
+
+def class_localizers(
+    partitions: Mapping[str, Partition],
+    answers: Sequence[str] = ("centroid",),
+    model_name: str = "L",
+    alternatives: int = 5,
+) -> list[tuple[str, ClassLocalizer]]:
+    """A localizer for each partition and kind of answer, in order, each with the name of its partition.
+
+    Their names differ: partitions with equal numbers of cells have theirs appended.
+    """
+    counts = [partition.cell_count for partition in partitions.values()]
+    return [
+        (
+            name,
+            ClassLocalizer(
+                partition,
+                answer,
+                model_name,
+                alternatives,
+                label=name if counts.count(partition.cell_count) > 1 else "",
+            ),
+        )
+        for name, partition in partitions.items()
+        for answer in answers
+    ]

@@ -22,6 +22,9 @@ class LocalizerSettings:
     geometries: tuple[str, ...] = setting(
         ("sphere",), choices=("sphere", "flat"), help="flat: degrees as printed in the paper, no wrap at 180"
     )
+    crops: int = setting(
+        1, choices=(1, 5), help="by class: of a photo's centre, or the mean over its centre and four corners"
+    )
     batch_size: int = setting(64, minimum=1, help="photos in one forward pass of the classifier")
 
     def validate(self, key: str) -> None:

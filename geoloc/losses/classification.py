@@ -1,4 +1,4 @@
-"""Cross-entropy over cells, and weights against the imbalance of cells."""
+"""Cross-entropy over cells, targets smoothed by distance, and weights against the imbalance of cells."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch.nn import functional
+
+from geoloc.sphere import EARTH_RADIUS_KM
 
 CLASS_WEIGHTS = ("none", "balanced", "sqrt")
 
@@ -37,11 +39,48 @@ def cross_entropy(
 ) -> torch.Tensor:
     """Mean cross-entropy of logits [B, C] against labels int64 [B], a scalar, in float32 whatever the logits.
 
+    A label of -1 (a photo in no cell) has loss 0 and gradient 0, and stays in the mean.
     With `weights` [C], each photo counts by its cell's weight, and the sum is divided by B: a mean over the weights
     of the batch would give a rare cell no more say in a small batch than a common one. `label_smoothing` s moves
     s / C of the target to every cell (Szegedy et al., Rethinking the inception architecture, section 7).
     """
     losses = functional.cross_entropy(
-        logits.float(), labels, reduction="none", label_smoothing=label_smoothing
+        logits.float(), labels, reduction="none", ignore_index=-1, label_smoothing=label_smoothing
     )
+    return (losses if weights is None else losses * weights[labels]).mean()
+
+
+def unit_vectors(coordinates: ArrayLike) -> torch.Tensor:
+    """Points as unit vectors: latitude, longitude in degrees (N, 2) to float64 [N, 3]."""
+    latitude, longitude = torch.deg2rad(torch.from_numpy(np.array(coordinates, dtype=np.float64))).unbind(
+        dim=1
+    )
+    flat = torch.cos(latitude)
+    return torch.stack([flat * torch.cos(longitude), flat * torch.sin(longitude), torch.sin(latitude)], dim=1)
+
+
+def distance_targets(points: torch.Tensor, places: torch.Tensor, tau_km: float) -> torch.Tensor:
+    """Targets smoothed by distance, float32 [B, C], each row sums to 1: for a photo taken at x, of true cell t,
+
+        target of cell c ∝ exp(-(d(c, x) - d(t, x)) / tau)
+
+    with d the great-circle distance in km from a cell's point (Haas et al., PIGEON: Predicting image geolocations,
+    2023, section 3.2, whose targets are not scaled to sum to 1; scaled so, d(t, x) cancels out). `points` [C, 3] and
+    `places` [B, 3] are unit vectors in float64: in float32, near points would seem to be kilometres apart.
+    """
+    cosine = (places @ points.T).clamp(-1.0, 1.0)
+    km = 2 * EARTH_RADIUS_KM * torch.asin(torch.sqrt((1 - cosine) / 2))
+    return torch.softmax(-km / tau_km, dim=1).float()
+
+
+def soft_cross_entropy(
+    logits: torch.Tensor, targets: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Mean over photos of -sum over cells c of target_c · log p_c: logits and targets [B, C], a scalar in float32.
+
+    `labels` int64 [B] are the true cells, whose `weights` [C] count as in cross_entropy; -1 has loss 0 and stays in
+    the mean.
+    """
+    losses = -(targets * functional.log_softmax(logits.float(), dim=1)).sum(dim=1)
+    losses = torch.where(labels >= 0, losses, torch.zeros_like(losses))
     return (losses if weights is None else losses * weights[labels]).mean()

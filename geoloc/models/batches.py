@@ -67,13 +67,14 @@ def iter_batches(
     seed: int = 0,
     epoch: int = 0,
     prefetch: int = 2,
+    crop: str = "centre",
 ) -> Iterator[Batch]:
     """Decoded batches of the photos of `rows` (columns shard, offset, length), in order.
 
     Each run of `batch_size` photos gives one batch; one with unreadable photos is that much smaller, possibly empty,
     so every position stands in exactly one batch. `order` (int64 positions) chooses and orders the photos. With
-    `augmentation`, photo i is augmented by (seed, epoch, i), else its centre is taken. `workers` threads (0: one a
-    processor) work `prefetch` batches ahead; neither changes the result.
+    `augmentation`, photo i is augmented by (seed, epoch, i), else its `crop` (one of preprocess.CROPS) is taken.
+    `workers` threads (0: one a processor) work `prefetch` batches ahead; neither changes the result.
 
     Raises ValueError for absent columns, a batch size below 1 or positions outside of `rows`; OSError when a shard
     cannot be read, which is a fault of the pool and not of a photo.
@@ -89,7 +90,13 @@ def iter_batches(
             f"order must hold positions below {len(rows)}, got {positions.min()}..{positions.max()}"
         )
     return _batches(
-        pool, rows, positions, batch_size, workers, prefetch, _crop_of(preprocess, augmentation, seed, epoch)
+        pool,
+        rows,
+        positions,
+        batch_size,
+        workers,
+        prefetch,
+        _crop_of(preprocess, augmentation, seed, epoch, crop),
     )
 
 
@@ -161,11 +168,11 @@ def _finished(
 
 
 def _crop_of(
-    preprocess: Preprocess, augmentation: Augmentation | None, seed: int, epoch: int
+    preprocess: Preprocess, augmentation: Augmentation | None, seed: int, epoch: int, crop: str
 ) -> tuple[int, Crop]:
     """The side of the result, and what cuts it out of the photo at a position."""
     if augmentation is None:
-        return preprocess.image_size, lambda photo, index: preprocess.apply_uint8(photo)
+        return preprocess.image_size, lambda photo, index: preprocess.apply_uint8(photo, crop)
     return preprocess.image_size, lambda photo, index: preprocess.augment_uint8(
         photo, augmentation, seed=seed, epoch=epoch, index=index
     )

@@ -1,18 +1,21 @@
-"""The classifier: backbone, global pooling and a linear head over cells; built from settings, saved, loaded."""
+"""The classifier: backbone, global pooling and linear heads over cells; built from settings, saved, loaded."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
 from geoloc.files import atomic_path, sha256_bytes
 from geoloc.models.backbones import Backbone, make_backbone
+from geoloc.models.hierarchy import HierarchicalSoftmax, Parents
 from geoloc.models.padding import use_same_padding
 from geoloc.models.pooling import make_pooling
 from geoloc.models.preprocess import Preprocess
@@ -27,29 +30,45 @@ from geoloc.models.weights import (
 )
 from geoloc.settings import SettingsError, parse, to_dict
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Classifier(nn.Module):
-    """Scores of C cells for a photo (Revisiting IM2GPS, figure 3: convolutional layers, global pooling, one layer).
+    """Scores of the cells of one or several partitions (Revisiting IM2GPS, figure 3: convolutional layers, global
+    pooling, one layer a partition; [L] has one, [M] several).
 
     Takes float32 [B, 3, S, S] that `preprocess` normalised, or uint8 [B, 3, S, S], which it normalises itself.
-    `embedding_size` is D, `cell_count` C.
+    `embedding_size` is D; `heads` maps the name of each partition to its number of cells, in order, the main one
+    first; C is their sum. The heads are one matrix: `split` gives each its own scores. Softmax of a head's scores is
+    its probabilities; where settings.softmax is hierarchical, scores are the log-probabilities of `parents`.
     """
 
     def __init__(
-        self, backbone: Backbone, cell_count: int, settings: ModelSettings, preprocess: Preprocess
+        self,
+        backbone: Backbone,
+        heads: Mapping[str, int],
+        settings: ModelSettings,
+        preprocess: Preprocess,
+        parents: Parents | None = None,
     ) -> None:
         super().__init__()
-        if cell_count < 1:
-            raise ValueError(f"a classifier needs at least one cell, got {cell_count}")
+        if not heads or min(heads.values()) < 1:
+            raise ValueError(
+                f"a classifier needs at least one head, each with at least one cell, got {dict(heads)}"
+            )
         self.settings, self.preprocess = settings, preprocess
         self.initial_weights = "none"
-        self.cell_count, self.embedding_size = cell_count, backbone.feature_count
+        self.heads, self.embedding_size = dict(heads), backbone.feature_count
         self.backbone = backbone
         self.pooling = make_pooling(settings.pooling, settings.gem_power)
         self.dropout = nn.Dropout(settings.dropout)
-        self.head = nn.Linear(self.embedding_size, cell_count)
+        self.head = nn.Linear(self.embedding_size, sum(self.heads.values()))
+        self.parents = parents if settings.softmax == "hierarchical" else None
+        self.hierarchy: nn.Module = nn.Identity()
+        if settings.softmax == "hierarchical":
+            if parents is None:
+                raise ValueError("model.softmax hierarchical needs the parents of the cells, got none")
+            self.hierarchy = HierarchicalSoftmax(self.heads, parents)
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
         """Pooled features [B, D] of images [B, 3, S, S]; not normalised."""
@@ -59,13 +78,32 @@ class Classifier(nn.Module):
         return pooled
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
-        """Scores (logits) [B, C] of pooled features [B, D]."""
-        logits: torch.Tensor = self.head(self.dropout(features))
-        return logits
+        """Scores (logits, or log-probabilities) [B, C] of pooled features [B, D]."""
+        scores: torch.Tensor = self.hierarchy(self.head(self.dropout(features)))
+        return scores
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Scores (logits) [B, C] of images [B, 3, S, S]."""
         return self.classify(self.embed(images))
+
+    def split(self, scores: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The scores [B, C] of each head apart, [B, C of the head], by name and in order."""
+        parts = scores.split(list(self.heads.values()), dim=1)
+        return dict(zip(self.heads, parts, strict=True))
+
+    def check_heads(self, cell_counts: Mapping[str, int]) -> None:
+        """Raise ValueError where the heads are not those of partitions with these names and numbers of cells."""
+        if list(cell_counts) != list(self.heads):
+            raise ValueError(
+                f"the model has the heads {', '.join(self.heads)}, the partitions are {', '.join(cell_counts)}: "
+                "build the model for them"
+            )
+        for name, count in cell_counts.items():
+            if count != self.heads[name]:
+                raise ValueError(
+                    f"the head {name} has {self.heads[name]} cells, the partition {name} has {count}: "
+                    "build the model for it"
+                )
 
     def train(self, mode: bool = True) -> Classifier:
         """Training mode, but for what must not move: frozen blocks, and batch norm if the settings say eval."""
@@ -94,10 +132,24 @@ class Classifier(nn.Module):
 
     def __repr__(self) -> str:
         s = self.settings
+        heads = ", ".join(f"{name} {count} cells" for name, count in self.heads.items())
         return (
-            f"Classifier({s.backbone}, {s.pooling} pooling, {self.embedding_size} features, {self.cell_count} cells, "
+            f"Classifier({s.backbone}, {s.pooling} pooling, {self.embedding_size} features, {heads}, "
             f"{self.preprocess.image_size} px)"
         )
+
+
+class Served(nn.Module):
+    """A classifier as it is served: pixels uint8 [B, 3, S, S] in, probabilities [B, C] out, those of each head sum
+    to 1 and stand in the order of its partitions."""
+
+    def __init__(self, model: Classifier) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Probabilities of the cells of each head, one head after the other."""
+        return torch.cat([s.softmax(dim=1) for s in self.model.split(self.model(images)).values()], dim=1)
 
 
 def build_backbone(settings: ModelSettings, seed: int) -> tuple[Backbone, Preprocess]:
@@ -127,15 +179,18 @@ def build_backbone(settings: ModelSettings, seed: int) -> tuple[Backbone, Prepro
     )
 
 
-def build_classifier(settings: ModelSettings, cell_count: int, seed: int) -> Classifier:
-    """A classifier over `cell_count` cells with the settings' initial weights and a random head.
+def build_classifier(
+    settings: ModelSettings, heads: Mapping[str, int], seed: int, parents: Parents | None = None
+) -> Classifier:
+    """A classifier with the settings' initial weights and random heads: the name and number of cells of each, and
+    their `parents` (hierarchy.nested_parents) where settings.softmax is hierarchical.
 
     Equal arguments give equal weights. Raises as build_backbone does.
     """
     backbone, preprocess = build_backbone(settings, seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 1)  # not the backbone's, or head and first layer would share their numbers
-        model = Classifier(backbone, cell_count, settings, preprocess)
+        model = Classifier(backbone, heads, settings, preprocess, parents)
     model.initial_weights = _name_of_weights(settings.weights)
     return model
 
@@ -151,7 +206,10 @@ def save_model(path: Path | str, model: Classifier) -> None:
         "kind": "classifier",
         "settings": to_dict(dataclasses.replace(model.settings, weights="none")),
         "preprocess": to_dict(model.preprocess),
-        "cell_count": model.cell_count,
+        "heads": list(model.heads.items()),
+        "parents": None
+        if model.parents is None
+        else [[name, parent.tolist()] for name, parent in model.parents.items()],
         "initial_weights": model.initial_weights,
     }
     with atomic_path(path) as temporary:
@@ -165,8 +223,12 @@ def load_model(path: Path | str) -> Classifier:
         raise WeightsError(f"{path} is no geoloc classifier: its header does not say so")
     if metadata["format"] != FORMAT:
         raise WeightsError(f"{path} is a model of format {metadata['format']}, this code reads {FORMAT}")
+    parents = metadata["parents"]
     model = build_classifier(
-        parse(ModelSettings, metadata["settings"], "model"), metadata["cell_count"], seed=0
+        parse(ModelSettings, metadata["settings"], "model"),
+        dict(metadata["heads"]),
+        seed=0,
+        parents=None if parents is None else {name: np.asarray(parent) for name, parent in parents},
     )
     model.preprocess = parse(Preprocess, metadata["preprocess"], "preprocess")
     model.initial_weights = metadata["initial_weights"]

@@ -16,6 +16,8 @@ from PIL import Image
 from geoloc.models.settings import INTERPOLATIONS, NORMALISATIONS, Augmentation
 from geoloc.settings import SettingsError, setting
 
+CROPS = ("centre", "top left", "top right", "bottom left", "bottom right")
+"""Where a crop may lie in the resized photo; five-crop evaluation takes all."""
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -43,10 +45,10 @@ class Preprocess:
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise SettingsError(f"{key}.mean and std must be three numbers each, std above 0")
 
-    def apply_uint8(self, photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The centre of a photo: uint8 [H, W, 3] to uint8 [S, S, 3], with S = image_size.
+    def apply_uint8(self, photo: NDArray[np.uint8], crop: str = "centre") -> NDArray[np.uint8]:
+        """The centre of a photo, or another of CROPS: uint8 [H, W, 3] to uint8 [S, S, 3], with S = image_size.
 
-        The long side after resizing and both offsets of the crop are rounded down.
+        The long side after resizing and both offsets of the centre are rounded down.
         """
         height, width = photo.shape[:2]
         short, size = self.resize_short_side, self.image_size
@@ -58,6 +60,9 @@ class Preprocess:
             image = Image.fromarray(photo).resize((width, height), _FILTERS[self.interpolation])
             photo = np.asarray(image)
         top, left = (height - size) // 2, (width - size) // 2
+        if crop != "centre":
+            top = 0 if crop.startswith("top") else height - size
+            left = 0 if crop.endswith("left") else width - size
         return photo[top : top + size, left : left + size]
 
     def augment_uint8(

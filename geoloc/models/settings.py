@@ -12,6 +12,9 @@ NORMALISATIONS = {
 }
 """Mean and standard deviation of RGB in [0, 1]; minus_one_to_one is x / 127.5 - 1, as TensorFlow models want."""
 
+RECIPE = "recipe:"
+"""What `weights` starts with where it names a recipe whose trained backbone is taken."""
+
 INTERPOLATIONS = ("bilinear", "bicubic")
 
 
@@ -36,8 +39,15 @@ class ModelSettings:
     pooling: str = setting("average", choices=("average", "max", "gem"), help="of the last feature map")
     gem_power: float = setting(3.0, minimum=1.0, help="where GeM's learnt power starts; 1 is the average")
     dropout: float = setting(0.0, minimum=0.0, maximum=0.95, help="of the pooled features, in training")
+    softmax: str = setting(
+        "flat",
+        choices=("flat", "hierarchical"),
+        help="hierarchical: of nested partitions, the finest first, a cell's probability is a share of its parent's",
+    )
     weights: str = setting(
-        "none", help="none (random), registry (torchvision's or timm's own) or a path to a .safetensors file"
+        "none",
+        help="none (random), registry (torchvision's or timm's own), recipe:NAME (the backbone of the classifier that "
+        "was built by that recipe) or a path to a .safetensors file",
     )
     normalisation: str = setting(
         "auto",
@@ -65,8 +75,9 @@ class ModelSettings:
                 f"{key}.resize_short_side must be at least image_size ({self.image_size}), "
                 f"got {self.resize_short_side}"
             )
-        if self.weights not in ("none", "registry") and not self.weights.endswith(".safetensors"):
+        named = self.weights in ("none", "registry") or self.weights.startswith(RECIPE)
+        if not named and not self.weights.endswith(".safetensors"):
             raise SettingsError(
-                f"{key}.weights must be none, registry or a path that ends in .safetensors (no pickle is read); "
-                f"got {self.weights!r}"
+                f"{key}.weights must be none, registry, recipe:NAME or a path that ends in .safetensors (no pickle is "
+                f"read); got {self.weights!r}"
             )

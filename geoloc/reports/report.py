@@ -130,7 +130,11 @@ def report_numbers(report: ReportInput) -> dict[str, Any]:
         "evaluation": report.evaluation.to_dict(),
         "further": {name: further.to_dict() for name, further in report.further.items()},
         "partitions": {
-            name: {"cells": int(p.cell_count), "photos": int(p.photo_counts().sum())}
+            name: {
+                "cells": int(p.cell_count),
+                "photos": int(p.photo_counts().sum()),
+                "photos_in_no_cell": int(p.fitted_photos - p.photo_counts().sum()),
+            }
             for name, p in report.partitions.items()
         },
         "training": {name: table_records(history) for name, history in report.training.items()},

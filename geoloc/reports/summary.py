@@ -147,9 +147,12 @@ def comparison_rows(evaluation: Evaluation) -> dict[str, list[dict[str, Any]]]:
 def partition_facts(partition: Drawable) -> str:
     """A sentence on a partition."""
     counts = partition.photo_counts()
+    inside = int(counts.sum())
     return (
-        f"{count(partition.cell_count)} cells hold {count(int(counts.sum()))} photos: "
-        f"{count(int(np.median(counts)))} in the median cell, {count(int(counts.max()))} in the fullest."
+        f"{count(partition.cell_count)} cells hold {count(inside)} photos: "
+        f"{count(int(np.median(counts)))} in the median cell, {count(int(counts.max()))} in the fullest. "
+        f"{count(partition.fitted_photos - inside)} of the {count(partition.fitted_photos)} training photos are in "
+        "no cell, and do not train its head."
     )
 
 

@@ -19,7 +19,7 @@ from geoloc.models.weights import METADATA_KEY, WeightsError, read_safetensors
 
 FORMAT = 1
 CHECKPOINT = "checkpoint.safetensors"
-_MODEL, _OPTIMISER = "model.", "optimiser."
+_MODEL, _OPTIMISER, _AVERAGE = "model.", "optimiser.", "average."
 
 
 @dataclass
@@ -61,9 +61,14 @@ def save_checkpoint(
     optimiser: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     progress: Progress,
+    average: dict[str, torch.Tensor] | None = None,
 ) -> None:
-    """Write the checkpoint of `folder`. Random numbers need none: they are functions of seed and step."""
+    """Write the checkpoint of `folder`. Random numbers need none: they are functions of seed and step.
+
+    `average` are the tensors of the weights' moving average, where there is one.
+    """
     tensors = {_MODEL + name: value for name, value in changing_state(model).items()}
+    tensors |= {_AVERAGE + name: value for name, value in (average or {}).items()}
     numbers: dict[str, Any] = {}
     for index, state in optimiser.state_dict()["state"].items():
         for name, value in state.items():
@@ -88,8 +93,9 @@ def load_checkpoint(
     model: nn.Module,
     optimiser: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
+    average: dict[str, torch.Tensor] | None = None,
 ) -> Progress | None:
-    """Put back what save_checkpoint wrote; None where there is no checkpoint.
+    """Put back what save_checkpoint wrote, into `average` too; None where there is no checkpoint.
 
     Raises CheckpointError, with nothing changed, for one of another training (another fingerprint) or a damaged one.
     """
@@ -109,6 +115,11 @@ def load_checkpoint(
     model_state = {k.removeprefix(_MODEL): v for k, v in tensors.items() if k.startswith(_MODEL)}
     if model_state.keys() != changing_state(model).keys():
         raise CheckpointError(f"{path} holds other weights than this model has")
+    averaged = {k.removeprefix(_AVERAGE): v for k, v in tensors.items() if k.startswith(_AVERAGE)}
+    if averaged.keys() != (average or {}).keys():
+        raise CheckpointError(f"{path} holds another moving average than this training has")
+    for name, value in (average or {}).items():
+        value.copy_(averaged[name])
     model.load_state_dict(model_state, strict=False)
     state: dict[int, dict[str, Any]] = {}
     for key, tensor in tensors.items():

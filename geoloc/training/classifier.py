@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 
-from geoloc.losses.classification import class_weights
+from geoloc.files import sha256_bytes
+from geoloc.losses.classification import class_weights, unit_vectors
+from geoloc.losses.heads import HeadLoss
 from geoloc.memory import freed_memory_kept
 from geoloc.models.batches import PhotoReader
 from geoloc.models.classifier import Classifier
 from geoloc.partitions.base import Partition
 from geoloc.settings import settings_hash
+from geoloc.training.averages import WeightAverage
 from geoloc.training.checkpoints import (
     CHECKPOINT,
     CheckpointError,
@@ -28,7 +32,7 @@ from geoloc.training.checkpoints import (
     remove_others,
 )
 from geoloc.training.determinism import choose_device, deterministic
-from geoloc.training.loop import Loop
+from geoloc.training.loop import PROJECTION, Loop
 from geoloc.training.optimisers import make_optimiser
 from geoloc.training.photo_data import (
     LabelledPhotos,
@@ -39,7 +43,7 @@ from geoloc.training.photo_data import (
     label,
 )
 from geoloc.training.settings import TrainingSettings
-from geoloc.training.validation import validate
+from geoloc.training.validation import ValidatedHead, validate
 
 
 @dataclass(frozen=True)
@@ -61,54 +65,72 @@ def train_classifier(
     pool: Path | str | PhotoReader,
     train: pd.DataFrame,
     validation: pd.DataFrame,
-    partition: Partition,
+    partitions: Mapping[str, Partition],
     settings: TrainingSettings,
     seed: int,
     checkpoint_folder: Path | str,
     on_progress: Callable[[dict[str, Any]], None] = lambda event: None,
+    teacher: NDArray[np.floating] | None = None,
 ) -> TrainingResult:
     """Train `model`, in place, on photos of `pool`; it ends in eval mode with the weights of the best epoch.
 
-    `train` and `validation` (may be empty) need photo_id, shard, offset, length, latitude, longitude; `cell` is taken
-    where given, else assigned by `partition`. Photos in no cell do not train; unreadable ones neither; both
-    are counted. `checkpoint_folder` makes the training resumable: run again with the same arguments and an equal model,
-    it goes on, and ends with the same bytes as if it had never been killed (same machine, same thread count). A
-    checkpoint of another training is not mixed in: the training starts afresh, and says so.
+    `partitions` are those of the model's heads, by name and in order. `train` and `validation` (may be empty) need
+    photo_id, shard, offset, length, latitude, longitude; the cells of a partition are those in the column
+    `cell_<name>` where given, else as it assigns. A photo in no cell of a partition does not train that head, one in
+    none at all and one that is unreadable train nothing; all are counted.
+
+    `checkpoint_folder` makes the training resumable: run again with the same arguments and an equal model, it goes on,
+    and ends with the same bytes as if it had never been killed (same machine, same thread count). A checkpoint of
+    another training is not mixed in: the training starts afresh, and says so.
+
+    `teacher` [N, D] are a larger network's embeddings of the photos of `train`, NaN where it has none, and needed where
+    the settings have a distillation.
 
     `on_progress` gets dicts by "kind": message (message); features (done, total, photos_per_second); step (epoch, step,
     steps, loss, learning_rate, photos_per_second); epoch (a record of the history, best, photos_per_second).
 
-    Raises TrainingError where model, partition and photos do not fit each other, where fewer than two cells have
-    photos, or when the loss is no longer finite.
+    Raises TrainingError where model, partitions and photos do not fit each other, where fewer than two cells of a
+    partition have photos, or when the loss is no longer finite.
     """
     settings.validate("training")
     folder = Path(checkpoint_folder)
     folder.mkdir(parents=True, exist_ok=True)
-    if model.cell_count != partition.cell_count:
-        raise TrainingError(
-            f"the model has {model.cell_count} cells, the partition {partition.cell_count}: build the model for it"
-        )
-    everything = label(train, partition, "training")
-    held_out = label(validation, partition, "validation")
-    photos = everything.only(everything.cells >= 0)
-    counts = np.bincount(photos.cells, minlength=partition.cell_count)
-    _check_cells(everything, counts)
-    left_out = {
-        "training_no_cell": int((everything.cells < 0).sum()),
-        "validation_no_cell": int((held_out.cells < 0).sum()),
+    _check_heads(model, partitions, settings)
+    everything = label(train, partitions, "training")
+    held_out = label(validation, partitions, "validation")
+    inside = np.any(everything.cells >= 0, axis=1)
+    photos = everything.only(inside)
+    counts = {
+        name: np.bincount(cells[cells >= 0], minlength=partitions[name].cell_count)
+        for name, cells in zip(partitions, photos.cells.T, strict=True)
     }
+    for name, of_head in counts.items():
+        _check_cells(name, len(everything), of_head)
+    left_out = _in_no_cell("training", everything, partitions) | _in_no_cell(
+        "validation", held_out, partitions
+    )
+    taught = _teacher(teacher, len(everything), settings)
+    if taught is not None:
+        taught = taught[inside]
+        left_out["training_no_teacher"] = int(np.isnan(taught).any(axis=1).sum())
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model.add_module(PROJECTION, torch.nn.Linear(model.embedding_size, taught.shape[1]))
 
     device = choose_device(settings.device)
     trained = "backbone" if settings.mode == "fine_tune" else "head"
     _set_learning(model, settings)
-    fingerprint = _fingerprint(model, settings, seed, photos, held_out, partition)
+    fingerprint = _fingerprint(model, settings, seed, photos, held_out, partitions)
+    if taught is not None:
+        fingerprint["teacher"] = sha256_bytes(taught.tobytes())
     layout = torch.channels_last if settings.channels_last else torch.contiguous_format
     model.to(device, memory_format=layout)  # type: ignore[call-overload]
 
     with deterministic(device), freed_memory_kept():
         optimiser = make_optimiser(model, settings)
         scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "float16")
-        progress = _take_up(folder, fingerprint, model, optimiser, scaler, on_progress)
+        average = WeightAverage(model, settings.average_decay) if settings.average_decay else None
+        progress = _take_up(folder, fingerprint, model, optimiser, scaler, average, on_progress)
         resumed_at = progress.step or None
         sources: list[Source] = []
         for name, group in (("training", photos), ("validation", held_out)):
@@ -136,13 +158,12 @@ def train_classifier(
                 )
             )
         if not progress.finished:
-            weights = class_weights(counts, settings.class_weights)
             loop = Loop(
                 model=model,
                 source=sources[0],
                 photos=photos,
-                weights=None if weights is None else weights.to(device),
-                validate=_validation(model, sources[1], held_out, partition, settings, device),
+                losses=_losses(counts, partitions, settings, device),
+                validate=_validation(model, sources[1], held_out, partitions, settings, device),
                 settings=settings,
                 seed=seed,
                 device=device,
@@ -150,11 +171,17 @@ def train_classifier(
                 fingerprint=fingerprint,
                 optimiser=optimiser,
                 scaler=scaler,
+                average=average,
+                teacher=taught,
                 on_progress=on_progress,
             )
             loop.run(progress)
     if progress.best_epoch is not None and progress.best_epoch != len(progress.history):
         load_best(folder, model, progress.best_epoch)
+    elif average is not None:
+        average.apply(model)
+    if taught is not None:
+        del model._modules[PROJECTION]
     model.eval()
     for cache in folder.glob("features-*.safetensors"):
         cache.unlink()
@@ -170,14 +197,78 @@ def train_classifier(
     )
 
 
-def _check_cells(photos: LabelledPhotos, counts: Any) -> None:
+def _check_heads(model: Classifier, partitions: Mapping[str, Partition], settings: TrainingSettings) -> None:
+    try:
+        model.check_heads({name: partition.cell_count for name, partition in partitions.items()})
+    except ValueError as error:
+        raise TrainingError(str(error)) from None
+    unknown = [name for name in settings.head_weights if name not in partitions]
+    if unknown:
+        raise TrainingError(
+            f"training.head_weights.{unknown[0]} is of no partition; the partitions are: {', '.join(partitions)}"
+        )
+    if not any(_head_weights(partitions, settings).values()):
+        raise TrainingError("training.head_weights must leave a head that learns, got 0 for all")
+
+
+def _head_weights(partitions: Iterable[str], settings: TrainingSettings) -> dict[str, float]:
+    return {name: settings.head_weights.get(name, 1.0) for name in partitions}
+
+
+def _check_cells(name: str, photos: int, counts: NDArray[np.int64]) -> None:
     if not counts.any():
-        raise TrainingError(f"none of the {len(photos)} training photos is in a cell of the partition")
+        raise TrainingError(f"none of the {photos} training photos is in a cell of the partition {name}")
     if (counts > 0).sum() == 1:
         raise TrainingError(
-            f"all {int(counts.sum())} training photos are in cell {int(counts.argmax())}: a classifier "
-            "needs photos in at least two; make the partition finer"
+            f"all {int(counts.sum())} training photos are in cell {int(counts.argmax())} of the partition {name}: a "
+            "classifier needs photos in at least two; make the partition finer"
         )
+
+
+def _in_no_cell(what: str, photos: LabelledPhotos, partitions: Iterable[str]) -> dict[str, int]:
+    """How many photos are in no cell of any partition, and, of several partitions, in none of each."""
+    outside = photos.cells < 0
+    counted = {f"{what}_no_cell": int(outside.all(axis=1).sum())}
+    if outside.shape[1] > 1:
+        counted |= {
+            f"{what}_no_cell_{name}": int(n) for name, n in zip(partitions, outside.sum(axis=0), strict=True)
+        }
+    return counted
+
+
+def _teacher(
+    teacher: NDArray[np.floating] | None, photos: int, settings: TrainingSettings
+) -> NDArray[np.float32] | None:
+    """The teacher's embeddings as float32, None where none are wanted. Raises TrainingError where they do not fit."""
+    if settings.distillation is None:
+        return None
+    if teacher is None or teacher.ndim != 2 or len(teacher) != photos:
+        got = "none" if teacher is None else f"shape {teacher.shape}"
+        raise TrainingError(
+            f"training.distillation needs an embedding of each of {photos} training photos, got {got}"
+        )
+    if np.isnan(teacher).any(axis=1).all():
+        raise TrainingError(f"the teacher has embedded none of the {photos} training photos")
+    return teacher.astype(np.float32)
+
+
+def _losses(
+    counts: Mapping[str, NDArray[np.int64]],
+    partitions: Mapping[str, Partition],
+    settings: TrainingSettings,
+    device: torch.device,
+) -> dict[str, HeadLoss]:
+    losses = {}
+    for name, weight in _head_weights(counts, settings).items():
+        weights = class_weights(counts[name], settings.class_weights)
+        losses[name] = HeadLoss(
+            weight,
+            None if weights is None else weights.to(device),
+            settings.label_smoothing,
+            settings.label_smoothing_km,
+            unit_vectors(partitions[name].centroids()).to(device) if settings.label_smoothing_km else None,
+        )
+    return losses
 
 
 def _set_learning(model: Classifier, settings: TrainingSettings) -> None:
@@ -196,7 +287,7 @@ def _fingerprint(
     seed: int,
     photos: LabelledPhotos,
     held_out: LabelledPhotos,
-    partition: Partition,
+    partitions: Mapping[str, Partition],
 ) -> dict[str, str]:
     """What must be the same for a checkpoint to go on, each as a hash, by a name that a message can use."""
     digest = hashlib.sha256()
@@ -213,8 +304,11 @@ def _fingerprint(
         "seed": str(seed),
         "training photos": photos.fingerprint,
         "validation photos": held_out.fingerprint,
-        "partition": settings_hash(
-            partition.tokens(), np.asarray(partition.centroids()).astype(str).tolist()
+        "partitions": settings_hash(
+            [
+                [name, partition.tokens(), np.asarray(partition.centroids()).astype(str).tolist()]
+                for name, partition in partitions.items()
+            ]
         ),
     }
 
@@ -225,11 +319,13 @@ def _take_up(
     model: Classifier,
     optimiser: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
+    average: WeightAverage | None,
     on_progress: Callable[[dict[str, Any]], None],
 ) -> Progress:
     """Where an earlier run of this training was, or a fresh start with the reason for it."""
     try:
-        progress = load_checkpoint(folder, fingerprint, model, optimiser, scaler)
+        averaged = None if average is None else average.tensors
+        progress = load_checkpoint(folder, fingerprint, model, optimiser, scaler, averaged)
     except CheckpointError as error:
         on_progress({"kind": "message", "message": f"the training starts afresh: {error}"})
         (folder / CHECKPOINT).unlink()
@@ -246,7 +342,7 @@ def _validation(
     model: Classifier,
     source: Source,
     photos: LabelledPhotos,
-    partition: Partition,
+    partitions: Mapping[str, Partition],
     settings: TrainingSettings,
     device: torch.device,
 ) -> Callable[[], dict[str, Any]] | None:
@@ -256,9 +352,10 @@ def _validation(
     network = model if settings.mode == "fine_tune" else model.classify
     kind = getattr(torch, settings.precision)
 
-    def forward(inputs: torch.Tensor) -> torch.Tensor:
+    def forward(inputs: torch.Tensor) -> dict[str, torch.Tensor]:
         with torch.autocast(device.type, kind, enabled=settings.precision != "float32"):
-            logits: torch.Tensor = network(inputs.to(device, non_blocking=True))
-            return logits
+            return model.split(network(inputs.to(device, non_blocking=True)))
 
-    return lambda: validate(forward, source, photos, partition.centroids(), settings.batch_size)
+    weights = _head_weights(partitions, settings)
+    heads = {name: ValidatedHead(p.centroids(), weights[name]) for name, p in partitions.items()}
+    return lambda: validate(forward, source, photos, heads, settings.batch_size)

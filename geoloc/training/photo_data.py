@@ -1,9 +1,9 @@
-"""Labelled photos for training: checked frames, order of epochs, and batches from photos or from cached features."""
+"""Labelled photos for training: checked frames, and batches from photos or from cached features."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,8 +31,8 @@ class TrainingError(ValueError):
 
 @dataclass(frozen=True)
 class LabelledPhotos:
-    """N photos and the cell of each: `rows` (photo_id, shard, offset, length, latitude, longitude), `cells` int64 (N,),
-    -1 where none."""
+    """N photos and their cells: `rows` (photo_id, shard, offset, length, latitude, longitude), `cells` int64 (N, H), a
+    column a partition, in order, -1 where the photo is in none of its cells."""
 
     rows: pd.DataFrame
     cells: NDArray[np.int64]
@@ -40,7 +40,7 @@ class LabelledPhotos:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def only(self, kept: NDArray[np.bool_]) -> LabelledPhotos:
+    def only(self, kept: NDArray[Any]) -> LabelledPhotos:
         """The photos where `kept` is true."""
         return LabelledPhotos(self.rows[kept].reset_index(drop=True), self.cells[kept])
 
@@ -52,35 +52,29 @@ class LabelledPhotos:
         return sha256_bytes(hashes.tobytes() + self.cells.tobytes())
 
 
-def label(frame: pd.DataFrame, partition: Partition, name: str) -> LabelledPhotos:
-    """Photos with their cells: the column `cell` if there is one, else by `partition`.
+def label(frame: pd.DataFrame, partitions: Mapping[str, Partition], name: str) -> LabelledPhotos:
+    """Photos with their cells in each partition: the column `cell_<partition>` if there is one, else as it assigns.
 
-    Raises TrainingError for absent columns and for cells that the partition does not have.
+    Raises TrainingError for absent columns and for cells that a partition does not have.
     """
     absent = [column for column in (*_PLACE, *_WHERE) if column not in frame.columns]
     if absent:
         raise TrainingError(f"the {name} photos need the columns {', '.join(absent)}")
     rows = frame.reset_index(drop=True)
-    if "cell" in rows.columns:
-        cells = rows["cell"].to_numpy(dtype=np.int64, na_value=-1)
-    else:
-        cells = partition.assign(rows["latitude"], rows["longitude"]).astype(np.int64)
-    if len(cells) and (cells.max() >= partition.cell_count or cells.min() < -1):
-        raise TrainingError(
-            f"the {name} photos have cells {cells.min()} to {cells.max()}, the partition has {partition.cell_count}: "
-            "they were assigned by another partition"
-        )
-    return LabelledPhotos(rows, cells)
-
-
-def epoch_order(count: int, batch_size: int, seed: int, epoch: int, avoid_single: bool) -> NDArray[np.int64]:
-    """The order of an epoch, a permutation that depends on (seed, epoch) alone.
-
-    With `avoid_single`, one photo is left out where the last batch would have it alone: batch norm has no
-    statistics of one photo.
-    """
-    order = np.random.Generator(np.random.Philox(key=[seed & (2**64 - 1), epoch])).permutation(count)
-    return order[:-1] if avoid_single and count > 1 and count % batch_size == 1 and batch_size > 1 else order
+    columns = []
+    for title, partition in partitions.items():
+        given = f"cell_{title}"
+        if given in rows.columns:
+            cells = rows[given].to_numpy(dtype=np.int64, na_value=-1)
+        else:
+            cells = partition.assign(rows["latitude"], rows["longitude"]).astype(np.int64)
+        if len(cells) and (cells.max() >= partition.cell_count or cells.min() < -1):
+            raise TrainingError(
+                f"the {name} photos have cells {cells.min()} to {cells.max()}, the partition {title} has "
+                f"{partition.cell_count}: they were assigned by another partition"
+            )
+        columns.append(cells)
+    return LabelledPhotos(rows, np.stack(columns, axis=1))
 
 
 @dataclass(frozen=True)

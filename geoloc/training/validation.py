@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,42 +17,74 @@ from geoloc.training.photo_data import LabelledPhotos, Source
 DISTANCES_KM = (25, 750)
 
 
+@dataclass(frozen=True)
+class ValidatedHead:
+    """What a head is measured with: `centroids` (C, 2), its cells' answers, and its `weight` in the loss."""
+
+    centroids: NDArray[np.float64]
+    weight: float = 1.0
+
+
 def validate(
-    forward: Callable[[torch.Tensor], torch.Tensor],
+    forward: Callable[[torch.Tensor], Mapping[str, torch.Tensor]],
     source: Source,
     photos: LabelledPhotos,
-    centroids: NDArray[np.float64],
+    heads: Mapping[str, ValidatedHead],
     batch_size: int,
 ) -> dict[str, Any]:
-    """Measure `forward` (inputs to logits [B, C]) on all `photos`; `centroids` (C, 2) are the cells' answers.
+    """Measure `forward` (inputs to scores [B, C] by head) on all `photos`.
 
     Accuracies are shares of all photos: an unreadable one is wrong, one in no cell is wrong by cell and may be right by
-    distance. The loss is the plain mean over readable photos in a cell, None if there is none.
+    distance; those without a head's name are of the first head. A head's loss is the plain mean over readable photos in
+    a cell of it, None if there is none; `validation_loss` is the weighted sum over heads, without those.
     """
-    answers = np.full(len(photos), -1, dtype=np.int64)
-    losses, in_cell, unreadable = 0.0, 0, 0
+    tallies = {name: _Tally(len(photos)) for name in heads}
+    unreadable = 0
     for batch in source.batches(np.arange(len(photos)), batch_size, 0):
         unreadable += len(batch.unreadable)
         if not len(batch.positions):
             continue
         with torch.inference_mode():
-            logits = forward(batch.tensor).float()
-            answers[batch.positions] = logits.argmax(dim=1).cpu().numpy()
-            cells = photos.cells[batch.positions]
-            labels = torch.from_numpy(cells[cells >= 0]).to(logits.device)
-            if len(labels):
-                chosen = logits[torch.from_numpy(cells >= 0).to(logits.device)]
-                losses += float(cross_entropy(chosen, labels)) * len(labels)
-                in_cell += len(labels)
-    answered = answers >= 0
-    where = np.full((len(photos), 2), np.nan)
-    where[answered] = centroids[answers[answered]]
-    distance = distance_km(photos.rows["latitude"], photos.rows["longitude"], where[:, 0], where[:, 1])
-    measures: dict[str, Any] = {
-        "validation_loss": losses / in_cell if in_cell else None,
-        "accuracy": float(np.mean((answers == photos.cells) & answered)),
-        "validation_unreadable": unreadable,
-    }
-    for km in DISTANCES_KM:
-        measures[f"accuracy_{km}km"] = float(np.mean(distance <= km))  # NaN is not
+            scores = forward(batch.tensor)
+            for h, name in enumerate(heads):
+                tallies[name].add(scores[name].float(), batch.positions, photos.cells[batch.positions, h])
+    measures: dict[str, Any] = {"validation_loss": None, "validation_unreadable": unreadable}
+    for h, (name, head) in enumerate(heads.items()):
+        loss, accuracies = tallies[name].measures(photos, h, head.centroids)
+        if loss is not None and head.weight:
+            measures["validation_loss"] = (measures["validation_loss"] or 0.0) + head.weight * loss
+        if h == 0:
+            measures |= accuracies
+        if len(heads) > 1:
+            measures |= {f"{name}_validation_loss": loss}
+            measures |= {f"{name}_{measure}": value for measure, value in accuracies.items()}
     return measures
+
+
+class _Tally:
+    """Answers and losses of one head, photo by photo."""
+
+    def __init__(self, count: int) -> None:
+        self.answers = np.full(count, -1, dtype=np.int64)
+        self.losses, self.in_cell = 0.0, 0
+
+    def add(self, scores: torch.Tensor, positions: NDArray[np.int64], cells: NDArray[np.int64]) -> None:
+        self.answers[positions] = scores.argmax(dim=1).cpu().numpy()
+        inside = cells >= 0
+        labels = torch.from_numpy(cells[inside]).to(scores.device)
+        if len(labels):
+            chosen = scores[torch.from_numpy(inside).to(scores.device)]
+            self.losses += float(cross_entropy(chosen, labels)) * len(labels)
+            self.in_cell += len(labels)
+
+    def measures(
+        self, photos: LabelledPhotos, head: int, centroids: NDArray[np.float64]
+    ) -> tuple[float | None, dict[str, float]]:
+        answered = self.answers >= 0
+        where = np.full((len(photos), 2), np.nan)
+        where[answered] = centroids[self.answers[answered]]
+        distance = distance_km(photos.rows["latitude"], photos.rows["longitude"], where[:, 0], where[:, 1])
+        accuracies = {"accuracy": float(np.mean((self.answers == photos.cells[:, head]) & answered))}
+        for km in DISTANCES_KM:
+            accuracies[f"accuracy_{km}km"] = float(np.mean(distance <= km))  # NaN is not
+        return self.losses / self.in_cell if self.in_cell else None, accuracies

@@ -1,4 +1,4 @@
-"""Stage classifier: a network over the partition's cells, trained on the training photos, logged to MLflow."""
+"""Stage classifier: a network over the partitions' cells, trained on the training photos, logged to MLflow."""
 
 from __future__ import annotations
 
@@ -9,11 +9,17 @@ from typing import Any
 import pandas as pd
 
 from geoloc.files import write_json
-from geoloc.models.classifier import Classifier, example_input, save_model
-from geoloc.partitions import load_partition
+from geoloc.models.classifier import Served, example_input, save_model
 from geoloc.training.classifier import train_classifier
-from orchestration.assets.data import MODEL_FILE, PARTITION_FOLDER, initial_model, photos_with_split, stored
+from orchestration.assets.data import (
+    initial_model,
+    load_partitions,
+    photos_with_split,
+    stored,
+)
+from orchestration.chain import MODEL_FILE
 from orchestration.stage_run import StageResult, StageRun
+from orchestration.teacher import teacher_embeddings
 from orchestration.tracking import Tracker, log_served_model, tracked_run
 
 CURVES = ("loss", "learning_rate", "validation_loss", "accuracy", "accuracy_25km", "accuracy_750km")
@@ -22,8 +28,8 @@ TRAINING_FILE = "training.json"
 
 def build(run: StageRun) -> StageResult:
     photos = stored(photos_with_split(run.workspace.pool, run.input("splits")))
-    partition = load_partition(run.input("partition") / PARTITION_FOLDER)
-    model = initial_model(run.workspace, run.settings, partition.cell_count)
+    partitions = load_partitions(run.input("partition"))
+    model = initial_model(run.workspace, run.settings, partitions)
     run.log(f"training {model!r}")
     with tracked_run(
         run.workspace,
@@ -38,11 +44,12 @@ def build(run: StageRun) -> StageResult:
             run.workspace.pool,
             photos[photos["split"] == "train"],
             photos[photos["split"] == "validation"],
-            partition,
+            partitions,
             run.settings.training,
             run.settings.seed,
             run.scratch / "checkpoints",
             lambda event: _tell(run, tracker, event),
+            teacher=teacher_embeddings(run, photos[photos["split"] == "train"]),
         )
         # Speeds stay out of these files: equal trainings must give equal bytes.
         model.cpu()
@@ -51,7 +58,7 @@ def build(run: StageRun) -> StageResult:
         del facts["resumed_at_step"]
         write_json(run.output / TRAINING_FILE, facts)
         tracker.artefacts(run.output)
-    log_served_model(run.workspace, tracker.run_id, served(model), example_input(model))
+    log_served_model(run.workspace, tracker.run_id, Served(model).eval(), example_input(model))
     shutil.rmtree(run.scratch / "checkpoints")
     history = pd.DataFrame(result.history)
     return StageResult(
@@ -61,17 +68,15 @@ def build(run: StageRun) -> StageResult:
             "steps": result.steps,
             "resumed at step": result.resumed_at_step or 0,
             **{f"left out/{reason}": count for reason, count in result.left_out.items()},
-            "curves": history[[name for name in ("epoch", *CURVES) if name in history]],
+            "curves": history[["epoch", *(name for name in history if name.endswith(CURVES))]],
         },
         mlflow_run=tracker.run_id,
     )
 
 
-def served(model: Classifier) -> Any:
-    """The network as it is served: pixels uint8 [B, 3, S, S] in, probabilities of cells [B, C] out."""
-    from torch import nn
-
-    return nn.Sequential(model, nn.Softmax(dim=1)).eval()
+def _is_curve(name: str, value: Any) -> bool:
+    """Whether a measure of an epoch is one of CURVES; a head's own has its name in front."""
+    return name.endswith(CURVES) and value is not None
 
 
 def _tell(run: StageRun, tracker: Tracker, event: dict[str, Any]) -> None:
@@ -87,7 +92,7 @@ def _tell(run: StageRun, tracker: Tracker, event: dict[str, Any]) -> None:
             {"step_loss": event["loss"], "photos_per_second": event["photos_per_second"]}, event["step"]
         )
     elif kind == "epoch":
-        tracker.metrics({name: event[name] for name in CURVES if event.get(name) is not None}, event["epoch"])
+        tracker.metrics({name: event[name] for name in event if _is_curve(name, event[name])}, event["epoch"])
         told = {"loss": "loss {:.3f}", "validation_loss": "validation {:.3f}"}
         told |= {"accuracy_25km": "25 km {:.1%}", "accuracy_750km": "750 km {:.1%}"}
         told |= {"photos_per_second": "{:.0f} photos/s"}

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from geoloc.models.classifier import Classifier, load_model
-from geoloc.partitions import load_partition
 from geoloc.photos.catalog import read_catalog
 from geoloc.retrieval.embeddings import extract_embeddings
-from orchestration.assets.data import MODEL_FILE, PARTITION_FOLDER, initial_model, stored
+from orchestration.assets.data import initial_model, load_partitions, stored
+from orchestration.chain import MODEL_FILE
 from orchestration.stage_run import StageResult, StageRun, progress_logger
 
 
@@ -42,5 +42,4 @@ def build(run: StageRun) -> StageResult:
 def _model(run: StageRun, name: str) -> Classifier:
     if name == "classifier":
         return load_model(run.input("classifier") / MODEL_FILE)
-    cells = load_partition(run.input("partition") / PARTITION_FOLDER).cell_count
-    return initial_model(run.workspace, run.settings, cells)
+    return initial_model(run.workspace, run.settings, load_partitions(run.input("partition")))

@@ -11,15 +11,15 @@ from geoloc.evaluation.evaluate import LEAVE_PHOTOGRAPHER_OUT_PROTOCOL, evaluate
 from geoloc.evaluation.result import Evaluation
 from geoloc.files import write_json
 from geoloc.localizers.base import Answers
-from geoloc.localizers.by_class import ClassLocalizer
+from geoloc.localizers.by_class import class_localizers
 from geoloc.localizers.by_neighbour import DensityLocalizer, NearestLocalizer, NeighbourLocalizer
 from geoloc.localizers.settings import LocalizerSettings
 from geoloc.models.classifier import load_model
-from geoloc.partitions import load_partition
 from geoloc.retrieval.embeddings import Embeddings
 from geoloc.retrieval.index import Neighbours, ReferenceIndex
 from geoloc.training.prediction import predict_probabilities
-from orchestration.assets.data import MODEL_FILE, MODEL_NAMES, PARTITION_FOLDER, photos_with_split
+from orchestration.assets.data import cell_counts, load_partitions, model_names, photos_with_split
+from orchestration.chain import MODEL_FILE
 from orchestration.stage_run import StageResult, StageRun
 from orchestration.tracking import tracked_run
 
@@ -52,8 +52,10 @@ def _evaluate_test_set(
     run: StageRun, name: str, queries: pd.DataFrame, references: pd.DataFrame
 ) -> Evaluation:
     settings = run.settings
-    partition = load_partition(run.input("partition") / PARTITION_FOLDER)
+    partitions = load_partitions(run.input("partition"))
+    names = model_names(len(partitions))
     model = load_model(run.input("classifier") / MODEL_FILE)
+    model.check_heads(cell_counts(partitions))
     run.log(f"{name}: class probabilities of {len(queries)} photos")
     # A photo that cannot be read, or was never stored, has NaN probabilities and so abstains.
     probabilities, unreadable = predict_probabilities(
@@ -61,12 +63,12 @@ def _evaluate_test_set(
         run.workspace.pool,
         queries,
         settings.localizers.batch_size,
+        crops=settings.localizers.crops,
     )
     answers: dict[str, Answers] = {}
     descriptions: dict[str, str] = {}
-    for answer in settings.localizers.answers:
-        by_class = ClassLocalizer(partition, answer)
-        answers[by_class.name] = by_class.locate(probabilities)
+    for partition, by_class in class_localizers(partitions, settings.localizers.answers, names["classifier"]):
+        answers[by_class.name] = by_class.locate(probabilities[partition])
         descriptions[by_class.name] = by_class.describe()
     for model_folder in sorted(p for p in run.input("index").iterdir() if p.is_dir()):
         index = ReferenceIndex.load(model_folder)
@@ -76,7 +78,7 @@ def _evaluate_test_set(
         found, described, neighbours = locate_by_neighbours(
             index,
             embeddings.vectors[position[position >= 0]],
-            MODEL_NAMES[model_folder.name],
+            names[model_folder.name],
             settings.localizers,
         )
         readable = (position >= 0).nonzero()[0]
@@ -87,7 +89,7 @@ def _evaluate_test_set(
         answers,
         queries,
         references,
-        partition,
+        partitions,
         settings.evaluation,
         seed=settings.seed,
         unreadable=list(queries["photo_id"].iloc[unreadable]),
@@ -132,7 +134,7 @@ def _leave_photographer_out(run: StageRun, photos: pd.DataFrame) -> Evaluation:
     found, descriptions, _ = locate_by_neighbours(
         index,
         embeddings.vectors[position[readable]],
-        MODEL_NAMES["backbone"],
+        model_names(1)["backbone"],
         settings.localizers,
         exclude_photographers=asked["photographer"].to_numpy(dtype=object),
         exclude_photos=asked["photo_id"].to_numpy(dtype=object),

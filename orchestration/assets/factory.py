@@ -14,7 +14,7 @@ import pandas as pd
 from orchestration.chain import CHAIN, SHARED, Stage, output_folder
 from orchestration.data_version import data_version
 from orchestration.lineage import code_version
-from orchestration.settings import DEFAULT_RECIPE, BuildSettings, load_settings
+from orchestration.settings import DEFAULT_RECIPE, BuildSettings, borrowed, load_settings
 from orchestration.stage_run import StageOutcome, run_stage
 from orchestration.workspace import Workspace
 
@@ -67,10 +67,12 @@ def recipe_assets(workspace: Workspace, recipe: str) -> list[dg.AssetsDefinition
 
 def _asset(workspace: Workspace, settings: BuildSettings, stage: Stage) -> dg.AssetsDefinition:
     recipe = settings.recipe
+    deps = [*([DATA_KEY] if stage.name in SHARED else []), *(asset_key(recipe, n) for n in stage.inputs)]
+    deps += [asset_key(*source) for source in borrowed(settings, stage.sections).values()]
 
     @dg.asset(
         key=asset_key(recipe, stage.name),
-        deps=[*([DATA_KEY] if stage.name in SHARED else []), *(asset_key(recipe, n) for n in stage.inputs)],
+        deps=deps,
         group_name=stage.group,
         kinds=set(stage.kinds),
         owners=OWNERS,

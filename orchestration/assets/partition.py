@@ -1,35 +1,62 @@
-"""Stage partition: the Earth cut into cells, fitted on the training photos only."""
+"""Stage partition: the Earth cut into cells, in one way or several, each fitted on the training photos only."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pandas as pd
 
+from geoloc.files import write_json
 from geoloc.partitions import make_partition
+from geoloc.partitions.settings import PartitionSettings
 from geoloc.reports.maps import partition_map
-from orchestration.assets.data import PARTITION_FOLDER, photos_with_split
+from orchestration.assets.data import PARTITIONS_FILE, photos_with_split
 from orchestration.stage_run import StageResult, StageRun
+
+MAP_FILE = "cells.png"
+FACTS_FILE = "facts.json"
 
 
 def build(run: StageRun) -> StageResult:
     photos = photos_with_split(run.workspace.pool, run.input("splits"))
-    train = photos[photos["split"] == "train"]
-    partition = make_partition(run.settings.partition).fit(train["latitude"], train["longitude"])
-    partition.save(run.output / PARTITION_FOLDER)
-    partition_map(partition, run.output / "cells.png")
+    facts: dict[str, Any] = {}
+    for name, settings in run.settings.partitions.items():
+        told = _one(run, name, settings, photos)
+        facts |= {f"{name}/{fact}": value for fact, value in told.items()}
+    write_json(run.output / PARTITIONS_FILE, list(run.settings.partitions))
+    return StageResult(facts)
+
+
+def _one(run: StageRun, name: str, settings: PartitionSettings, photos: pd.DataFrame) -> dict[str, Any]:
+    """Fit one partition into its folder, with its map and its facts."""
+    train, test = (photos[photos["split"] == split] for split in ("train", "test"))
+    partition = make_partition(settings).fit(train["latitude"], train["longitude"])
+    folder = run.output / name
+    partition.save(folder)
+    partition_map(partition, folder / MAP_FILE)
     counts = pd.Series(partition.photo_counts())
-    test = photos[photos["split"] == "test"]
     ceiling = partition.ceiling(test["latitude"], test["longitude"])
-    run.log(f"{partition!r}")
-    return StageResult(
+    outside = {
+        f"{split} photos in no cell": int(np.sum(partition.assign(some["latitude"], some["longitude"]) < 0))
+        for split, some in (("training", train), ("test", test))
+    }
+    write_json(
+        folder / FACTS_FILE,
         {
             "cells": partition.cell_count,
-            "photos per cell": counts.describe().rename_axis("statistic").reset_index(name="photos"),
-            "training photos in no cell": int(
-                (partition.assign(train["latitude"], train["longitude"]) < 0).sum()
-            ),
-            "ceiling on the test photos": pd.DataFrame(
-                {"level": list(ceiling), "share": list(ceiling.values())}
-            ),
-            "map": run.output / "cells.png",
-        }
+            **outside,
+            "fewest photos in a cell": int(counts.min()),
+            "median photos in a cell": float(counts.median()),
+            "most photos in a cell": int(counts.max()),
+            "ceiling on the test photos": ceiling,
+        },
     )
+    run.log(f"{name}: {partition!r}")
+    return {
+        "cells": partition.cell_count,
+        "photos per cell": counts.describe().rename_axis("statistic").reset_index(name="photos"),
+        **outside,
+        "ceiling on the test photos": pd.DataFrame({"level": list(ceiling), "share": list(ceiling.values())}),
+        "map": folder / MAP_FILE,
+    }

@@ -9,7 +9,6 @@ import pandas as pd
 
 from geoloc.evaluation.result import Evaluation
 from geoloc.files import read_json
-from geoloc.partitions import load_partition
 from geoloc.photos.catalog import CATALOG_FILE, empty_catalog, read_catalog
 from geoloc.photos.pairs import overhead_pool, read_pairs
 from geoloc.photos.quarantine import PHOTO, read_quarantine
@@ -22,7 +21,7 @@ from geoloc.reports.gallery import GALLERY_FILE, GalleryInput
 from geoloc.reports.gallery_choice import gather_gallery
 from geoloc.reports.report import ReportInput, write_report
 from orchestration.assets.classifier import TRAINING_FILE
-from orchestration.assets.data import MODEL_NAMES, PARTITION_FOLDER, photos_with_split, read_splits
+from orchestration.assets.data import load_partitions, model_names, photos_with_split, read_splits
 from orchestration.assets.photos import quarantine_reasons
 from orchestration.chain import lineage_path
 from orchestration.lineage import Lineage, git_state
@@ -41,6 +40,7 @@ def build(run: StageRun) -> StageResult:
     main = next(iter(evaluations))
     photos = photos_with_split(run.workspace.pool, run.input("splits")).set_index("photo_id")
     sources = {str(name): int(n) for name, n in photos["source"].value_counts().sort_index().items()}
+    partitions = load_partitions(run.input("partition"))
     gallery = _gallery(run, photos.reset_index(), sources)
     report = ReportInput(
         workspace=run.workspace.root.name,
@@ -51,12 +51,12 @@ def build(run: StageRun) -> StageResult:
         banner=run.settings.note,
         sources=sources,
         gallery=gallery,
-        partitions={"cells": load_partition(run.input("partition") / PARTITION_FOLDER)},
+        partitions=partitions,
         training={"classifier": pd.DataFrame(read_json(run.input("classifier") / TRAINING_FILE)["history"])},
         splits=_sizes(photos),
         checks=_checks(run),
         quarantine=quarantine_reasons(read_quarantine(run.workspace.pool)),
-        examples=_examples(run, main, photos),
+        examples=_examples(run, main, photos, model_names(len(partitions))["classifier"]),
         provenance=_provenance(run),
     )
     written = write_report(run.output, report)
@@ -109,12 +109,12 @@ def _checks(run: StageRun) -> pd.DataFrame:
     )
 
 
-def _examples(run: StageRun, test: str, photos: pd.DataFrame) -> tuple[ExampleSet, ...]:
+def _examples(run: StageRun, test: str, photos: pd.DataFrame, model: str) -> tuple[ExampleSet, ...]:
     """Best and worst answers by class and by the classifier's neighbours, each with its nearest references."""
     evaluation = Evaluation.load(run.input("evaluation") / test)
     file = run.input("evaluation") / f"neighbours-{test}-classifier.parquet"
     neighbours = pd.read_parquet(file) if file.exists() else None
-    shown = [evaluation.methods[0], f"[{MODEL_NAMES['classifier']}]NN"]
+    shown = [evaluation.methods[0], f"[{model}]NN"]
     sets = []
     with ShardReader(run.workspace.pool) as reader:
         for method in [name for name in shown if name in evaluation.methods]:

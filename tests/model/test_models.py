@@ -147,14 +147,14 @@ def test_equal_seeds_give_equal_models_and_leave_torchs_numbers_alone() -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    first = bytes_of(build_classifier(TINY, 4, seed=1))
+    first = bytes_of(build_classifier(TINY, {"fine": 4}, seed=1))
     assert torch.equal(torch.rand(3), expected)
-    assert first == bytes_of(build_classifier(TINY, 4, seed=1))
-    assert first != bytes_of(build_classifier(TINY, 4, seed=2))
+    assert first == bytes_of(build_classifier(TINY, {"fine": 4}, seed=1))
+    assert first != bytes_of(build_classifier(TINY, {"fine": 4}, seed=2))
 
 
 def test_a_model_normalises_pixels_itself_and_classifies_pooled_features() -> None:
-    model = build_classifier(TINY, 4, seed=0).eval()
+    model = build_classifier(TINY, {"fine": 4}, seed=0).eval()
     pixels = example_input(model, 3)
     assert pixels.shape == (3, 3, 32, 32)
     with torch.no_grad():
@@ -188,7 +188,7 @@ def test_weights_of_a_whole_network_load_without_its_head(tmp_path: Path) -> Non
         resize_short_side=40,
         image_size=32,
     )
-    model = build_classifier(chosen, 4, seed=0)
+    model = build_classifier(chosen, {"fine": 4}, seed=0)
     loaded = model.backbone.state_dict()
     assert all(torch.equal(loaded[name], state[name]) for name in loaded)
     assert model.head.weight.shape == (4, 1024)
@@ -204,7 +204,7 @@ def test_weights_that_do_not_fit_are_listed(tmp_path: Path) -> None:
     )
     settings_ = ModelSettings(backbone="shufflenet_v2_x0_5", weights=str(path))
     with pytest.raises(WeightsError) as raised:
-        build_classifier(settings_, 4, seed=0)
+        build_classifier(settings_, {"fine": 4}, seed=0)
     text = str(raised.value)
     assert "1 missing: conv1.0.weight" in text
     assert "1 unexpected: extra.weight" in text
@@ -217,18 +217,18 @@ def test_weights_that_do_not_fit_are_listed(tmp_path: Path) -> None:
 def test_each_misfit_alone_is_an_error(tmp_path: Path, change: dict[str, torch.Tensor | None]) -> None:
     path, _ = whole_network(tmp_path / "w.safetensors", **change)
     with pytest.raises(WeightsError, match=r"w\.safetensors does not fit the backbone; 1 "):
-        build_classifier(ModelSettings(backbone="shufflenet_v2_x0_5", weights=str(path)), 4, seed=0)
+        build_classifier(ModelSettings(backbone="shufflenet_v2_x0_5", weights=str(path)), {"fine": 4}, seed=0)
 
 
 def test_absent_damaged_and_pickled_weights_are_clear_errors(tmp_path: Path) -> None:
     absent = ModelSettings(backbone="shufflenet_v2_x0_5", weights=str(tmp_path / "no.safetensors"))
     with pytest.raises(WeightsError, match=r"no\.safetensors is absent"):
-        build_classifier(absent, 4, seed=0)
+        build_classifier(absent, {"fine": 4}, seed=0)
     path, _ = whole_network(tmp_path / "w.safetensors")
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(WeightsError, match="not a whole safetensors file"):
-        build_classifier(ModelSettings(backbone="shufflenet_v2_x0_5", weights=str(path)), 4, seed=0)
-    with pytest.raises(SettingsError, match=r"model\.weights must be none, registry or a path"):
+        build_classifier(ModelSettings(backbone="shufflenet_v2_x0_5", weights=str(path)), {"fine": 4}, seed=0)
+    with pytest.raises(SettingsError, match=r"model\.weights must be none, registry, recipe:NAME or a path"):
         parse(ModelSettings, {"weights": "net.pth"}, "model")
 
 
@@ -241,14 +241,14 @@ def test_a_registry_out_of_reach_is_a_clear_error(name: str, monkeypatch: pytest
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", offline)
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_url", offline)
     with pytest.raises(WeightsError, match=f"cannot fetch .* of '{name}' .*no route.*weights a path"):
-        build_classifier(ModelSettings(backbone=name, weights="registry"), 2, seed=0)
+        build_classifier(ModelSettings(backbone=name, weights="registry"), {"fine": 2}, seed=0)
 
 
 def test_registry_weights_bring_their_normalisation(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(9)
     state = torchvision.models.resnet18().state_dict()
     monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", lambda *_, **__: state)
-    model = build_classifier(ModelSettings(backbone="resnet18", weights="registry"), 2, seed=0)
+    model = build_classifier(ModelSettings(backbone="resnet18", weights="registry"), {"fine": 2}, seed=0)
     assert torch.equal(model.backbone.state_dict()["layer4.1.conv2.weight"], state["layer4.1.conv2.weight"])
     assert model.preprocess.mean == (0.485, 0.456, 0.406)
 
@@ -264,7 +264,7 @@ def test_a_saved_model_needs_nothing_else(tmp_path: Path) -> None:
         resize_short_side=48,
         image_size=40,
     )
-    model = build_classifier(chosen, 5, seed=0).eval()
+    model = build_classifier(chosen, {"fine": 5}, seed=0).eval()
     pixels = example_input(model)
     with torch.no_grad():
         expected = model(pixels)
@@ -286,15 +286,17 @@ def test_a_saved_model_needs_nothing_else(tmp_path: Path) -> None:
 def test_a_saved_model_gives_its_backbone_to_another_only_under_the_same_rules(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     first = build_classifier(
-        ModelSettings(backbone="shufflenet_v2_x0_5", normalisation="minus_one_to_one"), 5, seed=0
+        ModelSettings(backbone="shufflenet_v2_x0_5", normalisation="minus_one_to_one"), {"fine": 5}, seed=0
     )
     save_model(path, first)
-    second = build_classifier(ModelSettings(backbone="shufflenet_v2_x0_5", weights=str(path)), 9, seed=1)
+    second = build_classifier(
+        ModelSettings(backbone="shufflenet_v2_x0_5", weights=str(path)), {"fine": 9}, seed=1
+    )
     assert bytes_of(second.backbone) == bytes_of(first.backbone)
     assert second.preprocess.mean == (0.5, 0.5, 0.5)
     wrong = ModelSettings(backbone="shufflenet_v2_x0_5", weights=str(path), padding="tensorflow_same")
     with pytest.raises(SettingsError, match=r"model\.padding must be torch"):
-        build_classifier(wrong, 9, seed=1)
+        build_classifier(wrong, {"fine": 9}, seed=1)
 
 
 def test_files_that_are_no_model_are_refused(tmp_path: Path) -> None:
@@ -309,14 +311,14 @@ def test_files_that_are_no_model_are_refused(tmp_path: Path) -> None:
 def test_batch_norm_in_eval_and_frozen_blocks_do_not_move() -> None:
     model = build_classifier(
         ModelSettings(backbone="shufflenet_v2_x0_5", batch_norm="eval", image_size=32, resize_short_side=32),
-        4,
+        {"fine": 4},
         0,
     )
     before = bytes_of(model)
     model.train()
     model(example_input(model, 4))
     assert bytes_of(model) == before
-    loose = build_classifier(TINY, 4, 0)
+    loose = build_classifier(TINY, {"fine": 4}, 0)
     loose.freeze_backbone(2)
     loose.train()
     loose(example_input(loose, 4))
@@ -327,7 +329,7 @@ def test_batch_norm_in_eval_and_frozen_blocks_do_not_move() -> None:
 
 
 def test_a_model_can_be_exported_for_serving() -> None:
-    model = build_classifier(TINY, 4, seed=0).eval()
+    model = build_classifier(TINY, {"fine": 4}, seed=0).eval()
     exported = torch.export.export(model, (example_input(model),)).module()
     with torch.no_grad():
         torch.testing.assert_close(exported(example_input(model)), model(example_input(model)))

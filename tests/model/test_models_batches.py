@@ -14,7 +14,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from geoloc.models.batches import NOT_STORED, decode, iter_batches
-from geoloc.models.preprocess import Preprocess
+from geoloc.models.preprocess import CROPS, Preprocess
 from geoloc.models.settings import Augmentation
 from geoloc.settings import SettingsError, parse
 
@@ -193,3 +193,13 @@ def test_wrong_arguments_say_what_is_wrong() -> None:
         iter_batches(shard, shard.rows, SMALL, 2, order=[1])
     with pytest.raises(SettingsError, match=r"model\.resize_short_side must be at least image_size"):
         parse(Preprocess, {"resize_short_side": 100, "image_size": 128}, "model")
+
+
+@pytest.mark.parametrize("shape", [(50, 61, 3), (64, 40, 3), (40, 40, 3)])
+def test_five_crops_are_torchvisions(shape: tuple[int, int, int]) -> None:
+    photo = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+    preprocess = Preprocess(min(shape[:2]), 32)  # no resizing: crops only
+    top_left, top_right, bottom_left, bottom_right, _ = v2.FiveCrop(32)(Image.fromarray(photo))
+    expected = dict(zip(CROPS[1:], (top_left, top_right, bottom_left, bottom_right), strict=True))
+    for crop, wanted in expected.items():
+        np.testing.assert_array_equal(preprocess.apply_uint8(photo, crop), np.asarray(wanted))

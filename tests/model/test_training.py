@@ -17,7 +17,7 @@ import torch
 import tests.model.training_world as tiny
 from geoloc.models.classifier import Classifier, load_model
 from geoloc.training.classifier import TrainingResult, train_classifier
-from geoloc.training.photo_data import TrainingError, epoch_order
+from geoloc.training.photo_data import TrainingError
 from geoloc.training.settings import TrainingSettings
 from tests.model.training_world import FINE_TUNE, FourCells, tiny_model, world
 
@@ -48,7 +48,12 @@ def train(
 ) -> tuple[Classifier, TrainingResult]:
     pool, training, validation = world()
     model = model or tiny_model()
-    given = {"pool": pool, "train": training, "validation": validation, "partition": FourCells()} | changes
+    given = {
+        "pool": pool,
+        "train": training,
+        "validation": validation,
+        "partitions": {"fine": FourCells()},
+    } | changes
     result = train_classifier(
         model,
         settings=settings,
@@ -64,7 +69,7 @@ def test_eight_photos_are_learnt_by_heart(tmp_path: Path) -> None:
     """The labels are random, so only memory can give them; those of other photos stay unknown."""
     pool, _, _ = world()
     photos = pool.add([0] * 8, seed=5)
-    photos["cell"] = [0, 1, 2, 3, 3, 2, 1, 0]
+    photos["cell_fine"] = [0, 1, 2, 3, 3, 2, 1, 0]
     settings = dataclasses.replace(
         FINE_TUNE,
         epochs=60,
@@ -76,7 +81,7 @@ def test_eight_photos_are_learnt_by_heart(tmp_path: Path) -> None:
         checkpoint_steps=0,
         learning_rate=5e-4,
     )
-    photos["longitude"] = np.array(tiny.LONGITUDES)[photos["cell"]]
+    photos["longitude"] = np.array(tiny.LONGITUDES)[photos["cell_fine"]]
     _, result = train(tmp_path, settings, tiny_model(tiny.PLAIN), pool=pool, train=photos, validation=photos)
     assert result.history[0]["loss"] > 1.0
     assert result.history[-1]["loss"] < 0.05
@@ -173,7 +178,7 @@ def test_a_killed_training_ends_with_the_same_bytes(tmp_path: Path) -> None:
     # And a third time, over a finished training: nothing is trained, the result is the same.
     _, again = train(tmp_path / "killed" / "work", FINE_TUNE)
     assert again.history == result.history
-    assert load_model(tmp_path / "whole" / "model.safetensors").cell_count == 4
+    assert load_model(tmp_path / "whole" / "model.safetensors").heads == {"fine": 4}
 
 
 class Stop(Exception):
@@ -194,7 +199,15 @@ def test_every_optimiser_resumes_to_the_same_bytes(tmp_path: Path, optimiser: st
     pool, training, validation = world()
     with pytest.raises(Stop):
         train_classifier(
-            tiny_model(), pool, training, validation, FourCells(), settings, 11, tmp_path / "a", stop
+            tiny_model(),
+            pool,
+            training,
+            validation,
+            {"fine": FourCells()},
+            settings,
+            11,
+            tmp_path / "a",
+            stop,
         )
     resumed, result = train(tmp_path / "a", settings)
     assert result.resumed_at_step == 6
@@ -289,14 +302,14 @@ def test_what_cannot_be_trained_is_said(tmp_path: Path) -> None:
     class Five(FourCells):
         cell_count = 5
 
-    with pytest.raises(TrainingError, match="the model has 4 cells, the partition 5"):
-        train(tmp_path, FROZEN, partition=Five())
-    with pytest.raises(TrainingError, match="all 3 training photos are in cell 2: a classifier needs"):
+    with pytest.raises(TrainingError, match="the head fine has 4 cells, the partition fine has 5"):
+        train(tmp_path, FROZEN, partitions={"fine": Five()})
+    with pytest.raises(TrainingError, match="all 3 training photos are in cell 2 of the partition fine: a"):
         train(tmp_path, FROZEN, train=training[training["longitude"] == 20.0])
     with pytest.raises(TrainingError, match="none of the 18 training photos is in a cell"):
         train(tmp_path, FROZEN, train=training.assign(longitude=50.0))
-    with pytest.raises(TrainingError, match="have cells 0 to 7, the partition has 4"):
-        train(tmp_path, FROZEN, train=training.assign(cell=[0, 7] * 9))
+    with pytest.raises(TrainingError, match="have cells 0 to 7, the partition fine has 4"):
+        train(tmp_path, FROZEN, train=training.assign(cell_fine=[0, 7] * 9))
     with pytest.raises(TrainingError, match="training photos need the columns latitude"):
         train(tmp_path, FROZEN, train=training.drop(columns="latitude"))
     with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at epoch \d+, step \d+"):
@@ -314,13 +327,3 @@ def test_mixed_precision_trains_too(tmp_path: Path) -> None:
     assert bytes_of(model) != bytes_of(
         train(tmp_path / "b", dataclasses.replace(settings, precision="float32"))[0]
     )
-
-
-def test_epochs_are_permutations_without_a_lonely_photo() -> None:
-    orders = [epoch_order(17, 4, 1, epoch, avoid_single=False) for epoch in (1, 2)]
-    assert all(sorted(order) == list(range(17)) for order in orders)
-    assert not np.array_equal(*orders)
-    alone = epoch_order(17, 4, 1, 1, avoid_single=True)
-    assert len(alone) == 16
-    np.testing.assert_array_equal(alone, orders[0][:16])
-    assert len(epoch_order(18, 4, 1, 1, avoid_single=True)) == 18

@@ -95,7 +95,7 @@ FINE_TUNE = TrainingSettings(
 
 def tiny_model(settings: ModelSettings = TINY) -> Classifier:
     """The same model each time."""
-    return build_classifier(settings, 4, seed=3)
+    return build_classifier(settings, {"fine": 4}, seed=3)
 
 
 def world() -> tuple[MemoryPool, pd.DataFrame, pd.DataFrame]:
@@ -114,7 +114,9 @@ def main(folder: Path, settings: TrainingSettings, kill_at: int | None) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     model = tiny_model()
-    train_classifier(model, pool, train, validation, FourCells(), settings, 11, folder / "work", on_progress)
+    train_classifier(
+        model, pool, train, validation, {"fine": FourCells()}, settings, 11, folder / "work", on_progress
+    )
     save_model(folder / "model.safetensors", model)
 
 

@@ -18,7 +18,7 @@ SMALL = {
     "note": "Built on generated photos by the tests.",
     "seed": 3,
     "splits": {"validation": {"share": 0.15}, "test": {"share": 0.2}},
-    "partition": {"s2": {"max_photos": 30, "min_photos": 5}},
+    "partitions": {"fine": {"s2": {"max_photos": 30, "min_photos": 5}}},
     "model": {"backbone": "mobilenet_v3_small", "image_size": 64},
     "training": {"epochs": 2, "batch_size": 16},
     "evaluation": {"resamples": 50},

@@ -88,7 +88,7 @@ def test_dvc_is_clean_after_a_build_and_has_nothing_to_do(workspace):
         (("note",), "another note", ["report"]),
         (("evaluation", "resamples"), 60, ["evaluation", "report"]),
         (("index", "factory"), "Flat,", None),
-        (("partition", "s2", "max_photos"), 40, STAGE_NAMES[2:]),
+        (("partitions", "fine", "s2", "max_photos"), 40, STAGE_NAMES[2:]),
         (("seed",), 4, STAGE_NAMES[1:]),
     ],
 )
@@ -137,11 +137,11 @@ def test_a_wrong_setting_stops_at_once_with_key_value_and_limits(workspace, caps
     params = workspace.root / "params.yaml"
     params.write_text(params.read_text().replace("max_photos: 30", "max_photos: 0"))
     assert geoloc(workspace, "build") == 1
-    assert "partition.s2.max_photos must be at least 1, got 0" in capsys.readouterr().err
+    assert "partitions.fine.s2.max_photos must be at least 1, got 0" in capsys.readouterr().err
 
 
 def test_removed_output_is_built_again(workspace):
-    (output_folder(workspace, "default", "partition") / "partition" / "cells.parquet").unlink()
+    (output_folder(workspace, "default", "partition") / "fine" / "cells.parquet").unlink()
     assert list(stale_stages(workspace, load_settings(workspace), {"partition"})) == ["partition"]
 
 

@@ -35,7 +35,7 @@ def test_critical_checks_block(built):
         ("photos", "workspace_matches_data_dvc"),
         ("photos", "catalog_suite"),
         ("splits", "splits_suite"),
-        ("partition", "partition_suite"),
+        ("partition", "partition_suite_fine"),
         ("embeddings", "embeddings_suite"),
     }
     assert all(graph.get(key).blocking for key in graph.asset_check_keys)

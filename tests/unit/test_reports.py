@@ -61,6 +61,10 @@ class FakePartition:
     def cell_count(self):
         return len(self.squares)
 
+    @property
+    def fitted_photos(self):
+        return 7 + int(self.photo_counts().sum())
+
     def photo_counts(self):
         return np.array([n for *_, n in self.squares])
 

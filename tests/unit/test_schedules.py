@@ -29,9 +29,8 @@ def torch_rates(make: object, steps: int) -> list[float]:
 
 def ours(steps_per_epoch: int, **settings: object) -> list[float]:
     chosen = TrainingSettings(**settings)  # type: ignore[arg-type]
-    return [
-        learning_rate_share(chosen, step, steps_per_epoch) for step in range(chosen.epochs * steps_per_epoch)
-    ]
+    starts = [epoch * steps_per_epoch for epoch in range(chosen.epochs + 1)]
+    return [learning_rate_share(chosen, step, starts) for step in range(starts[-1])]
 
 
 @pytest.mark.parametrize("final", [0.0, 0.1])
@@ -46,6 +45,26 @@ def test_step_is_torchs() -> None:
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("final", [0.0, 0.2])
+def test_linear_is_torchs(final: float) -> None:
+    expected = torch_rates(lambda o: lr_scheduler.LinearLR(o, 1.0, final, total_iters=35), 35)
+    np.testing.assert_allclose(ours(7, epochs=5, schedule="linear", final_share=final), expected, atol=1e-12)
+
+
+def test_linear_over_25_epochs_falls_by_4_per_cent_of_the_first_each_epoch() -> None:
+    rates = ours(10, epochs=25, schedule="linear")[::10]
+    np.testing.assert_allclose(rates, 1 - 0.04 * np.arange(25), atol=1e-12)
+
+
+def test_steps_fall_between_epochs_though_these_differ_in_length() -> None:
+    settings = TrainingSettings(epochs=4, schedule="step", step_epochs=2, step_factor=0.5, warm_up_epochs=0.5)
+    rates = [learning_rate_share(settings, step, [0, 2, 5, 9, 10]) for step in range(10)]
+    assert rates == [1.0] * 5 + [0.5] * 5
+    long = TrainingSettings(epochs=4, schedule="constant", warm_up_epochs=1.5)
+    rates = [learning_rate_share(long, step, [0, 2, 6, 9, 10]) for step in range(5)]
+    assert rates == [0.25, 0.5, 0.75, 1.0, 1.0]  # half of the second epoch is two steps
+
+
 def test_warm_up_then_cosine_is_torchs() -> None:
     def both(optimiser: torch.optim.Optimizer) -> lr_scheduler.LRScheduler:
         rise = lr_scheduler.LinearLR(optimiser, start_factor=1 / 10, end_factor=1.0, total_iters=9)
@@ -57,7 +76,10 @@ def test_warm_up_then_cosine_is_torchs() -> None:
 
 
 @given(
-    st.sampled_from(["constant", "cosine", "step"]), st.integers(1, 30), st.integers(2, 8), st.floats(0, 1.9)
+    st.sampled_from(["constant", "cosine", "step", "linear"]),
+    st.integers(1, 30),
+    st.integers(2, 8),
+    st.floats(0, 1.9),
 )
 def test_rate_rises_to_the_highest_and_never_above(
     schedule: str, steps: int, epochs: int, warm_up: float

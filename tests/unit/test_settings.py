@@ -220,3 +220,34 @@ class TestHash:
         }
         assert made == {settings_hash({"a": {"k": 1}, "x": [1, 2.5, "ü", None]})}
         assert len(made.pop()) == 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Named:
+    inners: dict[str, Inner] = setting(factory=lambda: {"first": Inner()}, names=True)
+    weights: dict[str, float] = setting(factory=dict, minimum=0.0, names=True)
+
+
+class TestMappingsFromNames:
+    def test_values_are_settings_of_their_own_in_the_order_given(self):
+        made = parse(Named, {"inners": {"second": {"count": 3}, "first": None}, "weights": {"second": 2}})
+        assert list(made.inners.items()) == [("second", Inner(count=3)), ("first", Inner())]
+        assert made.weights == {"second": 2.0}
+        assert parse(Named, to_dict(made)) == made
+        assert parse(Named, {}).inners == {"first": Inner()}
+
+    @pytest.mark.parametrize(
+        ("values", "message"),
+        [
+            ({"inners": {"fine": {"count": 0}}}, r"top\.inners\.fine\.count must be at least 1, got 0"),
+            ({"inners": {"fine": {"cuont": 2}}}, r"top\.inners\.fine\.cuont is unknown"),
+            ({"inners": {"Fine": {}}}, r"top\.inners must have lower-case words .* got 'Fine'"),
+            ({"inners": {"../x": {}}}, r"top\.inners must have lower-case words .* got '\.\./x'"),
+            ({"inners": {1: {}}}, r"top\.inners must have lower-case words .* got 1"),
+            ({"inners": []}, r"top\.inners must be a mapping, got \[\]"),
+            ({"weights": {"fine": -1}}, r"top\.weights\.fine must be at least 0\.0, got -1"),
+        ],
+    )
+    def test_errors_name_the_whole_key(self, values, message):
+        with pytest.raises(SettingsError, match=message):
+            parse(Named, values, "top")

@@ -1,0 +1,197 @@
+"""Several partitions, and a training that starts from another recipe's weights, through the whole chain."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from geoloc.files import read_json
+from geoloc.models.classifier import load_model
+from geoloc.photos.catalog import read_catalog
+from geoloc.photos.shards import read_photo_bytes
+from geoloc.settings import SettingsError
+from orchestration.build import stale_stages
+from orchestration.chain import CHAIN, MODEL_FILE, STAGES, lineage_path, output_folder
+from orchestration.lineage import Lineage
+from orchestration.settings import load_settings
+from orchestration.workspace import WorkspaceError
+from tests.pipeline.conftest import geoloc
+
+TUNED = {
+    "partitions": {
+        "fine": {"s2": {"max_photos": 30, "min_photos": 5}},
+        "coarse": {"s2": {"max_photos": 90, "min_photos": 12}},
+    },
+    "model": {"weights": "recipe:default"},
+    "training": {"epochs": 1, "head_weights": {"coarse": 0.5}},
+    "localizers": {"crops": 5},
+}
+
+
+def write_recipe(workspace, name, values):
+    (workspace.recipes / f"{name}.yaml").write_text(yaml.safe_dump(values, sort_keys=False))
+
+
+@pytest.mark.slow
+def test_two_partitions_from_another_recipes_weights(workspace, tmp_path, capsys):
+    write_recipe(workspace, "tuned", TUNED)
+    assert geoloc(workspace, "build", "--recipe", "tuned") == 0
+    capsys.readouterr()
+
+    # Each partition has its folder, its map, its facts; the model a head for each.
+    folder = output_folder(workspace, "tuned", "partition")
+    assert read_json(folder / "partitions.json") == ["fine", "coarse"]
+    facts = {name: read_json(folder / name / "facts.json") for name in ("fine", "coarse")}
+    cells = {name: values["cells"] for name, values in facts.items()}
+    assert cells["fine"] > cells["coarse"] > 1
+    assert facts["coarse"]["training photos in no cell"] > 0
+    assert all((folder / name / "cells.png").stat().st_size > 1000 for name in cells)
+    model = load_model(output_folder(workspace, "tuned", "classifier") / MODEL_FILE)
+    assert model.heads == cells
+    training = read_json(output_folder(workspace, "tuned", "classifier") / "training.json")
+    assert training["left_out"]["training_no_cell_coarse"] > 0
+    assert "coarse_accuracy" in training["history"][0]
+
+    # Frozen features: the backbone is the one that the default recipe has.
+    start = load_model(output_folder(workspace, "default", "classifier") / MODEL_FILE)
+    for name, value in start.backbone.state_dict().items():
+        assert torch.equal(value, model.backbone.state_dict()[name])
+
+    # The methods are [M]…C, a row each; there is a ceiling for each partition.
+    tables = output_folder(workspace, "tuned", "report") / "tables"
+    methods = pd.read_csv(tables / "accuracy.csv")["method"].unique().tolist()
+    assert methods[:2] == [f"[M]{cells['fine']}C", f"[M]{cells['coarse']}C"]
+    assert "[M]NN" in methods
+    assert set(pd.read_csv(tables / "ceilings.csv")["partition"]) == {"fine", "coarse"}
+    numbers = read_json(output_folder(workspace, "tuned", "report") / "report.json")
+    assert numbers["partitions"]["coarse"]["photos_in_no_cell"] > 0
+
+    row = read_catalog(workspace.pool).iloc[0]
+    photo = tmp_path / "photo.jpg"
+    photo.write_bytes(read_photo_bytes(workspace.pool, row["shard"], row["offset"], row["length"]))
+    said = {}
+    for name in cells:
+        command = ["locate", str(photo), "--recipe", "tuned", "--partition", name, "--json"]
+        assert geoloc(workspace, *command) == 0
+        said[name] = json.loads(capsys.readouterr().out)[0]
+        assert said[name]["method"] == f"[M]{cells[name]}C"
+    assert said["fine"]["alternatives"] != said["coarse"]["alternatives"]
+    assert geoloc(workspace, "locate", str(photo), "--recipe", "tuned", "--partition", "middle") == 1
+    assert "--partition must be one of fine, coarse; got middle" in capsys.readouterr().err
+
+    # Lineage knows where the weights came from, DVC too, and the audit walks there.
+    source = Lineage.read(lineage_path(workspace, "default", "classifier"))
+    record = Lineage.read(lineage_path(workspace, "tuned", "classifier"))
+    assert record.inputs["weights"] == source.content
+    stages = yaml.safe_load(workspace.dvc_yaml.read_text())["stages"]
+    assert "build/default/classifier" in stages["tuned-classifier"]["deps"]
+    assert "build/default/classifier" not in stages["tuned-partition"]["deps"]
+    assert geoloc(workspace, "audit", "tuned/classifier", "--json") == 0
+    tree = json.loads(capsys.readouterr().out)
+    found = next(node for node in tree["made_from"] if node["artefact"] == "default/classifier")
+    assert found["on_disk"] == "intact"
+    assert found["made_from"]
+
+    # Another order of the same partitions is another build; nothing else is stale.
+    settings = load_settings(workspace, "tuned")
+    assert stale_stages(workspace, settings, set(STAGES)) == {}
+    turned = dict(reversed(TUNED["partitions"].items()))
+    write_recipe(workspace, "tuned", TUNED | {"partitions": turned})
+    stale = stale_stages(workspace, load_settings(workspace, "tuned"), set(STAGES))
+    assert list(stale) == [stage.name for stage in CHAIN][2:]
+    assert stale["partition"] == ["settings changed: partitions"]
+    write_recipe(workspace, "tuned", TUNED)
+
+    # Where the other recipe's classifier is built again and differs, this one is stale and the audit says why.
+    source.__class__(**{**vars(source), "content": "0" * 64}).write(
+        lineage_path(workspace, "default", "classifier")
+    )
+    with pytest.raises(
+        WorkspaceError, match=r"default/classifier, which was changed or removed since it was built"
+    ):
+        stale_stages(workspace, settings, {"classifier"})
+    assert geoloc(workspace, "audit", "tuned/classifier", "--json") == 0
+    tree = json.loads(capsys.readouterr().out)
+    found = next(node for node in tree["made_from"] if node["artefact"] == "default/classifier")
+    assert found["on_disk"] == "replaced"
+
+
+@pytest.mark.slow
+def test_a_rebuilt_source_makes_what_starts_from_it_stale(workspace):
+    nested = {
+        "fine": {"s2": {"max_photos": 30, "min_photos": 5}},
+        "coarse": {"s2": {"max_photos": 90, "min_photos": 5}},
+    }
+    model = {"weights": "recipe:default", "softmax": "hierarchical"}
+    training = {"epochs": 1, "mode": "fine_tune", "distillation": {"recipe": "default"}}
+    write_recipe(workspace, "tuned", {"partitions": nested, "model": model, "training": training})
+    assert geoloc(workspace, "build", "--recipe", "tuned", "--only", "splits", "partition", "classifier") == 0
+    recorded = Lineage.read(lineage_path(workspace, "tuned", "classifier"))
+    assert (
+        recorded.inputs["teacher"] == Lineage.read(lineage_path(workspace, "default", "embeddings")).content
+    )
+    trained = load_model(output_folder(workspace, "tuned", "classifier") / MODEL_FILE)
+    assert trained.parents is not None
+    assert len(trained.parents["fine"]) == trained.heads["fine"]
+    params = workspace.root / "params.yaml"
+    params.write_text(params.read_text().replace("epochs: 2", "epochs: 1"))
+    assert geoloc(workspace, "build", "--only", "classifier") == 0
+    stale = stale_stages(workspace, load_settings(workspace, "tuned"), {"partition", "classifier"})
+    assert stale == {"classifier": ["weights changed"]}
+    stages = yaml.safe_load(workspace.dvc_yaml.read_text())["stages"]
+    assert {"build/default/classifier", "build/default/embeddings"} < set(stages["tuned-classifier"]["deps"])
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"partitions": {}}, "partitions must name at least one, got none"),
+        ({"partitions": {"Fine": None}}, "partitions must have lower-case words"),
+        (
+            {"partitions": {"fine": {"s2": {"max_photos": 0}}}},
+            r"partitions\.fine\.s2\.max_photos must be at l",
+        ),
+        ({"training": {"head_weights": {"corse": 1}}}, r"training\.head_weights\.corse is of no partition"),
+        ({"training": {"head_weights": {"fine": 0}}}, "must leave a head that learns"),
+        (
+            {"model": {"weights": "recipe:nothing"}},
+            r"model\.weights must name one of the recipes default, .*; got nothing",
+        ),
+        ({"model": {"weights": "recipe:wrong"}}, "must not lead back to the recipe itself: wrong from wrong"),
+        ({"model": {"weights": "recipe:other"}}, "lead back .*: wrong from other from wrong"),
+        (
+            {"training": {"mode": "fine_tune", "distillation": {"recipe": "nothing"}}},
+            r"training\.distillation\.recipe must name one of .*; got nothing",
+        ),
+        (
+            {"training": {"distillation": {"recipe": "default"}}},
+            r"distillation must be null when mode is frozen",
+        ),
+        ({"training": {"distillation": {}}}, r"training\.distillation\.recipe must be given"),
+        ({"model": {"weights": "net.pth"}}, r"must be none, registry, recipe:NAME or a path"),
+    ],
+)
+def test_wrong_settings_are_told_with_their_key(workspace, values, message):
+    write_recipe(workspace, "wrong", values)
+    write_recipe(workspace, "other", {"model": {"weights": "recipe:wrong"}})
+    with pytest.raises(SettingsError, match=message):
+        load_settings(workspace, "wrong")
+
+
+def test_a_recipe_that_names_partitions_names_all_of_its_own(workspace):
+    write_recipe(workspace, "coarse", {"partitions": {"coarse": {"s2": {"max_photos": 90}}}})
+    assert list(load_settings(workspace, "coarse").partitions) == ["coarse"]
+
+
+def test_weights_of_a_recipe_that_is_not_built_stop_the_build_before_anything(workspace, capsys):
+    write_recipe(workspace, "first", {"note": "never built"})
+    write_recipe(workspace, "second", {"model": {"weights": "recipe:first"}})
+    assert geoloc(workspace, "build", "--recipe", "second") == 1
+    error = capsys.readouterr().err
+    assert "second takes from first/classifier, which is not built yet" in error
+    assert "geoloc build --recipe first" in error
+    assert not output_folder(workspace, "second", "splits").exists()
