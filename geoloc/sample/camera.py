@@ -90,21 +90,12 @@ class Face:
     length: float  # metres of the whole wall
     end: bool  # a gable end
 
-    def _share(self, t: FloatArray) -> FloatArray:
-        """Where along the clipped wall each column looks, 0 to 1."""
+    def met_by(self, t: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Where columns meet the wall: metres ahead, and metres along it."""
         dx, dz = self.x1 - self.x0, self.z1 - self.z0
         down = dx - t * dz
-        share = (t * self.z0 - self.x0) / np.where(np.abs(down) < 1e-9, 1e-9, down)
-        return np.clip(share, 0.0, 1.0)
-
-    def z_at(self, t: FloatArray) -> FloatArray:
-        """Metres ahead at which each column meets the wall."""
-        return self.z0 + self._share(t) * (self.z1 - self.z0)
-
-    def along_at(self, t: FloatArray) -> FloatArray:
-        """Metres along the wall at which each column meets it."""
-        dx, dz = self.x1 - self.x0, self.z1 - self.z0
-        return self.start + self._share(t) * float(np.sqrt(dx * dx + dz * dz))
+        share = np.clip((t * self.z0 - self.x0) / np.where(np.abs(down) < 1e-9, 1e-9, down), 0.0, 1.0)
+        return self.z0 + share * dz, self.start + share * float(np.sqrt(dx * dx + dz * dz))
 
 
 def visible_faces(houses: Boxes, camera: Camera) -> list[Face]:

@@ -202,7 +202,7 @@ class _Scene:
         for face in visible_faces(houses, self.camera):
             at = slice(face.first, face.last)
             t, horizon = self.camera.across[at], self.camera.horizon[at]
-            z, along = face.z_at(t), face.along_at(t)
+            z, along = face.met_by(t)
             height, number = (
                 float(houses.height[face.house]),
                 int(houses.number[face.house] & np.uint64(2**31 - 1)),

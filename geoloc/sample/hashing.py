@@ -6,6 +6,8 @@ stands, and any part of the planet can be made at any time, in any order, in any
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -51,4 +53,8 @@ def uniform(*keys: ArrayLike) -> NDArray[np.float64]:
 
 def choice(count: int, *keys: ArrayLike) -> NDArray[np.int64]:
     """A number in 0 .. count - 1 from a hash of the keys."""
+    # For single numbers without numpy, as many are asked for one by one.
+    if all(isinstance(key, int) for key in keys):
+        made = functools.reduce(_mixed_in, keys, _START)  # type: ignore[arg-type]
+        return np.asarray(((made >> 32) * count) >> 32, np.int64)
     return np.asarray(((mixed(*keys) >> np.uint64(32)) * np.uint64(count)) >> np.uint64(32)).astype(np.int64)
