@@ -46,7 +46,7 @@ CHAIN: tuple[Stage, ...] = (
         reads_photos=True,
     ),
     Stage(
-        "partition", ("splits",), ("partitions",), "partitions", ("s2", "parquet"),
+        "partition", ("splits",), ("partitions",), "partitions", ("parquet",),
         "The Earth cut into cells, in one way or several, fitted on the training photos: the classifier's classes.",
         reads_photos=True,
     ),
