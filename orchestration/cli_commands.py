@@ -137,6 +137,18 @@ def locate(options: argparse.Namespace) -> None:
         print(f"\nmap: {options.map}")
 
 
+def claims(options: argparse.Namespace) -> None:
+    from orchestration.claims import claims as run
+
+    report = run(_workspace(options), options.test, options.role)
+    print(report)
+    if options.json:
+        from geoloc.files import write_json
+
+        write_json(options.json, report.to_dict())
+        print(f"\nas JSON: {options.json}")
+
+
 def audit(options: argparse.Namespace) -> None:
     from orchestration.lineage import audit as walk
     from orchestration.lineage import audit_lines, find_artefact

@@ -78,8 +78,12 @@ class Claim:
     @property
     def compared(self) -> str:
         """The terms as text: fine - coarse."""
+        return self.with_names({})
+
+    def with_names(self, names: Mapping[str, str]) -> str:
+        """The terms as text with other names for the roles, where there are: [L]359C - [L]82C."""
         text = " ".join(
-            f"{'-' if weight < 0 else '+'} {'' if abs(weight) == 1 else f'{abs(weight):g} '}{role}"
+            f"{'-' if weight < 0 else '+'} {'' if abs(weight) == 1 else f'{abs(weight):g} '}{names.get(role, role)}"
             for weight, role in self.terms
         )
         return text.removeprefix("+ ")

@@ -20,7 +20,7 @@ from orchestration.workspace import Workspace
 from tests.pipeline.conftest import geoloc
 
 
-@pytest.mark.parametrize("command", ["init", "sample", "ingest", "build", "locate", "audit", "ui"])
+@pytest.mark.parametrize("command", ["init", "sample", "ingest", "build", "locate", "claims", "audit", "ui"])
 def test_every_command_has_help_with_examples(command, capsys):
     with pytest.raises(SystemExit) as stop:
         main([command, "--help"])

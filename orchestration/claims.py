@@ -1,0 +1,170 @@
+"""`geoloc claims`: the published findings, tested on whatever recipes of this workspace are built."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from geoloc.evaluation.claim_roles import (
+    CEILINGS,
+    ROLES,
+    Built,
+    Choice,
+    bind_roles,
+    measure_roles,
+    parse_roles,
+)
+from geoloc.evaluation.claims import evaluate_claims
+from geoloc.evaluation.published_claims import PUBLISHED_CLAIMS
+from geoloc.evaluation.result import Evaluation, table_records
+from geoloc.files import read_json
+from geoloc.photos.catalog import read_catalog
+from orchestration.assets.data import load_partitions, model_names
+from orchestration.chain import output_folder
+from orchestration.settings import borrowed, known_recipes, load_settings
+from orchestration.workspace import Workspace, WorkspaceError
+
+NOT_BUILT = "not built"
+
+
+@dataclass(frozen=True, eq=False)
+class ClaimsReport:
+    """The claims as tested: `table` has evaluate_claims' columns and `methods`, who was compared; a claim of which
+    a role is empty has the verdict "not built", and its note names the role."""
+
+    test: str
+    recipes: tuple[str, ...]
+    roles: Mapping[str, Choice]
+    table: pd.DataFrame
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "test": self.test,
+            "recipes": list(self.recipes),
+            "roles": {role: {"recipe": c.recipe, "method": c.method} for role, c in self.roles.items()},
+            "empty_roles": {role: text for role, text in ROLES.items() if role not in self.roles},
+            "claims": table_records(self.table),
+        }
+
+    def __str__(self) -> str:
+        """The roles, the table (Markdown, so it can stand in a document as it is), and what the empty roles need."""
+        lines = [f"claims on the photos of {self.test!r}, by what is built of {', '.join(self.recipes)}", ""]
+        lines += _aligned(["role", "played by"], [[role, _player(role, c)] for role, c in self.roles.items()])
+        header = ["claim", "source", "level", "compared", "n", "difference, points", "verdict", "note"]
+        lines += ["", *_aligned(header, [_cells(row) for row in self.table.to_dict(orient="records")])]
+        empty = {role: text for role, text in ROLES.items() if role not in self.roles}
+        if empty:
+            lines += ["", "not built (or name another method with --role NAME=RECIPE:METHOD):"]
+            lines += [f"  {role}: {text}" for role, text in empty.items()]
+        return "\n".join(lines)
+
+
+def claims(workspace: Workspace, test: str = "test", roles: Sequence[str] = ()) -> ClaimsReport:
+    """Test each published claim on the recipes that have an evaluation on the test set `test`.
+
+    `roles` are NAME=RECIPE:METHOD, in place of defaults. Raises WorkspaceError where nothing is built, or no recipe
+    has this test set; ClaimRoleError for an unknown role, recipe or method.
+    """
+    given = parse_roles(roles)
+    built = gather(workspace, test)
+    bound = bind_roles(built, given)
+    table = evaluate_claims(PUBLISHED_CLAIMS, measure_roles(built, bound), seed=load_settings(workspace).seed)
+    table["methods"] = [
+        claim.with_names({role: _player(role, choice) for role, choice in bound.items()})
+        for claim in PUBLISHED_CLAIMS
+    ]
+    for row, claim in enumerate(PUBLISHED_CLAIMS):
+        absent = [role for role in dict.fromkeys(claim.roles) if role not in bound]
+        if absent:
+            table.loc[row, ["verdict", "note"]] = [NOT_BUILT, f"needs {', '.join(absent)}"]
+    return ClaimsReport(test, tuple(one.recipe for one in built), bound, table)
+
+
+def gather(workspace: Workspace, test: str) -> list[Built]:
+    """The recipes with an evaluation on `test`, as the library takes them.
+
+    Raises WorkspaceError where there is none, or a recipe's test photos are no longer in the pool.
+    """
+    found = {}
+    for recipe in known_recipes(workspace):
+        file = output_folder(workspace, recipe, "evaluation") / "evaluations.json"
+        if file.is_file():
+            found[recipe] = list(read_json(file))
+    if not found:
+        raise WorkspaceError(
+            f"no recipe of {workspace.root} has an evaluation yet; build one with: geoloc build"
+        )
+    known = list(dict.fromkeys(name for names in found.values() for name in names))
+    if test not in known:
+        raise WorkspaceError(f"--test must be one of {', '.join(known)}; got {test!r}")
+    catalog = read_catalog(workspace.pool).set_index("photo_id")
+    return [_built(workspace, recipe, test, catalog) for recipe, names in found.items() if test in names]
+
+
+def _built(workspace: Workspace, recipe: str, test: str, catalog: pd.DataFrame) -> Built:
+    settings = load_settings(workspace, recipe)
+    evaluation = Evaluation.load(output_folder(workspace, recipe, "evaluation") / test)
+    partitions = load_partitions(output_folder(workspace, recipe, "partition"))
+    setup = settings.sections(("seed", "splits", "model", "training"))
+    # How heads are weighted is no difference between a network with one and a network with several.
+    setup["training"].pop("head_weights")
+    setup["crops"] = settings.localizers.crops
+    return Built(
+        recipe,
+        evaluation,
+        _queries(evaluation, catalog, recipe),
+        partitions,
+        model=model_names(len(partitions))["classifier"],
+        setup=json.dumps(setup, sort_keys=True, default=str),
+        starts_from=borrowed(settings, ("model",)).get("weights", ("", ""))[0],
+        fine_tuned=settings.training.mode == "fine_tune",
+    )
+
+
+def _queries(evaluation: Evaluation, catalog: pd.DataFrame, recipe: str) -> pd.DataFrame:
+    """The evaluation's photos with what the catalog knows of them; the places are those that were measured against."""
+    photos = evaluation.per_photo.drop_duplicates("photo_id")
+    gone = ~photos["photo_id"].isin(catalog.index)
+    if gone.any():
+        raise WorkspaceError(
+            f"{recipe}/evaluation has {int(gone.sum())} photos that are no longer in the pool; "
+            f"build it again with: geoloc build --recipe {recipe}"
+        )
+    known = catalog.loc[photos["photo_id"], ["photographer", "prob_indoor"]].reset_index()
+    known["latitude"] = photos["true_latitude"].to_numpy()
+    known["longitude"] = photos["true_longitude"].to_numpy()
+    return known
+
+
+def _player(role: str, choice: Choice) -> str:
+    """Who plays a role, as tables show it."""
+    if role in CEILINGS:
+        return f"{choice} ceiling" + (" centre" if CEILINGS[role] == "centre" else "")
+    return f"{choice} outdoor" if role == "outdoor" else str(choice)
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    told = [row["claim"], row["source"], row["level"], row["methods"]]
+    if row["verdict"] == NOT_BUILT:
+        return [*told, "", "", f"{NOT_BUILT}: {row['note']}", ""]
+    numbers = [100 * row[name] for name in ("difference", "low", "high")]
+    if pd.isna(numbers[0]):
+        difference = ""
+    elif pd.isna(numbers[1]):
+        difference = f"{numbers[0]:+.1f}"
+    else:
+        difference = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*numbers)
+    return [*told, f"{row['n']:,}", difference, row["verdict"], row["note"]]
+
+
+def _aligned(header: list[str], rows: list[list[str]]) -> list[str]:
+    """A Markdown table whose columns line up in a terminal too."""
+    table = [header, *rows]
+    widths = [max(len(row[i]) for row in table) for i in range(len(header))]
+    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in table]
+    return [lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]]

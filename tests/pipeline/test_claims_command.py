@@ -1,0 +1,94 @@
+"""`geoloc claims` on a built workspace: what is tested, what is said to be missing, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pandas as pd
+import pytest
+import yaml
+
+from geoloc.evaluation.published_claims import PUBLISHED_CLAIMS
+from geoloc.evaluation.result import Evaluation
+from orchestration.chain import output_folder
+from orchestration.claims import claims, gather
+from orchestration.workspace import init_workspace
+from tests.pipeline.conftest import geoloc
+
+
+def test_what_is_built_is_tested_and_the_rest_names_its_role(built, tmp_path, capsys):
+    file = tmp_path / "claims.json"
+    assert geoloc(built, "claims", "--json", str(file)) == 0
+    printed = capsys.readouterr().out
+    found = json.loads(file.read_text())
+    assert found["recipes"] == ["default"]
+    table = pd.DataFrame(found["claims"])
+    assert len(table) == len(PUBLISHED_CLAIMS)
+    method = Evaluation.load(output_folder(built, "default", "evaluation") / "test").methods[0]
+    assert found["roles"]["fine"] == {"recipe": "default", "method": method}
+
+    # The ceiling's difference is that of the evaluation's own table.
+    ceilings = pd.read_csv(output_folder(built, "default", "evaluation") / "test" / "ceilings.csv")
+    share = ceilings.set_index(["answer", "level"])["accuracy"]
+    row = table[
+        (table["claim"] == "centroid beats centre, perfect classifier, fine") & (table["level"] == "city")
+    ]
+    want = share["centroid", "city"] - share["centre", "city"]
+    assert row["difference"].item() == pytest.approx(want, abs=1e-9)
+    assert row["n"].item() == ceilings["n"].iloc[0]
+    assert row["methods"].item() == "default:fine ceiling - default:fine ceiling centre"
+    assert f"{100 * want:+.1f} [" in printed
+
+    missing = table[table["claim"] == "finer wins at fine levels"]
+    assert set(missing["verdict"]) == {"not built"}
+    assert "not built: needs coarse " in printed
+    assert "not built: needs M fine, L fine" in printed
+    assert "  coarse: [L] of the same splits" in printed
+
+
+def test_a_role_by_hand_is_compared(built):
+    fine = Evaluation.load(output_folder(built, "default", "evaluation") / "test")
+    report = claims(built, roles=[f"fine=default:{fine.methods[0]}", "coarse=default:[L]NN"])
+    row = report.table.set_index(["claim", "level"]).loc[("finer wins at fine levels", "city")]
+    accuracy = fine.accuracy.set_index(["method", "level"])["accuracy"]
+    want = accuracy[fine.methods[0], "city"] - accuracy["[L]NN", "city"]
+    assert row["difference"] == pytest.approx(want, abs=1e-9)
+    assert row["verdict"] != "not built"
+
+
+def test_recipes_of_one_setup_are_compared_and_others_are_not(workspace):
+    """Copies of the build stand in for further recipes: only settings and partitions decide who is compared."""
+    for recipe, values in (("same", {}), ("other", {"training": {"epochs": 3}})):
+        text = yaml.safe_dump({"partitions": {"wide": {"s2": {"max_photos": 90}}}, **values})
+        (workspace.recipes / f"{recipe}.yaml").write_text(text)
+        for stage in ("partition", "evaluation"):
+            shutil.copytree(
+                output_folder(workspace, "default", stage), output_folder(workspace, recipe, stage)
+            )
+    report = claims(workspace)
+    assert report.recipes == ("default", "other", "same")
+    assert "coarse" not in report.roles  # as many cells
+    setups = {one.recipe: one.setup for one in gather(workspace, "test")}
+    assert setups["default"] == setups["same"] != setups["other"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--role", "fines=default:[L]NN"], "role must be one of fine, "),
+        (["--role", "fine=nothing:[L]NN"], "recipe must be one of default; got 'nothing'"),
+        (["--role", "fine=default:[X]NN"], "method of default must be one of [L]"),
+        (["--role", "fine"], "NAME=RECIPE:METHOD"),
+        (["--test", "tset"], "--test must be one of test; got 'tset'"),
+    ],
+)
+def test_wrong_options_are_told_with_what_is_allowed(built, options, message, capsys):
+    assert geoloc(built, "claims", *options) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_nothing_built_is_told_what_to_do(tmp_path, capsys):
+    assert geoloc(init_workspace(tmp_path / "w"), "claims") == 1
+    assert "no recipe of" in (error := capsys.readouterr().err)
+    assert "geoloc build" in error
