@@ -19,6 +19,11 @@ _TRUNKS = (
     ("stem", "trunk_output"),  # regnet
     ("layers",),  # mnasnet
     ("conv1", "maxpool", "stage2", "stage3", "stage4", "conv5"),  # shufflenet
+    (
+        *("conv1", "maxpool1", "conv2", "conv3", "maxpool2", "inception3a", "inception3b", "maxpool3"),
+        *("inception4a", "inception4b", "inception4c", "inception4d", "inception4e", "maxpool4"),
+        *("inception5a", "inception5b"),
+    ),  # googlenet
 )
 """The children of torchvision's networks, in order, that make the last feature map: one entry a family."""
 
@@ -50,7 +55,9 @@ class TorchvisionBackbone(Backbone):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        network = torchvision.models.get_model(name, weights=None)
+        # GoogLeNet warns at every start unless it is told whether to start as its authors did.
+        start = {"init_weights": True} if name == "googlenet" else {}
+        network = torchvision.models.get_model(name, weights=None, **start)
         children = dict(network.named_children())
         trunk = next((t for t in _TRUNKS if all(part in children for part in t)), None)
         if trunk is None:

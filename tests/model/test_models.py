@@ -103,7 +103,16 @@ def test_same_padding_keeps_weights_and_changes_only_strided_convolutions() -> N
 
 
 @pytest.mark.parametrize(
-    "name", ["resnet18", "mobilenet_v2", "shufflenet_v2_x0_5", "densenet121", "regnet_y_400mf", "mnasnet0_5"]
+    "name",
+    [
+        "resnet18",
+        "mobilenet_v2",
+        "shufflenet_v2_x0_5",
+        "densenet121",
+        "regnet_y_400mf",
+        "mnasnet0_5",
+        "googlenet",
+    ],
 )
 def test_backbone_is_what_torchvision_pools(name: str) -> None:
     """Pooled, it gives what goes into torchvision's own head."""

@@ -1,0 +1,255 @@
+"""Recipes: all parse, full ones say what was published (stated here a second time), networks and cells exist."""
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from geoloc.models.backbones import make_backbone
+from geoloc.models.classifier import Classifier
+from geoloc.models.hierarchy import nested_parents
+from geoloc.models.preprocess import Preprocess
+from geoloc.models.settings import RECIPE
+from geoloc.partitions import make_partition
+from geoloc.training.schedules import learning_rate_share
+from orchestration.data_version import pipeline, pipeline_recipes
+from orchestration.settings import DEFAULT_RECIPE, known_recipes, load_settings
+from orchestration.workspace import Workspace
+
+WORKSPACE = Workspace.open(Path(__file__).parents[2])
+RECIPES = known_recipes(WORKSPACE)
+FULL = [name for name in RECIPES if name.endswith("_full")]
+FIRST_HALVES = [name for name in FULL if name.endswith("_cycles_full")]
+"""Full recipes that another full one starts from, and that have no counterpart at the sample's scale."""
+SCALED = [name.removesuffix("_full") for name in FULL if name not in FIRST_HALVES]
+
+REVISITING = ("revisiting_1060_full", "revisiting_l7011_full", "revisiting_l359_full", "revisiting_m_full")
+MESHES = ("coarse", "fine", "finep")
+M1 = tuple(f"m1_{mesh}_full" for mesh in MESHES)
+M1_CYCLES = tuple(f"m1_{mesh}_cycles_full" for mesh in MESHES)
+CITIES = ("cities_alexnet_full", "cities_googlenet_full")
+
+PUBLISHED = [
+    # PlaNet, section 4
+    (("planet_full",), "partitions.fine.kind", "s2"),
+    (("planet_full",), "partitions.fine.s2.max_photos", 10_000),
+    (("planet_full",), "partitions.fine.s2.min_photos", 50),
+    (("planet_full",), "model.backbone", "timm/inception_v3"),  # by Multi-modal Geolocation, section 3.1.2
+    (("planet_full",), "model.weights", "none"),
+    (("planet_full",), "model.softmax", "flat"),
+    (("planet_full",), "training.optimiser", "adagrad"),
+    (("planet_full",), "training.learning_rate", 0.045),
+    (("planet_full",), "training.schedule", "constant"),
+    (("planet_full",), "training.label_smoothing", 0.0),  # the target is 1.0 for one cell, 0.0 for all others
+    # Revisiting IM2GPS, figure 3
+    (REVISITING, "model.backbone", "vgg16"),
+    (REVISITING, "model.pooling", "max"),
+    # Vo's dissertation, section 2.4.6
+    (REVISITING, "training.optimiser", "sgd"),
+    (REVISITING, "training.learning_rate", 0.01),
+    (REVISITING, "training.batch_size", 32),
+    (REVISITING, "training.momentum", 0.9),
+    (REVISITING, "training.weight_decay", 0.0005),
+    (REVISITING[:1], "model.weights", "registry"),
+    (REVISITING[1:], "model.weights", "recipe:revisiting_1060_full"),
+    # Revisiting IM2GPS, section 4
+    (REVISITING, "splits.test.count", 3000),
+    # Diving Deeper, sections III and IV.B
+    (CITIES, "partitions.cities.kind", "cities"),
+    (CITIES, "partitions.cities.cities.min_photos", 11_000),
+    (CITIES, "splits.test.share", 0.1),
+    (CITIES[:1], "model.backbone", "alexnet"),
+    (CITIES[1:], "model.backbone", "googlenet"),
+    # Multi-modal Geolocation, table 1 and section 3.1.1
+    (("m1_coarse_full", "m1_coarse_cycles_full"), "partitions.coarse.delaunay.max_photos", 8000),
+    (("m1_coarse_full", "m1_coarse_cycles_full"), "partitions.coarse.delaunay.min_photos", 1000),
+    (("m1_fine_full", "m1_fine_cycles_full"), "partitions.fine.delaunay.max_photos", 5000),
+    (("m1_fine_full", "m1_fine_cycles_full"), "partitions.fine.delaunay.min_photos", 500),
+    (("m1_finep_full", "m1_finep_cycles_full"), "partitions.finep.delaunay.max_photos", 10_000),
+    (("m1_finep_full", "m1_finep_cycles_full"), "partitions.finep.delaunay.min_photos", 50),
+    *(((f"m1_{m}_full", f"m1_{m}_cycles_full"), f"partitions.{m}.kind", "delaunay") for m in MESHES),
+    *(((f"m1_{m}_full", f"m1_{m}_cycles_full"), f"partitions.{m}.delaunay.rows", 31) for m in MESHES),
+    *(((f"m1_{m}_full", f"m1_{m}_cycles_full"), f"partitions.{m}.delaunay.columns", 31) for m in MESHES),
+    # Multi-modal Geolocation, sections 3.1.2 and A.1
+    (M1 + M1_CYCLES, "model.backbone", "timm/inception_v4"),
+    (M1_CYCLES, "model.weights", "registry"),
+    (M1_CYCLES, "training.optimiser", "adagrad"),
+    (M1_CYCLES, "training.curriculum.examples_per_cell", 200),
+    (M1_CYCLES, "training.curriculum.growth", 0.06),
+    (M1, "training.curriculum", None),
+    (M1, "training.optimiser", "sgd"),
+    (M1, "training.schedule", "linear"),
+    *(((f"m1_{m}_full",), "model.weights", f"recipe:m1_{m}_cycles_full") for m in MESHES),
+]
+"""Recipes, a setting, and what was published: read from the papers, not from the recipes."""
+
+PUBLISHED_HEADS = {
+    "planet_full": {"fine": 26_263},  # section 4
+    "revisiting_1060_full": {"fine": 1060},  # figure 2, as the next three
+    "revisiting_l7011_full": {"finest": 7011},
+    "revisiting_l359_full": {"coarse": 359},
+    "revisiting_m_full": {
+        "finest": 7011, "finer": 1693, "fine": 1060, "coarse": 359, "coarser": 80, "coarsest": 10,
+    },
+    "cities_alexnet_full": {"cities": 37},  # section III
+    "cities_googlenet_full": {"cities": 37},
+    "m1_coarse_full": {"coarse": 538},  # table 1
+    "m1_fine_full": {"fine": 6565},
+    "m1_finep_full": {"finep": 4771},
+    "m1_coarse_cycles_full": {"coarse": 538},
+    "m1_fine_cycles_full": {"fine": 6565},
+    "m1_finep_cycles_full": {"finep": 4771},
+}  # fmt: skip
+"""Cells of the published partitions, in the order of the recipe's."""
+
+
+@cache
+def settings_of(recipe):
+    return load_settings(WORKSPACE, recipe)
+
+
+def value_of(recipe, dotted):
+    value = settings_of(recipe)
+    for name in dotted.split("."):
+        value = value[name] if isinstance(value, dict) else getattr(value, name)
+    return value
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_parses_and_says_what_it_is(recipe):
+    assert settings_of(recipe).recipe == recipe
+    if recipe != DEFAULT_RECIPE:
+        assert (WORKSPACE.recipes / f"{recipe}.yaml").read_text().startswith("# ")
+
+
+def test_every_full_recipe_has_one_for_the_sample():
+    assert len(FULL) == len(FIRST_HALVES) + len(SCALED)
+    assert set(SCALED) < set(RECIPES)
+    for recipe in FIRST_HALVES:
+        assert (
+            value_of(recipe.replace("_cycles", ""), "model.weights") == RECIPE + recipe
+        )  # else it is of no use
+
+
+@pytest.mark.parametrize(("recipes", "setting", "published"), PUBLISHED)
+def test_full_recipes_have_the_published_values(recipes, setting, published):
+    for recipe in recipes:
+        assert value_of(recipe, setting) == published, recipe
+
+
+@pytest.mark.parametrize("recipe", REVISITING)
+def test_the_rate_of_revisiting_falls_from_a_hundredth_to_a_hundred_thousandth(recipe):
+    training = settings_of(recipe).training
+    starts = [epoch * 10 for epoch in range(training.epochs + 1)]
+    rates = [
+        training.learning_rate * learning_rate_share(training, step, starts) for step in range(starts[-1])
+    ]
+    assert (max(rates), min(rates)) == (pytest.approx(0.01), pytest.approx(0.00001))
+    assert len(set(rates)) > 2  # "several times"
+    assert rates == sorted(rates, reverse=True)
+
+
+@pytest.mark.parametrize("recipe", M1)
+def test_the_rate_of_m1_falls_by_four_per_cent_each_epoch(recipe):
+    training = settings_of(recipe).training
+    starts = [epoch * 10 for epoch in range(training.epochs + 1)]
+    shares = [learning_rate_share(training, step, starts) for step in starts[:-1]]
+    np.testing.assert_allclose(-np.diff(shares), 0.04)
+    assert 0.004 <= training.learning_rate <= 0.02  # section A.1
+
+
+@pytest.mark.parametrize(("recipe", "cells"), zip(M1_CYCLES, (538, 6565, 4771), strict=True))
+def test_each_cycle_of_m1_goes_on_until_all_photos_are_in(recipe, cells):
+    """Section A.1: 200 examples a cell, 6 % more each epoch; section 2: 12.2 million photos."""
+    curriculum = settings_of(recipe).training.curriculum
+    last = cells * 200 * 1.06 ** (curriculum.cycle_epochs - 1)
+    assert last / 1.06 < 12_200_000 <= last
+    assert curriculum.biases[0] == 1.0  # "all classes were initially equally represented"
+    assert settings_of(recipe).training.epochs == curriculum.cycle_epochs * len(curriculum.biases)
+
+
+@cache
+def network(backbone, image_size):
+    """The backbone without any numbers: on the meta device only shapes are computed."""
+    with torch.device("meta"):
+        return make_backbone(backbone, image_size)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_network_exists_and_takes_the_recipes_photos(recipe):
+    model = settings_of(recipe).model
+    heads = PUBLISHED_HEADS.get(recipe, dict.fromkeys(settings_of(recipe).partitions, 3))
+    assert list(heads) == list(settings_of(recipe).partitions)
+    # The parents that a hierarchical softmax needs are of fitted cells: they are tested below.
+    flat = replace(model, softmax="flat")
+    with torch.device("meta"):
+        plain = Classifier(network(model.backbone, model.image_size), heads, flat, Preprocess())
+        scores = plain(torch.zeros(2, 3, model.image_size, model.image_size))
+    assert scores.shape == (2, sum(heads.values()))
+
+
+def test_parameters_of_the_published_networks():
+    def count(name, size, cells):
+        backbone = network(name, size)
+        return sum(p.numel() for p in backbone.parameters()) + (backbone.feature_count + 1) * cells
+
+    # VGG-16's 138,357,544 less its three fully connected layers (Simonyan and Zisserman, table 2, to the digit).
+    fully_connected = 25_088 * 4096 + 4096 + 4096 * 4096 + 4096 + 4096 * 1000 + 1000
+    assert count("vgg16", 224, 0) == 138_357_544 - fully_connected
+    # What planet_full.yaml says beside PlaNet's 97,321,048.
+    assert count("timm/inception_v3", 299, 26_263) == pytest.approx(75.6e6, rel=1e-3)
+
+
+@cache
+def geotags():
+    """700 geotags in and around ten cities, from much to little photographed, and a few anywhere."""
+    rng = np.random.default_rng(4)
+    cities = np.array(
+        [
+            (48.85, 2.35), (35.68, 139.69), (40.71, -74.0), (51.5, -0.12), (-33.87, 151.2),
+            (41.9, 12.5), (-22.9, -43.2), (30.04, 31.24), (19.07, 72.88), (37.77, -122.42),
+        ]
+    )  # fmt: skip
+    city = np.repeat(np.arange(10), np.linspace(110, 25, 10).astype(int))
+    near = cities[city] + rng.normal(scale=0.05, size=(len(city), 2))
+    anywhere = np.stack([rng.uniform(-60, 70, 40), rng.uniform(-180, 180, 40)], axis=1)
+    both = np.concatenate([near, anywhere])
+    return both[:, 0], both[:, 1]
+
+
+@cache
+def fitted(settings):
+    return make_partition(settings).fit(*geotags())
+
+
+@pytest.mark.parametrize("recipe", [DEFAULT_RECIPE, "multi", *SCALED])
+def test_partitions_of_the_samples_recipes_fit_a_few_hundred_photos(recipe):
+    settings = settings_of(recipe)
+    partitions = {name: fitted(one) for name, one in settings.partitions.items()}
+    for name, partition in partitions.items():
+        assert partition.kind == settings.partitions[name].kind
+        assert partition.cell_count >= 2
+        assert (partition.assign(*geotags()) >= 0).mean() > 0.4
+    counts = [partition.cell_count for partition in partitions.values()]
+    assert counts == sorted(counts, reverse=True)  # the finest is the main one
+    if settings.model.softmax == "hierarchical":
+        assert list(nested_parents(partitions)) == list(partitions)[:-1]
+
+
+def test_full_recipes_are_in_no_pipeline_until_they_are_built():
+    assert not set(FULL) & set(pipeline_recipes(WORKSPACE))
+    # Each can be one: its stages and where its weights come from are known without photos or weights.
+    stages = pipeline(WORKSPACE, FULL)["stages"]
+    assert "build/m1_fine_cycles_full/classifier" in stages["m1_fine_full-classifier"]["deps"]
+    assert "weights/alexnet_places205.safetensors" in stages["cities_alexnet_full-classifier"]["deps"]
+
+
+@pytest.mark.parametrize("recipe", [DEFAULT_RECIPE, "multi", *SCALED])
+def test_the_samples_recipes_need_nothing_that_is_not_here(recipe):
+    model, training = settings_of(recipe).model, settings_of(recipe).training
+    assert model.weights == "none" or model.weights.removeprefix(RECIPE) in SCALED
+    assert model.image_size <= 112
+    assert training.epochs <= 15
