@@ -22,6 +22,8 @@ from orchestration.workspace import Workspace
 
 NAMED = ("partitions", "head_weights")
 """Settings that are mappings from names of the user's."""
+NESTING = ("s2", "latlon")
+"""Kinds of partitions whose cells lie within cells of coarser ones."""
 DEFAULT_RECIPE = "default"
 """The recipe with no file of its own: params.yaml as it stands."""
 
@@ -59,6 +61,7 @@ class BuildSettings:
             )
         if not any(weights.get(name, 1.0) for name in self.partitions):
             raise SettingsError("training.head_weights must leave a head that learns, got 0 for all")
+        _check_combinations(self)
 
     def sections(self, names: tuple[str, ...]) -> dict[str, Any]:
         """The named sections as plain values; partitions as a list, because their order counts."""
@@ -130,6 +133,31 @@ def weights_file(workspace: Workspace, settings: BuildSettings) -> Path | None:
 def known_recipes(workspace: Workspace) -> list[str]:
     """The recipes that can be built here: `default` and one for each file in recipes/."""
     return [DEFAULT_RECIPE, *sorted(path.stem for path in workspace.recipes.glob("*.yaml"))]
+
+
+def _check_combinations(settings: BuildSettings) -> None:
+    """Raise SettingsError where localizers.combine asks for what these partitions can never give."""
+    partitions, combine = settings.partitions, settings.localizers.combine
+    if combine and len(partitions) < 2:
+        raise SettingsError(
+            f"localizers.combine {', '.join(combine)} needs at least two partitions, got one: {', '.join(partitions)}"
+        )
+    if "product" not in combine:
+        return
+    # Latitude/longitude boxes nest in those cut in the same places only.
+    cuts = {
+        (p.kind, p.latlon.split, p.latlon.seed if p.latlon.split == "random" else 0)
+        if p.kind == "latlon"
+        else (p.kind,)
+        for p in partitions.values()
+    }
+    kinds = {name: p.kind for name, p in partitions.items()}
+    if len(cuts) > 1 or not set(kinds.values()) <= set(NESTING):
+        found = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
+        raise SettingsError(
+            f"localizers.combine product needs partitions that nest: all of one kind, {' or '.join(NESTING)} (latlon "
+            f"with the same split and seed); got {found}; overlay combines any"
+        )
 
 
 def _check_borrowed(workspace: Workspace, settings: BuildSettings, base: Mapping[str, Any]) -> None:

@@ -25,9 +25,31 @@ class LocalizerSettings:
     crops: int = setting(
         1, choices=(1, 5), help="by class: of a photo's centre, or the mean over its centre and four corners"
     )
+    combine: tuple[str, ...] = setting(
+        (),
+        choices=("product", "overlay"),
+        help="several partitions at once: product of nested ones, overlay of any",
+    )
+    within_levels: bool = setting(
+        False, help="for each level also the point most probably within it, by the main partition"
+    )
+    calibrate: bool = setting(
+        False,
+        help="probabilities of cells scaled by a temperature, one a partition, fitted on the validation split",
+    )
+    coverages: tuple[float, ...] = setting(
+        (), help="shares of photos, each that of conformal regions fitted on the validation split"
+    )
     batch_size: int = setting(64, minimum=1, help="photos in one forward pass of the classifier")
 
     def validate(self, key: str) -> None:
-        """Raise SettingsError where nothing would be evaluated."""
+        """Raise SettingsError where nothing would be evaluated, for repetitions, and for coverages out of range."""
         if not self.answers:
             raise SettingsError(f"{key}.answers must name at least one of centroid, centre; got none")
+        for name in ("combine", "coverages"):
+            given = getattr(self, name)
+            if len(set(given)) < len(given):
+                raise SettingsError(f"{key}.{name} must name each value once, got {list(given)}")
+        for coverage in self.coverages:
+            if not 0 < coverage < 1:
+                raise SettingsError(f"{key}.coverages must be above 0 and below 1, got {coverage}")

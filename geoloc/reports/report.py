@@ -52,6 +52,8 @@ class ReportInput:
     """Results of data checks: columns name, passed (bool), detail; optionally suite, severity, count."""
     quarantine: pd.DataFrame | None = None
     """Rejected inputs: columns reason, count. An empty frame says that nothing was rejected; None says nothing."""
+    diagnostics: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    """Tables by title, as people read them; see evaluation.diagnostics.Diagnostics.overview."""
     examples: tuple[ExampleSet, ...] = ()
     """Best and worst answers, of one method or several; see examples.pick_examples."""
     provenance: Mapping[str, str | None] = field(default_factory=dict)
@@ -111,6 +113,8 @@ def report_tables(report: ReportInput) -> dict[str, pd.DataFrame]:
         table = getattr(report, name)
         if table is not None:
             tables[name] = table
+    for title, table in report.diagnostics.items():
+        tables[f"diagnostics-{title.replace(' ', '-')}"] = table
     for i, history in enumerate(report.training.values()):
         tables[f"training-{i + 1}"] = history
     return tables
@@ -138,6 +142,7 @@ def report_numbers(report: ReportInput) -> dict[str, Any]:
             for name, p in report.partitions.items()
         },
         "training": {name: table_records(history) for name, history in report.training.items()},
+        "diagnostics": {title: table_records(table) for title, table in report.diagnostics.items()},
         "splits": _records(report.splits),
         "checks": _records(report.checks),
         "quarantine": _records(report.quarantine),
@@ -178,6 +183,7 @@ def report_html(report: ReportInput, pictures: Mapping[str, bytes]) -> str:
             (s.method, [("Best answers", _cards(s.best)), ("Worst answers", _cards(s.worst))])
             for s in report.examples
         ],
+        diagnostics=[(title, _grid(table)) for title, table in report.diagnostics.items()],
         splits=_grid(report.splits),
         checks=_records(report.checks),
         quarantine=_records(report.quarantine),

@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 
+from geoloc.evaluation.diagnostics import Diagnostics, diagnose
 from geoloc.evaluation.evaluate import LEAVE_PHOTOGRAPHER_OUT_PROTOCOL, evaluate
 from geoloc.evaluation.result import Evaluation
 from geoloc.files import write_json
 from geoloc.localizers.base import Answers
-from geoloc.localizers.by_class import class_localizers
 from geoloc.localizers.by_neighbour import DensityLocalizer, NearestLocalizer, NeighbourLocalizer
+from geoloc.localizers.methods import Calibration, ClassMethod, class_methods
 from geoloc.localizers.settings import LocalizerSettings
-from geoloc.models.classifier import load_model
+from geoloc.models.classifier import Classifier, load_model
 from geoloc.retrieval.embeddings import Embeddings
 from geoloc.retrieval.index import Neighbours, ReferenceIndex
 from geoloc.training.prediction import predict_probabilities
-from orchestration.assets.data import cell_counts, load_partitions, model_names, photos_with_split
+from orchestration.assets.data import cell_counts, load_partitions, model_names, photos_with_split, stored
 from orchestration.chain import MODEL_FILE
 from orchestration.stage_run import StageResult, StageRun
 from orchestration.tracking import tracked_run
 
+if TYPE_CHECKING:
+    from geoloc.partitions.base import Partition
+
 NEIGHBOURS_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class ByClass:
+    """The trained classifier, its partitions by name, and all that answers by them, fitted."""
+
+    model: Classifier
+    partitions: Mapping[str, Partition]
+    methods: list[ClassMethod]
+    calibration: Calibration
 
 
 def build(run: StageRun) -> StageResult:
@@ -32,44 +50,75 @@ def build(run: StageRun) -> StageResult:
     tests = [
         name for name in sorted(photos["split"].unique()) if name not in ("train", "validation", "unused")
     ]
-    made = {
-        name: _evaluate_test_set(
-            run, name, photos[photos["split"] == name].reset_index(drop=True), references
-        )
-        for name in tests
-    }
+    by_class = _by_class(run, references, photos[photos["split"] == "validation"])
+    made, behind = {}, {}
+    for name in tests:
+        queries = photos[photos["split"] == name].reset_index(drop=True)
+        made[name], behind[name] = _evaluate_test_set(run, name, queries, references, by_class)
+        behind[name].save(run.output / name)
     if run.settings.evaluation.leave_photographer_out:
         made["leave-photographer-out"] = _leave_photographer_out(run, photos[photos["shard"].notna()])
     for name, evaluation in made.items():
         evaluation.save(run.output / name)
     write_json(run.output / "evaluations.json", list(made))
-    return StageResult(
-        {name: _headline(evaluation) for name, evaluation in made.items()}, _log_to_mlflow(run, made)
+    metadata: dict[str, Any] = {name: _headline(evaluation) for name, evaluation in made.items()}
+    metadata |= {
+        f"{name}: {title}": table
+        for name, diagnostics in behind.items()
+        for title, table in diagnostics.overview().items()
+    }
+    return StageResult(metadata, _log_to_mlflow(run, made))
+
+
+def _by_class(run: StageRun, references: pd.DataFrame, validation: pd.DataFrame) -> ByClass:
+    """Everything by class that does not depend on the test set; what validation photos taught is written."""
+    settings = run.settings
+    partitions = load_partitions(run.input("partition"))
+    # First of all, because partitions that cannot be combined should stop the stage before a photo is read.
+    methods = class_methods(
+        partitions,
+        settings.localizers,
+        references["latitude"],
+        references["longitude"],
+        model_name=model_names(len(partitions))["classifier"],
+        seed=settings.seed,
     )
+    model = load_model(run.input("classifier") / MODEL_FILE).to(memory_format=torch.channels_last)
+    model.check_heads(cell_counts(partitions))
+    if not Calibration.wanted(settings.localizers):
+        return ByClass(model, partitions, methods, Calibration.none())
+    seen = stored(validation)
+    run.log(f"calibration: class probabilities of {len(seen)} validation photos")
+    probabilities, _ = _probabilities(run, model, seen)
+    calibration = Calibration.fit(
+        partitions, probabilities, seen["latitude"], seen["longitude"], settings.localizers
+    )
+    calibration.save(run.output)
+    return ByClass(model, partitions, methods, calibration)
+
+
+def _probabilities(
+    run: StageRun, model: Classifier, photos: pd.DataFrame
+) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.int64]]:
+    """Probabilities by partition, and the positions of photos that cannot be read, or were never stored: NaN."""
+    limits = run.settings.localizers
+    return predict_probabilities(model, run.workspace.pool, photos, limits.batch_size, crops=limits.crops)
 
 
 def _evaluate_test_set(
-    run: StageRun, name: str, queries: pd.DataFrame, references: pd.DataFrame
-) -> Evaluation:
+    run: StageRun, name: str, queries: pd.DataFrame, references: pd.DataFrame, by_class: ByClass
+) -> tuple[Evaluation, Diagnostics]:
     settings = run.settings
-    partitions = load_partitions(run.input("partition"))
-    names = model_names(len(partitions))
-    model = load_model(run.input("classifier") / MODEL_FILE)
-    model.check_heads(cell_counts(partitions))
+    names = model_names(len(by_class.partitions))
     run.log(f"{name}: class probabilities of {len(queries)} photos")
     # A photo that cannot be read, or was never stored, has NaN probabilities and so abstains.
-    probabilities, unreadable = predict_probabilities(
-        model.to(memory_format=torch.channels_last),
-        run.workspace.pool,
-        queries,
-        settings.localizers.batch_size,
-        crops=settings.localizers.crops,
-    )
+    raw, unreadable = _probabilities(run, by_class.model, queries)
+    probabilities = by_class.calibration.scaled(raw)
     answers: dict[str, Answers] = {}
     descriptions: dict[str, str] = {}
-    for partition, by_class in class_localizers(partitions, settings.localizers.answers, names["classifier"]):
-        answers[by_class.name] = by_class.locate(probabilities[partition])
-        descriptions[by_class.name] = by_class.describe()
+    for method in by_class.methods:
+        answers[method.localizer.name] = method.locate(probabilities)
+        descriptions[method.localizer.name] = method.localizer.describe()
     for model_folder in sorted(p for p in run.input("index").iterdir() if p.is_dir()):
         index = ReferenceIndex.load(model_folder)
         embeddings = Embeddings.load(run.input("embeddings") / model_folder.name)
@@ -85,16 +134,39 @@ def _evaluate_test_set(
         answers |= {key: value.spread(readable, len(queries)) for key, value in found.items()}
         descriptions |= described
         _save_neighbours(run, name, model_folder.name, queries["photo_id"].iloc[readable], neighbours)
-    return evaluate(
+    missed = list(queries["photo_id"].iloc[unreadable])
+    evaluation = evaluate(
         answers,
         queries,
         references,
-        partitions,
+        by_class.partitions,
         settings.evaluation,
         seed=settings.seed,
-        unreadable=list(queries["photo_id"].iloc[unreadable]),
+        unreadable=missed,
         descriptions=descriptions,
     )
+    diagnostics = diagnose(
+        evaluation,
+        {key: found.alternatives for key, found in answers.items() if found.alternatives is not None},
+        {partition: _most_probable(p) for partition, p in probabilities.items()},
+        queries,
+        references,
+        by_class.partitions,
+        unreadable=missed,
+    )
+    regions = by_class.calibration.region_table(
+        by_class.partitions, probabilities, queries["latitude"], queries["longitude"]
+    )
+    if len(regions):
+        diagnostics = Diagnostics(diagnostics.method, {**diagnostics.tables, "regions": regions})
+    return evaluation, diagnostics
+
+
+def _most_probable(probabilities: NDArray[np.float32]) -> NDArray[np.int64]:
+    """The cell of each photo that an argmax answers with, int64 (N,); -1 for an unreadable photo."""
+    cells = np.nan_to_num(probabilities).argmax(axis=1).astype(np.int64)
+    cells[np.isnan(probabilities).any(axis=1)] = -1
+    return cells
 
 
 def locate_by_neighbours(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pandas as pd
 
+from geoloc.evaluation.diagnostics import FILE as DIAGNOSTICS_FILE
+from geoloc.evaluation.diagnostics import Diagnostics
 from geoloc.evaluation.result import Evaluation
 from geoloc.files import read_json
 from geoloc.photos.catalog import CATALOG_FILE, empty_catalog, read_catalog
@@ -55,6 +58,7 @@ def build(run: StageRun) -> StageResult:
         training={"classifier": pd.DataFrame(read_json(run.input("classifier") / TRAINING_FILE)["history"])},
         splits=_sizes(photos),
         checks=_checks(run),
+        diagnostics=_diagnostics(run.input("evaluation") / main),
         quarantine=quarantine_reasons(read_quarantine(run.workspace.pool)),
         examples=_examples(run, main, photos, model_names(len(partitions))["classifier"]),
         provenance=_provenance(run),
@@ -72,6 +76,11 @@ def build(run: StageRun) -> StageResult:
             "cells": run.output / "figures" / "cells-1.png",
         }
     )
+
+
+def _diagnostics(folder: Path) -> dict[str, pd.DataFrame]:
+    """The tables of a test set; none where no test set was evaluated, but leave-photographer-out only."""
+    return Diagnostics.load(folder).overview() if (folder / DIAGNOSTICS_FILE).is_file() else {}
 
 
 def _gallery(run: StageRun, photos: pd.DataFrame, sources: Mapping[str, int]) -> GalleryInput:

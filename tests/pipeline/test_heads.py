@@ -9,7 +9,12 @@ import pytest
 import torch
 import yaml
 
+from geoloc.evaluation.diagnostics import Diagnostics
+from geoloc.evaluation.groups import continent_groups
+from geoloc.evaluation.result import Evaluation
 from geoloc.files import read_json
+from geoloc.localizers.conformal import ConformalRegions
+from geoloc.localizers.temperature import TemperatureScaling
 from geoloc.models.classifier import load_model
 from geoloc.photos.catalog import read_catalog
 from geoloc.photos.shards import read_photo_bytes
@@ -28,7 +33,13 @@ TUNED = {
     },
     "model": {"weights": "recipe:default"},
     "training": {"epochs": 1, "head_weights": {"coarse": 0.5}},
-    "localizers": {"crops": 5},
+    "localizers": {
+        "crops": 5,
+        "combine": ["product", "overlay"],
+        "within_levels": True,
+        "calibrate": True,
+        "coverages": [0.8],
+    },
 }
 
 
@@ -65,10 +76,19 @@ def test_two_partitions_from_another_recipes_weights(workspace, tmp_path, capsys
     tables = output_folder(workspace, "tuned", "report") / "tables"
     methods = pd.read_csv(tables / "accuracy.csv")["method"].unique().tolist()
     assert methods[:2] == [f"[M]{cells['fine']}C", f"[M]{cells['coarse']}C"]
+    both = f"{cells['fine']}+{cells['coarse']}"
+    assert methods[2:4] == [f"[M]{cells['fine']}C product", f"[M]{both}C"]
+    assert methods[4:9] == [f"[M]{cells['fine']}C for {km} km" for km in (1, 25, 200, 750, 2500)]
     assert "[M]NN" in methods
     assert set(pd.read_csv(tables / "ceilings.csv")["partition"]) == {"fine", "coarse"}
     numbers = read_json(output_folder(workspace, "tuned", "report") / "report.json")
+    page = (output_folder(workspace, "tuned", "report") / "report.html").read_text()
+    assert '<section id="diagnostics">' in page
+    assert [row["partition"] for row in numbers["diagnostics"]["regions"]] == ["fine", "coarse"]
+    assert f"<summary>Top k ({len(numbers['diagnostics']['top k'])})</summary>" in page
     assert numbers["partitions"]["coarse"]["photos_in_no_cell"] > 0
+
+    check_what_stands_behind(output_folder(workspace, "tuned", "evaluation"), cells)
 
     row = read_catalog(workspace.pool).iloc[0]
     photo = tmp_path / "photo.jpg"
@@ -120,6 +140,32 @@ def test_two_partitions_from_another_recipes_weights(workspace, tmp_path, capsys
     assert found["on_disk"] == "replaced"
 
 
+def check_what_stands_behind(folder, cells):
+    """Calibration and diagnostics of the recipe that asks for all of it, recomputed from the answers."""
+    for name in cells:
+        assert TemperatureScaling.load(folder / f"temperature-{name}.json").temperature > 0
+        # Infinite where more than a fifth of the validation photos are in no cell, as of the coarse partition.
+        assert ConformalRegions.load(folder / f"conformal-{name}-0.8.json").threshold > 0
+    regions = pd.read_csv(folder / "test" / "regions.csv")
+    assert regions["partition"].tolist() == ["fine", "coarse"]
+    evaluation = Evaluation.load(folder / "test")
+    found = Diagnostics.load(folder / "test")
+    assert found.method == evaluation.methods[0]
+    first = (
+        pd.read_csv(folder / "test" / "top_k.csv").query("k == 1").set_index(["method", "level"])["accuracy"]
+    )
+    assert set(evaluation.methods) == set(first.index.get_level_values("method"))
+    whole = evaluation.accuracy.set_index(["method", "level"])["accuracy"]
+    pd.testing.assert_series_equal(first.sort_index(), whole.sort_index())
+    main = evaluation.per_photo[evaluation.per_photo["method"] == found.method]
+    place = continent_groups(main["true_latitude"], main["true_longitude"])
+    right = (main["error_km"] <= 200).groupby(place).mean()
+    table = found.tables["accuracy_by_continent"].query("method == @found.method and level == 'region'")
+    assert dict(zip(table["group"], table["accuracy"], strict=True)) == pytest.approx(dict(right))
+    assert (folder / "test" / "risk_coverage.csv").is_file()
+    assert found.tables["class_bias"]["cells"].tolist() == list(cells.values())
+
+
 @pytest.mark.slow
 def test_a_rebuilt_source_makes_what_starts_from_it_stale(workspace):
     nested = {
@@ -149,6 +195,27 @@ def test_a_rebuilt_source_makes_what_starts_from_it_stale(workspace):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        ({"localizers": {"combine": ["sum"]}}, r"localizers\.combine\[0\] must be one of product, overlay"),
+        ({"localizers": {"combine": ["overlay"]}}, "overlay needs at least two partitions, got one: fine"),
+        ({"localizers": {"combine": ["product"]}}, "product needs at least two partitions, got one: fine"),
+        ({"localizers": {"combine": ["product", "product"]}}, "combine must name each value once"),
+        ({"localizers": {"coverages": [0.9, 1]}}, r"coverages must be above 0 and below 1, got 1"),
+        ({"localizers": {"calibrate": 2}}, r"localizers\.calibrate must be true or false, got 2"),
+        ({"localizers": {"within_levels": [1]}}, r"localizers\.within_levels must be true or false"),
+        (
+            {"partitions": {"a": {}, "b": {"kind": "latlon"}}, "localizers": {"combine": ["product"]}},
+            r"product needs partitions that nest: .*; got a \(s2\), b \(latlon\); overlay combines any",
+        ),
+        (
+            {
+                "partitions": {
+                    "a": {"kind": "latlon", "latlon": {"split": "random"}},
+                    "b": {"kind": "latlon", "latlon": {"split": "random", "seed": 1}},
+                },
+                "localizers": {"combine": ["product"]},
+            },
+            "product needs partitions that nest",
+        ),
         ({"partitions": {}}, "partitions must name at least one, got none"),
         ({"partitions": {"Fine": None}}, "partitions must have lower-case words"),
         (

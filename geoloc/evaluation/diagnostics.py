@@ -1,0 +1,188 @@
+"""What stands behind an evaluation: top-k accuracy, class bias, accuracy by place and density, risk and coverage."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from geoloc.evaluation.class_bias import class_bias
+from geoloc.evaluation.groups import (
+    accuracy_by_group,
+    column_groups,
+    continent_groups,
+    country_groups,
+    density_groups,
+    errors_by_method,
+)
+from geoloc.evaluation.result import Evaluation, table_records, write_csv
+from geoloc.evaluation.selective import area_under_risk_coverage, best_possible_area, risk_coverage
+from geoloc.evaluation.top_k import Ranked, top_k_accuracy
+from geoloc.files import read_json, write_json
+
+FILE = "diagnostics.json"
+SMALLEST_COUNTRY = 20
+"""Photos; countries with fewer are put together."""
+_MOST_ALTERNATIVES = 5
+_CURVES = ("risk_coverage",)
+"""Tables with a row a photo, which are CSV only."""
+_DECIMALS = 10
+
+
+class Cells(Protocol):
+    """What is read of a fitted partition."""
+
+    @property
+    def cell_count(self) -> int: ...
+    def assign(self, latitude: ArrayLike, longitude: ArrayLike) -> NDArray[np.int32]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnostics:
+    """Tables by name, of an evaluation whose first method is `method`, the main one. Shares are in [0, 1].
+
+    - `top_k`: of each method with alternatives, the accuracy of the best of its first k.
+    - `class_bias`: of each partition, how often its cells are true and most probable.
+    - `accuracy_by_continent`, `accuracy_by_country` (of at least SMALLEST_COUNTRY photos), `accuracy_by_density` (of
+      the references), `accuracy_by_indoor` (absent where prob_indoor is unknown for all): of each method.
+    - `risk_coverage`: of the main method at each level, a row a photo, surest first.
+    - `selective`: of the main method at each level, the area under that curve and the least possible.
+    - further tables that the caller adds.
+    """
+
+    method: str
+    tables: Mapping[str, pd.DataFrame]
+
+    def save(self, folder: Path | str) -> None:
+        """Write diagnostics.json, and each table as CSV by its name; each file is whole or absent."""
+        folder = Path(folder)
+        kept = [
+            {"name": name, "columns": list(table.columns), "rows": table_records(table)}
+            for name, table in self.tables.items()
+            if name not in _CURVES
+        ]
+        write_json(folder / FILE, {"method": self.method, "tables": kept})
+        for name, table in self.tables.items():
+            write_csv(folder / f"{name}.csv", table)
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Diagnostics:
+        """What `save` wrote to diagnostics.json: all tables but the curves."""
+        values = read_json(Path(folder) / FILE)
+        return cls(
+            values["method"],
+            # A column of nothing but None is one of NaN.
+            {
+                one["name"]: pd.DataFrame(one["rows"], columns=one["columns"]).fillna(np.nan).infer_objects()
+                for one in values["tables"]
+            },
+        )
+
+    def overview(self) -> dict[str, pd.DataFrame]:
+        """The tables as people read them: of the main method only, per cent, a column a level, by title."""
+        shown = {}
+        for name, table in self.tables.items():
+            if name in _CURVES:
+                continue
+            title = name.replace("_", " ")
+            if "level" not in table:
+                shown[title] = table.round(3)
+                continue
+            own = table[table["method"] == self.method] if "method" in table else table
+            if not len(own):
+                continue
+            if name == "selective":
+                shown[title] = own.drop(columns="method").round(3)
+                continue
+            by = "k" if name == "top_k" else "group"
+            wide = own.pivot(index=by, columns="level", values="accuracy")
+            wide = (wide.loc[list(dict.fromkeys(own[by])), list(dict.fromkeys(own["level"]))] * 100).round(1)
+            photos = own.drop_duplicates(by).set_index(by)["n"]
+            wide.insert(0, "photos", photos.loc[wide.index])
+            shown[title] = wide.rename_axis(columns=None).reset_index()
+        return shown
+
+
+def diagnose(
+    evaluation: Evaluation,
+    alternatives: Mapping[str, Ranked],
+    answered_cells: Mapping[str, ArrayLike],
+    queries: pd.DataFrame,
+    references: pd.DataFrame,
+    partitions: Mapping[str, Cells],
+    *,
+    unreadable: Collection[str] = (),
+) -> Diagnostics:
+    """Diagnose an evaluation of `queries` (its photos in its order, with the catalog's columns).
+
+    `alternatives` are those of methods that have any, `answered_cells` the most probable cell of each photo by
+    partition, int (N,), -1 for none; `references` have latitude and longitude; `unreadable` are photo ids. Resamples,
+    levels and the seed are the evaluation's. Raises ValueError for photos that are not in the evaluation, and as the
+    measures do.
+    """
+    seed, levels_km = evaluation.seed, evaluation.levels_km
+    resamples, confidence = evaluation.settings["resamples"], evaluation.settings["confidence"]
+    latitude, longitude = queries["latitude"], queries["longitude"]
+    readable = ~queries["photo_id"].isin(set(unreadable)).to_numpy()
+    errors = errors_by_method(evaluation, queries)
+    tables: dict[str, pd.DataFrame] = {}
+
+    ranked = []
+    for method, places in alternatives.items():
+        most = min(_MOST_ALTERNATIVES, np.asarray(places.latitude).shape[1])
+        table = top_k_accuracy(
+            places, queries, seed=seed, ks=range(1, most + 1), readable=readable, levels_km=levels_km,
+            resamples=resamples, confidence=confidence,
+        )  # fmt: skip
+        table.insert(0, "method", method)
+        ranked.append(table)
+    if ranked:
+        tables["top_k"] = pd.concat(ranked, ignore_index=True)
+
+    biases = [
+        {"partition": name, "cells": partitions[name].cell_count}
+        | asdict(class_bias(partitions[name].assign(latitude, longitude), cells, partitions[name].cell_count))
+        for name, cells in answered_cells.items()
+    ]
+    if biases:
+        tables["class_bias"] = pd.DataFrame(biases).round(_DECIMALS)
+
+    groups: dict[str, tuple[ArrayLike | pd.Categorical, int]] = {
+        "continent": (continent_groups(latitude, longitude), 1),
+        "country": (country_groups(latitude, longitude), SMALLEST_COUNTRY),
+    }
+    if len(references):
+        density = density_groups(latitude, longitude, references["latitude"], references["longitude"])
+        groups["density"] = (density, 1)
+    if "prob_indoor" in queries and queries["prob_indoor"].notna().any():
+        groups["indoor"] = (column_groups(queries["prob_indoor"], [0.5], "prob_indoor"), 1)
+    for name, (group, smallest) in groups.items():
+        tables[f"accuracy_by_{name}"] = accuracy_by_group(
+            errors, group, queries["photographer"], seed=seed, smallest=smallest, levels_km=levels_km,
+            resamples=resamples, confidence=confidence,
+        )  # fmt: skip
+
+    main = evaluation.methods[0]
+    rows = evaluation.per_photo[evaluation.per_photo["method"] == main]
+    sure = rows.set_index("photo_id")["confidence"].loc[list(queries["photo_id"])].to_numpy()
+    curves, areas = [], []
+    for level, km in levels_km.items():
+        curve = risk_coverage(sure, errors[main], km)
+        areas.append(
+            {
+                "method": main, "level": level, "km": float(km),
+                "area": area_under_risk_coverage(curve),
+                "least_area": best_possible_area(errors[main], km),
+                "risk_of_all": float(curve["risk"].iloc[-1]), "n": len(curve),
+            }
+        )  # fmt: skip
+        curve.insert(0, "level", level)
+        curves.append(curve)
+    tables["selective"] = pd.DataFrame(areas).round(_DECIMALS)
+    tables["risk_coverage"] = pd.concat(curves, ignore_index=True).round(_DECIMALS)
+    return Diagnostics(main, tables)
