@@ -8,9 +8,9 @@ the overhead probe. `--seed` is that of the workspace's sample, whose truth is m
 names a truth.csv instead, where the code that made the sample is not this code.
 
 Intervals are 95 % percentile intervals of a bootstrap by photographer (geoloc.evaluation.bootstrap), differences are
-paired. A verdict compares an interval with what was wanted: "holds" or "DOES NOT HOLD". Wishes stood before anything was
-measured, but for that about mean colour at city level (see docs/sample-planet.md). Rows without a verdict are shown for
-what they are. Exits with 1 if something does not hold.
+paired. A verdict compares an interval with what was wanted: "holds" or "DOES NOT HOLD". Wishes stood before anything
+was measured, but for that about mean colour at city level (see docs/sample-planet.md). Rows without a verdict are shown
+for what they are. Exits with 1 if something does not hold.
 """
 
 from __future__ import annotations
