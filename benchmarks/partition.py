@@ -29,7 +29,7 @@ import numpy as np
 import pandas as pd
 import s2sphere
 
-from geoloc.partitions import PartitionSettings, S2Settings, make_partition
+from geoloc.partitions import S2Settings, partition_of
 
 WANTED_RATIO = 20.0
 SETTINGS = S2Settings(max_photos=500, min_photos=50)
@@ -100,9 +100,7 @@ def main() -> int:
     sample = latitude[chosen].tolist(), longitude[chosen].tolist()
     scale = count / len(chosen)
 
-    fit_s, partition = timed(
-        lambda: make_partition(PartitionSettings(s2=SETTINGS)).fit(latitude, longitude), REPEATS
-    )
+    fit_s, partition = timed(lambda: partition_of(SETTINGS).fit(latitude, longitude), REPEATS)
     assign_s, cells = timed(lambda: partition.assign(latitude, longitude), REPEATS)
     convert_s, _ = timed(lambda: loop_convert(*sample), REPEATS)
     loop_s, loop_cells = timed(lambda: loop_assign(partition.tokens(), *sample), REPEATS)

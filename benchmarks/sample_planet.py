@@ -48,7 +48,7 @@ from geoloc.evaluation.settings import EvaluationSettings
 from geoloc.land import is_land
 from geoloc.localizers.base import Answers
 from geoloc.localizers.by_neighbour import DensityLocalizer, NearestLocalizer
-from geoloc.partitions import PartitionSettings, S2Settings, load_partition, make_partition
+from geoloc.partitions import S2Settings, load_partition, partition_of
 from geoloc.photos.catalog import read_catalog
 from geoloc.photos.consistency import CHECKS, find_inconsistencies
 from geoloc.photos.duplicates import near_duplicate_groups
@@ -457,7 +457,7 @@ def finer_cells(space: Workspace, seed: int) -> list[Row]:
     partitions = {}
     for name, cells in sizes.items():
         limits = S2Settings(max_photos=max(2, len(train) // cells), min_photos=2)
-        partitions[name] = make_partition(PartitionSettings(s2=limits)).fit(*places(train))
+        partitions[name] = partition_of(limits).fit(*places(train))
     rows, judged = [], []
     for model in MODELS:
         inputs = [space.vectors(model, part["photo_id"]) for part in (train, validation, queries)]

@@ -31,7 +31,7 @@ from geoloc.memory import freed_memory_kept
 from geoloc.models.batches import iter_batches
 from geoloc.models.classifier import Classifier, build_classifier
 from geoloc.models.settings import Augmentation, ModelSettings
-from geoloc.partitions import PartitionSettings, S2Settings, make_partition
+from geoloc.partitions import S2Settings, partition_of
 from geoloc.partitions.base import Partition
 from geoloc.photos.shards import ShardWriter
 from geoloc.training.classifier import train_classifier
@@ -116,7 +116,7 @@ def make_pool(pool: Path, photos: list[bytes]) -> tuple[pd.DataFrame, Partition]
             "longitude": rng.uniform(-180, 180, len(photos)),
         }
     )
-    partition = make_partition(PartitionSettings(s2=S2Settings(max_photos=20, min_photos=1)))
+    partition = partition_of(S2Settings(max_photos=20, min_photos=1))
     partition.fit(rows["latitude"], rows["longitude"])
     return rows, partition
 

@@ -1,4 +1,4 @@
-"""Ways to cut the Earth into cells, behind one interface (base.Partition): made from settings, or loaded."""
+"""Ways to cut the Earth into cells, behind one interface (base.Partition): made from a kind's settings, or loaded."""
 
 from __future__ import annotations
 
@@ -31,17 +31,11 @@ __all__ = [
     "PartitionSettings",
     "S2Settings",
     "load_partition",
-    "make_partition",
     "partition_of",
 ]
 
 # The kinds are imported inside the functions: the command line reads PartitionSettings from this package and
 # must not pay for pandas, scipy and s2sphere.
-
-
-def make_partition(settings: PartitionSettings) -> Partition:
-    """A partition of the kind that the settings name, not yet fitted."""
-    return partition_of(settings.chosen)
 
 
 def partition_of(settings: KindSettings) -> Partition:

@@ -119,6 +119,11 @@ class PartitionSettings:
     """A partition: its kind, and a section for each kind."""
 
     kind: str = setting("s2", choices=KINDS, help="how the Earth is cut")
+    wanted_cells: int = setting(
+        0,
+        minimum=0,
+        help="the kind's threshold is found that gives about so many cells; 0: as it is written in its section",
+    )
     s2: S2Settings = setting(S2Settings())
     latlon: LatLonSettings = setting(LatLonSettings())
     delaunay: DelaunaySettings = setting(DelaunaySettings())

@@ -13,10 +13,10 @@ from typing import TypeVar
 from numpy.typing import ArrayLike
 
 from geoloc.partitions import partition_of
-from geoloc.partitions.base import PartitionError
-from geoloc.partitions.settings import CitiesSettings, KindSettings, KMeansSettings
+from geoloc.partitions.base import Partition, PartitionError
+from geoloc.partitions.settings import CitiesSettings, KindSettings, KMeansSettings, PartitionSettings
 
-__all__ = ["GRANULARITIES", "threshold_for"]
+__all__ = ["GRANULARITIES", "fit_partition", "threshold_for"]
 
 GRANULARITIES = (10, 80, 359, 1060, 1693, 7011)
 """The cell counts of Revisiting IM2GPS, figure 2."""
@@ -24,6 +24,18 @@ GRANULARITIES = (10, 80, 359, 1060, 1693, 7011)
 _KMEANS_TRIES = 4
 _FARTHEST = 0.1  # a count farther off than this share is no answer
 Settings = TypeVar("Settings", bound=KindSettings)
+
+
+def fit_partition(settings: PartitionSettings, latitude: ArrayLike, longitude: ArrayLike) -> Partition:
+    """The partition that the settings name, fitted on photos in degrees, (N,) each.
+
+    With `wanted_cells` the threshold of the kind's section is replaced by the one that gives about so many cells.
+    Raises PartitionError where no cell is left, or no threshold comes within a tenth of the wanted number.
+    """
+    chosen = settings.chosen
+    if settings.wanted_cells:
+        chosen = threshold_for(chosen, latitude, longitude, settings.wanted_cells)
+    return partition_of(chosen).fit(latitude, longitude)
 
 
 def threshold_for(

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from geoloc.files import write_json
-from geoloc.partitions import make_partition
 from geoloc.partitions.settings import PartitionSettings
+from geoloc.partitions.thresholds import fit_partition
 from geoloc.reports.maps import partition_map
 from orchestration.assets.data import PARTITIONS_FILE, photos_with_split
 from orchestration.stage_run import StageResult, StageRun
@@ -31,7 +31,7 @@ def build(run: StageRun) -> StageResult:
 def _one(run: StageRun, name: str, settings: PartitionSettings, photos: pd.DataFrame) -> dict[str, Any]:
     """Fit one partition into its folder, with its map and its facts."""
     train, test = (photos[photos["split"] == split] for split in ("train", "test"))
-    partition = make_partition(settings).fit(train["latitude"], train["longitude"])
+    partition = fit_partition(settings, train["latitude"], train["longitude"])
     folder = run.output / name
     partition.save(folder)
     partition_map(partition, folder / MAP_FILE)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import yaml
 
-from geoloc.partitions import KINDS, PartitionSettings, load_partition, make_partition
+from geoloc.partitions import KINDS, PartitionSettings, load_partition, partition_of
 from geoloc.reports.maps import partition_map
 from geoloc.settings import SettingsError, parse
 from orchestration.quality import partition_frame, run_suite
@@ -35,7 +35,7 @@ def photos():
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_kind_passes_the_suite_and_has_a_map(kind, tmp_path):
     settings = parse(PartitionSettings, {**yaml.safe_load(SECTION), "kind": kind}, "partition")
-    make_partition(settings).fit(*photos()).save(tmp_path)
+    partition_of(settings.chosen).fit(*photos()).save(tmp_path)
     loaded = load_partition(tmp_path)
     assert loaded.kind == kind
     result = run_suite(SUITE, partition_frame(loaded), {"minimum_photos": settings.chosen.min_photos})
@@ -48,14 +48,14 @@ def test_a_kind_passes_the_suite_and_has_a_map(kind, tmp_path):
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "s2"])
 def test_a_spreadsheet_does_not_take_tokens_for_numbers_or_dates(kind):
     settings = parse(PartitionSettings, {**yaml.safe_load(SECTION), "kind": kind})
-    for token in make_partition(settings).fit(*photos()).tokens():
+    for token in partition_of(settings.chosen).fit(*photos()).tokens():
         assert token[0].isalpha()
         assert not token.lower().startswith(("e+", "inf", "nan", "true", "false", "null", "none"))
 
 
 def test_one_cell_too_few_photos_is_a_critical_failure(tmp_path):
     settings = parse(PartitionSettings, {**yaml.safe_load(SECTION), "kind": "kmeans"})
-    frame = partition_frame(make_partition(settings).fit(*photos()))
+    frame = partition_frame(partition_of(settings.chosen).fit(*photos()))
     assert not run_suite(SUITE, frame, {"minimum_photos": int(frame["photo_count"].min()) + 1}).passed
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geoloc.partitions import CitiesSettings, PartitionSettings, make_partition
+from geoloc.partitions import CitiesSettings, PartitionSettings, partition_of
 from geoloc.partitions.balance import balanced_sample, effective_classes
 from geoloc.partitions.base import PartitionError
 from geoloc.partitions.cities import CitiesPartition, non_overlapping_cities
@@ -149,7 +149,7 @@ class TestCells:
             parse(PartitionSettings, {"kind": "cities", "cities": values}, "partition")
 
     def test_made_by_name(self):
-        made = make_partition(parse(PartitionSettings, {"kind": "cities", "cities": {"radius_km": 5}}))
+        made = partition_of(parse(PartitionSettings, {"kind": "cities", "cities": {"radius_km": 5}}).chosen)
         assert isinstance(made, CitiesPartition)
         with pytest.raises(PartitionError, match="not fitted yet"):
             made.assign([0.0], [0.0])

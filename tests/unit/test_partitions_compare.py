@@ -8,13 +8,15 @@ from geoloc.partitions import (
     DelaunaySettings,
     KMeansSettings,
     LatLonSettings,
+    PartitionSettings,
     S2Settings,
     partition_of,
 )
 from geoloc.partitions.base import PartitionError
 from geoloc.partitions.cities import non_overlapping_cities
 from geoloc.partitions.compare import compare, held_out
-from geoloc.partitions.thresholds import GRANULARITIES, threshold_for
+from geoloc.partitions.thresholds import GRANULARITIES, fit_partition, threshold_for
+from geoloc.settings import parse
 from geoloc.sphere import unit_vectors
 from tests.unit.partition_points import skewed_points
 from tests.unit.s2_oracle import sphere_points
@@ -49,6 +51,22 @@ class TestThresholds:
         for cells in GRANULARITIES:
             solved = threshold_for(LatLonSettings(10**6), *at, cells, tolerance=0.02)
             assert abs(partition_of(solved).fit(*at).cell_count - cells) <= max(0.1 * cells, 1)
+
+    def test_settings_can_name_the_cells_in_place_of_a_threshold(self):
+        start = {"delaunay": {"rows": 7, "columns": 9}}
+        for kind in ("s2", "latlon", "delaunay", "kmeans"):
+            values = {"kind": kind, kind: {"min_photos": 5, **start.get(kind, {})}, "wanted_cells": 200}
+            settings = parse(PartitionSettings, values)
+            made = fit_partition(settings, *POINTS)
+            assert made.kind == kind
+            assert made.settings == threshold_for(
+                settings.chosen, *POINTS, 200
+            )  # what was found is what is kept
+            assert made.cell_count == pytest.approx(200, rel=0.1)
+
+    def test_without_wanted_cells_thresholds_are_as_written(self):
+        settings = parse(PartitionSettings, {"s2": {"max_photos": 900, "min_photos": 3}})
+        assert fit_partition(settings, *POINTS).settings == settings.s2
 
     def test_delaunay_and_kmeans(self):
         for kind in (DelaunaySettings(10**6, 1, rows=7, columns=9), KMeansSettings(1, 10)):

@@ -15,7 +15,7 @@ from geoloc.partitions import (
     DelaunaySettings,
     PartitionSettings,
     load_partition,
-    make_partition,
+    partition_of,
 )
 from geoloc.partitions.base import PartitionError
 from geoloc.partitions.delaunay import DelaunayPartition
@@ -314,7 +314,7 @@ class TestSettings:
             parse(PartitionSettings, {"kind": "delaunay", "delaunay": values}, "partition")
 
     def test_made_by_name(self):
-        made = make_partition(parse(PartitionSettings, {"kind": "delaunay", "delaunay": {"rows": 9}}))
+        made = partition_of(parse(PartitionSettings, {"kind": "delaunay", "delaunay": {"rows": 9}}).chosen)
         assert isinstance(made, DelaunayPartition)
         assert made.settings.rows == 9
         with pytest.raises(PartitionError, match="not fitted yet"):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geoloc.partitions import KMeansSettings, PartitionSettings, S2Settings, make_partition
+from geoloc.partitions import KMeansSettings, PartitionSettings, S2Settings, partition_of
 from geoloc.partitions.base import PartitionError
 from geoloc.partitions.kmeans import KMeansPartition, count_places, place_sites, voronoi_outlines
 from geoloc.partitions.s2 import S2Partition
@@ -156,7 +156,7 @@ class TestCells:
             parse(PartitionSettings, {"kind": "kmeans", "kmeans": values}, "partition")
 
     def test_made_by_name(self):
-        made = make_partition(parse(PartitionSettings, {"kind": "kmeans", "kmeans": {"cells": 5}}))
+        made = partition_of(parse(PartitionSettings, {"kind": "kmeans", "kmeans": {"cells": 5}}).chosen)
         assert isinstance(made, KMeansPartition)
         assert made.settings.cells == 5
         with pytest.raises(PartitionError, match="not fitted yet"):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoloc.files import read_json, sha256_bytes, write_json, write_parquet
-from geoloc.partitions import LatLonSettings, PartitionSettings, S2Settings, load_partition, make_partition
+from geoloc.partitions import LatLonSettings, PartitionSettings, S2Settings, load_partition, partition_of
 from geoloc.partitions.base import PartitionError
 from geoloc.partitions.latlon import LatLonPartition
 from geoloc.partitions.s2 import S2Partition
@@ -233,7 +233,7 @@ class TestErrors:
             parse(PartitionSettings, {"kind": "latlon", "latlon": values}, "partition")
 
     def test_made_by_name(self):
-        made = make_partition(parse(PartitionSettings, {"kind": "latlon", "latlon": {"max_photos": 7}}))
+        made = partition_of(parse(PartitionSettings, {"kind": "latlon", "latlon": {"max_photos": 7}}).chosen)
         assert isinstance(made, LatLonPartition)
         assert made.settings.max_photos == 7
 

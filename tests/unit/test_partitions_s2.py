@@ -9,7 +9,7 @@ import s2sphere
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geoloc.partitions import PartitionSettings, make_partition
+from geoloc.partitions import PartitionSettings, partition_of
 from geoloc.partitions.base import PartitionError
 from geoloc.partitions.s2 import S2Partition, S2Settings
 from geoloc.settings import SettingsError, parse
@@ -311,7 +311,7 @@ class TestErrors:
         ):
             parse(PartitionSettings, {"kind": "h3"}, "partition")
 
-    def test_make_partition_uses_the_settings(self):
-        made = make_partition(PartitionSettings(kind="s2", s2=S2Settings(7, 3, max_level=4)))
+    def test_partition_of_uses_the_settings(self):
+        made = partition_of(PartitionSettings(kind="s2", s2=S2Settings(7, 3, max_level=4)).chosen)
         assert isinstance(made, S2Partition)
         assert made.settings == S2Settings(7, 3, max_level=4)

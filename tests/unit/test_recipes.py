@@ -13,7 +13,7 @@ from geoloc.models.classifier import Classifier
 from geoloc.models.hierarchy import nested_parents
 from geoloc.models.preprocess import Preprocess
 from geoloc.models.settings import RECIPE
-from geoloc.partitions import make_partition
+from geoloc.partitions.thresholds import fit_partition
 from geoloc.training.schedules import learning_rate_share
 from orchestration.data_version import pipeline, pipeline_recipes
 from orchestration.settings import DEFAULT_RECIPE, known_recipes, load_settings
@@ -24,6 +24,8 @@ RECIPES = known_recipes(WORKSPACE)
 FULL = [name for name in RECIPES if name.endswith("_full")]
 FIRST_HALVES = [name for name in FULL if name.endswith("_cycles_full")]
 """Full recipes that another full one starts from, and that have no counterpart at the sample's scale."""
+COMPARED = ("boxes", "triangles", "coarse", "coarse_from_fine", "multi")
+"""Recipes that differ from the default one in their partitions only."""
 SCALED = [name.removesuffix("_full") for name in FULL if name not in FIRST_HALVES]
 
 REVISITING = ("revisiting_1060_full", "revisiting_l7011_full", "revisiting_l359_full", "revisiting_m_full")
@@ -222,13 +224,17 @@ def geotags():
 
 @cache
 def fitted(settings):
-    return make_partition(settings).fit(*geotags())
+    return fit_partition(settings, *geotags())
 
 
-@pytest.mark.parametrize("recipe", [DEFAULT_RECIPE, "multi", *SCALED])
+@pytest.mark.parametrize("recipe", [DEFAULT_RECIPE, *COMPARED, *SCALED])
 def test_partitions_of_the_samples_recipes_fit_a_few_hundred_photos(recipe):
     settings = settings_of(recipe)
-    partitions = {name: fitted(one) for name, one in settings.partitions.items()}
+    few = {
+        name: replace(one, wanted_cells=min(one.wanted_cells, 20))
+        for name, one in settings.partitions.items()
+    }
+    partitions = {name: fitted(one) for name, one in few.items()}
     for name, partition in partitions.items():
         assert partition.kind == settings.partitions[name].kind
         assert partition.cell_count >= 2
@@ -247,9 +253,9 @@ def test_full_recipes_are_in_no_pipeline_until_they_are_built():
     assert "weights/alexnet_places205.safetensors" in stages["cities_alexnet_full-classifier"]["deps"]
 
 
-@pytest.mark.parametrize("recipe", [DEFAULT_RECIPE, "multi", *SCALED])
+@pytest.mark.parametrize("recipe", [DEFAULT_RECIPE, *COMPARED, *SCALED])
 def test_the_samples_recipes_need_nothing_that_is_not_here(recipe):
     model, training = settings_of(recipe).model, settings_of(recipe).training
-    assert model.weights == "none" or model.weights.removeprefix(RECIPE) in SCALED
+    assert model.weights == "none" or model.weights.removeprefix(RECIPE) in (DEFAULT_RECIPE, *SCALED)
     assert model.image_size <= 112
     assert training.epochs <= 15
