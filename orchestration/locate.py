@@ -176,7 +176,10 @@ class _ByNeighbour:
         name = model_names(len(network.heads))[question.model]
         if question.model != "classifier":
             partitions = load_partitions(output_folder(workspace, recipe, "partition"))
-            network = initial_model(workspace, settings, partitions)
+            try:
+                network = initial_model(workspace, settings, partitions)
+            except ValueError as error:  # settings that were changed since the build
+                raise WorkspaceError(f"the model of {recipe}'s settings cannot be made: {error}") from None
         index = ReferenceIndex.load(output_folder(workspace, recipe, "index") / question.model)
         localizer: NeighbourLocalizer
         if question.method == "nn":

@@ -24,14 +24,15 @@ from geoloc.localizers.methods import (
 )
 from geoloc.localizers.overlay import OverlayLocalizer
 from geoloc.localizers.settings import LocalizerSettings
-from geoloc.models.classifier import Classifier, load_model
+from geoloc.models.classifier import Classifier
 from geoloc.models.preprocess import CROPS
 from geoloc.sphere import LEVELS_KM
-from orchestration.assets.data import cell_counts, load_partitions, model_names, photos_with_split, stored
-from orchestration.chain import MODEL_FILE, lineage_path, output_folder
+from orchestration.assets.data import load_partitions, model_names, photos_with_split, stored
+from orchestration.chain import lineage_path, output_folder
 from orchestration.lineage import Lineage
 from orchestration.question import Question
 from orchestration.settings import BuildSettings
+from orchestration.trained import load_trained
 from orchestration.workspace import Workspace, WorkspaceError
 
 if TYPE_CHECKING:
@@ -82,14 +83,9 @@ class ByClass:
         """
         partitions = load_partitions(output_folder(workspace, settings.recipe, "partition"))
         method = _method(workspace, settings, question, partitions)  # first: it needs no network
-        network = load_model(output_folder(workspace, settings.recipe, "classifier") / MODEL_FILE)
-        try:
-            network.check_heads(cell_counts(partitions))
-        except ValueError as error:
-            raise WorkspaceError(
-                f"the classifier of {settings.recipe} is not of its partitions ({error}); "
-                f"make them fit with: geoloc build --recipe {settings.recipe}"
-            ) from None
+        network = load_trained(
+            output_folder(workspace, settings.recipe, "classifier"), partitions, settings.recipe
+        )
         calibration = _calibration(workspace, settings, partitions, say)
         return cls(network, partitions, method, calibration, settings.localizers, question.level)
 

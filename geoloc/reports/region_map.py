@@ -26,12 +26,15 @@ def region_map_html(answers: Sequence[Mapping[str, Any]], partitions: Mapping[st
     for answer in answers:
         regions = answer.get("regions") or ()
         bounded = [region for region in regions if region["tokens"] is not None]
-        shown = max(bounded, key=lambda region: region["coverage"], default=None)
+        # Without an answer the page has no map: what is known is told all the same.
+        placed = answer.get("latitude") is not None
+        shown = max(bounded, key=lambda region: region["coverage"], default=None) if placed else None
         told = [("outlined: " if region is shown else "") + region["text"] for region in regions]
         rings = []
         if shown is not None:
             partition, numbers = partitions[shown["partition"]], cells[shown["partition"]]
             rings = [ring for token in shown["tokens"] for ring in partition.rings(numbers[token])]
-        method = " · ".join([answer.get("method") or "", *told])
-        drawn.append({**answer, "method": method, "outline": rings})
+        key = "method" if placed else "error"
+        said = " · ".join([answer[key], *told] if answer.get(key) else told)
+        drawn.append({**answer, key: said, "outline": rings})
     return answer_map_html(drawn)
