@@ -45,12 +45,12 @@ SETTINGS = {
     "localizers": {"crops": 5},
 }
 TEMPERATURE = 0.4
-COUNT, TRAINING = 43, 40
+COUNT, TRAINING = 44, 40
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Workspace:
-    """A workspace with 43 photos, two nested partitions of 40 of them, and a network nobody trained."""
+    """A workspace with 44 photos, two nested partitions of 40 of them, and a network nobody trained."""
     root = tmp_path_factory.mktemp("located") / "w"
     root.mkdir()
     (root / "recipes").mkdir()
@@ -146,7 +146,7 @@ def ask(workspace, capsys, *options):
 
 
 def scaled(workspace, name):
-    """What the network says of photos 40 to 42 by one partition, read from the pool as the evaluation does."""
+    """What the network says of photos 40 to 43 by one partition, read from the pool as the evaluation does."""
     network = load_model(output_folder(workspace, "default", "classifier") / MODEL_FILE)
     queries = read_catalog(workspace.pool).iloc[TRAINING:]
     p = predict_probabilities(network, workspace.pool, queries, 8, crops=5)[0][name].astype(float)
