@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -151,12 +152,23 @@ def _end_killed_runs(instance: dg.DagsterInstance) -> None:
 
 
 def _failures(result: object, recipe: str) -> list[str]:
+    """A line for each step that failed: what was raised, or which rules a blocking check found broken."""
     lines = []
+    checked: dict[str | None, list[str]] = {}
     for event in result.all_events:  # type: ignore[attr-defined]
-        if event.is_step_failure:
+        if event.event_type_value == "ASSET_CHECK_EVALUATION":
+            found = event.asset_check_evaluation_data
+            if not found.passed and found.blocking and found.severity.value == "ERROR":
+                told = f"{'/'.join(found.asset_key.path)} failed its check {found.check_name}: {found.description}"
+                checked.setdefault(event.step_key, []).append(told)
+        elif event.is_step_failure and event.step_key in checked:
+            lines += checked[event.step_key]
+        elif event.is_step_failure:
             error = event.step_failure_data.error
             while error is not None and error.cause is not None:
                 error = error.cause
             message = error.message.strip() if error is not None else "unknown error"
+            # The project's own errors are written for users, who have no use for the name of the class.
+            message = re.sub(r"^(geoloc|orchestration)\.[\w.]+: ", "", message)
             lines.append(f"{(event.step_key or recipe).replace('__', '/')} failed: {message}")
     return lines or [f"{recipe}: the run failed; see the Dagster UI"]

@@ -100,7 +100,7 @@ def suite_check(
         return dg.AssetCheckResult(
             passed=result.passed,
             severity=dg.AssetCheckSeverity.ERROR if critical else dg.AssetCheckSeverity.WARN,
-            description=result.summary(),
+            description=(f"partitions.{about}, " if suite == "partition" else "") + result.summary(),
             metadata={
                 "expectations": len(result.rows),
                 "critical failures": result.critical_failures,

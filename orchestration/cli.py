@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from orchestration import cli_commands as commands
+from orchestration.question import COMBINATIONS, LEVELS, METHODS, MODELS
 
 DESCRIPTION = "Tell where a photo was taken, and keep the system that can do so honest for years."
 
@@ -36,12 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        from orchestration.errors import is_for_users
+        from orchestration.errors import UsageError, is_for_users
 
         if options.debug or not is_for_users(error):
             raise
         print(f"geoloc: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, UsageError) else 1
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -192,21 +193,42 @@ def _locate(subparsers: argparse._SubParsersAction) -> None:
     parser = _add(
         subparsers, "locate", "tell where photos were taken, and why",
         "  geoloc locate photo.jpg\n  geoloc locate *.jpg --method knn --json\n"
-        "  geoloc locate photo.jpg --map where.html",
+        "  geoloc locate photo.jpg --map where.html\n"
+        "  geoloc locate photo.jpg --level street          which street, rather than which country?\n"
+        "  geoloc locate photo.jpg --level country --abstain-below 0.5\n"
+        "  geoloc locate photo.jpg --recipe multi --combine overlay\n\n"
+        "Where the build has localizers.calibrate, confidences are scaled by what validation photos taught; where it\n"
+        "has localizers.coverages, the cells that hold the photo so often are told, and outlined on the map.",
     )  # fmt: skip
     parser.add_argument("photos", type=Path, nargs="+", metavar="PHOTO")
     parser.add_argument("--recipe", default="default")
-    parser.add_argument("--method", choices=("class", "nn", "knn"), default="class", help="default: class")
+    parser.add_argument("--method", choices=METHODS, default="class", help="default: class")
     parser.add_argument(
-        "--model", choices=("classifier", "backbone"), default="classifier", help="whose embeddings"
+        "--model", choices=MODELS, default="classifier", help="by neighbour: whose embeddings"
     )
     parser.add_argument(
-        "--alternatives", type=int, default=5, metavar="N", help="how many to show (default: 5)"
+        "--alternatives", type=_at_least(1), default=5, metavar="N", help="how many to show (default: 5)"
     )
     parser.add_argument(
         "--partition",
         metavar="NAME",
         help="by class: over the cells of this partition (default: the main one)",
+    )
+    parser.add_argument(
+        "--level",
+        choices=LEVELS,
+        help="by class: the point most probably within 1, 25, 200, 750 or 2500 km; its confidence is that probability",
+    )
+    parser.add_argument(
+        "--combine",
+        choices=COMBINATIONS,
+        help="by class: all partitions of a build that has several, as a product (nested ones) or an overlay (any)",
+    )
+    parser.add_argument(
+        "--abstain-below",
+        type=float,
+        metavar="CONFIDENCE",
+        help="no answer for photos of a lower confidence, from 0 to 1",
     )
     parser.add_argument("--json", action="store_true", help="machine-readable answers")
     parser.add_argument(

@@ -113,22 +113,33 @@ def build(options: argparse.Namespace) -> None:
 
 
 def locate(options: argparse.Namespace) -> None:
+    from orchestration.question import Question
+
+    question = Question(
+        options.method,
+        options.model,
+        options.alternatives,
+        options.partition,
+        options.level,
+        options.combine,
+        options.abstain_below,
+    )
+    workspace = _workspace(options)
+    # After the question is known to be sound: torch takes seconds to import.
     from orchestration.locate import locate as run
+    from orchestration.locate import map_page
 
     places = run(
-        _workspace(options),
+        workspace,
         options.recipe,
         options.photos,
-        method=options.method,
-        model=options.model,
-        alternatives=options.alternatives,
-        partition=options.partition,
+        question,
+        say=lambda line: print(f"geoloc: {line}", file=sys.stderr),
     )
     if options.map:
         from geoloc.files import write_text
-        from orchestration.locate import map_page
 
-        write_text(options.map, map_page(places))
+        write_text(options.map, map_page(workspace, options.recipe, places))
     if options.json:
         print(json.dumps([place.to_dict() for place in places], indent=2, ensure_ascii=False))
     else:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 
+class UsageError(ValueError):
+    """A command was called with options that exclude each other, or need another one. The message names them."""
+
+
 def is_for_users(error: Exception) -> bool:
     """True for the project's own error classes and for files that are absent or forbidden.
 

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from geoloc.localizers.abstention import abstain_below
 from geoloc.localizers.base import Answers
-from geoloc.localizers.by_class import class_localizers
 from geoloc.localizers.by_neighbour import DensityLocalizer, NearestLocalizer, NeighbourLocalizer
-from geoloc.localizers.settings import LocalizerSettings
 from geoloc.models.classifier import Classifier, load_model
-from geoloc.models.preprocess import CROPS
 from geoloc.photos.decoding import UnreadablePhoto, check_and_normalise, decode_rgb
 from geoloc.places import nearest_places
-from geoloc.reports.answer_map import answer_map_html
+from geoloc.reports.region_map import region_map_html
 from geoloc.retrieval.index import ReferenceIndex
 from geoloc.sphere import LEVELS_KM, distance_km
-from orchestration.assets.data import cell_counts, initial_model, load_partitions, model_names
+from orchestration.assets.data import initial_model, load_partitions, model_names
 from orchestration.chain import MODEL_FILE, output_folder
+from orchestration.locate_by_class import ByClass, Region, batches
+from orchestration.question import Question
 from orchestration.settings import BuildSettings, load_settings
 from orchestration.workspace import Workspace, WorkspaceError
 
@@ -40,7 +42,11 @@ class Alternative:
 
 @dataclass(frozen=True)
 class Located:
-    """Where one photo was taken. Coordinates are None where the photo could not be read or placed."""
+    """Where one photo was taken. Coordinates are None where the photo could not be read or placed, `error` says why.
+
+    `confidence` is the probability of being within `within_km` where a level was asked for; `scaled` tells whether a
+    fitted temperature has scaled it. `regions` are of rising coverage, None where the build fitted none.
+    """
 
     photo: str
     method: str
@@ -50,18 +56,24 @@ class Located:
     confidence: float
     alternatives: tuple[Alternative, ...]
     error: str | None = None
+    within_km: float | None = None
+    scaled: bool = False
+    regions: tuple[Region, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self)
 
     def __str__(self) -> str:
+        regions = [f"  {region}" for region in self.regions or ()]
         if self.latitude is None or self.longitude is None:
-            return f"{self.photo}\n  no answer: {self.error or 'nothing to go by'}"
+            return "\n".join([self.photo, f"  no answer: {self.error or 'nothing to go by'}", *regions])
+        of = f" of being within {self.within_km:g} km" if self.within_km else ""
         lines = [
             f"{self.photo}",
             f"  {self.latitude:.5f}, {self.longitude:.5f}  {self.place}  "
-            f"(confidence {self.confidence:.2f}, {self.method})",
+            f"(confidence {self.confidence:.2f}{of}, {self.method})",
+            *regions,
         ]
         lines += [
             f"  {number}. {other.latitude:9.4f}, {other.longitude:9.4f}  {other.weight:.2f}  {other.place}"
@@ -71,39 +83,56 @@ class Located:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class _Found:
+    """Of N readable photos: answers, what speaks for each alternative, and regions where there are any."""
+
+    answers: Answers
+    reasons: list[list[str]]
+    regions: list[tuple[Region, ...] | None]
+
+
 def locate(
     workspace: Workspace,
     recipe: str,
     photos: Sequence[Path],
-    *,
-    method: str = "class",
-    model: str = "classifier",
-    alternatives: int = 5,
-    partition: str | None = None,
+    question: Question | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> list[Located]:
-    """Locate photo files with what a build of `recipe` saved; by class, over the cells of `partition` (None: the main
-    one).
+    """Locate photo files with what a build of `recipe` saved, as the question says (None: by class, main partition).
 
-    A file that is no readable photo gives an answer without coordinates and says why. Raises WorkspaceError
-    where the build is absent or has no such partition, SettingsError for a wrong recipe.
+    A file that is no readable photo gives an answer without coordinates and says why; `say` is told what concerns
+    all of them. Raises WorkspaceError where the build lacks what the question needs, SettingsError for a wrong recipe.
     """
+    question = question or Question()
     settings = load_settings(workspace, recipe)
-    _require_build(
-        workspace, recipe, ("partition", "classifier") if method == "class" else ("index", "classifier")
-    )
-    network = _network(workspace, settings, model if method != "class" else "classifier")
+    by_class = question.method == "class"
+    _require_build(workspace, recipe, ("partition" if by_class else "index", "classifier"))
+    asked: ByClass | _ByNeighbour
+    if by_class:
+        asked = ByClass.open(workspace, settings, question, say)
+    else:
+        asked = _ByNeighbour.open(workspace, settings, question)
     readable, errors = _read(photos)
-    read = [i for i, error in enumerate(errors) if error is None]
-    answers, name, tokens = _answer(
-        workspace, settings, network, readable, method, model, alternatives, partition
-    )
-    spread = answers.spread(read, len(photos)) if read else Answers.none(len(photos))
-    return [_located(spread, i, str(photo), name, tokens, errors[i]) for i, photo in enumerate(photos)]
+    found = _Found(*asked.locate(readable)) if readable else None
+    rows = iter(range(len(readable)))
+    return [
+        _located(found, next(rows), str(photo), asked, question)
+        if error is None and found is not None
+        else Located(str(photo), asked.name, None, None, None, 0.0, (), error, asked.within_km)
+        for photo, error in zip(photos, errors, strict=True)
+    ]
 
 
-def map_page(places: Sequence[Located]) -> str:
-    """One offline HTML page with the answers and their alternatives on the world map."""
-    return answer_map_html([place.to_dict() for place in places])
+def map_page(workspace: Workspace, recipe: str, places: Sequence[Located]) -> str:
+    """One offline HTML page with the answers, their alternatives and their regions on the world map."""
+    wanted = any(place.regions for place in places)
+    partitions = load_partitions(output_folder(workspace, recipe, "partition")) if wanted else {}
+    described = [
+        place.to_dict() | {"regions": [asdict(one) | {"text": str(one)} for one in place.regions or ()]}
+        for place in places
+    ]
+    return region_map_html(described, partitions)
 
 
 def _require_build(workspace: Workspace, recipe: str, stages: Sequence[str]) -> None:
@@ -114,21 +143,12 @@ def _require_build(workspace: Workspace, recipe: str, stages: Sequence[str]) -> 
         )
 
 
-def _network(workspace: Workspace, settings: BuildSettings, model: str) -> Classifier:
-    saved = load_model(output_folder(workspace, settings.recipe, "classifier") / MODEL_FILE)
-    if model == "classifier":
-        return saved
-    return initial_model(
-        workspace, settings, load_partitions(output_folder(workspace, settings.recipe, "partition"))
-    )
-
-
-def _read(photos: Sequence[Path]) -> tuple[list[np.ndarray], list[str | None]]:
+def _read(photos: Sequence[Path]) -> tuple[list[NDArray[np.uint8]], list[str | None]]:
     """The readable photos as uint8 [H, W, 3], and for each photo why it could not be read, or None.
 
     They pass the same checks and limits as photos that enter the pool.
     """
-    read: list[np.ndarray] = []
+    read: list[NDArray[np.uint8]] = []
     errors: list[str | None] = []
     for photo in photos:
         try:
@@ -139,112 +159,123 @@ def _read(photos: Sequence[Path]) -> tuple[list[np.ndarray], list[str | None]]:
     return read, errors
 
 
-def _batches(
-    network: Classifier, photos: Sequence[np.ndarray], batch_size: int, crop: str = CROPS[0]
-) -> Iterator[torch.Tensor]:
-    """A crop of each photo, as batches uint8 [B, 3, S, S]."""
-    for start in range(0, len(photos), batch_size):
-        crops = [network.preprocess.apply_uint8(photo, crop) for photo in photos[start : start + batch_size]]
-        yield torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
+@dataclass(frozen=True)
+class _ByNeighbour:
+    """A network and an index over its embeddings of the training photos, and what answers by them."""
 
-
-def _probabilities(
-    network: Classifier, photos: Sequence[np.ndarray], partition: str, settings: LocalizerSettings
-) -> np.ndarray:
-    """Probabilities of the partition's cells, float [N, C]: means over the crops that the settings want."""
-    total = np.zeros((len(photos), network.heads[partition]))
-    for crop in CROPS[: settings.crops]:
-        batches = _batches(network, photos, settings.batch_size, crop)
-        rows = [network.split(network(batch))[partition].softmax(dim=1).numpy() for batch in batches]
-        total += np.concatenate(rows) if rows else 0
-    return total / settings.crops
-
-
-def _answer(
-    workspace: Workspace,
-    settings: BuildSettings,
-    network: Classifier,
-    photos: Sequence[np.ndarray],
-    method: str,
-    model: str,
-    alternatives: int,
-    partition: str | None,
-) -> tuple[Answers, str, list[str]]:
-    """The answers for the readable photos, the localizer's name, and the tokens of the cells (by class)."""
-    recipe = settings.recipe
-    with torch.inference_mode():
-        if method == "class":
-            partitions = load_partitions(output_folder(workspace, recipe, "partition"))
-            network.check_heads(cell_counts(partitions))
-            chosen = partition or next(iter(partitions))
-            if chosen not in partitions:
-                raise WorkspaceError(f"--partition must be one of {', '.join(partitions)}; got {chosen}")
-            name = model_names(len(partitions))["classifier"]
-            by_class = dict(
-                class_localizers(partitions, settings.localizers.answers[:1], name, alternatives)
-            )[chosen]
-            probabilities = _probabilities(network, photos, chosen, settings.localizers)
-            return by_class.locate(probabilities), by_class.name, partitions[chosen].tokens()
-        index = ReferenceIndex.load(output_folder(workspace, recipe, "index") / model)
-        batches = _batches(network, photos, settings.localizers.batch_size)
-        rows = [torch.nn.functional.normalize(network.embed(batch)).numpy() for batch in batches]
-    vectors = np.concatenate(rows) if rows else np.zeros((0, index.dimension), dtype=np.float32)
-    name, limits = model_names(len(network.heads))[model], settings.localizers
+    network: Classifier
     localizer: NeighbourLocalizer
-    if method == "nn":
-        localizer = NearestLocalizer(index, name, alternatives)
-    else:
-        sigma = limits.sigmas[len(limits.sigmas) // 2] if limits.sigmas else 4.0
-        localizer = DensityLocalizer(
-            index, limits.k, limits.m, sigma, model_name=name, alternatives=alternatives
-        )
-    return localizer.locate(vectors), localizer.name, []
+    batch_size: int
+    within_km: float | None = None
+    scaled: bool = False
+
+    @classmethod
+    def open(cls, workspace: Workspace, settings: BuildSettings, question: Question) -> _ByNeighbour:
+        recipe, limits = settings.recipe, settings.localizers
+        network = load_model(output_folder(workspace, recipe, "classifier") / MODEL_FILE)
+        name = model_names(len(network.heads))[question.model]
+        if question.model != "classifier":
+            partitions = load_partitions(output_folder(workspace, recipe, "partition"))
+            try:
+                network = initial_model(workspace, settings, partitions)
+            except ValueError as error:  # settings that were changed since the build
+                raise WorkspaceError(f"the model of {recipe}'s settings cannot be made: {error}") from None
+        index = ReferenceIndex.load(output_folder(workspace, recipe, "index") / question.model)
+        localizer: NeighbourLocalizer
+        if question.method == "nn":
+            localizer = NearestLocalizer(index, name, question.alternatives)
+        else:
+            sigma = limits.sigmas[len(limits.sigmas) // 2] if limits.sigmas else 4.0
+            localizer = DensityLocalizer(
+                index, limits.k, limits.m, sigma, model_name=name, alternatives=question.alternatives
+            )
+        return cls(network, localizer, limits.batch_size)
+
+    @property
+    def name(self) -> str:
+        return self.localizer.name
+
+    def locate(
+        self, photos: Sequence[NDArray[np.uint8]]
+    ) -> tuple[Answers, list[list[str]], list[tuple[Region, ...] | None]]:
+        """As ByClass.locate; neighbours have no regions."""
+        rows = []
+        for batch in batches(self.network, photos, self.batch_size):
+            with torch.inference_mode():
+                rows.append(torch.nn.functional.normalize(self.network.embed(batch)).numpy())
+        answers = self.localizer.locate(np.concatenate(rows))
+        reasons = [_reasons(answers, row) for row in range(len(photos))]
+        return answers, reasons, [None] * len(photos)
 
 
 def _located(
-    answers: Answers, row: int, photo: str, method: str, tokens: Sequence[str], error: str | None
+    found: _Found, row: int, photo: str, asked: ByClass | _ByNeighbour, question: Question
 ) -> Located:
-    if answers.abstained[row] or answers.alternatives is None:
-        return Located(photo, method, None, None, None, 0.0, (), error)
+    """The answer for one readable photo."""
+    answers, sure = found.answers.take([row]), float(found.answers.confidence[row])
+    error = None
+    if question.abstain_below is not None and not answers.abstained[0]:
+        answers = abstain_below(answers, question.abstain_below)
+        if answers.abstained[0]:
+            # Rounded down, so that 0.4999 is not told to be 0.5 and below it.
+            error = f"the confidence, {math.floor(sure * 1e4) / 1e4:g}, is below {question.abstain_below:g}"
     other = answers.alternatives
-    known = ~np.isnan(other.latitude[row])
+    if answers.abstained[0] or other is None:
+        return Located(
+            photo,
+            asked.name,
+            None,
+            None,
+            None,
+            0.0,
+            (),
+            error,
+            asked.within_km,
+            asked.scaled,
+            found.regions[row],
+        )
+    known = np.flatnonzero(~np.isnan(other.latitude[0]))
     places = nearest_places(
-        np.append(answers.latitude[row], other.latitude[row][known]),
-        np.append(answers.longitude[row], other.longitude[row][known]),
+        np.append(answers.latitude, other.latitude[0][known]),
+        np.append(answers.longitude, other.longitude[0][known]),
     )
     names = [str(place) for place in places]
+    alternatives = tuple(
+        Alternative(
+            float(other.latitude[0, i]),
+            float(other.longitude[0, i]),
+            name,
+            float(other.weight[0, i]),
+            found.reasons[row][i],
+        )
+        for i, name in zip(known, names[1:], strict=True)
+    )
     return Located(
         photo,
-        method,
-        float(answers.latitude[row]),
-        float(answers.longitude[row]),
+        asked.name,
+        float(answers.latitude[0]),
+        float(answers.longitude[0]),
         names[0],
-        float(answers.confidence[row]),
-        tuple(
-            Alternative(
-                float(other.latitude[row, i]),
-                float(other.longitude[row, i]),
-                name,
-                float(other.weight[row, i]),
-                _why(answers, row, int(i), tokens),
-            )
-            for i, name in zip(np.flatnonzero(known), names[1:], strict=True)
-        ),
+        sure,
+        alternatives,
+        None,
+        asked.within_km,
+        asked.scaled,
+        found.regions[row],
     )
 
 
-def _why(answers: Answers, row: int, i: int, tokens: Sequence[str]) -> str:
-    """What speaks for an alternative: its cell, or how many neighbours lie near it."""
-    if answers.cells is not None:
-        return f"cell {tokens[answers.cells.cell[row, i]]}"
+def _reasons(answers: Answers, row: int) -> list[str]:
+    """What speaks for each alternative of a photo: how many neighbours lie near it, and the most similar of them."""
     assert answers.neighbours is not None and answers.alternatives is not None  # noqa: PT018
-    near = distance_km(
-        answers.neighbours.latitude[row],
-        answers.neighbours.longitude[row],
-        answers.alternatives.latitude[row, i],
-        answers.alternatives.longitude[row, i],
-    )
-    close = np.flatnonzero(near <= LEVELS_KM["region"])
-    best = answers.neighbours.photo_ids()[row, close[0]] if len(close) else "none"
-    count = f"{len(close)} of {int((answers.neighbours.row[row] >= 0).sum())} neighbours within 200 km"
-    return f"{count}, most similar {best}"
+    ids, reasons = answers.neighbours.photo_ids()[row], []
+    places = zip(answers.alternatives.latitude[row], answers.alternatives.longitude[row], strict=True)
+    for latitude, longitude in places:
+        near = distance_km(
+            answers.neighbours.latitude[row], answers.neighbours.longitude[row], latitude, longitude
+        )
+        close = np.flatnonzero(near <= LEVELS_KM["region"])
+        best = ids[close[0]] if len(close) else "none"
+        count = f"{len(close)} of {int((answers.neighbours.row[row] >= 0).sum())} neighbours within 200 km"
+        reasons.append(f"{count}, most similar {best}")
+    return reasons

@@ -95,7 +95,7 @@ def run_suite(
     ids = frame[meta["id_column"]] if meta.get("id_column") in frame.columns else None
     details = frame.attrs.get("details", {})
     rows = tuple(
-        _outcome(name, expectation, result, ids, details)
+        _outcome(name, expectation, result, ids, details, values)
         for expectation, result in zip(written["expectations"], results, strict=True)
     )
     failed = [row.severity for row in rows if not row.passed]
@@ -197,6 +197,7 @@ def _outcome(
     result: Any,
     ids: pd.Series | None,
     details: Mapping[str, str],
+    parameters: Mapping[str, Any],
 ) -> ExpectationOutcome:
     raised = _exception_messages(result.exception_info)
     if raised:
@@ -222,13 +223,16 @@ def _outcome(
     else:
         observed = _plain(found.get("observed_value"))
     told = [details[column] for column in columns if column in details]
+    description = str(expectation.get("description") or expectation["type"])
+    # A rule names its parameters; who reads that it is broken wants their values.
+    named = [f"{name} is {_plain(v)}" for name, v in parameters.items() if name in description.split()]
     return ExpectationOutcome(
         expectation=expectation["type"],
         columns=columns,
         passed=bool(result.success),
         severity=str(expectation.get("severity", "critical")),
-        description=str(expectation.get("description") or expectation["type"]),
-        observed=": ".join([observed, *told]),
+        description=description,
+        observed=", ".join([": ".join([observed, *told]), *named]),
         unexpected_count=bad,
         sample=tuple(sample),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,37 +61,76 @@ def class_methods(
         ClassMethod(localizer, (name,))
         for name, localizer in class_localizers(partitions, settings.answers, model_name)
     ]
-    names, fitted = tuple(partitions), list(partitions.values())
     try:
         if "product" in settings.combine:
-            made += [
-                ClassMethod(HierarchyLocalizer(fitted, answer, model_name), names)
-                for answer in settings.answers
-            ]
+            made += [product_method(partitions, answer, model_name) for answer in settings.answers]
         if "overlay" in settings.combine:
-            overlay = OverlayLocalizer(fitted, model_name).fit(latitude, longitude)
-            made.append(ClassMethod(overlay, names))
+            made.append(overlay_method(partitions, latitude, longitude, model_name))
     except ValueError as error:
         raise SettingsError(
             f"localizers.combine {', '.join(settings.combine)} cannot be made of the partitions "
-            f"{', '.join(names)}: {error}"
+            f"{', '.join(partitions)}: {error}"
         ) from None
     if settings.within_levels:
+        main = next(iter(partitions))
         made += [
-            ClassMethod(
-                WithinLevelLocalizer(fitted[0], km, seed=seed, model_name=model_name).fit(
-                    latitude, longitude
-                ),
-                names[:1],
-            )
-            for km in LEVELS_KM.values()
+            within_level_method(partitions, main, level, latitude, longitude, model_name, seed)
+            for level in LEVELS_KM
         ]
     return made
 
 
+def product_method(
+    partitions: Mapping[str, Partition],
+    answer: str = "centroid",
+    model_name: str = "M",
+    alternatives: int = 5,
+) -> ClassMethod:
+    """The product of all the partitions. Raises ValueError as HierarchyLocalizer does, where they do not nest say."""
+    localizer = HierarchyLocalizer(list(partitions.values()), answer, model_name, alternatives)
+    return ClassMethod(localizer, tuple(partitions))
+
+
+def overlay_method(
+    partitions: Mapping[str, Partition],
+    latitude: ArrayLike,
+    longitude: ArrayLike,
+    model_name: str = "M",
+    alternatives: int = 5,
+) -> ClassMethod:
+    """The overlay of all the partitions, fitted on training photos, degrees, (N,) each.
+
+    Raises ValueError as OverlayLocalizer does: for one partition, and where no photo is in a cell of each.
+    """
+    localizer = OverlayLocalizer(list(partitions.values()), model_name, alternatives)
+    return ClassMethod(localizer.fit(latitude, longitude), tuple(partitions))
+
+
+def within_level_method(
+    partitions: Mapping[str, Partition],
+    name: str,
+    level: str,
+    latitude: ArrayLike,
+    longitude: ArrayLike,
+    model_name: str = "L",
+    seed: int = 0,
+    alternatives: int = 5,
+) -> ClassMethod:
+    """The point most probably within `level` (a key of LEVELS_KM) by the partition called `name`, fitted on training
+    photos, degrees, (N,) each."""
+    localizer = WithinLevelLocalizer(
+        partitions[name], LEVELS_KM[level], seed=seed, model_name=model_name, alternatives=alternatives
+    )
+    return ClassMethod(localizer.fit(latitude, longitude), (name,))
+
+
 @dataclass(frozen=True)
 class Calibration:
-    """Temperatures and conformal regions by partition; both are empty where the settings ask for none."""
+    """Temperatures and conformal regions by partition; both are empty where the settings ask for none.
+
+    Each temperature is of one partition's own probabilities. The product and the overlay of several partitions have
+    none: they multiply probabilities that are scaled already, and their confidences are not scaled again.
+    """
 
     temperatures: Mapping[str, TemperatureScaling]
     regions: Mapping[str, tuple[ConformalRegions, ...]]
@@ -187,3 +226,20 @@ class Calibration:
                 written.append(Path(folder) / f"conformal-{name}-{one.coverage}.json")
                 one.save(written[-1])
         return written
+
+    @classmethod
+    def load(cls, folder: Path | str, partitions: Iterable[str]) -> Calibration:
+        """What `save` wrote to `folder` for partitions of these names; regions by rising coverage.
+
+        Nothing for a partition that has no files there. Raises ValueError or KeyError for files that are damaged.
+        """
+        temperatures, regions = {}, {}
+        for name in partitions:
+            file = Path(folder) / f"temperature-{name}.json"
+            if file.is_file():
+                temperatures[name] = TemperatureScaling.load(file)
+            # A name has no hyphen (see settings.NAME), so no other partition's files are among these.
+            found = [ConformalRegions.load(file) for file in Path(folder).glob(f"conformal-{name}-*.json")]
+            if found:
+                regions[name] = tuple(sorted(found, key=lambda one: one.coverage))
+        return cls(temperatures, regions)

@@ -29,9 +29,10 @@ class OverlayLocalizer(Localizer):
     """Answers with the overlay cell of `partitions` whose cells have the largest product of probabilities.
 
     `fit` finds the overlay cells of training photos; the mean of their unit vectors stands for each. Confidence is
-    the product, normalised over the overlay cells; it is overconfident as far as the partitions err alike (see
-    temperature.py). Alternatives are the next overlay cells. There is no CellEvidence, because an overlay cell is
-    no cell of any one partition; `cells` tells what it is made of.
+    the product, normalised over the overlay cells; it is overconfident as far as the partitions err alike. A build that
+    calibrates gives it probabilities scaled each by its own partition's temperature (temperature.py) and does not
+    scale the product again. Alternatives are the next overlay cells. There is no CellEvidence, because an overlay
+    cell is no cell of any one partition; `cells` tells what it is made of.
     """
 
     def __init__(self, partitions: Sequence[Partition], model_name: str = "M", alternatives: int = 5) -> None:

@@ -35,7 +35,8 @@ class LocalizerSettings:
     )
     calibrate: bool = setting(
         False,
-        help="probabilities of cells scaled by a temperature, one a partition, fitted on the validation split",
+        help="probabilities of cells scaled by a temperature, one a partition, fitted on the validation split; product "
+        "and overlay combine the scaled ones and have no temperature of their own",
     )
     coverages: tuple[float, ...] = setting(
         (), help="shares of photos, each that of conformal regions fitted on the validation split"

@@ -13,7 +13,6 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize_scalar
 
 from geoloc.files import read_json, write_json
 from geoloc.localizers.probabilities import checked_probabilities, log_probabilities, normalised
@@ -40,6 +39,9 @@ class TemperatureScaling:
         photo is in no cell: both are left out. Raises ValueError for logits, for true cells that are not N numbers
         below C, and where no photo is left.
         """
+        # Here, because `geoloc locate` loads temperatures and need not wait for what fits them.
+        from scipy.optimize import minimize_scalar
+
         p = np.asarray(probabilities)
         p, unread = checked_probabilities(p, p.shape[1] if p.ndim == 2 else 0)
         cells = checked_true_cells(true_cells, *p.shape)

@@ -19,14 +19,14 @@ from geoloc.localizers.base import Answers
 from geoloc.localizers.by_neighbour import DensityLocalizer, NearestLocalizer, NeighbourLocalizer
 from geoloc.localizers.methods import Calibration, ClassMethod, class_methods
 from geoloc.localizers.settings import LocalizerSettings
-from geoloc.models.classifier import Classifier, load_model
+from geoloc.models.classifier import Classifier
 from geoloc.retrieval.embeddings import Embeddings
 from geoloc.retrieval.index import Neighbours, ReferenceIndex
 from geoloc.training.prediction import predict_probabilities
-from orchestration.assets.data import cell_counts, load_partitions, model_names, photos_with_split, stored
-from orchestration.chain import MODEL_FILE
+from orchestration.assets.data import load_partitions, model_names, photos_with_split, stored
 from orchestration.stage_run import StageResult, StageRun
 from orchestration.tracking import tracked_run
+from orchestration.trained import load_trained
 
 if TYPE_CHECKING:
     from geoloc.partitions.base import Partition
@@ -83,8 +83,8 @@ def _by_class(run: StageRun, references: pd.DataFrame, validation: pd.DataFrame)
         model_name=model_names(len(partitions))["classifier"],
         seed=settings.seed,
     )
-    model = load_model(run.input("classifier") / MODEL_FILE).to(memory_format=torch.channels_last)
-    model.check_heads(cell_counts(partitions))
+    model = load_trained(run.input("classifier"), partitions, settings.recipe)
+    model.to(memory_format=torch.channels_last)
     if not Calibration.wanted(settings.localizers):
         return ByClass(model, partitions, methods, Calibration.none())
     seen = stored(validation)

@@ -1,0 +1,91 @@
+"""Settings and outputs that no classifier can be made of, as a user meets them: a line that says what and where."""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+import pandas as pd
+import pytest
+import yaml
+
+from geoloc.files import read_json
+from geoloc.photos.catalog import read_catalog
+from orchestration.assets.data import read_splits
+from orchestration.chain import output_folder
+from tests.pipeline.conftest import SMALL, geoloc
+
+
+def cells(kind, **values):
+    return {"partitions": {"fine": {"kind": kind, kind: values}}}
+
+
+@pytest.mark.parametrize(
+    ("values", "stage", "message"),
+    [
+        (
+            {"partitions": {"fine": {"wanted_cells": 5000}}},
+            "partition",
+            r"gives about 5,000 cells.*min_photos",
+        ),
+        (cells("s2", max_photos=4000, min_photos=2000), "partition", r"no cell is left: .* s2\.min_photos"),
+        (
+            cells("cities", min_photos=2000),
+            "partition",
+            r"no cell is left: .* 2,000 of .* lower cities\.min_photos",
+        ),
+        (
+            cells("latlon", max_photos=100_000, min_photos=1),
+            "partition",
+            r"check partition_suite_fine: partitions\.fine, .*at least minimum_cells cells \(1, minimum_cells is 2\)",
+        ),
+        (
+            {"model": {"backbone": "resnet5O"}},
+            "classifier",
+            r"backbone.* 'resnet5O' .*nearest known: resnet50,",
+        ),
+        (
+            {"training": {"mode": "fine_tune", "learning_rate": 1e30, "batch_size": 16, "epochs": 1}},
+            "classifier",
+            r"the loss is (nan|inf) at epoch 1, step \d, learning rate .*: lower training\.learning_rate",
+        ),
+    ],
+)
+def test_what_no_classifier_can_be_made_of_is_told_in_a_line(workspace, values, stage, message, capfd):
+    """Each ends before or in the first steps of a training, and leaves what was built as it was."""
+    (workspace.root / "params.yaml").write_text(yaml.safe_dump({**SMALL, **values}, sort_keys=False))
+    trained = (output_folder(workspace, "default", "classifier") / "model.safetensors").read_bytes()
+    assert geoloc(workspace, "build", "--only", stage, "--no-commit") == 1
+    error = capfd.readouterr().err
+    told = [line for line in error.splitlines() if line.startswith("geoloc: ")]
+    assert len(told) == 1
+    named = rf"geoloc: default/{stage} failed(: (?!geoloc\.)| its check )"  # and no name of a class
+    assert re.match(named, told[0])
+    assert re.search(message, told[0])
+    assert "Traceback" not in error
+    assert (output_folder(workspace, "default", "classifier") / "model.safetensors").read_bytes() == trained
+
+
+def test_photos_in_no_cell_are_counted_where_people_look(workspace, capfd):
+    few = {"partitions": {"fine": {"s2": {"max_photos": 60, "min_photos": 20}}}}
+    (workspace.root / "params.yaml").write_text(yaml.safe_dump({**SMALL, **few}, sort_keys=False))
+    assert geoloc(workspace, "build", "--only", "partition", "--no-commit") == 0
+    folder = output_folder(workspace, "default", "partition") / "fine"
+    splits = read_splits(output_folder(workspace, "default", "splits"))
+    train = read_catalog(workspace.pool).merge(splits[splits["split"] == "train"], on="photo_id")
+    inside = int(pd.read_parquet(folder / "cells.parquet")["photos"].sum())
+    assert 0 < inside < len(train)
+    assert read_json(folder / "facts.json")["training photos in no cell"] == len(train) - inside
+    assert f"cells with {inside} of {len(train)} photos" in capfd.readouterr().err
+
+
+def test_heads_of_other_partitions_stop_the_evaluation_with_what_to_do(workspace, capfd):
+    folder = output_folder(workspace, "default", "partition")
+    shutil.move(folder / "fine", folder / "coarse")
+    (folder / "partitions.json").write_text('["coarse"]')
+    assert geoloc(workspace, "build", "--only", "evaluation", "--no-commit", "--force") == 1
+    told = capfd.readouterr().err.splitlines()[-1]
+    assert told == (
+        "geoloc: default/evaluation failed: the classifier of default was not built for its partitions: the model has "
+        "the heads fine, the partitions are coarse; build it again with: geoloc build --recipe default"
+    )

@@ -1,0 +1,339 @@
+"""`geoloc locate` on a build that is put together by hand: no training, and answers that can be worked out again."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from geoloc.files import write_json, write_parquet
+from geoloc.localizers.areas import polygon_area_km2
+from geoloc.localizers.conformal import ConformalRegions
+from geoloc.localizers.methods import Calibration, class_methods
+from geoloc.localizers.settings import LocalizerSettings
+from geoloc.localizers.temperature import TemperatureScaling
+from geoloc.models.classifier import build_classifier, load_model, save_model
+from geoloc.models.settings import ModelSettings
+from geoloc.partitions.s2 import S2Partition, S2Settings
+from geoloc.photos.catalog import read_catalog
+from geoloc.photos.ingest import IngestSettings, ingest
+from geoloc.photos.sources import open_source
+from geoloc.sphere import LEVELS_KM, distance_km
+from geoloc.training.prediction import predict_probabilities
+from orchestration.assets.data import load_partitions, photos_with_split
+from orchestration.chain import MODEL_FILE, lineage_path, output_folder
+from orchestration.lineage import PLUMBING, Lineage, _module_file, code_modules
+from orchestration.question import LEVELS
+from orchestration.workspace import Workspace
+from tests.photo_fixtures import KEY, jpeg
+from tests.pipeline.conftest import geoloc
+from tests.unit.localizer_world import photos
+
+SETTINGS = {
+    "seed": 4,
+    "partitions": {"fine": {"s2": {}}, "coarse": {"s2": {}}},
+    "model": {"backbone": "squeezenet1_1", "image_size": 40, "resize_short_side": 40},
+    "localizers": {"crops": 5},
+}
+TEMPERATURE = 0.4
+COUNT, TRAINING = 44, 40
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Workspace:
+    """A workspace with 44 photos, two nested partitions of 40 of them, and a network nobody trained."""
+    root = tmp_path_factory.mktemp("located") / "w"
+    root.mkdir()
+    (root / "recipes").mkdir()
+    (root / "params.yaml").write_text(yaml.safe_dump(SETTINGS, sort_keys=False))
+    workspace = Workspace.open(root)
+    latitude, longitude = photos(COUNT, seed=2)
+    folder = root / "files"
+    folder.mkdir()
+    for i in range(COUNT):
+        (folder / f"{i}.jpg").write_bytes(jpeg(i))
+    table = pd.DataFrame(
+        {"photo_id": [f"p{i}" for i in range(COUNT)], "file": [f"{i}.jpg" for i in range(COUNT)]}
+    )
+    table.assign(latitude=latitude, longitude=longitude, photographer="a").to_csv(
+        folder / "t.csv", index=False
+    )
+    ingest(
+        workspace.pool,
+        open_source("table", str(folder / "t.csv")),
+        source="tests",
+        photographer_key=KEY,
+        settings=IngestSettings(),
+    )
+    catalog = read_catalog(workspace.pool)
+    assert len(catalog) == COUNT
+    split = np.where(np.arange(COUNT) < TRAINING, "train", "test")
+    splits = pd.DataFrame({"photo_id": catalog["photo_id"], "split": split, "reason": ""})
+    write_parquet(output_folder(workspace, "default", "splits") / "splits.parquet", splits)
+    put_partitions(workspace, {"fine": 3, "coarse": 15})
+    put_network(workspace)
+    put_calibration(workspace, {"fine": {0.5: 0.55, 0.9: 0.93}, "coarse": {0.9: float("inf")}})
+    return workspace
+
+
+def put_partitions(workspace, most):
+    train = read_catalog(workspace.pool).head(TRAINING)
+    folder = output_folder(workspace, "default", "partition")
+    for name, count in most.items():
+        settings = S2Settings(max_photos=count, min_photos=1, max_level=10)
+        S2Partition(settings).fit(train["latitude"], train["longitude"]).save(folder / name)
+    write_json(folder / "partitions.json", list(most))
+    record(workspace, "partition", {})
+
+
+def put_network(workspace):
+    partitions = load_partitions(output_folder(workspace, "default", "partition"))
+    heads = {name: partition.cell_count for name, partition in partitions.items()}
+    settings = ModelSettings(backbone="squeezenet1_1", image_size=40, resize_short_side=40)
+    network = build_classifier(settings, heads, seed=1)
+    with torch.no_grad():
+        network.head.weight *= 3  # so that it is not equally unsure of all cells
+    save_model(output_folder(workspace, "default", "classifier") / MODEL_FILE, network)
+    record(workspace, "classifier", {})
+
+
+def put_calibration(workspace, thresholds):
+    temperatures, regions = {}, {}
+    for name, of in thresholds.items():
+        temperatures[name] = TemperatureScaling()
+        temperatures[name].temperature = TEMPERATURE
+        regions[name] = tuple(ConformalRegions(coverage) for coverage in of)
+        for one, threshold in zip(regions[name], of.values(), strict=True):
+            one.threshold = threshold
+    folder = output_folder(workspace, "default", "evaluation")
+    folder.mkdir(parents=True, exist_ok=True)
+    Calibration(temperatures, regions).save(folder)
+    inputs = {stage: f"content of {stage}" for stage in ("partition", "classifier")}
+    record(workspace, "evaluation", inputs)
+
+
+def record(workspace, stage, inputs):
+    """A lineage record, with as much in it as locate reads."""
+    values = {field.name: "" for field in dataclasses.fields(Lineage)}
+    values |= {"content": f"content of {stage}", "inputs": inputs, "settings": SETTINGS}
+    Lineage(**values).write(lineage_path(workspace, "default", stage))
+
+
+@pytest.fixture
+def changed(made, tmp_path) -> Workspace:
+    """A copy, free to change."""
+    shutil.copytree(made.root, tmp_path / "w")
+    return Workspace.open(tmp_path / "w")
+
+
+def files(workspace, *numbers):
+    return [str(workspace.root / "files" / f"{number}.jpg") for number in numbers]
+
+
+def ask(workspace, capsys, *options):
+    """The answers in JSON."""
+    assert geoloc(workspace, "locate", *options, "--json") == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def scaled(workspace, name):
+    """What the network says of photos 40 to 43 by one partition, read from the pool as the evaluation does."""
+    network = load_model(output_folder(workspace, "default", "classifier") / MODEL_FILE)
+    queries = read_catalog(workspace.pool).iloc[TRAINING:]
+    p = predict_probabilities(network, workspace.pool, queries, 8, crops=5)[0][name].astype(float)
+    raised = p ** (1 / TEMPERATURE)
+    return raised / raised.sum(axis=1, keepdims=True)
+
+
+QUERIES = range(TRAINING, COUNT)
+
+
+def test_every_localizer_answers_as_in_the_evaluation(made, capsys):
+    partitions = load_partitions(output_folder(made, "default", "partition"))
+    everything = photos_with_split(made.pool, output_folder(made, "default", "splits"))
+    train = everything[everything["split"] == "train"]
+    settings = LocalizerSettings(combine=("product", "overlay"), within_levels=True)
+    methods = class_methods(
+        partitions, settings, train["latitude"], train["longitude"], model_name="M", seed=4
+    )
+    options = [
+        ["--partition", "fine"],
+        ["--partition", "coarse"],
+        ["--combine", "product"],
+        ["--combine", "overlay"],
+    ]
+    options += [["--level", level] for level in LEVELS]
+    p = {name: scaled(made, name) for name in partitions}
+    assert len(methods) == len(options)
+    for method, option in zip(methods, options, strict=True):
+        expected = method.locate(p)
+        found = ask(made, capsys, *files(made, *QUERIES), *option)
+        assert {one["method"] for one in found} == {method.localizer.name}
+        np.testing.assert_allclose([one["confidence"] for one in found], expected.confidence, atol=1e-4)
+        assert [one["latitude"] for one in found] == pytest.approx(expected.latitude.tolist())
+        assert [one["longitude"] for one in found] == pytest.approx(expected.longitude.tolist())
+        # A combination multiplies what is scaled already, and has no temperature of its own.
+        assert {one["scaled"] for one in found} == {"--combine" not in option}
+        assert all(other["why"] for one in found for other in one["alternatives"])
+
+
+def test_a_level_is_a_question_and_its_confidence_the_probability_of_being_within(made, capsys):
+    partitions = load_partitions(output_folder(made, "default", "partition"))
+    train = read_catalog(made.pool).head(TRAINING)
+    cells = partitions["fine"].assign(train["latitude"], train["longitude"])
+    p = scaled(made, "fine")
+    answers = {}
+    for level in ("street", "continent"):
+        found = ask(made, capsys, *files(made, *QUERIES), "--level", level)
+        answers[level] = [(one["latitude"], one["longitude"]) for one in found]
+        for one, of in zip(found, p, strict=True):
+            km = distance_km(one["latitude"], one["longitude"], train["latitude"], train["longitude"])
+            share = [(np.asarray(km)[cells == cell] <= LEVELS_KM[level]).mean() for cell in range(len(of))]
+            assert one["confidence"] == pytest.approx(float(of @ share), abs=1e-4)
+            assert one["within_km"] == LEVELS_KM[level]
+    assert answers["street"] != answers["continent"]
+    assert geoloc(made, "locate", *files(made, 40), "--level", "street") == 0
+    assert re.search(r"confidence 0\.\d\d of being within 1 km, \[M\]\d+C for 1 km", capsys.readouterr().out)
+
+
+def test_levels_are_those_of_the_sphere():
+    assert tuple(LEVELS_KM) == LEVELS
+
+
+def test_regions_are_told_with_cells_and_area_and_drawn(made, capsys, tmp_path):
+    page = tmp_path / "map.html"
+    found = ask(made, capsys, *files(made, *QUERIES), "--map", str(page))
+    partition = load_partitions(output_folder(made, "default", "partition"))["fine"]
+    areas = np.array([polygon_area_km2(partition.polygon(cell)) for cell in range(partition.cell_count)])
+    outlines = re.findall(r'<path class="cell" d="([^"]*)"', page.read_text())
+    for one, p, outline in zip(found, scaled(made, "fine"), outlines, strict=True):
+        assert [region["coverage"] for region in one["regions"]] == [0.5, 0.9]
+        for region, threshold in zip(one["regions"], (0.55, 0.93), strict=True):
+            # The most probable cells whose sum, each included, is within the threshold; the first in any case.
+            order = np.argsort(-p)
+            chosen = order[: max(1, int((np.cumsum(p[order]) <= threshold).sum()))]
+            assert region["cells"] == len(chosen)
+            assert set(region["tokens"]) == {partition.tokens()[cell] for cell in chosen}
+            assert region["area_km2"] == pytest.approx(areas[chosen].sum())
+        rings = [
+            ring
+            for token in one["regions"][1]["tokens"]
+            for ring in partition.rings(partition.tokens().index(token))
+        ]
+        assert outline.count("z") == len(rings)
+    assert "outlined cells, a region" in page.read_text()
+    assert re.search(r"outlined: 90 % region: \d+ cells?, [\d.,]+ (million )?km²", page.read_text())
+    assert geoloc(made, "locate", *files(made, 40)) == 0
+    assert re.search(r"^  90 % region: \d+ cells?, [\d.,]+ (million )?km²$", capsys.readouterr().out, re.M)
+
+
+def test_a_region_that_is_all_cells_is_anywhere_and_not_drawn(made, capsys, tmp_path):
+    page = tmp_path / "map.html"
+    command = ["locate", *files(made, 40), "--partition", "coarse", "--map", str(page)]
+    assert geoloc(made, *command) == 0
+    assert "\n  90 % region: anywhere\n" in capsys.readouterr().out
+    assert "90 % region: anywhere" in page.read_text()
+    assert '<path class="cell"' not in page.read_text()
+    region = ask(made, capsys, *command[1:])[0]["regions"][0]
+    assert (region["anywhere"], region["area_km2"], region["tokens"]) == (True, None, None)
+
+
+def test_without_an_evaluation_nothing_is_said_of_regions(changed, capsys):
+    before = ask(changed, capsys, *files(changed, 40))[0]
+    shutil.rmtree(output_folder(changed, "default", "evaluation"))
+    assert geoloc(changed, "locate", *files(changed, 40)) == 0
+    told = capsys.readouterr()
+    assert "region:" not in told.out
+    assert told.err == ""
+    after = ask(changed, capsys, *files(changed, 40))[0]
+    assert after["regions"] is None
+    assert (before["scaled"], after["scaled"]) == (True, False)
+    assert after["confidence"] < before["confidence"]  # a temperature below 1 made it surer
+
+
+def test_an_evaluation_of_another_classifier_scales_nothing_and_that_is_told(changed, capsys):
+    record(changed, "evaluation", {"partition": "content of partition", "classifier": "of another"})
+    assert geoloc(changed, "locate", *files(changed, 40), "--json") == 0
+    told = capsys.readouterr()
+    assert (json.loads(told.out)[0]["scaled"], json.loads(told.out)[0]["regions"]) == (False, None)
+    assert "evaluation of default is of another classifier" in told.err
+    assert "geoloc build --recipe default" in told.err
+
+
+def test_an_answer_below_the_wanted_confidence_is_not_given_and_that_is_said(made, capsys, tmp_path):
+    sure = [one["confidence"] for one in ask(made, capsys, *files(made, *QUERIES))]
+    assert len(set(sure)) > 1
+    limit = (min(sure) + max(sure)) / 2
+    page = tmp_path / "map.html"
+    found = ask(made, capsys, *files(made, *QUERIES), "--abstain-below", str(limit), "--map", str(page))
+    assert [one["latitude"] is None for one in found] == [confidence < limit for confidence in sure]
+    silent = found[int(np.argmin(sure))]
+    assert (silent["confidence"], silent["alternatives"]) == (0, [])
+    assert re.fullmatch(rf"the confidence, 0\.\d+, is below {limit:g}", silent["error"])
+    assert silent["regions"]  # what is known of the photo all the same
+    assert "is below" in page.read_text()
+    assert geoloc(made, "locate", *files(made, *QUERIES), "--abstain-below", "1") == 0
+    assert capsys.readouterr().out.count("no answer: the confidence, 0.") == len(QUERIES)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--combine", "product", "--level", "street"], ["--combine product", "--level street"]),
+        (["--combine", "overlay", "--partition", "fine"], ["--combine overlay", "--partition fine"]),
+        (["--level", "city", "--method", "nn"], ["--level city", "--method nn"]),
+        (["--combine", "product", "--method", "knn"], ["--combine product", "--method knn"]),
+        (["--partition", "fine", "--method", "knn"], ["--partition fine", "--method knn"]),
+        (["--model", "backbone"], ["--model backbone", "--method class"]),
+        (["--abstain-below", "1.5"], ["--abstain-below must be between 0 and 1, got 1.5"]),
+        (["--abstain-below", "nan"], ["--abstain-below must be between 0 and 1, got nan"]),
+    ],
+)
+def test_options_that_exclude_each_other_are_both_named(options, named, tmp_path, capsys):
+    assert geoloc(Workspace(tmp_path), "locate", "photo.jpg", *options) == 2
+    error = capsys.readouterr().err
+    assert all(name in error for name in named), error
+
+
+def test_what_the_build_lacks_is_told_with_the_command_that_makes_it(changed, capsys):
+    shutil.rmtree(output_folder(changed, "default", "splits"))
+    for options in (["--level", "city"], ["--combine", "overlay"]):
+        assert geoloc(changed, "locate", *files(changed, 40), *options) == 1
+        error = capsys.readouterr().err
+        assert " ".join(options) in error
+        assert "geoloc build --recipe default --only splits" in error
+    assert geoloc(changed, "locate", *files(changed, 40), "--combine", "product") == 0  # needs no photos
+    put_partitions(changed, {"fine": 3})
+    capsys.readouterr()
+    assert geoloc(changed, "locate", *files(changed, 40), "--combine", "overlay") == 1
+    assert "needs a build with at least two partitions; default has one: fine" in capsys.readouterr().err
+    assert geoloc(changed, "locate", *files(changed, 40)) == 1
+    error = capsys.readouterr().err
+    assert "the classifier of default was not built for its partitions" in error
+    assert "geoloc build --recipe default" in error
+    damaged = output_folder(changed, "default", "evaluation") / "temperature-fine.json"
+    damaged.write_text("{}")
+    put_network(changed)
+    assert geoloc(changed, "locate", *files(changed, 40)) == 1
+    assert "geoloc build --recipe default --only evaluation --force" in capsys.readouterr().err
+
+
+def test_locate_needs_neither_dagster_nor_mlflow():
+    """As a static fact: a process that shows it takes ten seconds of imports."""
+    heavy = {"dagster", "mlflow", "dvc", "great_expectations", "matplotlib"}
+    for module in {*code_modules("orchestration.locate"), *PLUMBING}:
+        file = _module_file(module)
+        assert file is not None
+        for node in ast.parse(Path(file).read_text()).body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            assert not {name.split(".")[0] for name in names} & heavy, module
