@@ -6,11 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from geoloc.evaluation.built import Built, Choice
 from geoloc.evaluation.claim_roles import (
     CEILINGS,
     ROLES,
-    Built,
-    Choice,
     ClaimRoleError,
     bind_roles,
     measure_roles,
