@@ -63,6 +63,9 @@ def test_frozen_features_are_measured_told_and_bound_to_claims(workspace, capsys
     assert f"| {svm} | fine | {len(known)} |" in told
     assert "| no |" in told
 
+    # A network whose head alone learned is not fine-tuned; that is read off the settings.
+    assert not {"fine-tuned", "frozen SVM"} & set(claims(workspace).roles)
+    change(workspace, training={"mode": "fine_tune", "epochs": 2, "batch_size": 16})
     report = claims(workspace)
     roles = {role: str(choice) for role, choice in report.roles.items()}
     assert (roles["frozen SVM"], roles["frozen kNN"]) == (f"default:{svm}", f"default:{knn}")
