@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from geoloc.evaluation.built import Built, Choice
 from geoloc.evaluation.claim_roles import (
     CEILINGS,
     ROLES,
-    Built,
-    Choice,
     bind_roles,
     measure_roles,
     parse_roles,
@@ -26,6 +25,7 @@ from geoloc.photos.catalog import read_catalog
 from orchestration.assets.data import load_partitions, model_names
 from orchestration.chain import output_folder
 from orchestration.settings import borrowed, known_recipes, load_settings
+from orchestration.text_tables import aligned, with_interval
 from orchestration.workspace import Workspace, WorkspaceError
 
 NOT_BUILT = "not built"
@@ -54,9 +54,9 @@ class ClaimsReport:
     def __str__(self) -> str:
         """The roles, the table (Markdown, so it can stand in a document as it is), and what the empty roles need."""
         lines = [f"claims on the photos of {self.test!r}, by what is built of {', '.join(self.recipes)}", ""]
-        lines += _aligned(["role", "played by"], [[role, _player(role, c)] for role, c in self.roles.items()])
+        lines += aligned(["role", "played by"], [[role, _player(role, c)] for role, c in self.roles.items()])
         header = ["claim", "source", "level", "compared", "n", "difference, points", "verdict", "note"]
-        lines += ["", *_aligned(header, [_cells(row) for row in self.table.to_dict(orient="records")])]
+        lines += ["", *aligned(header, [_cells(row) for row in self.table.to_dict(orient="records")])]
         empty = {role: text for role, text in ROLES.items() if role not in self.roles}
         if empty:
             lines += ["", "not built (or name another method with --role NAME=RECIPE:METHOD):"]
@@ -85,10 +85,11 @@ def claims(workspace: Workspace, test: str = "test", roles: Sequence[str] = ()) 
     return ClaimsReport(test, tuple(one.recipe for one in built), bound, table)
 
 
-def gather(workspace: Workspace, test: str) -> list[Built]:
-    """The recipes with an evaluation on `test`, as the library takes them.
+def gather(workspace: Workspace, test: str, recipes: Collection[str] = ()) -> list[Built]:
+    """The recipes with an evaluation on `test`, as the library takes them; only those named, where some are.
 
-    Raises WorkspaceError where there is none, or a recipe's test photos are no longer in the pool.
+    Raises WorkspaceError where there is none, one that is named has none, or a recipe's test photos are no longer in
+    the pool.
     """
     found = {}
     for recipe in known_recipes(workspace):
@@ -102,8 +103,14 @@ def gather(workspace: Workspace, test: str) -> list[Built]:
     known = list(dict.fromkeys(name for names in found.values() for name in names))
     if test not in known:
         raise WorkspaceError(f"--test must be one of {', '.join(known)}; got {test!r}")
+    able = [recipe for recipe, names in found.items() if test in names]
+    for recipe in recipes:
+        if recipe not in able:
+            raise WorkspaceError(
+                f"recipe must be one of {', '.join(able)}, which are evaluated on {test!r}; got {recipe!r}"
+            )
     catalog = read_catalog(workspace.pool).set_index("photo_id")
-    return [_built(workspace, recipe, test, catalog) for recipe, names in found.items() if test in names]
+    return [_built(workspace, recipe, test, catalog) for recipe in able if not recipes or recipe in recipes]
 
 
 def _built(workspace: Workspace, recipe: str, test: str, catalog: pd.DataFrame) -> Built:
@@ -123,6 +130,7 @@ def _built(workspace: Workspace, recipe: str, test: str, catalog: pd.DataFrame) 
         setup=json.dumps(setup, sort_keys=True, default=str),
         starts_from=borrowed(settings, ("model",)).get("weights", ("", ""))[0],
         fine_tuned=settings.training.mode == "fine_tune",
+        backbone=model_names(len(partitions))["backbone"],
     )
 
 
@@ -152,19 +160,5 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
     told = [row["claim"], row["source"], row["level"], row["methods"]]
     if row["verdict"] == NOT_BUILT:
         return [*told, "", "", f"{NOT_BUILT}: {row['note']}", ""]
-    numbers = [100 * row[name] for name in ("difference", "low", "high")]
-    if pd.isna(numbers[0]):
-        difference = ""
-    elif pd.isna(numbers[1]):
-        difference = f"{numbers[0]:+.1f}"
-    else:
-        difference = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*numbers)
+    difference = with_interval(row["difference"], row["low"], row["high"], sign="+")
     return [*told, f"{row['n']:,}", difference, row["verdict"], row["note"]]
-
-
-def _aligned(header: list[str], rows: list[list[str]]) -> list[str]:
-    """A Markdown table whose columns line up in a terminal too."""
-    table = [header, *rows]
-    widths = [max(len(row[i]) for row in table) for i in range(len(header))]
-    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) + " |" for row in table]
-    return [lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]]

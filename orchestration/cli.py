@@ -19,6 +19,7 @@ examples:
   geoloc build --recipe im2gps3k --only splits    one stage of one recipe
   geoloc locate photo.jpg --map where.html        where was this taken, and why
   geoloc claims                                   do the papers' findings hold here
+  geoloc compare default boxes kmeans             which way to cut the Earth is best
   geoloc audit report                             what made this report
   geoloc init ~/holidays                          a new workspace for photos of your own
   geoloc --workspace ~/holidays ingest folder ~/Pictures --photographer me
@@ -51,7 +52,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--workspace", type=Path, default=Path(), metavar="DIR", help="default: this folder")
     parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
-    for add in (_init, _sample, _ingest, _build, _locate, _claims, _audit, _ui):
+    for add in (_init, _sample, _ingest, _build, _locate, _claims, _compare, _audit, _ui):
         add(subparsers)
     return parser
 
@@ -256,6 +257,26 @@ def _claims(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--test", default="test", help="the test set (default: test)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write roles and claims as JSON")
     parser.set_defaults(run=commands.claims)
+
+
+def _compare(subparsers: argparse._SubParsersAction) -> None:
+    parser = _add(
+        subparsers, "compare", "compare methods of several recipes on the same test photos",
+        "  geoloc compare default boxes triangles kmeans       each one's first method by class\n"
+        "  geoloc compare 'default:[L]NN' 'default:[L]kNN σ=4' coarse\n"
+        "  geoloc compare default boxes --json\n\n"
+        "Differences are from the first, in points of accuracy, with their interval over resampled photographers;\n"
+        "better and worse stand where that leaves out 0. Intervals are not corrected for the number of comparisons.",
+    )  # fmt: skip
+    parser.add_argument(
+        "methods",
+        nargs="+",
+        metavar="RECIPE[:METHOD]",
+        help="a recipe's method; without METHOD its first by class",
+    )
+    parser.add_argument("--test", default="test", help="the test set (default: test)")
+    parser.add_argument("--json", action="store_true", help="machine-readable tables")
+    parser.set_defaults(run=commands.compare)
 
 
 def _audit(subparsers: argparse._SubParsersAction) -> None:

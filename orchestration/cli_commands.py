@@ -160,6 +160,13 @@ def claims(options: argparse.Namespace) -> None:
         print(f"\nas JSON: {options.json}")
 
 
+def compare(options: argparse.Namespace) -> None:
+    from orchestration.compare import compare as run
+
+    found = run(_workspace(options), options.methods, options.test)
+    print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False) if options.json else found)
+
+
 def audit(options: argparse.Namespace) -> None:
     from orchestration.lineage import audit as walk
     from orchestration.lineage import audit_lines, find_artefact

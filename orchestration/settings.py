@@ -61,6 +61,11 @@ class BuildSettings:
             )
         if not any(weights.get(name, 1.0) for name in self.partitions):
             raise SettingsError("training.head_weights must leave a head that learns, got 0 for all")
+        if self.localizers.frozen.kinds and "backbone" not in self.embeddings.models:
+            raise SettingsError(
+                f"localizers.frozen.kinds {', '.join(self.localizers.frozen.kinds)} need backbone among "
+                f"embeddings.models, got {', '.join(self.embeddings.models) or 'none'}"
+            )
         _check_combinations(self)
 
     def sections(self, names: tuple[str, ...]) -> dict[str, Any]:

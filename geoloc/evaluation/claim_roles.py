@@ -8,15 +8,12 @@ a role can be given a method by hand, and defaults that hang on it follow.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
+from geoloc.evaluation.built import ANSWERS, Built, Choice, Head, heads_of
 from geoloc.evaluation.claims import Measured
-from geoloc.evaluation.result import Evaluation
-from geoloc.localizers.by_class import class_localizers
-from geoloc.partitions.base import Answer, Partition
+from geoloc.partitions.base import Answer
 
 ROLES = {
     "fine": "[L] over the partition with most cells",
@@ -36,10 +33,15 @@ ROLES = {
     "triangles": "[L] over Delaunay triangles, with about as many cells as quadtree",
     "quadtree": "[L] over S2 cells, trained as triangles",
     "fine-tuned": "a fine-tuned network, by class",
-    "frozen SVM": "a linear SVM on features of fine-tuned's first weights; by hand only",
-    "frozen kNN": "nearest neighbours on features of fine-tuned's first weights; by hand only",
+    "frozen SVM": "a linear SVM over fine-tuned's cells, on features of its first weights "
+    "(localizers.frozen.kinds: [knn, svm])",
+    "frozen kNN": "nearest neighbours voting over fine-tuned's cells, on features of its first weights "
+    "(localizers.frozen.kinds: [knn, svm])",
 }
 """What each role is: what must be built for it."""
+
+_FROZEN = {"frozen SVM": "svm", "frozen kNN": "knn"}
+"""Roles of classifiers on frozen features, and their kind (localizers.frozen.kinds)."""
 
 CEILINGS: dict[str, Answer] = {
     "fine ceiling": "centroid",
@@ -57,77 +59,6 @@ EQUAL_CELLS = 1.1
 
 class ClaimRoleError(ValueError):
     """A role, recipe or method that was asked for does not exist. The message says what is allowed."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Who plays a role: a recipe's method, or its partition where the role is a ceiling."""
-
-    recipe: str
-    method: str
-
-    def __str__(self) -> str:
-        return f"{self.recipe}:{self.method}"
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Built:
-    """One recipe's evaluation on a test set, and what made it.
-
-    `photos` are the evaluation's queries (photo_id, photographer, latitude, longitude, prob_indoor); `model` is the
-    network's name in methods (L, M); recipes of equal `setup` (any text) differ in their partitions only;
-    `starts_from` is the recipe whose weights the network started from, empty for none; `fine_tuned` says whether its
-    backbone was trained.
-    """
-
-    recipe: str
-    evaluation: Evaluation
-    photos: pd.DataFrame
-    partitions: Mapping[str, Partition]
-    model: str = "L"
-    setup: str = ""
-    starts_from: str = ""
-    fine_tuned: bool = True
-
-    def __repr__(self) -> str:
-        return f"Built({self.recipe}: {self.model} over {', '.join(self.partitions)})"
-
-
-@dataclass(frozen=True, eq=False)
-class _Head:
-    """A recipe's answers over one partition: its methods at centroids and centres, empty where not evaluated."""
-
-    built: Built
-    name: str
-    partition: Partition
-    centroid: str
-    centre: str
-
-    @property
-    def cells(self) -> int:
-        return self.partition.cell_count
-
-    @property
-    def single(self) -> bool:
-        """Whether this is the only head of its network, and was evaluated."""
-        return len(self.built.partitions) == 1 and bool(self.centroid)
-
-    @property
-    def choice(self) -> Choice:
-        return Choice(self.built.recipe, self.centroid)
-
-    @property
-    def ceiling(self) -> Choice:
-        return Choice(self.built.recipe, self.name)
-
-    def same_cells(self, other: _Head) -> bool:
-        """Whether both are over one partition: the same cells with the same answers."""
-        mine, its = self.partition, other.partition
-        return (
-            mine.kind == its.kind
-            and mine.tokens() == its.tokens()
-            and np.array_equal(mine.centroids(), its.centroids())
-        )
 
 
 def parse_roles(texts: Sequence[str]) -> dict[str, Choice]:
@@ -159,7 +90,7 @@ def bind_roles(built: Sequence[Built], given: Mapping[str, Choice] | None = None
     roles = dict(given or {})
     for role, choice in roles.items():
         _check(role, choice, built)
-    heads = [head for one in built for head in _heads(one)]
+    heads = [head for one in built for head in heads_of(one)]
     _bind_granularities(roles, heads)
     _bind_ceilings(roles, heads)
     _bind_several_heads(roles, heads)
@@ -204,16 +135,7 @@ def _check(role: str, choice: Choice, built: Sequence[Built]) -> None:
         )
 
 
-def _heads(one: Built) -> list[_Head]:
-    """The recipe's partitions with the names that their localizers have, where these were evaluated."""
-    found: dict[str, dict[str, str]] = {name: {"centroid": "", "centre": ""} for name in one.partitions}
-    for name, localizer in class_localizers(one.partitions, ("centroid", "centre"), one.model):
-        if localizer.name in one.evaluation.methods:
-            found[name][localizer.answer] = localizer.name
-    return [_Head(one, name, one.partitions[name], **methods) for name, methods in found.items()]
-
-
-def _head_of(heads: Sequence[_Head], choice: Choice | None) -> _Head | None:
+def _head_of(heads: Sequence[Head], choice: Choice | None) -> Head | None:
     """The head whose answers a method is; None for a method that is none by class."""
     for head in heads:
         if (
@@ -226,15 +148,15 @@ def _head_of(heads: Sequence[_Head], choice: Choice | None) -> _Head | None:
 
 
 def _extremes(
-    heads: Sequence[_Head], key: Callable[[_Head], Hashable], fine: _Head | None, coarse: _Head | None
-) -> tuple[_Head | None, _Head | None]:
+    heads: Sequence[Head], key: Callable[[Head], Hashable], fine: Head | None, coarse: Head | None
+) -> tuple[Head | None, Head | None]:
     """The heads with most and fewest cells of one group (equal `key`), around those that are already chosen.
 
     With neither chosen, the group in which they are furthest apart, the first of equals. A group whose partitions all
     have equally many cells has no coarse one.
     """
     if fine is None and coarse is None:
-        groups: dict[Hashable, list[_Head]] = {}
+        groups: dict[Hashable, list[Head]] = {}
         for head in heads:
             groups.setdefault(key(head), []).append(head)
         if not groups:
@@ -252,7 +174,7 @@ def _extremes(
     return fine, coarse
 
 
-def _bind_granularities(roles: dict[str, Choice], heads: Sequence[_Head]) -> None:
+def _bind_granularities(roles: dict[str, Choice], heads: Sequence[Head]) -> None:
     given = {role: _head_of(heads, roles.get(role)) for role in ("fine", "coarse")}
     if not any(role in roles and head is None for role, head in given.items()):
         several = [head.built.recipe for head in given.values() if head is not None and not head.single]
@@ -268,10 +190,10 @@ def _bind_granularities(roles: dict[str, Choice], heads: Sequence[_Head]) -> Non
             roles.setdefault(f"{role} centre", Choice(head.built.recipe, head.centre))
 
 
-def _bind_ceilings(roles: dict[str, Choice], heads: Sequence[_Head]) -> None:
+def _bind_ceilings(roles: dict[str, Choice], heads: Sequence[Head]) -> None:
     """The ceilings of fine's and coarse's partitions; where one has none, of any network's partition."""
 
-    def chosen(side: str) -> _Head | None:
+    def chosen(side: str) -> Head | None:
         for role in (f"{side} ceiling", f"{side} ceiling centre"):
             if role in roles:
                 return next(head for head in heads if head.ceiling == roles[role])
@@ -286,7 +208,7 @@ def _bind_ceilings(roles: dict[str, Choice], heads: Sequence[_Head]) -> None:
             roles.setdefault(f"{side} ceiling centre", head.ceiling)
 
 
-def _bind_several_heads(roles: dict[str, Choice], heads: Sequence[_Head]) -> None:
+def _bind_several_heads(roles: dict[str, Choice], heads: Sequence[Head]) -> None:
     """[M], and the [L] and [L2] over its partitions; of several M the one with most of these two, then the first."""
     singles = [head for head in heads if head.single]
     names = {head.built.recipe for head in singles}
@@ -312,7 +234,7 @@ def _bind_several_heads(roles: dict[str, Choice], heads: Sequence[_Head]) -> Non
         roles.setdefault(role, choice)
 
 
-def _bind_meshes(roles: dict[str, Choice], heads: Sequence[_Head]) -> None:
+def _bind_meshes(roles: dict[str, Choice], heads: Sequence[Head]) -> None:
     """The Delaunay and S2 partitions of one setup whose cell counts are nearest, where they are about equal."""
     pairs = [
         (max(triangles.cells, quadtree.cells) / min(triangles.cells, quadtree.cells), triangles, quadtree)
@@ -344,17 +266,49 @@ def _bind_outdoor(roles: dict[str, Choice], built: Sequence[Built]) -> None:
         roles.setdefault("outdoor", choice)
 
 
-def _bind_fine_tuned(roles: dict[str, Choice], heads: Sequence[_Head]) -> None:
-    """The network by class of the recipe whose frozen features are used; without these, the one that plays fine."""
-    frozen = roles.get("frozen SVM") or roles.get("frozen kNN") or roles.get("fine")
-    head = _head_of(heads, roles.get("fine"))
-    if head is None or frozen is None or head.built.recipe != frozen.recipe:
-        same = [
-            one for one in heads if frozen is not None and one.built.recipe == frozen.recipe and one.centroid
-        ]
-        head = same[0] if same else None
-    if head is not None and head.centroid and head.built.fine_tuned:
-        roles.setdefault("fine-tuned", head.choice)
+def _bind_fine_tuned(roles: dict[str, Choice], heads: Sequence[Head]) -> None:
+    """A fine-tuned network by class, and classifiers on features of its first weights that answer alike over its cells.
+
+    Where none is given: the network that plays fine, or where that has no such classifiers the first that has.
+    """
+    head, answer = _fine_tuned(roles, heads)
+    if head is None or not head.built.fine_tuned:
+        return
+    roles.setdefault("fine-tuned", Choice(head.built.recipe, getattr(head, answer)))
+    for role, kind in _FROZEN.items():
+        if (kind, answer) in head.frozen:
+            roles.setdefault(role, Choice(head.built.recipe, head.frozen[kind, answer]))
+
+
+def _fine_tuned(roles: Mapping[str, Choice], heads: Sequence[Head]) -> tuple[Head | None, Answer]:
+    """Whose network is compared with frozen features, and the point that it answers with."""
+    if "fine-tuned" in roles:
+        head = _head_of(heads, roles["fine-tuned"])
+        return head, "centre" if head and roles["fine-tuned"].method == head.centre else "centroid"
+    given = roles.get("frozen SVM") or roles.get("frozen kNN")
+    wanted = given or roles.get("fine")
+    same = [head for head in heads if wanted is not None and head.built.recipe == wanted.recipe]
+    fine = _head_of(same, roles.get("fine"))
+    pool = [*([fine] if fine else []), *same]
+    if given:  # the head whose classifier it is, where the recipe has several heads
+        pool = [head for head in pool if given.method in head.frozen.values()] or pool
+    else:
+        others = [head for head in [*pool, *heads] if head.built.fine_tuned]
+        pool = [head for head in others if _alike(head)] or pool
+    for head in pool:
+        for answer in [*_alike(head), "centroid"]:
+            if getattr(head, answer):
+                return head, answer
+    return None, "centroid"
+
+
+def _alike(head: Head) -> list[Answer]:
+    """The points with which the network answers and classifiers on its frozen features do too."""
+    return [
+        answer
+        for answer in ANSWERS
+        if getattr(head, answer) and any((kind, answer) in head.frozen for kind in _FROZEN.values())
+    ]
 
 
 def _indoor(one: Built) -> np.ndarray:

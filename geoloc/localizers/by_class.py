@@ -27,7 +27,7 @@ class ClassLocalizer(Localizer):
     `answer` is "centroid" (of the photos that the partition was fitted on; the centre where a cell has none) or
     "centre". Confidence is the probability of that cell: calibrated as far as the classifier is. The
     `alternatives` most probable cells are reported, the answer included. `label` tells it from another localizer of
-    as many cells.
+    as many cells, `approach` names what gives the probabilities where that is no network's head (SVM, say).
     """
 
     def __init__(
@@ -37,12 +37,14 @@ class ClassLocalizer(Localizer):
         model_name: str = "L",
         alternatives: int = 5,
         label: str = "",
+        approach: str = "",
     ) -> None:
         if answer not in ("centroid", "centre"):
             raise ValueError(f"answer must be one of centroid, centre; got {answer!r}")
         if alternatives < 1:
             raise ValueError(f"alternatives must be at least 1, got {alternatives}")
         self.partition, self.answer, self.model_name, self.label = partition, answer, model_name, label
+        self.approach = approach
         self.alternatives = min(alternatives, partition.cell_count)
         points = np.asarray(partition.centres(), dtype=np.float64)
         if answer == "centroid":
@@ -52,8 +54,10 @@ class ClassLocalizer(Localizer):
 
     @property
     def name(self) -> str:
-        """For example [L]359C; [L]359C centre where it answers with centres; [M]359C fine with the label fine."""
-        parts = [f"[{self.model_name}]{self.partition.cell_count}C", self.label]
+        """For example [L]359C; [L]359C centre where it answers with centres; [M]359C fine with the label fine;
+        [backbone]SVM 359C with the approach SVM."""
+        approach = f"{self.approach} " if self.approach else ""
+        parts = [f"[{self.model_name}]{approach}{self.partition.cell_count}C", self.label]
         return " ".join([part for part in parts if part] + ["centre"] * (self.answer == "centre"))
 
     def describe(self) -> str:
@@ -107,6 +111,7 @@ def class_localizers(
     answers: Sequence[str] = ("centroid",),
     model_name: str = "L",
     alternatives: int = 5,
+    approach: str = "",
 ) -> list[tuple[str, ClassLocalizer]]:
     """A localizer for each partition and kind of answer, in order, each with the name of its partition.
 
@@ -122,6 +127,7 @@ def class_localizers(
                 model_name,
                 alternatives,
                 label=name if counts.count(partition.cell_count) > 1 else "",
+                approach=approach,
             ),
         )
         for name, partition in partitions.items()

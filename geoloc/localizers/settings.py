@@ -6,6 +6,26 @@ from dataclasses import dataclass
 
 from geoloc.settings import SettingsError, setting
 
+FROZEN_APPROACHES = {"svm": "SVM", "knn": "kNN"}
+"""Kinds of classifiers on frozen features, and what they are called in the names of methods."""
+
+
+@dataclass(frozen=True)
+class FrozenSettings:
+    """Classifiers by class on embeddings of the network's first weights (Diving Deeper into IM2GPS, table 1)."""
+
+    kinds: tuple[str, ...] = setting(
+        (), choices=tuple(FROZEN_APPROACHES), help="a localizer each for each partition, by the first answer"
+    )
+    k: int = setting(10, minimum=1, help="knn: training photos that vote")
+    c: float = setting(1.0, minimum=1e-6, help="svm: the price of an error against the size of the weights")
+    max_iterations: int = setting(1000, minimum=1, help="svm: passes over the photos before it gives up")
+
+    def validate(self, key: str) -> None:
+        """Raise SettingsError for repetitions."""
+        if len(set(self.kinds)) < len(self.kinds):
+            raise SettingsError(f"{key}.kinds must name each value once, got {list(self.kinds)}")
+
 
 @dataclass(frozen=True)
 class LocalizerSettings:
@@ -42,6 +62,7 @@ class LocalizerSettings:
         (), help="shares of photos, each that of conformal regions fitted on the validation split"
     )
     batch_size: int = setting(64, minimum=1, help="photos in one forward pass of the classifier")
+    frozen: FrozenSettings = setting(FrozenSettings())
 
     def validate(self, key: str) -> None:
         """Raise SettingsError where nothing would be evaluated, for repetitions, and for coverages out of range."""

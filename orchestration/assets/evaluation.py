@@ -17,6 +17,7 @@ from geoloc.evaluation.result import Evaluation
 from geoloc.files import write_json
 from geoloc.localizers.base import Answers
 from geoloc.localizers.by_neighbour import DensityLocalizer, NearestLocalizer, NeighbourLocalizer
+from geoloc.localizers.frozen import FrozenLocalizer, fit_frozen, frozen_table, vectors_of
 from geoloc.localizers.methods import Calibration, ClassMethod, class_methods
 from geoloc.localizers.settings import LocalizerSettings
 from geoloc.models.classifier import Classifier
@@ -42,6 +43,7 @@ class ByClass:
     partitions: Mapping[str, Partition]
     methods: list[ClassMethod]
     calibration: Calibration
+    frozen: list[FrozenLocalizer]
 
 
 def build(run: StageRun) -> StageResult:
@@ -62,6 +64,8 @@ def build(run: StageRun) -> StageResult:
         evaluation.save(run.output / name)
     write_json(run.output / "evaluations.json", list(made))
     metadata: dict[str, Any] = {name: _headline(evaluation) for name, evaluation in made.items()}
+    if by_class.frozen:
+        metadata["classifiers on frozen features"] = frozen_table(by_class.frozen)
     metadata |= {
         f"{name}: {title}": table
         for name, diagnostics in behind.items()
@@ -85,8 +89,9 @@ def _by_class(run: StageRun, references: pd.DataFrame, validation: pd.DataFrame)
     )
     model = load_trained(run.input("classifier"), partitions, settings.recipe)
     model.to(memory_format=torch.channels_last)
+    frozen = _frozen(run, partitions, references, validation)
     if not Calibration.wanted(settings.localizers):
-        return ByClass(model, partitions, methods, Calibration.none())
+        return ByClass(model, partitions, methods, Calibration.none(), frozen)
     seen = stored(validation)
     run.log(f"calibration: class probabilities of {len(seen)} validation photos")
     probabilities, _ = _probabilities(run, model, seen)
@@ -94,7 +99,28 @@ def _by_class(run: StageRun, references: pd.DataFrame, validation: pd.DataFrame)
         partitions, probabilities, seen["latitude"], seen["longitude"], settings.localizers
     )
     calibration.save(run.output)
-    return ByClass(model, partitions, methods, calibration)
+    return ByClass(model, partitions, methods, calibration, frozen)
+
+
+def _frozen(
+    run: StageRun, partitions: Mapping[str, Partition], references: pd.DataFrame, validation: pd.DataFrame
+) -> list[FrozenLocalizer]:
+    """Classifiers on features of the network's first weights, fitted and written; none where none are asked for."""
+    if not run.settings.localizers.frozen.kinds:
+        return []
+    made = fit_frozen(
+        partitions,
+        run.settings.localizers,
+        Embeddings.load(run.input("embeddings") / "backbone"),
+        references,
+        validation,
+        model_name=model_names(len(partitions))["backbone"],
+        seed=run.settings.seed,
+        log=run.log,
+    )
+    for one in made:
+        one.save(run.output)
+    return made
 
 
 def _probabilities(
@@ -134,6 +160,10 @@ def _evaluate_test_set(
         answers |= {key: value.spread(readable, len(queries)) for key, value in found.items()}
         descriptions |= described
         _save_neighbours(run, name, model_folder.name, queries["photo_id"].iloc[readable], neighbours)
+    if by_class.frozen:
+        vectors = vectors_of(Embeddings.load(run.input("embeddings") / "backbone"), queries["photo_id"])
+        answers |= {one.name: one.locate(vectors) for one in by_class.frozen}
+        descriptions |= {one.name: one.describe() for one in by_class.frozen}
     missed = list(queries["photo_id"].iloc[unreadable])
     evaluation = evaluate(
         answers,

@@ -6,11 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from geoloc.evaluation.built import Built, Choice
 from geoloc.evaluation.claim_roles import (
     CEILINGS,
     ROLES,
-    Built,
-    Choice,
     ClaimRoleError,
     bind_roles,
     measure_roles,
@@ -154,7 +153,7 @@ def test_triangles_meet_the_quadtree_of_about_as_many_cells():
     assert "triangles" not in by_hand
 
 
-def test_frozen_features_are_given_by_hand_and_bring_their_fine_tuned_network():
+def test_frozen_features_of_any_name_are_given_by_hand_and_bring_their_fine_tuned_network():
     recipes = [
         built("other", {"cells": FINE}),
         built("cities", {"cells": COARSE}, setup="c", extra=["SVM"]),
@@ -164,6 +163,61 @@ def test_frozen_features_are_given_by_hand_and_bring_their_fine_tuned_network():
     roles = bind_roles(recipes, parse_roles(["frozen SVM=cities:SVM"]))
     assert str(roles["fine-tuned"]) == f"cities:{name(COARSE)}"
     assert "fine-tuned" not in bind_roles(recipes, parse_roles(["frozen SVM=frozen:SVM"]))
+
+
+def frozen(partition, *kinds, end=""):
+    return [f"[backbone]{kind} {partition.cell_count}C{end}" for kind in kinds]
+
+
+def test_frozen_features_are_of_the_fine_tuned_network_over_its_cells():
+    svm, knn = frozen(FINE, "SVM", "kNN")
+    recipes = [
+        built("few", {"cells": COARSE}, extra=frozen(COARSE, "SVM", "kNN")),
+        built("many", {"cells": FINE}, extra=[knn, svm]),
+    ]
+    want = {"fine-tuned": f"many:{name(FINE)}", "frozen SVM": f"many:{svm}", "frozen kNN": f"many:{knn}"}
+    roles = methods(bind_roles(recipes))
+    assert {role: roles[role] for role in want} == want
+    # Given by hand, the others follow it.
+    for role, method in (("fine-tuned", name(COARSE)), ("frozen kNN", frozen(COARSE, "kNN")[0])):
+        roles = methods(bind_roles(recipes, {role: Choice("few", method)}))
+        assert {roles[one] for one in want} == {
+            f"few:{one}" for one in [name(COARSE), *frozen(COARSE, "SVM", "kNN")]
+        }
+
+
+def test_where_the_fine_network_has_no_frozen_features_another_is_fine_tuned():
+    several = {"fine": FINE, "coarse": COARSE}
+    recipes = [
+        built("many", {"cells": FINE}),
+        built("head", {"cells": COARSE}, extra=frozen(COARSE, "SVM"), fine_tuned=False),
+        built("m", several, extra=frozen(COARSE, "SVM")),
+    ]
+    roles = methods(bind_roles(recipes))
+    assert roles["fine"] == f"many:{name(FINE)}"
+    assert roles["fine-tuned"] == f"m:{name(COARSE, 'M')}"
+    assert roles["frozen SVM"] == f"m:{frozen(COARSE, 'SVM')[0]}"
+    assert "frozen kNN" not in roles
+    assert methods(bind_roles(recipes[:2]))["fine-tuned"] == f"many:{name(FINE)}"
+    by_hand = {"frozen SVM": Choice("m", frozen(COARSE, "SVM")[0])}
+    assert methods(bind_roles(recipes, by_hand))["fine-tuned"] == f"m:{name(COARSE, 'M')}"
+
+
+def test_networks_and_frozen_features_answer_alike():
+    recipes = [
+        built(
+            "one",
+            {"cells": FINE},
+            answers=("centre", "centroid"),
+            extra=frozen(FINE, "SVM", end=" centre"),
+        )
+    ]
+    roles = methods(bind_roles(recipes))
+    assert roles["fine"] == f"one:{name(FINE)}"
+    assert roles["fine-tuned"] == f"one:{name(FINE)} centre"
+    assert roles["frozen SVM"] == f"one:{frozen(FINE, 'SVM', end=' centre')[0]}"
+    # By hand at centroids: nothing answers like it.
+    assert "frozen SVM" not in bind_roles(recipes, {"fine-tuned": Choice("one", name(FINE))})
 
 
 def test_roles_are_measured_as_by_hand():

@@ -1,0 +1,130 @@
+"""`geoloc compare` on a built workspace: the same numbers as the reports, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from geoloc.evaluation.result import Evaluation
+from geoloc.photos.catalog import read_catalog
+from orchestration.chain import output_folder
+from orchestration.compare import compare
+from orchestration.text_tables import aligned, with_interval
+from tests.pipeline.conftest import geoloc
+
+
+def stand_in(workspace, recipe, change=None, **values):
+    """A copy of the build as a further recipe; `change` may alter its table of answers."""
+    (workspace.recipes / f"{recipe}.yaml").write_text(yaml.safe_dump(values))
+    for stage in ("partition", "evaluation"):
+        shutil.copytree(output_folder(workspace, "default", stage), output_folder(workspace, recipe, stage))
+    if change is not None:
+        file = output_folder(workspace, recipe, "evaluation") / "test" / "per_photo.parquet"
+        table = pd.read_parquet(file)
+        file.unlink()  # it may be a link into DVC's cache
+        change(table).to_parquet(file)
+
+
+def test_methods_of_one_recipe_agree_with_its_report(built, capsys):
+    evaluation = Evaluation.load(output_folder(built, "default", "evaluation") / "test")
+    main = evaluation.methods[0]
+    assert geoloc(built, "compare", "default", "default:[L]NN", "default:[backbone]NN", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["methods"] == [f"default:{main}", "default:[L]NN", "default:[backbone]NN"]
+    assert found["unlike"] == []
+    reported = evaluation.accuracy.set_index(["method", "level"])
+    for row in found["accuracy"]:
+        one = reported.loc[(row["method"].removeprefix("default:"), row["level"])]
+        assert [row[c] for c in ("accuracy", "low", "high")] == [one["accuracy"], one["low"], one["high"]]
+    pairs = evaluation.comparisons.set_index(["method", "other", "level"])
+    assert len(found["differences"]) == 10
+    for row in found["differences"]:
+        assert row["other"] == f"default:{main}"
+        # The report has it the other way round, and quantiles of -x are not exactly those of x at nearest ranks.
+        one = pairs.loc[(main, row["method"].removeprefix("default:"), row["level"])]
+        assert row["difference"] == pytest.approx(-one["difference"], abs=1e-9)
+        assert row["n"] == evaluation.queries
+    ceilings = evaluation.ceilings.query("answer == 'centroid'").set_index("level")["accuracy"]
+    assert {row["method"] for row in found["partitions"]} == {f"default:{main}"}
+    assert {row["level"]: row["ceiling"] for row in found["partitions"]} == dict(ceilings)
+    assert f"[L]{found['partitions'][0]['cells']}C" == main
+
+
+def test_recipes_are_paired_by_photo_and_resampled_by_photographer(workspace, capsys):
+    """Against a loop: the other recipe's photos stand in another order, and a third of its answers are right."""
+
+    def better(table):
+        told = np.arange(len(table)) % 3 == 0
+        for mine, true in (("latitude", "true_latitude"), ("longitude", "true_longitude")):
+            table.loc[told, mine] = table.loc[told, true]
+        return table.assign(error_km=np.where(told, 0.0, table["error_km"])).iloc[::-1]
+
+    stand_in(workspace, "better", better, training={"epochs": 3})
+    made = compare(workspace, ["default", "better"])
+    assert made.unlike == ("better",)
+    evaluation = Evaluation.load(output_folder(workspace, "default", "evaluation") / "test")
+    photos = read_catalog(workspace.pool).set_index("photo_id")
+    hits = []
+    for recipe in ("default", "better"):
+        rows = pd.read_parquet(output_folder(workspace, recipe, "evaluation") / "test" / "per_photo.parquet")
+        rows = rows[rows["method"] == evaluation.methods[0]].set_index("photo_id").sort_index()
+        hits.append((rows["error_km"] <= 2500).astype(float))
+    gain = hits[1] - hits[0]
+    row = made.measured.comparisons.set_index("level").loc["continent"]
+    assert row["difference"] == pytest.approx(gain.mean()) != 0
+    totals = gain.groupby(photos.loc[gain.index, "photographer"]).agg(["sum", "size"]).to_numpy()
+    rng = np.random.default_rng(0)
+    drawn = [np.divide(*totals[rng.integers(0, len(totals), len(totals))].sum(axis=0)) for _ in range(4000)]
+    # 50 resamples in this workspace: the ends are rough.
+    assert row["low"] == pytest.approx(np.quantile(drawn, 0.025), abs=2 * np.std(drawn))
+    assert row["high"] == pytest.approx(np.quantile(drawn, 0.975), abs=2 * np.std(drawn))
+    assert row["low"] < row["difference"] < row["high"]
+
+    assert geoloc(workspace, "compare", "default", "better") == 0
+    printed = capsys.readouterr().out
+    assert with_interval(row["difference"], row["low"], row["high"], sign="+") in printed
+    assert "note: better differ in more than partitions" in printed
+    tables = [block.splitlines() for block in printed.split("\n\n") if block.startswith("|")]
+    assert len(tables) == 3
+    assert all(len({len(line) for line in table}) == 1 for table in tables)
+
+
+def test_recipes_of_other_test_photos_cannot_be_compared(workspace, capsys):
+    first = Evaluation.load(output_folder(workspace, "default", "evaluation") / "test").per_photo["photo_id"][
+        0
+    ]
+    stand_in(workspace, "fewer", lambda table: table[table["photo_id"] != first])
+    stand_in(workspace, "moved", lambda table: table.assign(true_latitude=table["true_latitude"] / 2))
+    assert geoloc(workspace, "compare", "default", "fewer") == 1
+    error = capsys.readouterr().err
+    assert "default and fewer cannot be compared: the photos of 'test' are not the same" in error
+    assert "112 and 111, 111 of them in common" in error
+    assert geoloc(workspace, "compare", "default", "moved") == 1
+    assert "places of photos of 'test' have changed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["nothing"], "recipe must be one of default, which are evaluated on 'test'; got 'nothing'"),
+        (["default", "default:[X]NN"], "method of default must be one of [L]"),
+        (["default:[L]NN", "default:[L]NN"], "methods must differ; default:[L]NN is named twice"),
+        (["default", "--test", "tset"], "--test must be one of test; got 'tset'"),
+    ],
+)
+def test_wrong_options_are_told_with_what_is_allowed(built, options, message, capsys):
+    assert geoloc(built, "compare", *options) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_tables_line_up_and_numbers_read_as_people_write_them():
+    assert aligned(["a", "long"], [["σ=4", "1"]]) == ["| a   | long |", "|-----|------|", "| σ=4 | 1    |"]
+    assert with_interval(0.1234, 0.1, 0.2) == "12.3 [10.0, 20.0]"
+    assert with_interval(0.012, -0.004, 0.03, sign="+") == "+1.2 [-0.4, +3.0]"
+    assert with_interval(0.5, np.nan, np.nan) == "50.0"
+    assert with_interval(np.nan, np.nan, np.nan) == ""

@@ -1,0 +1,91 @@
+"""Classifiers on frozen features in a build: what is measured, written and told, and which claims it binds."""
+
+from __future__ import annotations
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from geoloc.evaluation.result import Evaluation
+from geoloc.retrieval.embeddings import Embeddings
+from geoloc.retrieval.frozen_knn import FrozenKnn
+from geoloc.retrieval.frozen_svm import FrozenSvm
+from orchestration.assets.data import load_partitions, photos_with_split
+from orchestration.build import stale_stages
+from orchestration.chain import STAGES, output_folder
+from orchestration.claims import claims
+from orchestration.settings import load_settings
+from tests.pipeline.conftest import geoloc
+
+
+def change(workspace, **sections):
+    params = workspace.root / "params.yaml"
+    params.write_text(yaml.safe_dump(yaml.safe_load(params.read_text()) | sections))
+
+
+def test_frozen_features_are_measured_told_and_bound_to_claims(workspace, capsys):
+    frozen = {"kinds": ["svm", "knn"], "k": 3, "c": 1000, "max_iterations": 1}
+    change(workspace, localizers={"calibrate": True, "frozen": frozen})
+    assert geoloc(workspace, "build", "--only", "evaluation") == 0
+    assert "has not converged in 1 iterations" in capsys.readouterr().err
+    folder = output_folder(workspace, "default", "evaluation")
+    evaluation = Evaluation.load(folder / "test")
+    partition = load_partitions(output_folder(workspace, "default", "partition"))["fine"]
+    svm, knn = (f"[backbone]{approach} {partition.cell_count}C" for approach in ("SVM", "kNN"))
+    assert evaluation.methods[-2:] == [svm, knn]
+    assert "not converged" in evaluation.descriptions[svm]
+
+    # The votes of the three nearest training photos, counted by hand, name the cell of every test photo.
+    embeddings = Embeddings.load(output_folder(workspace, "default", "embeddings") / "backbone")
+    photos = photos_with_split(workspace.pool, output_folder(workspace, "default", "splits"))
+    photos = photos[photos["photo_id"].isin(embeddings.photo_ids)]
+    photos["cell"] = partition.assign(photos["latitude"], photos["longitude"])
+    vectors = dict(zip(embeddings.photo_ids, embeddings.vectors.astype(np.float64), strict=True))
+    known = photos[(photos["split"] == "train") & (photos["cell"] >= 0)]
+    space = np.stack([vectors[photo] for photo in known["photo_id"]])
+    answered = evaluation.per_photo.query("method == @knn and status == 'answered'")
+    assert len(answered) == (photos["split"] == "test").sum() > 30
+    for row in answered.itertuples():
+        near = np.argsort(np.linalg.norm(space - vectors[row.photo_id], axis=1), kind="stable")[:3]
+        cell = np.bincount(known["cell"].to_numpy()[near]).argmax()
+        assert (row.latitude, row.longitude) == pytest.approx(tuple(partition.centroids()[cell]))
+
+    assert FrozenKnn.load(folder / "frozen-fine-knn.safetensors").photos == len(known)
+    assert not FrozenSvm.load(folder / "frozen-fine-svm.safetensors").converged
+    assert (folder / "frozen-fine-svm-temperature.json").is_file()
+    assert {svm, knn} <= set(pd.read_csv(folder / "test" / "top_k.csv")["method"])
+    workspace.set_environment()
+    with dg.DagsterInstance.get() as instance:
+        made = instance.get_latest_materialization_event(dg.AssetKey(["default", "evaluation"]))
+    told = made.asset_materialization.metadata["classifiers on frozen features"].md_str
+    assert f"| {svm} | fine | {len(known)} |" in told
+    assert "| no |" in told
+
+    # A network whose head alone learned is not fine-tuned; that is read off the settings.
+    assert not {"fine-tuned", "frozen SVM"} & set(claims(workspace).roles)
+    change(workspace, training={"mode": "fine_tune", "epochs": 2, "batch_size": 16})
+    report = claims(workspace)
+    roles = {role: str(choice) for role, choice in report.roles.items()}
+    assert (roles["frozen SVM"], roles["frozen kNN"]) == (f"default:{svm}", f"default:{knn}")
+    assert roles["fine-tuned"] == f"default:{evaluation.methods[0]}"
+    accuracy = evaluation.accuracy.query("level == 'city'").set_index("method")["accuracy"]
+    table = report.table.set_index("claim")["difference"]
+    assert table["fine-tuning beats an SVM on frozen features"] == pytest.approx(
+        accuracy[evaluation.methods[0]] - accuracy[svm]
+    )
+    assert table["an SVM beats kNN on frozen features"] == pytest.approx(accuracy[svm] - accuracy[knn])
+
+
+def test_frozen_features_need_embeddings_of_the_first_weights(workspace, capsys):
+    change(workspace, localizers={"frozen": {"kinds": ["knn"]}}, embeddings={"models": ["classifier"]})
+    assert geoloc(workspace, "build") == 1
+    assert "localizers.frozen.kinds knn need backbone among embeddings.models, got classifier" in (
+        capsys.readouterr().err
+    )
+
+
+def test_frozen_features_make_only_the_evaluation_stale(workspace):
+    change(workspace, localizers={"frozen": {"kinds": ["svm"]}})
+    assert list(stale_stages(workspace, load_settings(workspace), set(STAGES))) == ["evaluation", "report"]
