@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from geoloc.evaluation.diagnostics import Diagnostics, diagnose
 from geoloc.evaluation.evaluate import LEAVE_PHOTOGRAPHER_OUT_PROTOCOL, evaluate
+from geoloc.evaluation.explanations import FOLDER as EXPLANATIONS_FOLDER
+from geoloc.evaluation.explanations import explain
 from geoloc.evaluation.result import Evaluation
 from geoloc.files import write_json
 from geoloc.localizers.base import Answers
 from geoloc.localizers.by_neighbour import DensityLocalizer, NearestLocalizer, NeighbourLocalizer
-from geoloc.localizers.methods import Calibration, ClassMethod, class_methods
+from geoloc.localizers.methods import Calibration, ClassMethod, Probabilities, class_methods
 from geoloc.localizers.settings import LocalizerSettings
 from geoloc.models.classifier import Classifier, load_model
 from geoloc.retrieval.embeddings import Embeddings
@@ -54,7 +56,9 @@ def build(run: StageRun) -> StageResult:
     made, behind = {}, {}
     for name in tests:
         queries = photos[photos["split"] == name].reset_index(drop=True)
-        made[name], behind[name] = _evaluate_test_set(run, name, queries, references, by_class)
+        made[name], behind[name] = _evaluate_test_set(
+            run, name, queries, references, by_class, main=name == tests[0]
+        )
         behind[name].save(run.output / name)
     if run.settings.evaluation.leave_photographer_out:
         made["leave-photographer-out"] = _leave_photographer_out(run, photos[photos["shard"].notna()])
@@ -106,7 +110,13 @@ def _probabilities(
 
 
 def _evaluate_test_set(
-    run: StageRun, name: str, queries: pd.DataFrame, references: pd.DataFrame, by_class: ByClass
+    run: StageRun,
+    name: str,
+    queries: pd.DataFrame,
+    references: pd.DataFrame,
+    by_class: ByClass,
+    *,
+    main: bool,
 ) -> tuple[Evaluation, Diagnostics]:
     settings = run.settings
     names = model_names(len(by_class.partitions))
@@ -154,12 +164,45 @@ def _evaluate_test_set(
         by_class.partitions,
         unreadable=missed,
     )
+    if main:
+        _explain(run, name, evaluation, queries, by_class, (raw, probabilities), answers)
     regions = by_class.calibration.region_table(
         by_class.partitions, probabilities, queries["latitude"], queries["longitude"]
     )
     if len(regions):
         diagnostics = Diagnostics(diagnostics.method, {**diagnostics.tables, "regions": regions})
     return evaluation, diagnostics
+
+
+def _explain(
+    run: StageRun,
+    test: str,
+    evaluation: Evaluation,
+    queries: pd.DataFrame,
+    by_class: ByClass,
+    probabilities: tuple[Probabilities, Probabilities],
+    answers: Mapping[str, Answers],
+) -> None:
+    """What the report shows of how the classifier comes to its answers; `probabilities` before and after scaling."""
+    main, partition = next(iter(by_class.partitions.items()))
+    places = answers[evaluation.methods[0]].alternatives
+    assert places is not None  # the first method is by class, and these have alternatives
+    wanted = run.settings.evaluation.explained
+    run.log(f"{test}: occlusion maps of {wanted} photos" if wanted else f"{test}: no photo is explained")
+    scaling = by_class.calibration.temperatures.get(main)
+    explain(
+        evaluation,
+        queries,
+        places,
+        by_class.model,
+        (main, partition),
+        probabilities[0][main],
+        probabilities[1][main],
+        run.workspace.pool,
+        run.settings.evaluation,
+        temperature=np.nan if scaling is None else scaling.temperature,
+        batch_size=run.settings.localizers.batch_size,
+    ).save(run.output / test / EXPLANATIONS_FOLDER)
 
 
 def _most_probable(probabilities: NDArray[np.float32]) -> NDArray[np.int64]:
