@@ -150,11 +150,16 @@ def occlusion_figure(photo: bytes | NDArray[np.uint8], maps: Sequence[tuple[str,
             )  # fmt: skip
             bar = figure.colorbar(shown, ax=axes, fraction=0.046, pad=0.03)
             bar.outline.set_visible(False)
-            bar.set_ticks([found.whole - reach, found.whole, found.whole + reach])
-            bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.2g} %"))
+            ends = (float(found.pixels.min()), float(found.pixels.max()))
+            bar.set_ticks([found.whole, *(end for end in ends if abs(end - found.whole) > 0.2 * reach)])
+            bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _per_cent(value)))
             bar.ax.tick_params(labelsize=8)
-            axes.set_title(f"{title}\n{100 * found.whole:.2g} % with nothing covered", fontsize=8.5)
+            axes.set_title(f"{title}\n{_per_cent(found.whole)} with nothing covered", fontsize=8.5)
         return jpeg(figure)
+
+
+def _per_cent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.2g} %"
 
 
 def _cell_on_the_world(figure: Figure | SubFigure, partition: Drawable, cell: int, name: str) -> None:

@@ -1,6 +1,7 @@
-"""What figures with photos share: JPEG bytes that are equal for equal figures, and the land drawn once for all maps.
+"""Figures that a page can hold many of: photos as JPEG, maps in few colours, the land drawn once for all small maps.
 
-As PNG a photo is several times as large; and a page with many small maps would spend its time on drawing coasts.
+Bytes are equal for equal figures. As PNG a photo is several times as large; and small maps would spend their time on
+drawing coasts.
 """
 
 from __future__ import annotations
@@ -31,6 +32,15 @@ def jpeg(figure: Figure, dpi: int = 110, quality: int = 88) -> bytes:
     Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).save(
         stream, format="jpeg", quality=quality, subsampling=0
     )
+    return stream.getvalue()
+
+
+def fewer_colours(data: bytes) -> bytes:
+    """A PNG in the 256 colours that suit it best, a third of its size: for maps and lines, where none is missed."""
+    with Image.open(io.BytesIO(data)) as image:
+        few = image.convert("RGB").quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        stream = io.BytesIO()
+        few.save(stream, format="png", dpi=image.info["dpi"])
     return stream.getvalue()
 
 

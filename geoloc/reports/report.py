@@ -16,6 +16,7 @@ from geoloc.reports.banner import banners
 from geoloc.reports.examples import Example, ExampleSet
 from geoloc.reports.gallery import GALLERY_FILE, GalleryInput, gallery_numbers, write_gallery
 from geoloc.reports.pages import image_uri, place, render
+from geoloc.reports.photo_figures import fewer_colours
 from geoloc.reports.thoughts import FigureGroup
 
 JPEG = b"\xff\xd8\xff"
@@ -109,9 +110,9 @@ def report_figures(report: ReportInput) -> dict[str, bytes]:
     for i, further in enumerate(report.further.values()):
         made[f"further-{i + 1}-intervals"] = figures.interval_figure(further)
     for i, method in enumerate(report.evaluation.methods):
-        made[f"errors-{i + 1}"] = maps.error_map(report.evaluation, method)
+        made[f"errors-{i + 1}"] = fewer_colours(maps.error_map(report.evaluation, method))
     for i, partition in enumerate(report.partitions.values()):
-        made[f"cells-{i + 1}"] = maps.partition_map(partition)
+        made[f"cells-{i + 1}"] = fewer_colours(maps.partition_map(partition))
     for i, history in enumerate(report.training.values()):
         made[f"training-{i + 1}"] = figures.training_figure(history)
     return made | {one.name: one.data for group in report.thoughts for one in group.figures}

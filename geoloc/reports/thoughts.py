@@ -167,7 +167,6 @@ def _explained(explanations: Explanations, partition: Cells, pictures: _Pictures
             "one are shown, where the photo is in one. After PlaNet, figure 10 (which shows the true cell), and "
             "Zeiler and Fergus, 2014.",
             tuple(looks),
-            opened=True,
         ),
     ]
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from geoloc.partitions.base import Partition
 
 NEIGHBOURS_SHOWN = 5
+EVERYONE = "leave-photographer-out"
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,9 @@ def build(run: StageRun) -> StageResult:
         )
         behind[name].save(run.output / name)
     if run.settings.evaluation.leave_photographer_out:
-        made["leave-photographer-out"] = _leave_photographer_out(run, photos[photos["shard"].notna()])
+        everyone = photos[photos["shard"].notna()].reset_index(drop=True)
+        made[EVERYONE], behind[EVERYONE] = _leave_photographer_out(run, everyone)
+        behind[EVERYONE].save(run.output / EVERYONE)
     for name, evaluation in made.items():
         evaluation.save(run.output / name)
     write_json(run.output / "evaluations.json", list(made))
@@ -234,7 +237,7 @@ def locate_by_neighbours(
     return answers, {one.name: one.describe() for one in localizers}, neighbours
 
 
-def _leave_photographer_out(run: StageRun, photos: pd.DataFrame) -> Evaluation:
+def _leave_photographer_out(run: StageRun, photos: pd.DataFrame) -> tuple[Evaluation, Diagnostics]:
     """Each stored photo a query against all the others by other photographers.
 
     Only embeddings of the initial backbone are fair here: the classifier has seen these photos and their places.
@@ -254,7 +257,8 @@ def _leave_photographer_out(run: StageRun, photos: pd.DataFrame) -> Evaluation:
         exclude_photographers=asked["photographer"].to_numpy(dtype=object),
         exclude_photos=asked["photo_id"].to_numpy(dtype=object),
     )
-    return evaluate(
+    missed = list(photos["photo_id"].iloc[(position < 0).nonzero()[0]])
+    evaluation = evaluate(
         {key: value.spread(readable, len(photos)) for key, value in found.items()},
         photos,
         photos,
@@ -262,9 +266,12 @@ def _leave_photographer_out(run: StageRun, photos: pd.DataFrame) -> Evaluation:
         settings.evaluation,
         seed=settings.seed,
         protocol=LEAVE_PHOTOGRAPHER_OUT_PROTOCOL,
-        unreadable=list(photos["photo_id"].iloc[(position < 0).nonzero()[0]]),
+        unreadable=missed,
         leave_photographer_out=True,
         descriptions=descriptions,
+    )
+    return evaluation, diagnose(
+        evaluation, {}, {}, photos, photos, {}, unreadable=missed, leave_photographer_out=True
     )
 
 
