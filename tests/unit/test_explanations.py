@@ -263,7 +263,7 @@ def test_fewer_colours_look_the_same_and_take_less_room():
     assert few == fewer_colours(plain)
     assert len(few) < 0.7 * len(plain)
     difference = np.abs(pixels(few) - pixels(plain)).sum(axis=2)
-    assert difference.max() < 60
+    assert (difference > 60).mean() < 0.001
     assert difference.mean() < 3
     with Image.open(io.BytesIO(few)) as one, Image.open(io.BytesIO(plain)) as other:
         assert (one.mode, one.size, one.info["dpi"]) == ("P", other.size, other.info["dpi"])

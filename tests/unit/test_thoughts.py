@@ -247,8 +247,6 @@ def test_a_reader_sees_the_figures_each_with_what_it_shows(world, tmp_path):
             with Image.open(file) as image:
                 assert image.format == {".jpg": "JPEG", ".png": "PNG"}[file.suffix]
             assert image_uri(one.data) in section
-    again = gather_thoughts(evaluation, found, Squares(), bytes_of(world))
-    assert [f.data for g in again for f in g.figures] == [f.data for g in groups for f in g.figures]
 
 
 def test_what_there_is_nothing_of_is_left_out(world):
