@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from geoloc.evaluation.bootstrap import photographer_clusters
 from geoloc.evaluation.class_bias import class_bias
 from geoloc.evaluation.groups import (
     accuracy_by_group,
@@ -117,12 +118,15 @@ def diagnose(
     partitions: Mapping[str, Cells],
     *,
     unreadable: Collection[str] = (),
+    leave_photographer_out: bool = False,
 ) -> Diagnostics:
     """Diagnose an evaluation of `queries` (its photos in its order, with the catalog's columns).
 
     `alternatives` are those of methods that have any, `answered_cells` the most probable cell of each photo by
-    partition, int (N,), -1 for none; `references` have latitude and longitude; `unreadable` are photo ids. Resamples,
-    levels and the seed are the evaluation's. Raises ValueError for photos that are not in the evaluation, and as the
+    partition, int (N,), -1 for none; `references` have latitude and longitude; `unreadable` are photo ids. With
+    `leave_photographer_out` the references are the queries, and those of a photo's own photographer do not count.
+    Methods by neighbour have neither alternatives nor cells, and then no such tables. Resamples, levels and the seed
+    are the evaluation's. Raises ValueError for photos that are not in the evaluation, and as the
     measures do.
     """
     seed, levels_km = evaluation.seed, evaluation.levels_km
@@ -157,7 +161,15 @@ def diagnose(
         "country": (country_groups(latitude, longitude), SMALLEST_COUNTRY),
     }
     if len(references):
-        density = density_groups(latitude, longitude, references["latitude"], references["longitude"])
+        owners = photographer_clusters(queries["photographer"]) if leave_photographer_out else None
+        density = density_groups(
+            latitude,
+            longitude,
+            references["latitude"],
+            references["longitude"],
+            owner=owners,
+            reference_owner=owners,
+        )
         groups["density"] = (density, 1)
     if "prob_indoor" in queries and queries["prob_indoor"].notna().any():
         groups["indoor"] = (column_groups(queries["prob_indoor"], [0.5], "prob_indoor"), 1)

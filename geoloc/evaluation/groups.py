@@ -137,9 +137,13 @@ def density_groups(
     reference_longitude: ArrayLike,
     km: float = 25.0,
     groups: int = 10,
+    owner: ArrayLike | None = None,
+    reference_owner: ArrayLike | None = None,
 ) -> pd.Categorical:
     """Deciles (`groups` in all) of how many references lie within `km` of each photo, sparsest first.
 
+    With `owner` (N,) and `reference_owner` (M,) references of a photo's own owner are not counted, as they
+    cannot answer for it where each photo is asked of all by others.
     Photos with equally many are in one group, so there are fewer groups, and of other sizes, where many have none.
     Raises ValueError for no photos, or fewer than 2 groups.
     """
@@ -151,6 +155,13 @@ def density_groups(
     tree = cKDTree(unit_vectors(reference_latitude, reference_longitude))
     chord = 2 * np.sin(min(km / EARTH_RADIUS_KM, np.pi) / 2)
     count = np.asarray(tree.query_ball_point(points, chord, return_length=True), dtype=np.int64)
+    if owner is not None and reference_owner is not None:
+        references = unit_vectors(reference_latitude, reference_longitude)
+        own_references = pd.Series(np.arange(len(references))).groupby(np.asarray(reference_owner)).indices
+        for name, mine in pd.Series(np.arange(len(points))).groupby(np.asarray(owner)).indices.items():
+            if name in own_references:
+                own = cKDTree(references[own_references[name]])
+                count[mine] -= own.query_ball_point(points[mine], chord, return_length=True)
     shares = np.arange(1, groups) / groups
     edges = np.unique(np.quantile(count, shares, method="inverted_cdf"))
     number = np.searchsorted(edges, count, side="left")  # up to and including each edge

@@ -8,6 +8,7 @@ it rises, it is misled.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,15 +53,45 @@ def occlusion_map(
     batch_size: int = 64,
     head: Any = 0,
     grey: int = GREY,
+    temperature: float = 1.0,
 ) -> OcclusionMap:
-    """Slide a grey window over a photo and read the probability of `cell`.
+    """Slide a grey window over a photo and read the probability of `cell`; see `occlusion_maps`."""
+    (found,) = occlusion_maps(
+        model,
+        photo,
+        [cell],
+        window,
+        stride,
+        batch_size=batch_size,
+        head=head,
+        grey=grey,
+        temperature=temperature,
+    )
+    return found
+
+
+def occlusion_maps(
+    model: nn.Module,
+    photo: ArrayLike | torch.Tensor,
+    cells: Sequence[int],
+    window: int,
+    stride: int,
+    *,
+    batch_size: int = 64,
+    head: Any = 0,
+    grey: int = GREY,
+    temperature: float = 1.0,
+) -> list[OcclusionMap]:
+    """Slide a grey window over a photo once and read the probability of each of `cells`, a map each, in order.
 
     `model` gives scores (logits) [B, C] of uint8 [B, 3, S, S], as Classifier does; where it gives several scores, a
     sequence or mapping, `head` says which. `photo` is uint8 [S, S, 3], as `Preprocess.apply_uint8` cuts it. The window
     is `window` pixels wide and high and moves by `stride`; the last place of a row or column is at the edge, so every
-    pixel is covered. `batch_size` windows go through the network at once. The model runs where it is, in eval
+    pixel is covered. `batch_size` windows go through the network at once; scores are divided by `temperature`, so that
+    the probabilities are those that answers quote (see localizers.temperature). The model runs where it is, in eval
     mode, and is left as it was. Raises ValueError for a photo that is not uint8 [S, S, 3], a window that is larger than
-    it, a stride above the window (which would leave gaps), and a cell that the model does not know.
+    it, a stride above the window (which would leave gaps), a temperature that is not above 0, and a cell that the model
+    does not know.
     """
     pixels = torch.as_tensor(np.array(photo)).permute(2, 0, 1) if np.ndim(photo) == 3 else torch.empty(0)
     if (
@@ -78,32 +109,44 @@ def occlusion_map(
             raise ValueError(f"{key} must be from {0 if key == 'grey' else 1} to {most}, got {value}")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if not temperature > 0:
+        raise ValueError(f"temperature must be above 0, got {temperature}")
     places = _places(size, window, stride)
     corners = [(int(top), int(left)) for top in places for left in places]
-    found = np.empty(1 + len(corners))
+    found = np.empty((1 + len(corners), len(cells)))
     was_training = model.training
     model.eval()
     try:
         with torch.inference_mode():
             device = next(model.parameters()).device
-            found[0] = _probability(model, pixels[None].to(device), cell, head)[0]
+
+            def read(images: torch.Tensor) -> NDArray[np.float32]:
+                return _probability(model, images.to(device), cells, head, temperature)
+
+            found[0] = read(pixels[None])[0]
             for start in range(0, len(corners), batch_size):
                 some = corners[start : start + batch_size]
-                images = pixels.repeat(len(some), 1, 1, 1)
+                # The memory layout that a classifier is run in: some networks are several times as fast.
+                images = pixels.repeat(len(some), 1, 1, 1).contiguous(memory_format=torch.channels_last)
                 for image, (top, left) in zip(images, some, strict=True):
                     image[:, top : top + window, left : left + window] = grey
-                found[1 + start : 1 + start + len(some)] = _probability(model, images.to(device), cell, head)
+                found[1 + start : 1 + start + len(some)] = read(images)
     finally:
         model.train(was_training)
-    probability = found[1:].reshape(len(places), len(places))
+    return [
+        map_of_windows(int(cell), float(of_cell[0]), window, size, places, of_cell[1:])
+        for cell, of_cell in zip(cells, found.T, strict=True)
+    ]
+
+
+def map_of_windows(
+    cell: int, whole: float, window: int, size: int, places: NDArray[np.int64], probability: ArrayLike
+) -> OcclusionMap:
+    """The map of a photo of `size` pixels from the probabilities at R by R windows, row by row, whose tops and lefts
+    are both `places` [R]."""
+    grid = np.asarray(probability, dtype=np.float64).reshape(len(places), len(places))
     return OcclusionMap(
-        cell,
-        float(found[0]),
-        window,
-        places,
-        places,
-        probability,
-        _mean_over_pixels(probability, places, window, size),
+        cell, whole, window, places, places, grid, _mean_over_pixels(grid, places, window, size)
     )
 
 
@@ -112,13 +155,17 @@ def _places(size: int, window: int, stride: int) -> NDArray[np.int64]:
     return np.unique(np.append(np.arange(0, size - window + 1, stride), size - window)).astype(np.int64)
 
 
-def _probability(model: nn.Module, images: torch.Tensor, cell: int, head: Any) -> NDArray[np.float32]:
+def _probability(
+    model: nn.Module, images: torch.Tensor, cells: Sequence[int], head: Any, temperature: float
+) -> NDArray[np.float32]:
+    """Probabilities of `cells` for each image, float32 [B, cells]."""
     scores = model(images)
     if not isinstance(scores, torch.Tensor):
         scores = scores[head]
-    if not 0 <= cell < scores.shape[1]:
-        raise ValueError(f"cell must be from 0 to {scores.shape[1] - 1}, got {cell}")
-    found: NDArray[np.float32] = scores.float().softmax(dim=1)[:, cell].cpu().numpy()
+    for cell in cells:
+        if not 0 <= cell < scores.shape[1]:
+            raise ValueError(f"cell must be from 0 to {scores.shape[1] - 1}, got {cell}")
+    found: NDArray[np.float32] = (scores.float() / temperature).softmax(dim=1)[:, list(cells)].cpu().numpy()
     return found
 
 

@@ -25,3 +25,15 @@ class EvaluationSettings:
         False,
         help="also try every stored photo against all photos by other photographers, with the initial backbone",
     )
+    explained: int = setting(
+        4,
+        minimum=0,
+        maximum=100,
+        help="photos of the main test set explained by a probability map and an occlusion map; 0: none",
+    )
+    confident_cells: int = setting(
+        4,
+        minimum=0,
+        maximum=100,
+        help="cells, those that are most often the answer, whose most confident photos are shown; 0: none",
+    )

@@ -16,8 +16,8 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from numpy.typing import NDArray
 from PIL import Image
 
-from geoloc.reports.maps import world_axes
-from geoloc.reports.style import ERROR_COLOURS, INK, MUTED, bare, drawing, new_figure, png
+from geoloc.reports.photo_figures import jpeg, land_axes
+from geoloc.reports.style import ERROR_COLOURS, INK, MUTED, bare, drawing, new_figure
 
 if TYPE_CHECKING:
     from geoloc.evaluation.occlusion import OcclusionMap  # brings torch, which a report need not load
@@ -40,7 +40,7 @@ def probability_map(
     truth: tuple[float, float] | None = None,
     answer: tuple[float, float] | None = None,
 ) -> bytes:
-    """The probability of each cell for one photo on the world, as PNG (PlaNet, figures 1 and 6).
+    """The probability of each cell for one photo on the world, as JPEG (PlaNet, figures 1 and 6).
 
     `probabilities` float [C]; `photo` (JPEG or PNG bytes) is shown beside it; `truth` and `answer` (latitude,
     longitude) are marked. Colours are logarithmic, down to a thousandth of the largest probability. Raises
@@ -61,8 +61,7 @@ def probability_map(
             beside, world = halves[0].add_subplot(), halves[1]
             beside.imshow(_pixels(photo))
             bare(beside)
-        lowest = np.array([ring[:, 1].min() for _, ring in rings])
-        axes = world_axes(world, lowest)
+        axes = land_axes(world, min(ring[:, 1].min() for _, ring in rings))
         drawn = PolyCollection(
             [ring for _, ring in rings], cmap="viridis_r", norm=LogNorm(_FAINT * p.max(), p.max()),
             linewidths=0.3, edgecolors="#ffffff", alpha=0.8, zorder=2,
@@ -83,10 +82,11 @@ def probability_map(
         bar.outline.set_visible(False)
         bar.ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
         bar.ax.xaxis.set_minor_formatter(NullFormatter())
+        bar.ax.tick_params(labelsize=8.5)
         bar.set_label(
             f"probability of a cell (log scale); {len(shown):,} of {len(p):,} cells shown", fontsize=8.5
         )
-        return png(figure, dpi=140)
+        return jpeg(figure)
 
 
 def confident_figure(
@@ -95,7 +95,7 @@ def confident_figure(
     photos: Mapping[str, bytes],
     names: Mapping[int, str] | None = None,
 ) -> bytes:
-    """The surest photos of each cell, a row a cell with the cell on the world, as PNG (PlaNet, figure 8).
+    """The surest photos of each cell, a row a cell with the cell on the world, as JPEG (PlaNet, figure 8).
 
     `table` is that of `most_confident_photos`; `photos` gives the bytes (JPEG or PNG) by photo_id, and a photo without
     any is an empty frame; `names` says what a cell is called. Raises ValueError for an empty table.
@@ -105,10 +105,12 @@ def confident_figure(
     cells = list(dict.fromkeys(int(cell) for cell in table["cell"]))
     columns = int(table["rank"].max())
     with drawing():
-        figure = new_figure(3.4 + 1.55 * columns, 1.75 * len(cells) + 0.1)
+        figure = new_figure(3.4 + 1.55 * columns, 1.82 * len(cells) + 0.1)
         rows = figure.subfigures(len(cells), 1, squeeze=False)[:, 0]
         for row, cell in zip(rows, cells, strict=True):
-            left, right = row.subfigures(1, 2, width_ratios=(3.4, 1.55 * columns))
+            # A line of air above, or the titles of the first row touch the edge.
+            _, below = row.subfigures(2, 1, height_ratios=(0.04, 1))
+            left, right = below.subfigures(1, 2, width_ratios=(3.4, 1.55 * columns))
             _cell_on_the_world(left, partition, cell, (names or {}).get(cell, f"cell {cell}"))
             frames = right.subplots(1, columns, squeeze=False)[0]
             mine = table[table["cell"] == cell]
@@ -118,48 +120,51 @@ def confident_figure(
                 axes.set_title(f"{100 * photo.probability:.0f} % {mark}", fontsize=8.5, fontweight="normal")
             for axes in frames[len(mine) :]:
                 axes.set_visible(False)
-        return png(figure, dpi=140)
+        return jpeg(figure)
 
 
-def occlusion_figure(photos: Sequence[tuple[bytes | NDArray[np.uint8], OcclusionMap, str]]) -> bytes:
-    """Photos beside their occlusion maps as PNG, a row each (PlaNet, figure 10).
+def occlusion_figure(photo: bytes | NDArray[np.uint8], maps: Sequence[tuple[str, OcclusionMap]]) -> bytes:
+    """A photo beside its occlusion maps, each with a title, as JPEG (PlaNet, figure 10).
 
-    Each is the photo (JPEG or PNG bytes, or uint8 [S, S, 3], as the network saw it), its map and a title. Red is where
-    covering the photo costs probability, blue where it gains; the whole photo's is white. Raises ValueError for none.
+    `photo` is the square that the network saw, JPEG or PNG bytes or uint8 [S, S, 3]. Red is where covering the photo
+    costs probability, blue where it gains; the whole photo's is white. Raises ValueError for no map.
     """
-    if not photos:
-        raise ValueError("an occlusion figure needs at least one photo, got none")
+    if not maps:
+        raise ValueError("an occlusion figure needs at least one map, got none")
+    pixels = _pixels(photo) if isinstance(photo, bytes) else np.asarray(photo)
     with drawing():
-        figure = new_figure(7.0, 3.1 * len(photos))
-        panels = figure.subplots(len(photos), 2, squeeze=False)
-        for (left, right), (photo, found, title) in zip(panels, photos, strict=True):
-            pixels = _pixels(photo) if isinstance(photo, bytes) else np.asarray(photo)
-            left.imshow(pixels)
-            left.set_title(title, fontsize=9.5)
-            grey = pixels.mean(axis=2)
+        figure = new_figure(2.85 + 3.35 * len(maps), 3.15)
+        panels = figure.subplots(1, 1 + len(maps), width_ratios=(2.85, *(3.35,) * len(maps)))
+        panels[0].imshow(pixels)
+        panels[0].set_title("what the network sees\n", fontsize=8.5)
+        bare(panels[0])
+        for axes, (title, found) in zip(panels[1:], maps, strict=True):
+            bare(axes)
             size = len(found.pixels)
             extent = (0, size, size, 0)
-            right.imshow(grey, cmap="gray", extent=extent, vmin=0, vmax=255)
+            axes.imshow(pixels.mean(axis=2), cmap="gray", extent=extent, vmin=0, vmax=255)
             reach = max(float(np.abs(found.pixels - found.whole).max()), 1e-6)
-            shown = right.imshow(
-                found.pixels, cmap="RdBu", extent=extent, alpha=0.72,
+            shown = axes.imshow(
+                found.pixels, cmap="RdBu", extent=extent, alpha=0.66,
                 norm=TwoSlopeNorm(found.whole, found.whole - reach, found.whole + reach),
             )  # fmt: skip
-            for axes in (left, right):
-                bare(axes)
-            bar = figure.colorbar(shown, ax=right, fraction=0.046, pad=0.03)
+            bar = figure.colorbar(shown, ax=axes, fraction=0.046, pad=0.03)
             bar.outline.set_visible(False)
-            bar.set_ticks([found.whole - reach, found.whole, found.whole + reach])
-            bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.3g} %"))
-            right.set_title(
-                f"{100 * found.whole:.3g} % with nothing covered", fontsize=8.5, fontweight="normal"
-            )
-        return png(figure, dpi=140)
+            ends = (float(found.pixels.min()), float(found.pixels.max()))
+            bar.set_ticks([found.whole, *(end for end in ends if abs(end - found.whole) > 0.2 * reach)])
+            bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _per_cent(value)))
+            bar.ax.tick_params(labelsize=8)
+            axes.set_title(f"{title}\n{_per_cent(found.whole)} with nothing covered", fontsize=8.5)
+        return jpeg(figure)
+
+
+def _per_cent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.2g} %"
 
 
 def _cell_on_the_world(figure: Figure | SubFigure, partition: Drawable, cell: int, name: str) -> None:
     rings = [ring[:, ::-1] for ring in partition.rings(cell)]
-    axes = world_axes(figure, np.array([ring[:, 1].min() for ring in rings]))
+    axes = land_axes(figure, min(ring[:, 1].min() for ring in rings))
     axes.add_collection(
         PolyCollection(
             rings, facecolors=ERROR_COLOURS[0], edgecolors=ERROR_COLOURS[0], linewidths=0.8, zorder=3

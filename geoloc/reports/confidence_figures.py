@@ -49,7 +49,7 @@ def top_k_figure(errors: NDArray[np.float64], ks: Sequence[int] = (1, 2, 3, 4, 5
         axes.set_xlabel("distance between answer and truth, km (log scale)")
         axes.set_ylabel(f"share of all {len(errors):,} photos within it")
         axes.legend(loc="upper left", fontsize=8.5)
-        return png(figure)
+        return png(figure, dpi=120)  # a page holds many of them
 
 
 def risk_coverage_figure(curves: Mapping[str, pd.DataFrame], km: float) -> bytes:
@@ -74,7 +74,7 @@ def risk_coverage_figure(curves: Mapping[str, pd.DataFrame], km: float) -> bytes
         axes.set_xlabel("photos that get an answer, the surest first")
         axes.set_ylabel(f"of these, farther off than {km:,g} km")
         axes.legend(loc="lower right", fontsize=8.5)
-        return png(figure)
+        return png(figure, dpi=120)  # a page holds many of them
 
 
 def calibration_figure(tables: Mapping[str, pd.DataFrame]) -> bytes:
@@ -85,7 +85,7 @@ def calibration_figure(tables: Mapping[str, pd.DataFrame]) -> bytes:
     if not tables:
         raise ValueError("a calibration figure needs at least one table, got none")
     with drawing():
-        figure = new_figure(4.6, 4.2)
+        figure = new_figure(4.6, 4.7)
         axes = figure.add_subplot()
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1.1, linestyle="--", zorder=1)
         for i, (name, table) in enumerate(tables.items()):
@@ -106,5 +106,5 @@ def calibration_figure(tables: Mapping[str, pd.DataFrame]) -> bytes:
             axis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
         axes.set_xlabel("confidence")
         axes.set_ylabel("share of these answers that are right")
-        axes.legend(loc="upper left", fontsize=8.5)
-        return png(figure)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), fontsize=8.5)
+        return png(figure, dpi=120)  # a page holds many of them

@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 from PIL import Image
 
+from geoloc.evaluation.choice import varied
 from geoloc.evaluation.result import Evaluation
 
 
@@ -63,9 +63,9 @@ def pick_examples(
         raise ValueError(f"method must be one of {', '.join(evaluation.methods)}; got {method!r}")
     rows = evaluation.per_photo
     rows = rows[(rows["method"] == method) & (rows["status"] == "answered")]
-    best = _varied(rows.sort_values(["error_km", "photo_id"]), count, photographer)
+    best = varied(rows.sort_values(["error_km", "photo_id"]), count, photographer)
     rest = rows[~rows["photo_id"].isin(best["photo_id"])]
-    worst = _varied(rest.sort_values(["error_km", "photo_id"], ascending=[False, True]), count, photographer)
+    worst = varied(rest.sort_values(["error_km", "photo_id"], ascending=[False, True]), count, photographer)
     return best, worst
 
 
@@ -81,12 +81,3 @@ def thumbnail(data: bytes, side: int = 200, quality: int = 80) -> bytes:
     stream = io.BytesIO()
     small.save(stream, format="jpeg", quality=quality)
     return stream.getvalue()
-
-
-def _varied(rows: pd.DataFrame, count: int, photographer: pd.Series | None) -> pd.DataFrame:
-    if photographer is None:
-        return rows.head(count).reset_index(drop=True)
-    owner = rows["photo_id"].map(photographer)
-    repeated = owner.duplicated() & owner.notna()
-    order = np.argsort(repeated.to_numpy(), kind="stable")  # firsts of each photographer, then the others
-    return rows.iloc[order].head(count).reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""The report of a build: one offline HTML page, and the same numbers as JSON and CSV, the figures as PNG."""
+"""The report of a build: one offline HTML page, and the same numbers as JSON and CSV, the figures as PNG or JPEG."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ from geoloc.reports import figures, maps, summary
 from geoloc.reports.banner import banners
 from geoloc.reports.examples import Example, ExampleSet
 from geoloc.reports.gallery import GALLERY_FILE, GalleryInput, gallery_numbers, write_gallery
-from geoloc.reports.pages import data_uri, image_uri, place, render
+from geoloc.reports.pages import image_uri, place, render
+from geoloc.reports.photo_figures import fewer_colours
+from geoloc.reports.thoughts import FigureGroup
+
+JPEG = b"\xff\xd8\xff"
+"""What every JPEG begins with."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +59,10 @@ class ReportInput:
     """Rejected inputs: columns reason, count. An empty frame says that nothing was rejected; None says nothing."""
     diagnostics: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     """Tables by title, as people read them; see evaluation.diagnostics.Diagnostics.overview."""
+    further_diagnostics: Mapping[str, Mapping[str, pd.DataFrame]] = field(default_factory=dict)
+    """As `diagnostics`, of the evaluations of `further` by name."""
+    thoughts: tuple[FigureGroup, ...] = ()
+    """What the classifier thinks, and how sure the methods are; see thoughts.gather_thoughts."""
     examples: tuple[ExampleSet, ...] = ()
     """Best and worst answers, of one method or several; see examples.pick_examples."""
     provenance: Mapping[str, str | None] = field(default_factory=dict)
@@ -81,14 +90,19 @@ def write_report(folder: Path | str, report: ReportInput) -> list[Path]:
         written.append(folder / "tables" / f"{name}.csv")
         write_csv(written[-1], table)
     for name, data in pictures.items():
-        written.append(folder / "figures" / f"{name}.png")
+        written.append(folder / "figures" / figure_file(name, data))
         with atomic_path(written[-1]) as temporary:
             temporary.write_bytes(data)
     return written
 
 
+def figure_file(name: str, data: bytes) -> str:
+    """The file name of a figure: its kind by its bytes."""
+    return f"{name}.{'jpg' if data.startswith(JPEG) else 'png'}"
+
+
 def report_figures(report: ReportInput) -> dict[str, bytes]:
-    """The figures by file name (without .png), PNG bytes."""
+    """The figures by file name without its end, PNG bytes, or JPEG where they are made of photos."""
     made = {
         "accuracy": figures.accuracy_curve_figure(report.evaluation),
         "intervals": figures.interval_figure(report.evaluation),
@@ -96,12 +110,12 @@ def report_figures(report: ReportInput) -> dict[str, bytes]:
     for i, further in enumerate(report.further.values()):
         made[f"further-{i + 1}-intervals"] = figures.interval_figure(further)
     for i, method in enumerate(report.evaluation.methods):
-        made[f"errors-{i + 1}"] = maps.error_map(report.evaluation, method)
+        made[f"errors-{i + 1}"] = fewer_colours(maps.error_map(report.evaluation, method))
     for i, partition in enumerate(report.partitions.values()):
-        made[f"cells-{i + 1}"] = maps.partition_map(partition)
+        made[f"cells-{i + 1}"] = fewer_colours(maps.partition_map(partition))
     for i, history in enumerate(report.training.values()):
         made[f"training-{i + 1}"] = figures.training_figure(history)
-    return made
+    return made | {one.name: one.data for group in report.thoughts for one in group.figures}
 
 
 def report_tables(report: ReportInput) -> dict[str, pd.DataFrame]:
@@ -113,8 +127,8 @@ def report_tables(report: ReportInput) -> dict[str, pd.DataFrame]:
         table = getattr(report, name)
         if table is not None:
             tables[name] = table
-    for title, table in report.diagnostics.items():
-        tables[f"diagnostics-{title.replace(' ', '-')}"] = table
+    for prefix, given in _all_diagnostics(report).items():
+        tables |= {f"{prefix}diagnostics-{title.replace(' ', '-')}": table for title, table in given.items()}
     for i, history in enumerate(report.training.values()):
         tables[f"training-{i + 1}"] = history
     return tables
@@ -143,6 +157,14 @@ def report_numbers(report: ReportInput) -> dict[str, Any]:
         },
         "training": {name: table_records(history) for name, history in report.training.items()},
         "diagnostics": {title: table_records(table) for title, table in report.diagnostics.items()},
+        "further_diagnostics": {
+            name: {title: table_records(table) for title, table in given.items()}
+            for name, given in report.further_diagnostics.items()
+        },
+        "thoughts": [
+            {"title": g.title, "figures": [{"name": f.name, "caption": f.caption} for f in g.figures]}
+            for g in report.thoughts
+        ],
         "splits": _records(report.splits),
         "checks": _records(report.checks),
         "quarantine": _records(report.quarantine),
@@ -156,7 +178,7 @@ def report_numbers(report: ReportInput) -> dict[str, Any]:
 def report_html(report: ReportInput, pictures: Mapping[str, bytes]) -> str:
     """The page as text, with the pictures of `report_figures` inside."""
     evaluation = report.evaluation
-    uris = {name: data_uri(data) for name, data in pictures.items()}
+    uris = {name: image_uri(data) for name, data in pictures.items()}
 
     def shown(names: Mapping[str, Any] | list[str], prefix: str) -> list[tuple[str, str]]:
         return [(name, uris[f"{prefix}-{i + 1}"]) for i, name in enumerate(names)]
@@ -170,6 +192,7 @@ def report_html(report: ReportInput, pictures: Mapping[str, bytes]) -> str:
         main=_view("", evaluation, uris["intervals"]),
         further=[
             _view(name, further, uris[f"further-{i + 1}-intervals"])
+            | {"diagnostics": _grids(report.further_diagnostics.get(name, {}))}
             for i, (name, further) in enumerate(report.further.items())
         ],
         accuracy=uris["accuracy"],
@@ -183,12 +206,21 @@ def report_html(report: ReportInput, pictures: Mapping[str, bytes]) -> str:
             (s.method, [("Best answers", _cards(s.best)), ("Worst answers", _cards(s.worst))])
             for s in report.examples
         ],
-        diagnostics=[(title, _grid(table)) for title, table in report.diagnostics.items()],
+        thoughts=[(group, [(one, uris[one.name]) for one in group.figures]) for group in report.thoughts],
+        diagnostics=_grids(report.diagnostics),
         splits=_grid(report.splits),
         checks=_records(report.checks),
         quarantine=_records(report.quarantine),
         share=f"{100 * evaluation.settings['confidence']:g} %",
     )
+
+
+def _all_diagnostics(report: ReportInput) -> dict[str, Mapping[str, pd.DataFrame]]:
+    """The diagnostics of every evaluation by what the names of its files begin with."""
+    numbered = {name: f"further-{i + 1}-" for i, name in enumerate(report.further)}
+    return {"": report.diagnostics} | {
+        numbered[name]: given for name, given in report.further_diagnostics.items()
+    }
 
 
 def _view(name: str, evaluation: Evaluation, intervals: str) -> dict[str, Any]:
@@ -236,6 +268,10 @@ def _cards(examples: tuple[Example, ...]) -> list[dict[str, Any]]:
 
 def _records(table: pd.DataFrame | None) -> list[dict[str, Any]] | None:
     return None if table is None else table_records(table)
+
+
+def _grids(tables: Mapping[str, pd.DataFrame]) -> list[tuple[str, dict[str, Any] | None]]:
+    return [(title, _grid(table)) for title, table in tables.items()]
 
 
 def _grid(table: pd.DataFrame | None) -> dict[str, Any] | None:

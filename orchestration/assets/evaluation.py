@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from geoloc.evaluation.diagnostics import Diagnostics, diagnose
 from geoloc.evaluation.evaluate import LEAVE_PHOTOGRAPHER_OUT_PROTOCOL, evaluate
+from geoloc.evaluation.explanations import FOLDER as EXPLANATIONS_FOLDER
+from geoloc.evaluation.explanations import explain
 from geoloc.evaluation.result import Evaluation
 from geoloc.files import write_json
 from geoloc.localizers.base import Answers
 from geoloc.localizers.by_neighbour import DensityLocalizer, NearestLocalizer, NeighbourLocalizer
 from geoloc.localizers.frozen import FrozenLocalizer, fit_frozen, frozen_table, vectors_of
-from geoloc.localizers.methods import Calibration, ClassMethod, class_methods
+from geoloc.localizers.methods import Calibration, ClassMethod, Probabilities, class_methods
 from geoloc.localizers.settings import LocalizerSettings
 from geoloc.models.classifier import Classifier
 from geoloc.retrieval.embeddings import Embeddings
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from geoloc.partitions.base import Partition
 
 NEIGHBOURS_SHOWN = 5
+EVERYONE = "leave-photographer-out"
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,14 @@ def build(run: StageRun) -> StageResult:
     made, behind = {}, {}
     for name in tests:
         queries = photos[photos["split"] == name].reset_index(drop=True)
-        made[name], behind[name] = _evaluate_test_set(run, name, queries, references, by_class)
+        made[name], behind[name] = _evaluate_test_set(
+            run, name, queries, references, by_class, main=name == tests[0]
+        )
         behind[name].save(run.output / name)
     if run.settings.evaluation.leave_photographer_out:
-        made["leave-photographer-out"] = _leave_photographer_out(run, photos[photos["shard"].notna()])
+        everyone = photos[photos["shard"].notna()].reset_index(drop=True)
+        made[EVERYONE], behind[EVERYONE] = _leave_photographer_out(run, everyone)
+        behind[EVERYONE].save(run.output / EVERYONE)
     for name, evaluation in made.items():
         evaluation.save(run.output / name)
     write_json(run.output / "evaluations.json", list(made))
@@ -132,7 +139,13 @@ def _probabilities(
 
 
 def _evaluate_test_set(
-    run: StageRun, name: str, queries: pd.DataFrame, references: pd.DataFrame, by_class: ByClass
+    run: StageRun,
+    name: str,
+    queries: pd.DataFrame,
+    references: pd.DataFrame,
+    by_class: ByClass,
+    *,
+    main: bool,
 ) -> tuple[Evaluation, Diagnostics]:
     settings = run.settings
     names = model_names(len(by_class.partitions))
@@ -184,12 +197,45 @@ def _evaluate_test_set(
         by_class.partitions,
         unreadable=missed,
     )
+    if main:
+        _explain(run, name, evaluation, queries, by_class, (raw, probabilities), answers)
     regions = by_class.calibration.region_table(
         by_class.partitions, probabilities, queries["latitude"], queries["longitude"]
     )
     if len(regions):
         diagnostics = Diagnostics(diagnostics.method, {**diagnostics.tables, "regions": regions})
     return evaluation, diagnostics
+
+
+def _explain(
+    run: StageRun,
+    test: str,
+    evaluation: Evaluation,
+    queries: pd.DataFrame,
+    by_class: ByClass,
+    probabilities: tuple[Probabilities, Probabilities],
+    answers: Mapping[str, Answers],
+) -> None:
+    """What the report shows of how the classifier comes to its answers; `probabilities` before and after scaling."""
+    main, partition = next(iter(by_class.partitions.items()))
+    places = answers[evaluation.methods[0]].alternatives
+    assert places is not None  # the first method is by class, and these have alternatives
+    wanted = run.settings.evaluation.explained
+    run.log(f"{test}: occlusion maps of {wanted} photos" if wanted else f"{test}: no photo is explained")
+    scaling = by_class.calibration.temperatures.get(main)
+    explain(
+        evaluation,
+        queries,
+        places,
+        by_class.model,
+        (main, partition),
+        probabilities[0][main],
+        probabilities[1][main],
+        run.workspace.pool,
+        run.settings.evaluation,
+        temperature=np.nan if scaling is None else scaling.temperature,
+        batch_size=run.settings.localizers.batch_size,
+    ).save(run.output / test / EXPLANATIONS_FOLDER)
 
 
 def _most_probable(probabilities: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -221,7 +267,7 @@ def locate_by_neighbours(
     return answers, {one.name: one.describe() for one in localizers}, neighbours
 
 
-def _leave_photographer_out(run: StageRun, photos: pd.DataFrame) -> Evaluation:
+def _leave_photographer_out(run: StageRun, photos: pd.DataFrame) -> tuple[Evaluation, Diagnostics]:
     """Each stored photo a query against all the others by other photographers.
 
     Only embeddings of the initial backbone are fair here: the classifier has seen these photos and their places.
@@ -241,7 +287,8 @@ def _leave_photographer_out(run: StageRun, photos: pd.DataFrame) -> Evaluation:
         exclude_photographers=asked["photographer"].to_numpy(dtype=object),
         exclude_photos=asked["photo_id"].to_numpy(dtype=object),
     )
-    return evaluate(
+    missed = list(photos["photo_id"].iloc[(position < 0).nonzero()[0]])
+    evaluation = evaluate(
         {key: value.spread(readable, len(photos)) for key, value in found.items()},
         photos,
         photos,
@@ -249,9 +296,12 @@ def _leave_photographer_out(run: StageRun, photos: pd.DataFrame) -> Evaluation:
         settings.evaluation,
         seed=settings.seed,
         protocol=LEAVE_PHOTOGRAPHER_OUT_PROTOCOL,
-        unreadable=list(photos["photo_id"].iloc[(position < 0).nonzero()[0]]),
+        unreadable=missed,
         leave_photographer_out=True,
         descriptions=descriptions,
+    )
+    return evaluation, diagnose(
+        evaluation, {}, {}, photos, photos, {}, unreadable=missed, leave_photographer_out=True
     )
 
 

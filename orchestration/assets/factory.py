@@ -21,6 +21,8 @@ from orchestration.workspace import Workspace
 OWNERS = ["team:geoloc"]
 DATA_KEY = dg.AssetKey("data")
 TABLE_ROWS = 50
+PICTURES = {".png": "png", ".jpg": "jpeg"}
+"""The ends of files that are shown as pictures, and the kind of each."""
 
 
 class BuildConfig(dg.Config):
@@ -123,13 +125,13 @@ def _result(workspace: Workspace, outcome: StageOutcome) -> dg.MaterializeResult
 
 
 def metadata_value(value: Any) -> dg.MetadataValue:
-    """A fact as Dagster shows it: data frames as tables, PNG files as pictures, folders as paths."""
+    """A fact as Dagster shows it: data frames as tables, PNG and JPEG files as pictures, folders as paths."""
     if isinstance(value, pd.DataFrame):
         return dg.MetadataValue.md(
             markdown_table(value.columns, value.head(TABLE_ROWS).itertuples(index=False))
         )
     if isinstance(value, Path):
-        return picture(value) if value.suffix == ".png" else dg.MetadataValue.path(value)
+        return picture(value) if value.suffix in PICTURES else dg.MetadataValue.path(value)
     if isinstance(value, dict | list | tuple):
         return dg.MetadataValue.json(list(value) if isinstance(value, tuple) else value)
     if isinstance(value, bool):
@@ -142,11 +144,11 @@ def metadata_value(value: Any) -> dg.MetadataValue:
 
 
 def picture(file: Path) -> dg.MetadataValue:
-    """A PNG file inside the metadata itself, so that the UI shows it with no server for files."""
+    """A PNG or JPEG file inside the metadata itself, so that the UI shows it with no server for files."""
     import base64
 
     data = base64.b64encode(file.read_bytes()).decode()
-    return dg.MetadataValue.md(f"![{file.stem}](data:image/png;base64,{data})")
+    return dg.MetadataValue.md(f"![{file.stem}](data:image/{PICTURES[file.suffix]};base64,{data})")
 
 
 def markdown_table(columns: Iterable[object], rows: Iterable[Iterable[object]]) -> str:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from geoloc.evaluation.diagnostics import FILE as DIAGNOSTICS_FILE
 from geoloc.evaluation.diagnostics import Diagnostics
+from geoloc.evaluation.explanations import FILE as EXPLANATIONS_FILE
+from geoloc.evaluation.explanations import FOLDER as EXPLANATIONS_FOLDER
+from geoloc.evaluation.explanations import Explanations
 from geoloc.evaluation.result import Evaluation
 from geoloc.files import read_json
 from geoloc.photos.catalog import CATALOG_FILE, empty_catalog, read_catalog
@@ -22,7 +26,8 @@ from geoloc.reports.banner import banners
 from geoloc.reports.examples import Example, ExampleNeighbour, ExampleSet, pick_examples, thumbnail
 from geoloc.reports.gallery import GALLERY_FILE, GalleryInput
 from geoloc.reports.gallery_choice import gather_gallery
-from geoloc.reports.report import ReportInput, write_report
+from geoloc.reports.report import ReportInput, figure_file, write_report
+from geoloc.reports.thoughts import FigureGroup, gather_thoughts
 from orchestration.assets.classifier import TRAINING_FILE
 from orchestration.assets.data import load_partitions, model_names, photos_with_split, read_splits
 from orchestration.assets.photos import quarantine_reasons
@@ -30,6 +35,9 @@ from orchestration.chain import lineage_path
 from orchestration.lineage import Lineage, git_state
 from orchestration.settings import load_settings
 from orchestration.stage_run import StageResult, StageRun
+
+if TYPE_CHECKING:
+    from geoloc.partitions.base import Partition
 
 EXAMPLES = 6
 """Best and worst photos shown of a method."""
@@ -45,6 +53,7 @@ def build(run: StageRun) -> StageResult:
     sources = {str(name): int(n) for name, n in photos["source"].value_counts().sort_index().items()}
     partitions = load_partitions(run.input("partition"))
     gallery = _gallery(run, photos.reset_index(), sources)
+    thoughts = _thoughts(run, evaluations[main], main, photos, partitions)
     report = ReportInput(
         workspace=run.workspace.root.name,
         recipe=run.settings.recipe,
@@ -59,6 +68,8 @@ def build(run: StageRun) -> StageResult:
         splits=_sizes(photos),
         checks=_checks(run),
         diagnostics=_diagnostics(run.input("evaluation") / main),
+        further_diagnostics={name: _diagnostics(run.input("evaluation") / name) for name in evaluations},
+        thoughts=thoughts,
         quarantine=quarantine_reasons(read_quarantine(run.workspace.pool)),
         examples=_examples(run, main, photos, model_names(len(partitions))["classifier"]),
         provenance=_provenance(run),
@@ -75,12 +86,42 @@ def build(run: StageRun) -> StageResult:
             "errors of the first method": run.output / "figures" / "errors-1.png",
             "cells": run.output / "figures" / "cells-1.png",
         }
+        | {
+            f"{group.title}: {one.name}": run.output / "figures" / figure_file(one.name, one.data)
+            for group in thoughts
+            for one in group.figures
+        }
     )
 
 
 def _diagnostics(folder: Path) -> dict[str, pd.DataFrame]:
     """The tables of a test set; none where no test set was evaluated, but leave-photographer-out only."""
     return Diagnostics.load(folder).overview() if (folder / DIAGNOSTICS_FILE).is_file() else {}
+
+
+def _thoughts(
+    run: StageRun,
+    evaluation: Evaluation,
+    test: str,
+    photos: pd.DataFrame,
+    partitions: Mapping[str, Partition],
+) -> tuple[FigureGroup, ...]:
+    """How sure the methods are and why; of the classifier only where there was a test set to try it on."""
+    folder = run.input("evaluation") / test / EXPLANATIONS_FOLDER
+    found = Explanations.load(folder) if (folder / EXPLANATIONS_FILE).is_file() else None
+    with ShardReader(run.workspace.pool) as reader:
+        return gather_thoughts(
+            evaluation,
+            found,
+            None if found is None else partitions[found.partition],
+            lambda photo_id: _stored_bytes(photos.loc[photo_id], reader),
+        )
+
+
+def _stored_bytes(photo: pd.Series, reader: ShardReader) -> bytes | None:
+    if pd.isna(photo["shard"]):
+        return None
+    return reader.read(photo["shard"], int(photo["offset"]), int(photo["length"]))
 
 
 def _gallery(run: StageRun, photos: pd.DataFrame, sources: Mapping[str, int]) -> GalleryInput:
@@ -136,10 +177,8 @@ def _side(
     rows: pd.DataFrame, photos: pd.DataFrame, neighbours: pd.DataFrame | None, reader: ShardReader
 ) -> tuple[Example, ...]:
     def picture(photo_id: str) -> bytes | None:
-        photo = photos.loc[photo_id]
-        if pd.isna(photo["shard"]):
-            return None
-        return thumbnail(reader.read(photo["shard"], int(photo["offset"]), int(photo["length"])))
+        data = _stored_bytes(photos.loc[photo_id], reader)
+        return None if data is None else thumbnail(data)
 
     def near(photo_id: str) -> tuple[ExampleNeighbour, ...]:
         if neighbours is None:

@@ -202,6 +202,61 @@ def test_the_report_is_one_offline_file_and_its_json_agrees_with_the_csv(built):
     )
 
 
+def section(page: str, name: str) -> str:
+    """A section of the report; empty where there is none."""
+    found = re.search(rf'<section id="{name}">.*?</section>', page, re.DOTALL)
+    return found.group() if found else ""
+
+
+def test_the_report_shows_what_the_classifier_thinks(built):
+    folder = output_folder(built, "default", "report")
+    shown = section((folder / "report.html").read_text(), "thoughts")
+    kept = output_folder(built, "default", "evaluation") / "test" / "explanations"
+    explained = pd.read_parquet(kept / "explained.parquet")
+    assert len(explained) == 4
+    assert set(explained["photo_id"]) <= set(pd.read_parquet(kept / "answers.parquet")["photo_id"])
+    for photo_id in explained["photo_id"]:
+        assert f'alt="World map of the classifier&#39;s probabilities for photo {photo_id}"' in shown
+        assert f'alt="Photo {photo_id} and how its cell&#39;s probability changes' in shown
+    figures = sorted(file.stem for file in (folder / "figures").iterdir())
+    assert [name for name in figures if name.startswith("occlusion")] == [
+        f"occlusion-{i}" for i in range(1, 5)
+    ]
+    assert shown.count("<img") == shown.count("<figcaption>") == 15
+    # What covers no pixel is what the evaluation quotes: its confidence, after temperature scaling.
+    windows = pd.read_parquet(kept / "occlusion.parquet").drop_duplicates(["photo_id", "cell"])
+    whole = windows.set_index(["photo_id", "cell"])["whole"]
+    for row in explained.itertuples():
+        assert whole[row.photo_id, row.cell] == pytest.approx(row.confidence, abs=1e-4)
+    built.set_environment()
+    with dg.DagsterInstance.get() as instance:
+        event = instance.get_latest_materialization_event(dg.AssetKey(["default", "report"]))
+        metadata = event.asset_materialization.metadata
+    assert metadata["What it looks at: occlusion-1"].value.startswith(
+        "![occlusion-1](data:image/jpeg;base64,/9j/"
+    )
+    assert "Probabilities on the world: probabilities-4" in metadata
+
+
+def test_nothing_is_explained_where_nothing_is_asked_for_and_everyone_is_diagnosed(workspace):
+    params = workspace.root / "params.yaml"
+    values = yaml.safe_load(params.read_text())
+    values["evaluation"] |= {"explained": 0, "confident_cells": 0, "leave_photographer_out": True}
+    params.write_text(yaml.safe_dump(values))
+    assert geoloc(workspace, "build") == 0
+    page = (output_folder(workspace, "default", "report") / "report.html").read_text()
+    shown = section(page, "thoughts")
+    assert "The best of several answers" in shown
+    assert "What it looks at" not in shown
+    assert "Probabilities on the world" not in shown
+    assert "The surest photos" not in shown
+    assert "Accuracy by continent" in section(page, "further")
+    kept = output_folder(workspace, "default", "evaluation") / "leave-photographer-out"
+    table = pd.read_csv(kept / "accuracy_by_continent.csv")
+    stored = read_catalog(workspace.pool)["shard"].notna().sum()
+    assert table[(table["method"] == "[backbone]NN") & (table["level"] == "city")]["n"].sum() == stored
+
+
 def test_the_gallery_stands_beside_the_report_and_shows_photos_of_the_pool(built):
     folder = output_folder(built, "default", "report")
     page = (folder / "gallery.html").read_text()

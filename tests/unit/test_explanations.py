@@ -12,8 +12,11 @@ from PIL import Image
 from torch import nn
 
 from geoloc.evaluation.confident import COLUMNS, most_confident_photos
-from geoloc.evaluation.occlusion import occlusion_map
+from geoloc.evaluation.occlusion import occlusion_map, occlusion_maps
 from geoloc.reports.cell_figures import confident_figure, occlusion_figure, probability_map
+from geoloc.reports.maps import world_axes
+from geoloc.reports.photo_figures import fewer_colours
+from geoloc.reports.style import drawing, new_figure, png
 
 SIZE = 12
 
@@ -91,6 +94,22 @@ def test_a_network_with_several_heads_is_asked_for_one():
     )
     with pytest.raises(ValueError, match="cell must be from 0 to 1, got 2"):
         occlusion_map(model, photo(), 2, 4, 2)
+
+
+def test_several_cells_are_read_in_one_pass_and_at_a_temperature():
+    model = LooksAtOnePatch()
+    one, two = occlusion_maps(model, photo(), [1, 2], 4, 2, temperature=2.0)
+    assert sum(model.batches) == 1 + one.probability.size  # not once for each cell
+    assert (one.cell, two.cell) == (1, 2)
+    red = 0.03 * photo()[2:5, 7:10, 0].astype(float).mean()
+    scores = np.exp(np.array([1.0, red, 0.0]) / 2.0)
+    assert one.whole == pytest.approx(scores[1] / scores.sum(), rel=1e-5)
+    assert two.whole == pytest.approx(scores[2] / scores.sum(), rel=1e-5)
+    np.testing.assert_array_equal(
+        two.probability, occlusion_map(LooksAtOnePatch(), photo(), 2, 4, 2, temperature=2.0).probability
+    )
+    with pytest.raises(ValueError, match="temperature must be above 0, got 0"):
+        occlusion_map(model, photo(), 1, 4, 2, temperature=0)
 
 
 def test_windows_that_cannot_slide_are_refused():
@@ -192,12 +211,14 @@ def test_a_probability_map_draws_likely_cells_and_the_photo():
         column = picture[: int(0.86 * height), min(max(x, 3), width - 4)]
         return column
 
-    assert (at(image, 10, 10) != at(whole, 10, 10)).any()
-    assert (at(image, 20, -175) != at(whole, 20, -175)).any()  # both parts of the cell on the antimeridian
-    assert (at(image, 20, 175) != at(whole, 20, 175)).any()
-    assert (
-        at(image, 50, -90) != at(whole, 50, -90)
-    ).any()  # too faint to be shown in one, likely in the other
+    def differs(latitude, longitude):  # by more than what JPEG does to a colour
+        return (np.abs(at(image, latitude, longitude) - at(whole, latitude, longitude)) > 60).any()
+
+    assert differs(10, 10)
+    assert differs(20, -175)  # both parts of the cell on the antimeridian
+    assert differs(20, 175)
+    assert differs(50, -90)  # too faint to be shown in one, likely in the other
+    assert not differs(10, 60)
     with_photo = probability_map(Squares(), p, jpeg(), truth=(10.0, 10.0), answer=(50.0, -90.0))
     assert reddish(with_photo) > 0.02 > reddish(plain)
     assert with_photo != probability_map(Squares(), p, jpeg(), truth=(10.0, 10.0))
@@ -220,14 +241,39 @@ def test_the_figure_of_surest_photos_shows_them_and_says_which_have_no_bytes():
 
 def test_the_occlusion_figure_is_red_where_covering_costs():
     found = occlusion_map(LooksAtOnePatch(), photo(), 1, 3, 1)
-    image = pixels(occlusion_figure([(photo(), found, "p1")]))
-    right = image[:, image.shape[1] // 2 : int(0.8 * image.shape[1])]
+    image = pixels(occlusion_figure(photo(), [("p1", found)]))
+    right = image[:, image.shape[1] // 2 : int(0.85 * image.shape[1])]
     redness = right[..., 0] - right[..., 2]
     y, x = np.unravel_index(redness.argmax(), redness.shape)
     assert y < 0.55 * image.shape[0]  # the upper half, to the right
     assert x > 0.4 * right.shape[1]
     assert redness.max() > 80
-    by_bytes = occlusion_figure([(jpeg(size=(SIZE, SIZE)), found, "p1")])
+    by_bytes = occlusion_figure(jpeg(size=(SIZE, SIZE)), [("p1", found)])
     assert reddish(by_bytes) > 0.1
-    with pytest.raises(ValueError, match="at least one photo"):
-        occlusion_figure([])
+    two = occlusion_figure(photo(), [("p1", found), ("p2", found)])
+    assert pixels(two).shape[1] > 1.4 * image.shape[1]
+    assert two == occlusion_figure(photo(), [("p1", found), ("p2", found)])
+    with pytest.raises(ValueError, match="at least one map"):
+        occlusion_figure(photo(), [])
+
+
+def test_fewer_colours_look_the_same_and_take_less_room():
+    plain = drawn_map(np.linspace(0.0, 1.0, 400))
+    few = fewer_colours(plain)
+    assert few == fewer_colours(plain)
+    assert len(few) < 0.7 * len(plain)
+    difference = np.abs(pixels(few) - pixels(plain)).sum(axis=2)
+    assert (difference > 60).mean() < 0.001
+    assert difference.mean() < 3
+    with Image.open(io.BytesIO(few)) as one, Image.open(io.BytesIO(plain)) as other:
+        assert (one.mode, one.size, one.info["dpi"]) == ("P", other.size, other.info["dpi"])
+
+
+def drawn_map(values):
+    """A PNG of land with lines in many shades over it, as an error map has."""
+    with drawing():
+        figure = new_figure(6.0, 3.0)
+        axes = world_axes(figure)
+        for x in values[::20]:
+            axes.plot([-180, 360 * x - 180], [80, -50], color=(x, 0.2, 1 - x), alpha=0.5)
+        return png(figure)

@@ -290,6 +290,7 @@ def test_what_was_not_given_is_left_out_or_said(evaluation, pictures):
         'class="banner"',
         'href="#cells"',
         'id="further"',
+        'id="thoughts"',
     ):
         assert absent not in text
     for said in (
