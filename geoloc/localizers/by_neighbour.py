@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from geoloc.localizers.base import Alternatives, Answers, Localizer
+from geoloc.localizers.settings import LocalizerSettings
 from geoloc.retrieval.density import DensitySettings, densest
 from geoloc.retrieval.index import Neighbours, ReferenceIndex
 from geoloc.settings import parse
@@ -155,3 +157,46 @@ class DensityLocalizer(NeighbourLocalizer):
             alternatives=Alternatives(found.peak_latitude, found.peak_longitude, weight),
             neighbours=neighbours,
         )
+
+
+def locate_by_neighbours(
+    index: ReferenceIndex,
+    vectors: NDArray[Any],
+    model_name: str,
+    settings: LocalizerSettings,
+    exclude_photographers: Photographers | None = None,
+    exclude_photos: Photographers | None = None,
+) -> tuple[dict[str, Answers], dict[str, str], Neighbours]:
+    """The nearest and the k nearest with each kernel of `settings`, from one search for embeddings float [N, D].
+
+    Returns answers and descriptions by the localizers' names, and the neighbours of the search.
+    """
+    localizers: list[NeighbourLocalizer] = [NearestLocalizer(index, model_name)]
+    localizers += [
+        DensityLocalizer(index, settings.k, settings.m, sigma, flat=geometry == "flat", model_name=model_name)
+        for geometry in settings.geometries
+        for sigma in settings.sigmas
+    ]
+    neighbours = index.search(
+        vectors, max(one.k for one in localizers), exclude_photographers, exclude_photos
+    )
+    answers = {one.name: one.locate_neighbours(neighbours) for one in localizers}
+    return answers, {one.name: one.describe() for one in localizers}, neighbours
+
+
+def neighbour_table(photo_ids: pd.Series, neighbours: Neighbours, count: int) -> pd.DataFrame:
+    """The first `count` neighbours of N queries, in their order, as rows: photo_id, rank (from 1), neighbour (its
+    photo_id), similarity, latitude, longitude. A query with fewer neighbours has fewer rows."""
+    ids = neighbours.photo_ids(count)
+    count = ids.shape[1]
+    table = pd.DataFrame(
+        {
+            "photo_id": photo_ids.repeat(count).to_numpy(),
+            "rank": np.tile(np.arange(1, count + 1), len(photo_ids)),
+            "neighbour": ids.ravel(),
+            "similarity": neighbours.similarity[:, :count].ravel(),
+            "latitude": neighbours.latitude[:, :count].ravel(),
+            "longitude": neighbours.longitude[:, :count].ravel(),
+        }
+    )
+    return table[table["neighbour"].notna()]

@@ -16,15 +16,14 @@ from geoloc.evaluation.evaluate import LEAVE_PHOTOGRAPHER_OUT_PROTOCOL, evaluate
 from geoloc.evaluation.explanations import FOLDER as EXPLANATIONS_FOLDER
 from geoloc.evaluation.explanations import explain
 from geoloc.evaluation.result import Evaluation
-from geoloc.files import write_json
+from geoloc.files import write_json, write_parquet
 from geoloc.localizers.base import Answers
-from geoloc.localizers.by_neighbour import DensityLocalizer, NearestLocalizer, NeighbourLocalizer
+from geoloc.localizers.by_neighbour import locate_by_neighbours, neighbour_table
 from geoloc.localizers.frozen import FrozenLocalizer, fit_frozen, frozen_table, vectors_of
 from geoloc.localizers.methods import Calibration, ClassMethod, Probabilities, class_methods
-from geoloc.localizers.settings import LocalizerSettings
 from geoloc.models.classifier import Classifier
 from geoloc.retrieval.embeddings import Embeddings
-from geoloc.retrieval.index import Neighbours, ReferenceIndex
+from geoloc.retrieval.index import ReferenceIndex
 from geoloc.training.prediction import predict_probabilities
 from orchestration.assets.data import load_partitions, model_names, photos_with_split, stored
 from orchestration.stage_run import StageResult, StageRun
@@ -172,7 +171,10 @@ def _evaluate_test_set(
         readable = (position >= 0).nonzero()[0]
         answers |= {key: value.spread(readable, len(queries)) for key, value in found.items()}
         descriptions |= described
-        _save_neighbours(run, name, model_folder.name, queries["photo_id"].iloc[readable], neighbours)
+        write_parquet(
+            run.output / f"neighbours-{name}-{model_folder.name}.parquet",
+            neighbour_table(queries["photo_id"].iloc[readable], neighbours, NEIGHBOURS_SHOWN),
+        )
     if by_class.frozen:
         vectors = vectors_of(Embeddings.load(run.input("embeddings") / "backbone"), queries["photo_id"])
         answers |= {one.name: one.locate(vectors) for one in by_class.frozen}
@@ -245,28 +247,6 @@ def _most_probable(probabilities: NDArray[np.float32]) -> NDArray[np.int64]:
     return cells
 
 
-def locate_by_neighbours(
-    index: ReferenceIndex,
-    vectors: Any,
-    model_name: str,
-    settings: LocalizerSettings,
-    exclude_photographers: Any = None,
-    exclude_photos: Any = None,
-) -> tuple[dict[str, Answers], dict[str, str], Neighbours]:
-    """The nearest and the k nearest with each kernel, from one search; also their descriptions and neighbours."""
-    localizers: list[NeighbourLocalizer] = [NearestLocalizer(index, model_name)]
-    localizers += [
-        DensityLocalizer(index, settings.k, settings.m, sigma, flat=geometry == "flat", model_name=model_name)
-        for geometry in settings.geometries
-        for sigma in settings.sigmas
-    ]
-    neighbours = index.search(
-        vectors, max(one.k for one in localizers), exclude_photographers, exclude_photos
-    )
-    answers = {one.name: one.locate_neighbours(neighbours) for one in localizers}
-    return answers, {one.name: one.describe() for one in localizers}, neighbours
-
-
 def _leave_photographer_out(run: StageRun, photos: pd.DataFrame) -> tuple[Evaluation, Diagnostics]:
     """Each stored photo a query against all the others by other photographers.
 
@@ -303,27 +283,6 @@ def _leave_photographer_out(run: StageRun, photos: pd.DataFrame) -> tuple[Evalua
     return evaluation, diagnose(
         evaluation, {}, {}, photos, photos, {}, unreadable=missed, leave_photographer_out=True
     )
-
-
-def _save_neighbours(
-    run: StageRun, test: str, model: str, photo_ids: pd.Series, neighbours: Neighbours
-) -> None:
-    """The first few neighbours of each query, for the report's examples and for anyone who asks why."""
-    from geoloc.files import write_parquet
-
-    ids = neighbours.photo_ids(NEIGHBOURS_SHOWN)
-    count = ids.shape[1]
-    frame = pd.DataFrame(
-        {
-            "photo_id": photo_ids.repeat(count).to_numpy(),
-            "rank": list(range(1, count + 1)) * len(photo_ids),
-            "neighbour": ids.ravel(),
-            "similarity": neighbours.similarity[:, :count].ravel(),
-            "latitude": neighbours.latitude[:, :count].ravel(),
-            "longitude": neighbours.longitude[:, :count].ravel(),
-        }
-    )
-    write_parquet(run.output / f"neighbours-{test}-{model}.parquet", frame[frame["neighbour"].notna()])
 
 
 def _headline(evaluation: Evaluation) -> pd.DataFrame:
