@@ -8,8 +8,14 @@ from hypothesis import strategies as st
 
 from geoloc.localizers.base import Answers
 from geoloc.localizers.by_class import ClassLocalizer
-from geoloc.localizers.by_neighbour import DensityLocalizer, NearestLocalizer
+from geoloc.localizers.by_neighbour import (
+    DensityLocalizer,
+    NearestLocalizer,
+    locate_by_neighbours,
+    neighbour_table,
+)
 from geoloc.localizers.probabilities import largest
+from geoloc.localizers.settings import LocalizerSettings
 from geoloc.retrieval.density import DensitySettings, densest
 from geoloc.retrieval.embeddings import Embeddings
 from geoloc.retrieval.index import ReferenceIndex
@@ -150,6 +156,40 @@ def test_unreadable_queries_and_those_without_neighbours_abstain(kind):
     lonely = kind(index).locate(vectors[:5], exclude_photographers=["u0", "u1", "u0", None, "u0"])
     assert lonely.abstained.tolist() == [True, False, True, False, True]
     assert lonely.confidence[0] == 0
+
+
+def test_one_search_answers_for_every_localizer_of_the_settings():
+    index, vectors, rows = made_index()
+    settings = LocalizerSettings(k=20, sigmas=(2.0, 8.0), geometries=("sphere", "flat"))
+    owners = rows["photographer"].to_numpy()
+    answers, told, neighbours = locate_by_neighbours(index, vectors, "L", settings, owners)
+    alone = [NearestLocalizer(index, "L")]
+    alone += [
+        DensityLocalizer(index, 20, 10.0, s, flat=f, model_name="L")
+        for f in (False, True)
+        for s in (2.0, 8.0)
+    ]
+    assert list(answers) == list(told) == [one.name for one in alone]
+    for one in alone:
+        np.testing.assert_array_equal(
+            answers[one.name].latitude, one.locate(vectors, exclude_photographers=owners).latitude
+        )
+    assert neighbours.row.shape == (120, 20)
+
+
+def test_the_table_of_neighbours_leaves_out_those_that_are_not_there():
+    index, vectors, rows = made_index()
+    index.remove([f"p{i}" for i in range(120) if i not in (4, 7, 9)])
+    found = index.search(vectors[:2], 5, exclude_photos=["p0", "p7"])
+    table = neighbour_table(pd.Series(["a", "b"]), found, 5)
+    assert table["photo_id"].tolist() == ["a", "a", "a", "b", "b"]
+    assert table["rank"].tolist() == [1, 2, 3, 1, 2]
+    assert set(table.loc[table["photo_id"] == "b", "neighbour"]) == {"p4", "p9"}
+    for row in table.itertuples():
+        query, reference = (0 if row.photo_id == "a" else 1), int(row.neighbour[1:])
+        assert row.similarity == pytest.approx(float(vectors[query] @ vectors[reference]), abs=1e-6)
+        assert (row.latitude, row.longitude) == tuple(rows.loc[reference, ["latitude", "longitude"]])
+    assert table.groupby("photo_id")["similarity"].apply(lambda s: s.is_monotonic_decreasing).all()
 
 
 def test_names_are_the_literatures():
