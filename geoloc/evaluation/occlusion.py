@@ -126,7 +126,7 @@ def occlusion_maps(
             found[0] = read(pixels[None])[0]
             for start in range(0, len(corners), batch_size):
                 some = corners[start : start + batch_size]
-                # The memory layout that a classifier is run in: some networks are several times as fast.
+                # The memory layout that the evaluation runs classifiers in.
                 images = pixels.repeat(len(some), 1, 1, 1).contiguous(memory_format=torch.channels_last)
                 for image, (top, left) in zip(images, some, strict=True):
                     image[:, top : top + window, left : left + window] = grey
