@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.first_steps import PUBLISHED_HEADS
 from geoloc.models.backbones import make_backbone
 from geoloc.models.classifier import Classifier
 from geoloc.models.hierarchy import nested_parents
@@ -87,25 +88,6 @@ PUBLISHED = [
     *(((f"m1_{m}_full",), "model.weights", f"recipe:m1_{m}_cycles_full") for m in MESHES),
 ]
 """Recipes, a setting, and what was published: read from the papers, not from the recipes."""
-
-PUBLISHED_HEADS = {
-    "planet_full": {"fine": 26_263},  # section 4
-    "revisiting_1060_full": {"fine": 1060},  # figure 2, as the next three
-    "revisiting_l7011_full": {"finest": 7011},
-    "revisiting_l359_full": {"coarse": 359},
-    "revisiting_m_full": {
-        "finest": 7011, "finer": 1693, "fine": 1060, "coarse": 359, "coarser": 80, "coarsest": 10,
-    },
-    "cities_alexnet_full": {"cities": 37},  # section III
-    "cities_googlenet_full": {"cities": 37},
-    "m1_coarse_full": {"coarse": 538},  # table 1
-    "m1_fine_full": {"fine": 6565},
-    "m1_finep_full": {"finep": 4771},
-    "m1_coarse_cycles_full": {"coarse": 538},
-    "m1_fine_cycles_full": {"fine": 6565},
-    "m1_finep_cycles_full": {"finep": 4771},
-}  # fmt: skip
-"""Cells of the published partitions, in the order of the recipe's."""
 
 
 @cache

@@ -1,0 +1,353 @@
+"""The first steps of the full recipes: the published networks, really built and really trained for two or three steps.
+
+    python benchmarks/first_steps.py [--recipes planet_full ...] [--steps 2] [--photos FOLDER] [--largest-batch 4]
+
+A recipe's network is built with the published number of cells of each head and trained by geoloc's own training code
+with the recipe's loss, optimiser, schedule, curriculum and augmentation, until that many steps are done. What is not
+at hand is replaced, and said: photos by generated pictures (`--photos` takes JPEGs of a folder instead), initial
+weights by random ones (those of another recipe or of a file are used where that recipe is built or the file is there;
+`--fetch` asks the registry for its own), batches by smaller ones.
+
+The partitions are of the recipes' kinds and have exactly the published cells: they are fitted on as many places, with
+thresholds that leave one in each cell. An epoch has twice as many photos as the first head has cells, which matters to
+schedules that count epochs: rates are those of an epoch so short.
+
+Printed: weights; the learning rate, loss and seconds of each step; the cross-entropy of the first photos of the pool,
+summed over the heads, without what the recipe does to a loss, before and after, beside that of a guess (the sum of
+ln cells); how many of the tensors that learn have moved; the peak of resident memory. Each recipe runs in a process of
+its own. Exits with 1 where a recipe fails, a number is not finite or nothing moved.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import math
+import multiprocessing
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch.nn import functional
+
+from geoloc.models.batches import iter_batches
+from geoloc.models.classifier import Classifier, build_classifier
+from geoloc.models.hierarchy import nested_parents
+from geoloc.models.settings import RECIPE
+from geoloc.partitions import partition_of
+from geoloc.partitions.base import Partition
+from geoloc.partitions.cities import non_overlapping_cities
+from geoloc.partitions.settings import KindSettings, PartitionSettings
+from geoloc.photos.shards import ShardWriter
+from geoloc.training.classifier import train_classifier
+from orchestration.settings import BuildSettings, known_recipes, load_settings, weights_file
+from orchestration.workspace import Workspace
+
+PUBLISHED_HEADS = {
+    "planet_full": {"fine": 26_263},  # section 4
+    "revisiting_1060_full": {"fine": 1060},  # figure 2, as the next three
+    "revisiting_l7011_full": {"finest": 7011},
+    "revisiting_l359_full": {"coarse": 359},
+    "revisiting_m_full": {
+        "finest": 7011, "finer": 1693, "fine": 1060, "coarse": 359, "coarser": 80, "coarsest": 10,
+    },
+    "cities_alexnet_full": {"cities": 37},  # section III
+    "cities_googlenet_full": {"cities": 37},
+    "m1_coarse_full": {"coarse": 538},  # table 1
+    "m1_fine_full": {"fine": 6565},
+    "m1_finep_full": {"finep": 4771},
+    "m1_coarse_cycles_full": {"coarse": 538},
+    "m1_fine_cycles_full": {"fine": 6565},
+    "m1_finep_cycles_full": {"finep": 4771},
+}  # fmt: skip
+"""Cells of the published partitions, in the order of the recipe's: read from the papers, not from the recipes."""
+
+PLANETS_CELLS = 26_263
+"""Of the finest partition of the recipes that are no published row: all of them take PlaNet's."""
+PICTURES = 16
+
+
+class EnoughSteps(Exception):
+    """Raised into a training that has done the steps that were asked for."""
+
+
+@dataclass(frozen=True)
+class FirstSteps:
+    """What the first steps of a recipe were: see the module. `steps` has rate, loss and seconds of each."""
+
+    heads: dict[str, int]
+    weights: int
+    photos: int
+    batch_size: int
+    notes: tuple[str, ...]
+    steps: tuple[tuple[float, float, float], ...]
+    before: float
+    after: float
+    moved: tuple[int, int]
+    peak_gb: float
+
+    @property
+    def sound(self) -> bool:
+        """Whether all numbers are finite and something has moved."""
+        numbers = [self.before, self.after, *(value for step in self.steps for value in step)]
+        return all(map(math.isfinite, numbers)) and self.moved[0] > 0
+
+
+def places(kind: str, count: int, radius_km: float, seed: int) -> NDArray[np.float64]:
+    """`count` places, degrees, (count, 2): all over the Earth, or the largest cities that do not overlap."""
+    if kind == "cities":
+        return np.asarray(non_overlapping_cities(radius_km, 15_000).places[:count])
+    # A Fibonacci lattice: as far apart as can be, for kmeans makes one cell of places that are near each other.
+    number = np.random.default_rng(seed).permutation(count)
+    latitude = np.degrees(np.arcsin(2 * (number + 0.5) / count - 1))
+    longitude = (number * 180 * (3 - 5**0.5)) % 360 - 180
+    return np.stack([latitude, longitude], axis=1)
+
+
+def one_place_a_cell(settings: PartitionSettings, places_of_cell: int, cells: int) -> KindSettings:
+    """The recipe's settings of its kind with thresholds that leave at most so many places in a cell, and all cells."""
+    changes: dict[str, dict[str, Any]] = {
+        "s2": {"max_photos": places_of_cell, "min_photos": 1, "max_level": 30},
+        # A box is divided until it has fewer, not at most.
+        "latlon": {"max_photos": places_of_cell + 1, "min_photos": 1, "min_area_km2": 0.001},
+        "delaunay": {"max_photos": places_of_cell, "min_photos": 1, "min_area_km2": 0.001},
+        "cities": {"min_photos": 1},
+        "kmeans": {"cells": cells, "min_photos": 1},
+    }
+    return replace(settings.chosen, **changes[settings.kind])
+
+
+def partitions_with(
+    settings: BuildSettings, heads: Mapping[str, int], at: NDArray[np.float64]
+) -> dict[str, Partition]:
+    """Fitted partitions of the recipe's kinds with exactly these cells; of a hierarchical recipe exactly the finest,
+    and ten times the places a cell in each next one, as nested cells need the same places."""
+    made: dict[str, Partition] = {}
+    for number, (name, one) in enumerate(settings.partitions.items()):
+        nested = settings.model.softmax == "hierarchical"
+        some = at if nested else at[: heads[name]]
+        chosen = one_place_a_cell(one, 10**number if nested else 1, heads.get(name, 0))
+        made[name] = partition_of(chosen).fit(some[:, 0], some[:, 1])
+    for name, cells in heads.items():
+        if made[name].cell_count != cells:
+            raise ValueError(f"{name} has {made[name].cell_count:,} cells, wanted {cells:,}")
+    return made
+
+
+def pictures(folder: Path | None) -> list[bytes]:
+    """JPEGs of a folder, the first by name, or made up."""
+    if folder is not None:
+        found = sorted(folder.glob("*.jpg"))[:PICTURES]
+        if not found:
+            raise SystemExit(f"{folder} has no .jpg")
+        return [path.read_bytes() for path in found]
+    rng = np.random.default_rng(0)
+    made = []
+    for _ in range(PICTURES):
+        stream = io.BytesIO()
+        coarse = Image.fromarray(rng.integers(0, 256, (24, 32, 3), dtype=np.uint8))
+        coarse.resize((456, 342), Image.Resampling.BICUBIC).save(stream, "JPEG", quality=90)
+        made.append(stream.getvalue())
+    return made
+
+
+def pool_of(folder: Path, photos: list[bytes], at: NDArray[np.float64], seed: int) -> pd.DataFrame:
+    """A shard of the pictures and its rows, in random order: one at each place, and as many more at few of them."""
+    with ShardWriter(folder, "photos-000000.tar") as shard:
+        stored = [shard.add(f"p{i}", data) for i, data in enumerate(photos)]
+    rng = np.random.default_rng(seed)
+    more = np.minimum(rng.zipf(1.5, len(at)) - 1, len(at) - 1)
+    place = rng.permutation(np.concatenate([np.arange(len(at)), more]))
+    offset, length = np.array([stored[i % len(stored)] for i in range(len(place))]).T
+    return pd.DataFrame(
+        {
+            "photo_id": [f"p{i}" for i in range(len(place))],
+            "shard": "photos-000000.tar",
+            "offset": offset,
+            "length": length,
+            "latitude": at[place, 0],
+            "longitude": at[place, 1],
+        }
+    )
+
+
+def weights_at_hand(workspace: Workspace, settings: BuildSettings, fetch: bool) -> tuple[str, str]:
+    """What model.weights becomes here, and a note of what it was, empty where it is as the recipe has it."""
+    wanted = settings.model.weights
+    if wanted == "none" or (wanted == "registry" and fetch):
+        return wanted, ""
+    absent = "not asked for"
+    if wanted != "registry":
+        file = weights_file(workspace, settings) if wanted.startswith(RECIPE) else workspace.root / wanted
+        if file is not None and file.is_file():
+            return str(file), ""
+        absent = "not built" if wanted.startswith(RECIPE) else "absent"
+    return "none", f"random weights in place of {wanted} ({absent})"
+
+
+def cross_entropy(
+    model: Classifier, pool: Path, rows: pd.DataFrame, partitions: Mapping[str, Partition]
+) -> float:
+    """Mean over the photos, by torch's own function, summed over the heads; batch norm sees this batch."""
+    batch = next(iter_batches(pool, rows, model.preprocess, len(rows)))
+    buffers = {name: value.clone() for name, value in model.named_buffers()}
+    model.train()
+    total = 0.0
+    with torch.no_grad():
+        scores = model.split(model.classify(model.embed(batch.images)))
+        for name, partition in partitions.items():
+            cells = torch.from_numpy(partition.assign(rows["latitude"], rows["longitude"]).astype(np.int64))
+            if (cells >= 0).any():
+                total += float(functional.cross_entropy(scores[name], cells, ignore_index=-1))
+        for name, value in model.named_buffers():
+            value.copy_(buffers[name])
+    return total
+
+
+def first_steps(
+    workspace: Workspace,
+    recipe: str,
+    heads: Mapping[str, int],
+    steps: int,
+    largest_batch: int,
+    photos: list[bytes],
+    fetch: bool = False,
+) -> FirstSteps:
+    """Build the recipe's network with these cells and train it for so many steps, as the module says.
+
+    `heads` may leave out all but the finest of a hierarchical recipe. Raises what building and training raise.
+    """
+    settings = load_settings(workspace, recipe)
+    if settings.training.mode != "fine_tune":
+        raise ValueError(
+            f"{recipe} trains in the mode {settings.training.mode}, whose features have no first steps"
+        )
+    weights, note = weights_at_hand(workspace, settings, fetch)
+    batch_size = min(settings.training.batch_size, largest_batch)
+    notes = [note] if note else []
+    if batch_size < settings.training.batch_size:
+        notes.append(f"batches of {batch_size} in place of {settings.training.batch_size}")
+    first = next(iter(settings.partitions.values()))
+    at = places(first.kind, max(heads.values()), first.cities.radius_km, settings.seed)
+    partitions = partitions_with(settings, heads, at)
+    counts = {name: partition.cell_count for name, partition in partitions.items()}
+    parents = nested_parents(partitions) if settings.model.softmax == "hierarchical" else None
+    model = build_classifier(replace(settings.model, weights=weights), counts, settings.seed, parents)
+    training = replace(
+        settings.training,
+        batch_size=batch_size,
+        progress_steps=1,
+        checkpoint_steps=0,
+        device="cpu",
+    )
+    done: list[tuple[float, float, float]] = []
+
+    def follow(event: dict[str, Any]) -> None:
+        if event["kind"] == "step":
+            done.append((event["learning_rate"], event["loss"], batch_size / event["photos_per_second"]))
+            if len(done) == steps:
+                raise EnoughSteps
+
+    with tempfile.TemporaryDirectory() as name:
+        pool = Path(name)
+        rows = pool_of(pool, photos, at, settings.seed)
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        model.requires_grad_(True)
+        before = cross_entropy(model, pool, rows[:batch_size], partitions)
+        start = {key: value.detach().clone() for key, value in model.named_parameters()}
+        with contextlib.suppress(EnoughSteps):
+            train_classifier(
+                model, pool, rows, rows[:0], partitions, training, settings.seed, pool / "work", follow
+            )
+        if len(done) < steps:
+            raise ValueError(
+                f"{recipe} ended after {len(done)} steps, wanted {steps}: its epochs are too short"
+            )
+        after = cross_entropy(model, pool, rows[:batch_size], partitions)
+    learning = {key: value for key, value in model.named_parameters() if value.requires_grad}
+    moved = sum(not torch.equal(value, start[key]) for key, value in learning.items())
+    return FirstSteps(
+        counts,
+        sum(value.numel() for value in model.parameters()),
+        len(rows),
+        batch_size,
+        tuple(notes),
+        tuple(done),
+        before,
+        after,
+        (moved, len(learning)),
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,  # Linux counts in KiB
+    )
+
+
+def report(recipe: str, found: FirstSteps, seconds: float) -> str:
+    """A recipe's lines."""
+    heads = ", ".join(f"{name} {cells:,}" for name, cells in found.heads.items())
+    guess = sum(math.log(cells) for cells in found.heads.values())
+    lines = [
+        f"{recipe}: {found.weights:,} weights; cells {heads}; {found.photos:,} photos an epoch"
+        + "".join(f"; {note}" for note in found.notes)
+    ]
+    for number, (rate, loss, step_s) in enumerate(found.steps, 1):
+        lines.append(f"  step {number}: learning rate {rate:.3g}, loss {loss:.4f}, {step_s:.1f} s")
+    lines.append(
+        f"  cross-entropy {found.before:.4f} before, {found.after:.4f} after, {guess:.4f} of a guess; "
+        f"{found.moved[0]} of {found.moved[1]} tensors moved; peak {found.peak_gb:.2f} GB; {seconds:.0f} s in all"
+        + ("" if found.sound else "; NOT SOUND")
+    )
+    return "\n".join(lines)
+
+
+def run(recipe: str, root: Path, steps: int, largest_batch: int, photos: Path | None, fetch: bool) -> None:
+    """One recipe in a process of its own, so that the peak is its own; exits with 1 where it is not sound."""
+    started = time.perf_counter()
+    workspace = Workspace.open(root)
+    settings = load_settings(workspace, recipe)
+    heads = PUBLISHED_HEADS.get(recipe, {next(iter(settings.partitions)): PLANETS_CELLS})
+    found = first_steps(workspace, recipe, heads, steps, largest_batch, pictures(photos), fetch)
+    print(report(recipe, found, time.perf_counter() - started), flush=True)
+    if not found.sound:
+        sys.exit(1)
+
+
+def main() -> int:
+    """Run the recipes one after the other; 1 if one failed."""
+    workspace = Workspace.open(Path(__file__).resolve().parents[1])
+    full = [name for name in known_recipes(workspace) if name.endswith("_full")]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--recipes", nargs="+", choices=known_recipes(workspace), default=full)
+    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--photos", type=Path, help="a folder of JPEGs; default: generated")
+    parser.add_argument("--largest-batch", type=int, default=4, help="photos a step at most")
+    parser.add_argument("--fetch", action="store_true", help="ask the registry for its weights")
+    options = parser.parse_args()
+    print(f"{'photos of a folder' if options.photos else 'generated photos'}, on the processor")
+    failed = []
+    for recipe in options.recipes:
+        arguments = (
+            recipe, workspace.root, options.steps, options.largest_batch, options.photos, options.fetch
+        )  # fmt: skip
+        # Forked, which saves each one the seconds of torch's import: nothing has been computed yet, so no thread runs.
+        process = multiprocessing.get_context("fork").Process(target=run, args=arguments)
+        process.start()
+        process.join()
+        if process.exitcode != 0:
+            failed.append(recipe)
+            print(f"{recipe}: FAILED, exit code {process.exitcode}", flush=True)
+    print(f"{len(options.recipes) - len(failed)} of {len(options.recipes)} recipes ran their first steps")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
