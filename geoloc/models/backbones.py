@@ -11,6 +11,8 @@ import torchvision
 from torch import nn
 from torch.nn import functional
 
+from geoloc.settings import SettingsError
+
 TIMM = "timm/"
 
 _TRUNKS = (
@@ -61,8 +63,9 @@ class TorchvisionBackbone(Backbone):
         children = dict(network.named_children())
         trunk = next((t for t in _TRUNKS if all(part in children for part in t)), None)
         if trunk is None:
-            raise ValueError(
-                f"backbone {name!r} has no single last feature map that can be pooled; timm/{name} may have one"
+            raise SettingsError(
+                f"model.backbone: backbone {name!r} has no single last feature map that can be pooled; "
+                f"timm/{name} may have one"
             )
         for part in trunk:
             self.add_module(part, children[part])
@@ -136,9 +139,12 @@ def make_backbone(name: str, image_size: int = 224) -> Backbone:
     return TorchvisionBackbone(name)
 
 
-def _unknown(name: str, known: list[str]) -> ValueError:
+def _unknown(name: str, known: list[str]) -> SettingsError:
     near = difflib.get_close_matches(name, known, n=5, cutoff=0.4)
-    return ValueError(f"backbone {name!r} is unknown; the nearest known: {', '.join(near) or 'none'}")
+    return SettingsError(
+        "model.backbone must be a classification network of torchvision, or timm/NAME for one of timm's: "
+        f"{name!r} is unknown; the nearest known: {', '.join(near) or 'none'}"
+    )
 
 
 def _count_features(backbone: Backbone, size: int = 64) -> int:

@@ -34,7 +34,12 @@ def fit_partition(settings: PartitionSettings, latitude: ArrayLike, longitude: A
     """
     chosen = settings.chosen
     if settings.wanted_cells:
-        chosen = threshold_for(chosen, latitude, longitude, settings.wanted_cells)
+        try:
+            chosen = threshold_for(chosen, latitude, longitude, settings.wanted_cells)
+        except PartitionError as error:
+            raise PartitionError(
+                f"wanted_cells must be near what the photos make, got {settings.wanted_cells:,}: {error}"
+            ) from None
     return partition_of(chosen).fit(latitude, longitude)
 
 

@@ -134,7 +134,7 @@ class Loop:
         if not math.isfinite(value):
             raise TrainingError(
                 f"the loss is {value} at epoch {progress.epoch}, step {step + 1}, learning rate {rate:g}: lower "
-                "training.learning_rate, set training.gradient_clip, or use precision float32"
+                "training.learning_rate, set training.gradient_clip, or use training.precision float32"
             )
         progress.loss_sum += value * count
         progress.photos += count

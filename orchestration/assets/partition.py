@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 
 from geoloc.files import write_json
+from geoloc.partitions.base import PartitionError
 from geoloc.partitions.settings import PartitionSettings
 from geoloc.partitions.thresholds import fit_partition
 from geoloc.reports.maps import partition_map
+from geoloc.settings import SettingsError
 from orchestration.assets.data import PARTITIONS_FILE, photos_with_split
 from orchestration.stage_run import StageResult, StageRun
 
@@ -31,7 +33,12 @@ def build(run: StageRun) -> StageResult:
 def _one(run: StageRun, name: str, settings: PartitionSettings, photos: pd.DataFrame) -> dict[str, Any]:
     """Fit one partition into its folder, with its map and its facts."""
     train, test = (photos[photos["split"] == split] for split in ("train", "test"))
-    partition = fit_partition(settings, train["latitude"], train["longitude"])
+    try:
+        partition = fit_partition(settings, train["latitude"], train["longitude"])
+    except PartitionError as error:
+        # Of wanted_cells the message starts with the key; the keys of a kind's section stand further on.
+        joint = "." if str(error).startswith("wanted_cells ") else ": "
+        raise SettingsError(f"partitions.{name}{joint}{error}") from None
     folder = run.output / name
     partition.save(folder)
     partition_map(partition, folder / MAP_FILE)

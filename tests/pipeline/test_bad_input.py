@@ -26,9 +26,13 @@ def cells(kind, **values):
         (
             {"partitions": {"fine": {"wanted_cells": 5000}}},
             "partition",
-            r"gives about 5,000 cells.*min_photos",
+            r"failed: partitions\.fine\.wanted_cells must be .* got 5,000: .*min_photos",
         ),
-        (cells("s2", max_photos=4000, min_photos=2000), "partition", r"no cell is left: .* s2\.min_photos"),
+        (
+            cells("s2", max_photos=4000, min_photos=2000),
+            "partition",
+            r"failed: partitions\.fine: no cell is left: .* s2\.min_photos",
+        ),
         (
             cells("cities", min_photos=2000),
             "partition",
@@ -42,7 +46,7 @@ def cells(kind, **values):
         (
             {"model": {"backbone": "resnet5O"}},
             "classifier",
-            r"backbone.* 'resnet5O' .*nearest known: resnet50,",
+            r"failed: model\.backbone must be .*'resnet5O' is unknown; the nearest known: resnet50,",
         ),
         (
             {"training": {"mode": "fine_tune", "learning_rate": 1e30, "batch_size": 16, "epochs": 1}},
