@@ -194,7 +194,7 @@ def published(geotags: pd.DataFrame, seed: int) -> None:
         f"Seed {seed}."
     )
     header = "".join(f"{f'{km:g} km':>9}" for km in LEVELS_KM.values())
-    print(f"{'mesh':8}{'cells':>7}  {'':36}{'answer':10}{header}{'mean km':>9}{'median':>8}")
+    print(f"{'mesh':8}{'cells':>7}  {'':38}{'answer':10}{header}{'mean km':>9}{'median':>8}")
     at = np.ascontiguousarray(geotags[["latitude", "longitude"]].to_numpy().T)
     some = np.random.default_rng(seed).random(at.shape[1]) < 0.18
     out = held_out(geotags["photographer"], 0.2, seed)
@@ -202,7 +202,7 @@ def published(geotags: pd.DataFrame, seed: int) -> None:
         for answer, shares in zip(ANSWERS, accuracy, strict=True):
             numbers = "".join(f"{share:9.2f}" for share in shares)
             # Table 7 does not say which of the two answers its errors are of.
-            print(f"{mesh:8}{cells:7,}  {'published':36}{answer:10}{numbers}{mean_km:9,}{median_km:8,}")
+            print(f"{mesh:8}{cells:7,}  {'published':38}{answer:10}{numbers}{mean_km:9,}{median_km:8,}")
         photos, least = BEST_POSSIBLE_PHOTOS[mesh]
         for how, fit_on, measure_on in (
             ("ours as published: photos in a cell", at, at[:, some]),
@@ -217,7 +217,7 @@ def published(geotags: pd.DataFrame, seed: int) -> None:
                 shown = inside if "as published" in how else errors
                 numbers = "".join(f"{100 * share:9.2f}" for share in within(shown).mean(axis=0))
                 print(
-                    f"{mesh:8}{fitted.cell_count:7,}  {how:36}{answer:10}{numbers}{inside.mean():9,.0f}"
+                    f"{mesh:8}{fitted.cell_count:7,}  {how:38}{answer:10}{numbers}{inside.mean():9,.0f}"
                     f"{np.median(inside):8,.0f}   min_photos {few}, in a cell {len(inside) / len(errors):.1%}",
                     flush=True,
                 )

@@ -19,10 +19,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from geoloc.evaluation.accuracy import within
 from geoloc.evaluation.bootstrap import interval, photographer_clusters, resampled_means
+from geoloc.evaluation.ceilings import ceiling_errors_km
 from geoloc.evaluation.groups import errors_by_method
 from geoloc.evaluation.result import Evaluation
 from geoloc.partitions.base import Answer, Partition
-from geoloc.sphere import LEVELS_KM, distance_km
+from geoloc.sphere import LEVELS_KM
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
 DIRECTIONS = ("greater", "not less", "equal")
@@ -144,10 +145,7 @@ class Measured:
 
         A photo in no cell has no answer.
         """
-        lat, lon = (photos[name].to_numpy(np.float64) for name in ("latitude", "longitude"))
-        cells = partition.assign(lat, lon)
-        places = partition.answers(answer)[cells]
-        return cls._of(photos, np.where(cells < 0, np.inf, distance_km(lat, lon, places[:, 0], places[:, 1])))
+        return cls._of(photos, ceiling_errors_km(partition, photos["latitude"], photos["longitude"], answer))
 
     @classmethod
     def _of(cls, photos: pd.DataFrame, error: ArrayLike) -> Measured:
