@@ -25,7 +25,7 @@ RECIPES = known_recipes(WORKSPACE)
 FULL = [name for name in RECIPES if name.endswith("_full")]
 FIRST_HALVES = [name for name in FULL if name.endswith("_cycles_full")]
 """Full recipes that another full one starts from, and that have no counterpart at the sample's scale."""
-COMPARED = ("boxes", "triangles", "coarse", "coarse_from_fine", "multi")
+COMPARED = ("fine", "boxes", "triangles", "coarse", "coarse_from_fine", "multi")
 """Recipes that differ from the default one in their partitions only."""
 SCALED = [name.removesuffix("_full") for name in FULL if name not in FIRST_HALVES]
 
@@ -238,6 +238,6 @@ def test_full_recipes_are_in_no_pipeline_until_they_are_built():
 @pytest.mark.parametrize("recipe", [DEFAULT_RECIPE, *COMPARED, *SCALED])
 def test_the_samples_recipes_need_nothing_that_is_not_here(recipe):
     model, training = settings_of(recipe).model, settings_of(recipe).training
-    assert model.weights == "none" or model.weights.removeprefix(RECIPE) in (DEFAULT_RECIPE, *SCALED)
+    assert model.weights == "none" or model.weights.removeprefix(RECIPE) in ("fine", *SCALED)
     assert model.image_size <= 112
     assert training.epochs <= 15
