@@ -21,10 +21,12 @@ from geoloc.evaluation.claims import evaluate_claims
 from geoloc.evaluation.published_claims import PUBLISHED_CLAIMS
 from geoloc.evaluation.result import Evaluation, table_records
 from geoloc.files import read_json
+from geoloc.models.settings import RECIPE
 from geoloc.photos.catalog import read_catalog
 from orchestration.assets.data import load_partitions, model_names
-from orchestration.chain import output_folder
-from orchestration.settings import borrowed, known_recipes, load_settings
+from orchestration.chain import artefact, lineage_path, output_folder
+from orchestration.lineage import Lineage
+from orchestration.settings import known_recipes, load_settings
 from orchestration.text_tables import aligned, with_interval
 from orchestration.workspace import Workspace, WorkspaceError
 
@@ -78,10 +80,17 @@ def claims(workspace: Workspace, test: str = "test", roles: Sequence[str] = ()) 
         claim.with_names({role: _player(role, choice) for role, choice in bound.items()})
         for claim in PUBLISHED_CLAIMS
     ]
+    untrained = [one.recipe for one in built if not one.pretrained]
     for row, claim in enumerate(PUBLISHED_CLAIMS):
         absent = [role for role in dict.fromkeys(claim.roles) if role not in bound]
         if absent:
             table.loc[row, ["verdict", "note"]] = [NOT_BUILT, f"needs {', '.join(absent)}"]
+        elif any(bound[role].recipe in untrained for role in claim.roles if role.startswith("frozen")):
+            notes = [
+                str(table.loc[row, "note"]),
+                "the frozen features are of random weights, not the paper's case",
+            ]
+            table.loc[row, "note"] = "; ".join(filter(None, notes))
     return ClaimsReport(test, tuple(one.recipe for one in built), bound, table)
 
 
@@ -114,13 +123,10 @@ def gather(workspace: Workspace, test: str, recipes: Collection[str] = ()) -> li
 
 
 def _built(workspace: Workspace, recipe: str, test: str, catalog: pd.DataFrame) -> Built:
-    settings = load_settings(workspace, recipe)
     evaluation = Evaluation.load(output_folder(workspace, recipe, "evaluation") / test)
     partitions = load_partitions(output_folder(workspace, recipe, "partition"))
-    setup = settings.sections(("seed", "splits", "model", "training"))
-    # How heads are weighted is no difference between a network with one and a network with several.
-    setup["training"].pop("head_weights")
-    setup["crops"] = settings.localizers.crops
+    setup = _setup(workspace, recipe)
+    first_weights = str(setup["model"]["weights"])
     return Built(
         recipe,
         evaluation,
@@ -128,10 +134,30 @@ def _built(workspace: Workspace, recipe: str, test: str, catalog: pd.DataFrame) 
         partitions,
         model=model_names(len(partitions))["classifier"],
         setup=json.dumps(setup, sort_keys=True, default=str),
-        starts_from=borrowed(settings, ("model",)).get("weights", ("", ""))[0],
-        fine_tuned=settings.training.mode == "fine_tune",
+        starts_from=first_weights.removeprefix(RECIPE) if first_weights.startswith(RECIPE) else "",
+        fine_tuned=setup["training"]["mode"] == "fine_tune",
+        pretrained=first_weights != "none",
         backbone=model_names(len(partitions))["backbone"],
     )
+
+
+def _setup(workspace: Workspace, recipe: str) -> dict[str, Any]:
+    """The settings in which networks must agree to be compared, as they were when these were built: those in
+    params.yaml and recipes/ may have changed since."""
+
+    def used(stage: str) -> dict[str, Any]:
+        record = Lineage.read(lineage_path(workspace, recipe, stage))
+        if record is None:
+            raise WorkspaceError(
+                f"{artefact(recipe, stage)} has no record of what made it; build it again with: "
+                f"geoloc build --recipe {recipe}"
+            )
+        return record.settings
+
+    setup = {**used("splits"), **used("classifier"), "crops": used("evaluation")["localizers"]["crops"]}
+    # How heads are weighted is no difference between a network with one and a network with several.
+    setup["training"] = {name: v for name, v in setup["training"].items() if name != "head_weights"}
+    return setup
 
 
 def _queries(evaluation: Evaluation, catalog: pd.DataFrame, recipe: str) -> pd.DataFrame:

@@ -19,7 +19,7 @@ examples:
   geoloc build --recipe im2gps3k --only splits    one stage of one recipe
   geoloc locate photo.jpg --map where.html        where was this taken, and why
   geoloc claims                                   do the papers' findings hold here
-  geoloc compare default boxes kmeans             which way to cut the Earth is best
+  geoloc compare fine boxes kmeans                which way to cut the Earth is best
   geoloc audit report                             what made this report
   geoloc init ~/holidays                          a new workspace for photos of your own
   geoloc --workspace ~/holidays ingest folder ~/Pictures --photographer me
@@ -262,9 +262,9 @@ def _claims(subparsers: argparse._SubParsersAction) -> None:
 def _compare(subparsers: argparse._SubParsersAction) -> None:
     parser = _add(
         subparsers, "compare", "compare methods of several recipes on the same test photos",
-        "  geoloc compare default boxes triangles kmeans       each one's first method by class\n"
+        "  geoloc compare fine boxes triangles kmeans       each one's first method by class\n"
         "  geoloc compare 'default:[L]NN' 'default:[L]kNN σ=4' coarse\n"
-        "  geoloc compare default boxes --json\n\n"
+        "  geoloc compare fine boxes --json\n\n"
         "Differences are from the first, in points of accuracy, with their interval over resampled photographers;\n"
         "better and worse stand where that leaves out 0. Intervals are not corrected for the number of comparisons.",
     )  # fmt: skip

@@ -37,7 +37,7 @@ class Comparison:
     `measured` is their evaluation on the photos of `test`, methods named RECIPE:METHOD; its `comparisons` are those
     with the first. `partitions` (columns PARTITIONS) has a row for each method by class and level: the partition it
     answers over, and the accuracy of a perfect classifier over that. `unlike` are recipes that differ from the first
-    one's in more than their partitions: in seed, splits, model or training.
+    one's in more than their partitions: in seed, splits, model, training or crops.
     """
 
     test: str
@@ -95,7 +95,7 @@ class Comparison:
             lines += aligned(["method", "partition", "kind", "cells", "answer", *levels], rows)
         if self.unlike:
             lines += ["", f"note: {', '.join(self.unlike)} differ in more than partitions from the first recipe "
-                      "(seed, splits, model or training)"]  # fmt: skip
+                      "(seed, splits, model, training or crops)"]  # fmt: skip
         return "\n".join(lines)
 
 

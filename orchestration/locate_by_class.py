@@ -83,9 +83,7 @@ class ByClass:
         """
         partitions = load_partitions(output_folder(workspace, settings.recipe, "partition"))
         method = _method(workspace, settings, question, partitions)  # first: it needs no network
-        network = load_trained(
-            output_folder(workspace, settings.recipe, "classifier"), partitions, settings.recipe
-        )
+        network = load_trained(workspace, settings.recipe, partitions)
         calibration = _calibration(workspace, settings, partitions, say)
         return cls(network, partitions, method, calibration, settings.localizers, question.level)
 

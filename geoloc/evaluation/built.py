@@ -34,7 +34,7 @@ class Built:
     `photos` are the evaluation's queries (photo_id, photographer, latitude, longitude, prob_indoor); `model` is the
     network's name in methods (L, M), `backbone` that of its first weights; recipes of equal `setup` (any text) differ
     in their partitions only; `starts_from` is the recipe whose weights the network started from, empty for none;
-    `fine_tuned` says whether its backbone was trained.
+    `fine_tuned` says whether its backbone was trained, `pretrained` whether its first weights were not random.
     """
 
     recipe: str
@@ -45,6 +45,7 @@ class Built:
     setup: str = ""
     starts_from: str = ""
     fine_tuned: bool = True
+    pretrained: bool = True
     backbone: str = "backbone"
 
     def __repr__(self) -> str:

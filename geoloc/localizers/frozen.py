@@ -34,8 +34,9 @@ class FrozenLocalizer(Localizer):
 
     `classifier` is fitted; `by_class` turns its probabilities into answers, over the partition named `partition`.
     Confidence is the probability of the cell answered: for kNN the share of its votes, for an SVM the softmax of its
-    margins. Neither is a probability in more than form without a `temperature` fitted on validation photos. Raises
-    ValueError where the classifier has another number of cells than the partition.
+    margins, which is a probability in form only without a `temperature` fitted on validation photos. Votes have none:
+    a true cell that none of k photos voted for would count as impossible, and drive the temperature to its limit.
+    Raises ValueError where the classifier has another number of cells than the partition.
     """
 
     def __init__(
@@ -61,17 +62,11 @@ class FrozenLocalizer(Localizer):
     @property
     def converged(self) -> bool:
         """False for an SVM whose weights did not settle within its iterations."""
-        return getattr(self.classifier, "converged", True)
+        return self.classifier.converged
 
     def describe(self) -> str:
         """What it does, in a sentence for a report."""
-        if isinstance(self.classifier, FrozenKnn):
-            how = f"the {self.classifier.k} training photos with the nearest frozen features vote"
-        else:
-            how = "a linear SVM on frozen features"
-            if not self.converged:
-                how += f" (not converged in {getattr(self.classifier, 'max_iterations', 0):,} iterations)"
-        return f"{how}: {self.by_class.describe()}"
+        return f"{self.classifier.describe()}: {self.by_class.describe()}"
 
     def locate(self, vectors: NDArray[Any], /) -> Answers:
         """Locate N photos from their embeddings, float [N, D], a row of NaN for a photo without one, which abstains.
@@ -85,7 +80,9 @@ class FrozenLocalizer(Localizer):
 
     def save(self, folder: Path | str) -> list[Path]:
         """Write frozen-<partition>-<kind>.safetensors and, where there is a temperature, the same with
-        -temperature.json; returns what was written."""
+        -temperature.json; returns what was written. Of kNN nothing: all it learned are the stored embeddings."""
+        if isinstance(self.classifier, FrozenKnn):
+            return []
         stem = Path(folder) / f"frozen-{self.partition}-{self.classifier.kind}"
         written = [stem.with_name(f"{stem.name}.safetensors")]
         self.classifier.save(written[0])
@@ -109,7 +106,7 @@ def fit_frozen(
     """A localizer for each partition and each of `settings.frozen.kinds`, in order, answering as settings.answers[0].
 
     They learn from the `training` photos (photo_id, latitude, longitude; degrees) that have embeddings and are in a
-    cell. With settings.calibrate each gets a temperature from the `validation` photos, which have the same columns.
+    cell. With settings.calibrate each SVM gets a temperature from the `validation` photos, which have the same columns.
     `log` takes lines of progress.
 
     Raises SettingsError where fewer than two cells have training photos, or no validation photo can be used.
@@ -132,7 +129,7 @@ def fit_frozen(
                     f"localizers.frozen.kinds {kind} cannot be done for partition {name}: {error}"
                 ) from None
             temperature = None
-            if settings.calibrate:
+            if settings.calibrate and kind != "knn":
                 temperature = _temperature(classifier, by_class.partition, name, embeddings, validation)
             made.append(FrozenLocalizer(classifier, by_class, name, temperature))
             log(f"frozen features: {classifier!r}")

@@ -37,6 +37,15 @@ class FrozenClassifier(ABC):
         self.cell_count = cell_count
         self.dimension = self.photos = self.outside = 0
 
+    @property
+    def converged(self) -> bool:
+        """False where learning ended before it settled."""
+        return True
+
+    @abstractmethod
+    def describe(self) -> str:
+        """How it classifies, in a few words for a report."""
+
     @abstractmethod
     def _learn(self, vectors: NDArray[Any], cells: NDArray[np.int64]) -> None:
         """Learn from float [N, D] and cells, int64 [N], all in cells, of two cells at least."""

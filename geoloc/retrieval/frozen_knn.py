@@ -27,6 +27,10 @@ class FrozenKnn(FrozenClassifier):
         self._vectors: NDArray[Any] = np.empty((0, 0), dtype=np.float32)
         self._cells = np.empty(0, dtype=np.int32)
 
+    def describe(self) -> str:
+        """How it classifies, in a few words for a report."""
+        return f"the {self.k} training photos with the nearest frozen features vote"
+
     def _learn(self, vectors: NDArray[Any], cells: NDArray[np.int64]) -> None:
         self._vectors, self._cells = np.array(vectors), cells.astype(np.int32)
         # Exact: an approximate search would be another method than the one published.

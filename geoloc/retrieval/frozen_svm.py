@@ -30,17 +30,27 @@ class FrozenSvm(FrozenClassifier):
         if max_iterations < 1:
             raise ValueError(f"max_iterations must be at least 1, got {max_iterations}")
         self.c, self.max_iterations, self.seed = float(c), max_iterations, seed
-        self.converged = True
+        self._converged = True
         self._cells = np.empty(0, dtype=np.int32)  # [K] cells with training photos
         self._weights = np.empty((0, 0), dtype=np.float32)  # [K, D]
         self._biases = np.empty(0, dtype=np.float32)  # [K]
+
+    @property
+    def converged(self) -> bool:
+        """Whether every cell's weights settled within `max_iterations`."""
+        return self._converged
+
+    def describe(self) -> str:
+        """How it classifies, in a few words for a report."""
+        told = "a linear SVM on frozen features"
+        return told if self.converged else f"{told} (not converged in {self.max_iterations:,} iterations)"
 
     def _learn(self, vectors: NDArray[Any], cells: NDArray[np.int64]) -> None:
         svm = LinearSVC(C=self.c, loss="squared_hinge", max_iter=self.max_iterations, random_state=self.seed)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", ConvergenceWarning)
             svm.fit(vectors.astype(np.float64), cells)
-        self.converged = not any(issubclass(w.category, ConvergenceWarning) for w in caught)
+        self._converged = not any(issubclass(w.category, ConvergenceWarning) for w in caught)
         weights, biases = svm.coef_, np.broadcast_to(svm.intercept_, len(svm.coef_))
         if len(svm.classes_) == 2:  # scikit-learn keeps the second against the first only
             weights, biases = np.concatenate([-weights, weights]), np.concatenate([-biases, biases])
@@ -63,7 +73,7 @@ class FrozenSvm(FrozenClassifier):
 
     def _restore(self, state: dict[str, NDArray[Any]], learned: dict[str, Any]) -> None:
         self._cells, self._weights, self._biases = (state[name] for name in ("cells", "weights", "biases"))
-        self.converged = bool(learned["converged"])
+        self._converged = bool(learned["converged"])
 
     def _settings(self) -> dict[str, Any]:
         return {"c": self.c, "max_iterations": self.max_iterations, "seed": self.seed}

@@ -93,7 +93,7 @@ def _by_class(run: StageRun, references: pd.DataFrame, validation: pd.DataFrame)
         model_name=model_names(len(partitions))["classifier"],
         seed=settings.seed,
     )
-    model = load_trained(run.input("classifier"), partitions, settings.recipe)
+    model = load_trained(run.workspace, settings.recipe, partitions)
     model.to(memory_format=torch.channels_last)
     frozen = _frozen(run, partitions, references, validation)
     if not Calibration.wanted(settings.localizers):

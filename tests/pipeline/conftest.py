@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import subprocess
@@ -11,7 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from orchestration.chain import lineage_path, output_folder
 from orchestration.cli import main
+from orchestration.lineage import Lineage
 from orchestration.workspace import Workspace
 
 SMALL = {
@@ -71,3 +74,19 @@ def geoloc_process(workspace: Workspace, *arguments: str, **keywords: object) ->
     """The command line in a process of its own."""
     command = [sys.executable, "-m", "orchestration.cli", "--workspace", str(workspace.root), *arguments]
     return subprocess.Popen(command, text=True, **keywords)  # type: ignore[call-overload]
+
+
+def stand_in(workspace: Workspace, recipe: str, **training: object) -> None:
+    """A copy of the default recipe's partition and evaluation as a further recipe, recorded as trained otherwise."""
+    (workspace.recipes / f"{recipe}.yaml").write_text("note: stands in\n")
+    for stage in ("partition", "evaluation"):
+        shutil.copytree(output_folder(workspace, "default", stage), output_folder(workspace, recipe, stage))
+    for stage in ("splits", "classifier", "evaluation"):
+        record = Lineage.read(lineage_path(workspace, "default", stage))
+        assert record is not None
+        settings = dict(record.settings)
+        if stage == "classifier":
+            settings["training"] = {**settings["training"], **training}
+        dataclasses.replace(record, recipe=recipe, settings=settings).write(
+            lineage_path(workspace, recipe, stage)
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 
@@ -12,7 +13,8 @@ import yaml
 from geoloc.files import read_json
 from geoloc.photos.catalog import read_catalog
 from orchestration.assets.data import read_splits
-from orchestration.chain import output_folder
+from orchestration.chain import lineage_path, output_folder
+from orchestration.lineage import Lineage
 from tests.pipeline.conftest import SMALL, geoloc
 
 
@@ -93,3 +95,13 @@ def test_heads_of_other_partitions_stop_the_evaluation_with_what_to_do(workspace
         "geoloc: default/evaluation failed: the classifier of default was not built for its partitions: the model has "
         "the heads fine, the partitions are coarse; build it again with: geoloc build --recipe default"
     )
+
+
+def test_a_classifier_of_other_cells_of_equal_number_stops_the_evaluation(workspace, capfd):
+    path = lineage_path(workspace, "default", "partition")
+    dataclasses.replace(Lineage.read(path), content="cells of other photos").write(path)
+    assert geoloc(workspace, "build", "--only", "evaluation", "--no-commit", "--force") == 1
+    assert (
+        "the classifier of default was not built for its partitions: the partition was built again since; "
+        "build it again with: geoloc build --recipe default"
+    ) in capfd.readouterr().err

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import pandas as pd
 import pytest
-import yaml
 
 from geoloc.evaluation.published_claims import PUBLISHED_CLAIMS
 from geoloc.evaluation.result import Evaluation
 from orchestration.chain import output_folder
 from orchestration.claims import claims, gather
 from orchestration.workspace import init_workspace
-from tests.pipeline.conftest import geoloc
+from tests.pipeline.conftest import geoloc, stand_in
 
 
 def test_what_is_built_is_tested_and_the_rest_names_its_role(built, tmp_path, capsys):
@@ -58,14 +56,10 @@ def test_a_role_by_hand_is_compared(built):
 
 
 def test_recipes_of_one_setup_are_compared_and_others_are_not(workspace):
-    """Copies of the build stand in for further recipes: only settings and partitions decide who is compared."""
-    for recipe, values in (("same", {}), ("other", {"training": {"epochs": 3}})):
-        text = yaml.safe_dump({"partitions": {"wide": {"s2": {"max_photos": 90}}}, **values})
-        (workspace.recipes / f"{recipe}.yaml").write_text(text)
-        for stage in ("partition", "evaluation"):
-            shutil.copytree(
-                output_folder(workspace, "default", stage), output_folder(workspace, recipe, stage)
-            )
+    """What was built decides who is compared, not what its recipe says since."""
+    stand_in(workspace, "same")
+    stand_in(workspace, "other", epochs=3)
+    (workspace.recipes / "same.yaml").write_text("training: {epochs: 99}")
     report = claims(workspace)
     assert report.recipes == ("default", "other", "same")
     assert "coarse" not in report.roles  # as many cells

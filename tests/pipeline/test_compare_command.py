@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import json
-import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
 from geoloc.evaluation.result import Evaluation
 from geoloc.photos.catalog import read_catalog
 from orchestration.chain import output_folder
 from orchestration.compare import compare
 from orchestration.text_tables import aligned, with_interval
-from tests.pipeline.conftest import geoloc
+from tests.pipeline.conftest import geoloc, stand_in
 
 
-def stand_in(workspace, recipe, change=None, **values):
-    """A copy of the build as a further recipe; `change` may alter its table of answers."""
-    (workspace.recipes / f"{recipe}.yaml").write_text(yaml.safe_dump(values))
-    for stage in ("partition", "evaluation"):
-        shutil.copytree(output_folder(workspace, "default", stage), output_folder(workspace, recipe, stage))
-    if change is not None:
-        file = output_folder(workspace, recipe, "evaluation") / "test" / "per_photo.parquet"
-        table = pd.read_parquet(file)
-        file.unlink()  # it may be a link into DVC's cache
-        change(table).to_parquet(file)
+def change_answers(workspace, recipe, change):
+    """Alter a recipe's table of answers."""
+    file = output_folder(workspace, recipe, "evaluation") / "test" / "per_photo.parquet"
+    table = pd.read_parquet(file)
+    file.unlink()  # it may be a link into DVC's cache
+    change(table).to_parquet(file)
 
 
 def test_methods_of_one_recipe_agree_with_its_report(built, capsys):
@@ -64,7 +58,8 @@ def test_recipes_are_paired_by_photo_and_resampled_by_photographer(workspace, ca
             table.loc[told, mine] = table.loc[told, true]
         return table.assign(error_km=np.where(told, 0.0, table["error_km"])).iloc[::-1]
 
-    stand_in(workspace, "better", better, training={"epochs": 3})
+    stand_in(workspace, "better", epochs=3)
+    change_answers(workspace, "better", better)
     made = compare(workspace, ["default", "better"])
     assert made.unlike == ("better",)
     evaluation = Evaluation.load(output_folder(workspace, "default", "evaluation") / "test")
@@ -98,8 +93,10 @@ def test_recipes_of_other_test_photos_cannot_be_compared(workspace, capsys):
     first = Evaluation.load(output_folder(workspace, "default", "evaluation") / "test").per_photo["photo_id"][
         0
     ]
-    stand_in(workspace, "fewer", lambda table: table[table["photo_id"] != first])
-    stand_in(workspace, "moved", lambda table: table.assign(true_latitude=table["true_latitude"] / 2))
+    stand_in(workspace, "fewer")
+    stand_in(workspace, "moved")
+    change_answers(workspace, "fewer", lambda table: table[table["photo_id"] != first])
+    change_answers(workspace, "moved", lambda table: table.assign(true_latitude=table["true_latitude"] / 2))
     assert geoloc(workspace, "compare", "default", "fewer") == 1
     error = capsys.readouterr().err
     assert "default and fewer cannot be compared: the photos of 'test' are not the same" in error

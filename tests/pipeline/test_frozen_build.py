@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import dagster as dg
 import numpy as np
 import pandas as pd
@@ -10,12 +12,12 @@ import yaml
 
 from geoloc.evaluation.result import Evaluation
 from geoloc.retrieval.embeddings import Embeddings
-from geoloc.retrieval.frozen_knn import FrozenKnn
 from geoloc.retrieval.frozen_svm import FrozenSvm
 from orchestration.assets.data import load_partitions, photos_with_split
 from orchestration.build import stale_stages
-from orchestration.chain import STAGES, output_folder
+from orchestration.chain import STAGES, lineage_path, output_folder
 from orchestration.claims import claims
+from orchestration.lineage import Lineage
 from orchestration.settings import load_settings
 from tests.pipeline.conftest import geoloc
 
@@ -52,7 +54,7 @@ def test_frozen_features_are_measured_told_and_bound_to_claims(workspace, capsys
         cell = np.bincount(known["cell"].to_numpy()[near]).argmax()
         assert (row.latitude, row.longitude) == pytest.approx(tuple(partition.centroids()[cell]))
 
-    assert FrozenKnn.load(folder / "frozen-fine-knn.safetensors").photos == len(known)
+    assert not (folder / "frozen-fine-knn.safetensors").exists()  # it would be the embeddings once more
     assert not FrozenSvm.load(folder / "frozen-fine-svm.safetensors").converged
     assert (folder / "frozen-fine-svm-temperature.json").is_file()
     assert {svm, knn} <= set(pd.read_csv(folder / "test" / "top_k.csv")["method"])
@@ -63,10 +65,17 @@ def test_frozen_features_are_measured_told_and_bound_to_claims(workspace, capsys
     assert f"| {svm} | fine | {len(known)} |" in told
     assert "| no |" in told
 
-    # A network whose head alone learned is not fine-tuned; that is read off the settings.
-    assert not {"fine-tuned", "frozen SVM"} & set(claims(workspace).roles)
+    # A network whose head alone learned is not fine-tuned; that is read off what was built, not off what is set now.
     change(workspace, training={"mode": "fine_tune", "epochs": 2, "batch_size": 16})
+    assert not {"fine-tuned", "frozen SVM"} & set(claims(workspace).roles)
+    path = lineage_path(workspace, "default", "classifier")
+    record = Lineage.read(path)
+    training = {**record.settings["training"], "mode": "fine_tune"}
+    dataclasses.replace(record, settings={**record.settings, "training": training}).write(path)
     report = claims(workspace)
+    notes = report.table.set_index("claim")["note"]
+    assert "random weights" in notes["an SVM beats kNN on frozen features"]
+    assert notes.str.contains("random weights").sum() == 2
     roles = {role: str(choice) for role, choice in report.roles.items()}
     assert (roles["frozen SVM"], roles["frozen kNN"]) == (f"default:{svm}", f"default:{knn}")
     assert roles["fine-tuned"] == f"default:{evaluation.methods[0]}"

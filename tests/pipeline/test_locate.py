@@ -103,7 +103,7 @@ def put_network(workspace):
     with torch.no_grad():
         network.head.weight *= 3  # so that it is not equally unsure of all cells
     save_model(output_folder(workspace, "default", "classifier") / MODEL_FILE, network)
-    record(workspace, "classifier", {})
+    record(workspace, "classifier", {"partition": "content of partition"})
 
 
 def put_calibration(workspace, thresholds):

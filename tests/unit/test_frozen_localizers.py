@@ -97,30 +97,43 @@ def test_calibration_chooses_the_temperature_by_the_validation_photos():
     truth = FINE.assign(VALIDATION["latitude"], VALIDATION["longitude"])
     used = [i for i, photo in enumerate(VALIDATION["photo_id"]) if photo in BY_ID and truth[i] >= 0]
     vectors = np.array([BY_ID[VALIDATION["photo_id"].iloc[i]] for i in used])
-    for approach in ("SVM", "kNN"):
-        name = f"[backbone]{approach} {FINE.cell_count}C"
-        one, p = scaled[name], plain[name].classifier.predict_probabilities(vectors).astype(np.float64)
-        logs = np.log(np.maximum(p, np.finfo(np.float32).tiny))
-        grid = np.geomspace(0.01, 100, 3000)  # all that TemperatureScaling looks at
-        loss = [-log_softmax(logs / t, axis=1)[range(len(used)), truth[used]].mean() for t in grid]
-        assert one.temperature.temperature == pytest.approx(grid[np.argmin(loss)], rel=0.01)
-        assert one.temperature.photos == len(used)
-        answers = one.locate(vectors.astype(np.float16))
-        sure = softmax(logs / one.temperature.temperature, axis=1).max(axis=1)
-        np.testing.assert_allclose(answers.confidence, sure, rtol=1e-3)
-        before = plain[name].locate(vectors.astype(np.float16))
-        np.testing.assert_array_equal(answers.latitude, before.latitude)
+    name = f"[backbone]SVM {FINE.cell_count}C"
+    one, p = scaled[name], plain[name].classifier.predict_probabilities(vectors).astype(np.float64)
+    logs = np.log(np.maximum(p, np.finfo(np.float32).tiny))
+    grid = np.geomspace(0.01, 100, 3000)  # all that TemperatureScaling looks at
+    loss = [-log_softmax(logs / t, axis=1)[range(len(used)), truth[used]].mean() for t in grid]
+    assert one.temperature.temperature == pytest.approx(grid[np.argmin(loss)], rel=0.01)
+    assert one.temperature.photos == len(used)
+    answers = one.locate(vectors.astype(np.float16))
+    sure = softmax(logs / one.temperature.temperature, axis=1).max(axis=1)
+    np.testing.assert_allclose(answers.confidence, sure, rtol=1e-3)
+    before = plain[name].locate(vectors.astype(np.float16))
+    np.testing.assert_array_equal(answers.latitude, before.latitude)
+
+
+def test_votes_are_shares_and_no_temperature_makes_them_less():
+    knn = fitted(dataclasses.replace(BOTH, calibrate=True))[f"[backbone]kNN {FINE.cell_count}C"]
+    assert knn.temperature is None
+    vectors, cells = learned(FINE)
+    confidence = knn.locate(vectors[:20].astype(np.float16)).confidence
+    for vector, sure in zip(vectors[:20], confidence, strict=True):
+        near = np.argsort(np.linalg.norm(vectors - vector, axis=1), kind="stable")[:7]
+        assert sure == pytest.approx(np.bincount(cells[near]).max() / 7)
 
 
 def test_what_was_fitted_is_saved_and_answers_alike(tmp_path):
     asked = vectors_of(EMBEDDINGS, TEST["photo_id"])
     for one in fitted(dataclasses.replace(BOTH, calibrate=True)).values():
+        if isinstance(one.classifier, FrozenKnn):
+            assert (
+                one.save(tmp_path) == []
+            )  # photos' embeddings are stored once, where a photo can be taken out
+            continue
         file, temperature = one.save(tmp_path)
-        assert file.name == f"frozen-{one.partition}-{one.classifier.kind}.safetensors"
-        loaded = {"svm": FrozenSvm, "knn": FrozenKnn}[one.classifier.kind].load(file)
-        np.testing.assert_array_equal(loaded.scores(asked), one.classifier.scores(asked))
+        assert file.name == f"frozen-{one.partition}-svm.safetensors"
+        np.testing.assert_array_equal(FrozenSvm.load(file).scores(asked), one.classifier.scores(asked))
         assert read_json(temperature)["temperature"] == one.temperature.temperature
-    assert len(list(tmp_path.iterdir())) == 8
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 def test_an_svm_that_has_not_converged_is_told_everywhere():
