@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from orchestration.errors import UsageError
 from orchestration.workspace import Workspace, WorkspaceError, init_workspace
 
 
@@ -161,6 +162,10 @@ def claims(options: argparse.Namespace) -> None:
 
 
 def compare(options: argparse.Namespace) -> None:
+    for method in options.methods:
+        if not method.partition(":")[0].strip():
+            raise UsageError(f"METHODS must be RECIPE or RECIPE:METHOD; got {method!r}")
+    # After the methods are known to be sound: pandas and torch take seconds to import.
     from orchestration.compare import compare as run
 
     found = run(_workspace(options), options.methods, options.test)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 
 class UsageError(ValueError):
-    """A command was called with options that exclude each other, or need another one. The message names them."""
+    """A command was called with a value that is not allowed, or with options that exclude each other.
+
+    The message names them.
+    """
 
 
 def is_for_users(error: Exception) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,17 +44,19 @@ class Alternative:
 class Located:
     """Where one photo was taken. Coordinates are None where the photo could not be read or placed, `error` says why.
 
-    `confidence` is the probability of being within `within_km` where a level was asked for; `scaled` tells whether a
-    fitted temperature has scaled it. `regions` are of rising coverage, None where the build fitted none.
+    `confidence` is the probability of being within `within_km` where a level was asked for; it is told of an answer
+    that is not given for being below the wanted confidence as well, and 0 where there was nothing to be sure of.
+    `scaled` tells whether a fitted temperature scales the confidences of this question. `regions` are of rising
+    coverage, None where the build fitted none.
     """
 
     photo: str
     method: str
-    latitude: float | None
-    longitude: float | None
-    place: str | None
-    confidence: float
-    alternatives: tuple[Alternative, ...]
+    latitude: float | None = None
+    longitude: float | None = None
+    place: str | None = None
+    confidence: float = 0.0
+    alternatives: tuple[Alternative, ...] = ()
     error: str | None = None
     within_km: float | None = None
     scaled: bool = False
@@ -119,7 +121,7 @@ def locate(
     return [
         _located(found, next(rows), str(photo), asked, question)
         if error is None and found is not None
-        else Located(str(photo), asked.name, None, None, None, 0.0, (), error, asked.within_km)
+        else Located(str(photo), asked.name, error=error, within_km=asked.within_km, scaled=asked.scaled)
         for photo, error in zip(photos, errors, strict=True)
     ]
 
@@ -219,21 +221,18 @@ def _located(
         if answers.abstained[0]:
             # Rounded down, so that 0.4999 is not told to be 0.5 and below it.
             error = f"the confidence, {math.floor(sure * 1e4) / 1e4:g}, is below {question.abstain_below:g}"
+    silent = Located(
+        photo,
+        asked.name,
+        confidence=sure,
+        error=error,
+        within_km=asked.within_km,
+        scaled=asked.scaled,
+        regions=found.regions[row],
+    )
     other = answers.alternatives
     if answers.abstained[0] or other is None:
-        return Located(
-            photo,
-            asked.name,
-            None,
-            None,
-            None,
-            0.0,
-            (),
-            error,
-            asked.within_km,
-            asked.scaled,
-            found.regions[row],
-        )
+        return silent
     known = np.flatnonzero(~np.isnan(other.latitude[0]))
     places = nearest_places(
         np.append(answers.latitude, other.latitude[0][known]),
@@ -250,18 +249,12 @@ def _located(
         )
         for i, name in zip(known, names[1:], strict=True)
     )
-    return Located(
-        photo,
-        asked.name,
-        float(answers.latitude[0]),
-        float(answers.longitude[0]),
-        names[0],
-        sure,
-        alternatives,
-        None,
-        asked.within_km,
-        asked.scaled,
-        found.regions[row],
+    return replace(
+        silent,
+        latitude=float(answers.latitude[0]),
+        longitude=float(answers.longitude[0]),
+        place=names[0],
+        alternatives=alternatives,
     )
 
 

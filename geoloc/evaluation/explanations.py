@@ -36,15 +36,15 @@ _WINDOWS = 5
 """A window is a fifth of the photo's side and moves by half of that: small enough to tell a sign from a wall, large
 enough to hide either; PlaNet does not say how large its box was."""
 
-ANSWERS = {
+ANSWER_COLUMNS = {
     "photo_id": "str", "true_cell": "int64", "cell": "int64", "probability": "float64", "uncalibrated": "float64",
 }  # fmt: skip
-EXPLAINED = {
+EXPLAINED_COLUMNS = {
     "photo_id": "str", "side": "str", "true_latitude": "float64", "true_longitude": "float64",
     "latitude": "float64", "longitude": "float64", "error_km": "float64", "confidence": "float64",
     "true_cell": "int64", "cell": "int64",
 }  # fmt: skip
-WINDOWS = {
+WINDOW_COLUMNS = {
     "photo_id": "str", "cell": "int64", "size": "int64", "window": "int64", "whole": "float64", "top": "int64",
     "left": "int64", "probability": "float64",
 }  # fmt: skip
@@ -62,22 +62,24 @@ class Cells(Protocol):
 class Explanations:
     """What the main method, `method`, thinks of a test set over the cells of `partition`.
 
-    - `answers` (columns ANSWERS): a row a photo: its true cell (-1: in none), the most probable one (-1: unreadable),
-      the probability of that, and the `uncalibrated` one, which the network gave (NaN: unreadable).
+    - `answers` (columns ANSWER_COLUMNS): a row a photo: its true cell (-1: in none), the most probable one (-1:
+      unreadable), the probability of that, and the `uncalibrated` one, which the network gave (NaN: unreadable).
     - `best_of_k` float64 [photos, A]: error in km of the best of the first 1, 2, ... A answers, infinite for none.
-    - `explained` (columns EXPLAINED): the photos that are explained; `side` is right, where the most probable cell is
-      the true one, or wrong.
+    - `explained` (columns EXPLAINED_COLUMNS): the photos that are explained; `side` is right, where the most probable
+      cell is the true one, or wrong.
     - `probabilities` float32 [explained, C]: of each cell.
     - `occlusion`: by photo_id, the map of its most probable cell and, where it is another, of its true cell.
     - `confident` (columns of evaluation.confident): the surest photos of the cells that are the answer most often.
     - `temperature` by which logits were divided (NaN: by none), `seen` the share of a photo's short side that is in
-      the square of the occlusion maps.
+      the square of the occlusion maps, `crops` of how many crops all probabilities but those of `occlusion` are
+      means; those are of the centre crop alone.
     """
 
     method: str
     partition: str
     temperature: float
     seen: float
+    crops: int
     answers: pd.DataFrame
     best_of_k: NDArray[np.float64]
     explained: pd.DataFrame
@@ -95,6 +97,7 @@ class Explanations:
                 "method": self.method,
                 "partition": self.partition,
                 "seen": self.seen,
+                "crops": self.crops,
                 "temperature": self.temperature if calibrated else None,
             },
         )
@@ -109,8 +112,8 @@ class Explanations:
         }
         write_parquet(folder / "probabilities.parquet", pd.DataFrame(spread).astype({"photo_id": "str"}))
         rows = [_window_rows(photo, one) for photo, maps in self.occlusion.items() for one in maps]
-        empty = pd.DataFrame(columns=list(WINDOWS))
-        write_parquet(folder / "occlusion.parquet", pd.concat(rows or [empty]).astype(WINDOWS))
+        empty = pd.DataFrame(columns=list(WINDOW_COLUMNS))
+        write_parquet(folder / "occlusion.parquet", pd.concat(rows or [empty]).astype(WINDOW_COLUMNS))
         write_parquet(folder / "confident.parquet", self.confident)
 
     @classmethod
@@ -119,10 +122,10 @@ class Explanations:
         folder = Path(folder)
         values = read_json(folder / FILE)
         answers = pd.read_parquet(folder / "answers.parquet")
-        best = answers[[name for name in answers if name not in ANSWERS]].to_numpy(np.float64)
-        explained = pd.read_parquet(folder / "explained.parquet").astype(EXPLAINED)
+        best = answers[[name for name in answers if name not in ANSWER_COLUMNS]].to_numpy(np.float64)
+        explained = pd.read_parquet(folder / "explained.parquet").astype(EXPLAINED_COLUMNS)
         spread = pd.read_parquet(folder / "probabilities.parquet")
-        windows = pd.read_parquet(folder / "occlusion.parquet").astype(WINDOWS)
+        windows = pd.read_parquet(folder / "occlusion.parquet").astype(WINDOW_COLUMNS)
         maps: dict[str, tuple[OcclusionMap, ...]] = {}
         for (photo, _), rows in windows.groupby(["photo_id", "cell"], sort=False):
             maps[str(photo)] = (*maps.get(str(photo), ()), _map_of_rows(rows))
@@ -132,7 +135,8 @@ class Explanations:
             values["partition"],
             np.nan if values["temperature"] is None else float(values["temperature"]),
             float(values["seen"]),
-            answers[list(ANSWERS)].astype(ANSWERS),
+            int(values["crops"]),
+            answers[list(ANSWER_COLUMNS)].astype(ANSWER_COLUMNS),
             best,
             explained,
             spread["probability"].to_numpy(np.float32).reshape(count, len(spread) // max(count, 1)),
@@ -153,13 +157,15 @@ def explain(
     settings: EvaluationSettings,
     *,
     temperature: float = np.nan,
+    crops: int = 1,
     batch_size: int = 64,
 ) -> Explanations:
     """Explain the first method of `evaluation`, by class, on its N photos.
 
     `queries` has the catalog's columns, in the order of the rest; `alternatives` are that method's; `partition` is its
     name, which is that of a head of `model`, and the fitted partition; `probabilities` float [N, C] are those that
-    the method answered from, `uncalibrated` those before temperature scaling; a row of NaN is an unreadable photo.
+    the method answered from, means over `crops` crops, `uncalibrated` those before temperature scaling; a row of NaN
+    is an unreadable photo.
     Raises ValueError for lengths that differ, and as the measures do.
     """
     name, cells = partition
@@ -179,7 +185,7 @@ def explain(
             "probability": np.where(read, probabilities[rows, best], np.nan),
             "uncalibrated": np.where(read, uncalibrated[rows, best], np.nan),
         }
-    ).astype(ANSWERS)
+    ).astype(ANSWER_COLUMNS)
     photographer = queries.set_index("photo_id")["photographer"]
     explained = pick_explained(evaluation, answers, settings.explained, photographer)
     position = pd.Index(queries["photo_id"]).get_indexer(pd.Index(explained["photo_id"]))
@@ -192,6 +198,7 @@ def explain(
         name,
         temperature,
         model.preprocess.image_size / model.preprocess.resize_short_side,
+        crops,
         answers,
         best_of_k_errors(alternatives, queries["latitude"], queries["longitude"], read),
         explained,
@@ -210,11 +217,11 @@ def explain(
 def pick_explained(
     evaluation: Evaluation, answers: pd.DataFrame, count: int, photographer: pd.Series | None = None
 ) -> pd.DataFrame:
-    """`count` photos to explain, as EXPLAINED: the surest right answers, then the worst errors, half each.
+    """`count` photos to explain, as EXPLAINED_COLUMNS: the surest right answers, then the worst errors, half each.
 
-    Right is an answer whose cell is the true one (`answers`, as ANSWERS); the surest has the largest confidence, the
-    worst the largest error. Where there are too few of one the others make up for it; with `photographer` (indexed
-    by photo_id) each half shows a photographer once while there are enough. Equals go by photo_id.
+    Right is an answer whose cell is the true one (`answers`, as ANSWER_COLUMNS); the surest has the largest confidence,
+    the worst the largest error. Where there are too few of one the others make up for it; with `photographer`
+    (indexed by photo_id) each half shows a photographer once while there are enough. Equals go by photo_id.
     """
     rows = evaluation.per_photo
     rows = rows[(rows["method"] == evaluation.methods[0]) & (rows["status"] == "answered")]
@@ -225,7 +232,7 @@ def pick_explained(
     of_right = min(len(right), max(count - count // 2, count - len(wrong)))
     sides = [varied(right, of_right, photographer), varied(wrong, count - of_right, photographer)]
     chosen = pd.concat([sides[0].assign(side=RIGHT), sides[1].assign(side=WRONG)], ignore_index=True)
-    return chosen[list(EXPLAINED)].astype(EXPLAINED)
+    return chosen[list(EXPLAINED_COLUMNS)].astype(EXPLAINED_COLUMNS)
 
 
 def _most_answered(best: NDArray[np.int64], count: int) -> NDArray[np.int64]:

@@ -43,33 +43,6 @@ class OcclusionMap:
         )
 
 
-def occlusion_map(
-    model: nn.Module,
-    photo: ArrayLike | torch.Tensor,
-    cell: int,
-    window: int,
-    stride: int,
-    *,
-    batch_size: int = 64,
-    head: Any = 0,
-    grey: int = GREY,
-    temperature: float = 1.0,
-) -> OcclusionMap:
-    """Slide a grey window over a photo and read the probability of `cell`; see `occlusion_maps`."""
-    (found,) = occlusion_maps(
-        model,
-        photo,
-        [cell],
-        window,
-        stride,
-        batch_size=batch_size,
-        head=head,
-        grey=grey,
-        temperature=temperature,
-    )
-    return found
-
-
 def occlusion_maps(
     model: nn.Module,
     photo: ArrayLike | torch.Tensor,

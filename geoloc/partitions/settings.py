@@ -122,7 +122,8 @@ class PartitionSettings:
     wanted_cells: int = setting(
         0,
         minimum=0,
-        help="the kind's threshold is found that gives about so many cells; 0: as it is written in its section",
+        help="about so many cells: the max_photos (of cities the min_photos, of kmeans the cells) that gives them is "
+        "found, whatever its section says; 0: as its section says",
     )
     s2: S2Settings = setting(S2Settings())
     latlon: LatLonSettings = setting(LatLonSettings())

@@ -23,6 +23,12 @@ GRANULARITIES = (10, 80, 359, 1060, 1693, 7011)
 
 _KMEANS_TRIES = 4
 _FARTHEST = 0.1  # a count farther off than this share is no answer
+_ADVICE = {
+    "s2": "lower s2.min_photos, or raise s2.max_level",
+    "latlon": "lower latlon.min_photos or latlon.min_area_km2",
+    "delaunay": "change delaunay.min_photos, delaunay.min_area_km2, or the start grid, delaunay.rows and columns",
+    "cities": "change cities.radius_km or cities.min_population",
+}
 Settings = TypeVar("Settings", bound=KindSettings)
 
 
@@ -64,10 +70,14 @@ def threshold_for(
     count = partition.cell_counter(latitude, longitude)  # type: ignore[attr-defined]  # of all kinds but kmeans
     name = "min_photos" if isinstance(settings, CitiesSettings) else "max_photos"
     lowest = 1 if name == "min_photos" else settings.min_photos
-    return replace(settings, **{name: _search(count, lowest, len(latitude) + 1, cells, tolerance)})  # type: ignore[arg-type]
+    highest = len(latitude) + 1  # type: ignore[arg-type]
+    found = _search(count, lowest, highest, cells, tolerance, _ADVICE[partition.kind])
+    return replace(settings, **{name: found})  # type: ignore[arg-type]
 
 
-def _search(count: Callable[[int], int], lowest: int, highest: int, cells: int, tolerance: float) -> int:
+def _search(
+    count: Callable[[int], int], lowest: int, highest: int, cells: int, tolerance: float, advice: str
+) -> int:
     """The largest whole number in the range whose count is nearest to `cells`."""
     counts: dict[int, int] = {}
 
@@ -93,7 +103,7 @@ def _search(count: Callable[[int], int], lowest: int, highest: int, cells: int, 
     if abs(counts[best] - cells) > max(tolerance, _FARTHEST) * cells and abs(counts[best] - cells) > 1:
         raise PartitionError(
             f"no threshold from {lowest:,} up gives about {cells:,} cells; the nearest that these photos make is "
-            f"{counts[best]:,}. Change min_photos, the smallest cell, or for delaunay the start grid"
+            f"{counts[best]:,}; {advice}"
         )
     return best
 
@@ -111,6 +121,7 @@ def _ask_for_more(
         asked = max(asked + cells - got, 1)
     if best[0] > max(tolerance, _FARTHEST) * cells and best[0] > 1:
         raise PartitionError(
-            f"these photos do not make {cells:,} cells of at least {settings.min_photos:,} photos; lower min_photos"
+            f"these photos do not make {cells:,} cells of at least {settings.min_photos:,} photos; lower "
+            "kmeans.min_photos"
         )
     return replace(settings, cells=best[1])

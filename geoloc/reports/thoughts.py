@@ -120,6 +120,12 @@ def _explained(explanations: Explanations, partition: Cells, pictures: _Pictures
     truths = nearest_places(rows["true_latitude"], rows["true_longitude"])
     answers = nearest_places(rows["latitude"], rows["longitude"])
     maps, looks = [], []
+    centre_only = (
+        f" What the maps tell, with nothing covered too, is of the centre crop alone; the confidence is of the mean "
+        f"over {explanations.crops} crops."
+        if explanations.crops > 1
+        else ""
+    )
     for i, (row, p, truth, answer) in enumerate(
         zip(rows.itertuples(), explanations.probabilities, truths, answers, strict=True), start=1
     ):
@@ -145,7 +151,7 @@ def _explained(explanations: Explanations, partition: Cells, pictures: _Pictures
                     f"occlusion-{i}",
                     occlusion_figure(square, list(zip(titles, found, strict=False))),
                     f"Photo {photo_id} and how its cell's probability changes where a grey box covers the photo",
-                    f"{what}.{_strongest(found[0])}",
+                    f"{what}.{_strongest(found[0])}{centre_only}",
                 )
             )
     return [

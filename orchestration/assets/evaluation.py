@@ -236,6 +236,7 @@ def _explain(
         run.workspace.pool,
         run.settings.evaluation,
         temperature=np.nan if scaling is None else scaling.temperature,
+        crops=run.settings.localizers.crops,
         batch_size=run.settings.localizers.batch_size,
     ).save(run.output / test / EXPLANATIONS_FOLDER)
 

@@ -13,6 +13,7 @@ from geoloc.photos.catalog import read_catalog
 from orchestration.chain import output_folder
 from orchestration.compare import compare
 from orchestration.text_tables import aligned, with_interval
+from orchestration.workspace import Workspace
 from tests.pipeline.conftest import geoloc, stand_in
 
 
@@ -125,3 +126,9 @@ def test_tables_line_up_and_numbers_read_as_people_write_them():
     assert with_interval(0.012, -0.004, 0.03, sign="+") == "+1.2 [-0.4, +3.0]"
     assert with_interval(0.5, np.nan, np.nan) == "50.0"
     assert with_interval(np.nan, np.nan, np.nan) == ""
+
+
+@pytest.mark.parametrize("method", [":x", "", " :x"])
+def test_a_method_without_its_recipe_is_called_wrongly(method, tmp_path, capsys):
+    assert geoloc(Workspace(tmp_path), "compare", "default", method) == 2
+    assert capsys.readouterr().err == f"geoloc: METHODS must be RECIPE or RECIPE:METHOD; got {method!r}\n"

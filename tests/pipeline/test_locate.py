@@ -277,12 +277,32 @@ def test_an_answer_below_the_wanted_confidence_is_not_given_and_that_is_said(mad
     found = ask(made, capsys, *files(made, *QUERIES), "--abstain-below", str(limit), "--map", str(page))
     assert [one["latitude"] is None for one in found] == [confidence < limit for confidence in sure]
     silent = found[int(np.argmin(sure))]
-    assert (silent["confidence"], silent["alternatives"]) == (0, [])
-    assert re.fullmatch(rf"the confidence, 0\.\d+, is below {limit:g}", silent["error"])
+    assert [one["confidence"] for one in found] == sure  # also of those that are not given
+    assert {one["scaled"] for one in found} == {True}
+    assert silent["alternatives"] == []
+    told = re.fullmatch(rf"the confidence, (0\.\d+), is below {limit:g}", silent["error"])
+    assert float(told.group(1)) == pytest.approx(silent["confidence"], abs=1e-4)
     assert silent["regions"]  # what is known of the photo all the same
     assert "is below" in page.read_text()
     assert geoloc(made, "locate", *files(made, *QUERIES), "--abstain-below", "1") == 0
     assert capsys.readouterr().out.count("no answer: the confidence, 0.") == len(QUERIES)
+
+
+def test_an_unreadable_photo_is_told_of_as_its_neighbours_are(made, capsys, tmp_path):
+    damaged = tmp_path / "damaged.jpg"
+    damaged.write_bytes(b"no picture")
+    for options, scaled_and_within in (
+        ([], (True, None)),
+        (["--level", "city"], (True, LEVELS_KM["city"])),
+        (["--combine", "product"], (False, None)),
+    ):
+        found = ask(made, capsys, str(damaged), *files(made, 40), *options)
+        assert [(one["scaled"], one["within_km"]) for one in found] == [scaled_and_within] * 2
+        assert found[0]["method"] == found[1]["method"]
+        assert (found[0]["latitude"], found[0]["confidence"]) == (None, 0)
+        assert found[0]["error"]
+    (alone,) = ask(made, capsys, str(damaged))
+    assert (alone["scaled"], alone["latitude"]) == (True, None)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from geoloc.evaluation.confident import COLUMNS, most_confident_photos
-from geoloc.evaluation.occlusion import occlusion_map, occlusion_maps
+from geoloc.evaluation.occlusion import occlusion_maps
 from geoloc.reports.cell_figures import confident_figure, occlusion_figure, probability_map
 from geoloc.reports.maps import world_axes
 from geoloc.reports.photo_figures import fewer_colours
@@ -55,7 +55,7 @@ def by_loop(pixels, top, left, window, grey=128):
 def test_the_map_is_a_loop_over_windows(window, stride):
     model = LooksAtOnePatch().train()
     pixels = photo()
-    found = occlusion_map(model, pixels, 1, window, stride, batch_size=7)
+    (found,) = occlusion_maps(model, pixels, [1], window, stride, batch_size=7)
     places = sorted({*range(0, SIZE - window + 1, stride), SIZE - window})
     assert found.tops.tolist() == found.lefts.tolist() == places
     expected = np.array([[by_loop(pixels, top, left, window) for left in places] for top in places])
@@ -76,24 +76,24 @@ def test_the_map_is_a_loop_over_windows(window, stride):
 
 
 def test_covering_what_counts_lowers_the_probability_most():
-    found = occlusion_map(LooksAtOnePatch(), photo(), 1, 3, 1)
+    (found,) = occlusion_maps(LooksAtOnePatch(), photo(), [1], 3, 1)
     assert np.unravel_index(found.pixels.argmin(), found.pixels.shape) == (3, 8)
     assert found.probability.min() == found.probability[2, 7] < 0.95 * found.whole
     assert found.pixels[11, 0] == pytest.approx(found.whole)
-    other = occlusion_map(LooksAtOnePatch(), photo(), 0, 3, 1)
+    (other,) = occlusion_maps(LooksAtOnePatch(), photo(), [0], 3, 1)
     assert other.probability.max() == other.probability[2, 7] > other.whole  # another cell gains
 
 
 def test_a_network_with_several_heads_is_asked_for_one():
     model = LooksAtOnePatch(lambda scores: [scores.flip(1)[:, :2], scores])
-    plain = occlusion_map(LooksAtOnePatch(), photo(), 1, 4, 2)
-    np.testing.assert_allclose(occlusion_map(model, photo(), 1, 4, 2, head=1).probability, plain.probability)
+    (plain,) = occlusion_maps(LooksAtOnePatch(), photo(), [1], 4, 2)
+    (second,) = occlusion_maps(model, photo(), [1], 4, 2, head=1)
+    np.testing.assert_allclose(second.probability, plain.probability)
     named = LooksAtOnePatch(lambda scores: {"coarse": scores})
-    np.testing.assert_allclose(
-        occlusion_map(named, photo(), 1, 4, 2, head="coarse").probability, plain.probability
-    )
+    (coarse,) = occlusion_maps(named, photo(), [1], 4, 2, head="coarse")
+    np.testing.assert_allclose(coarse.probability, plain.probability)
     with pytest.raises(ValueError, match="cell must be from 0 to 1, got 2"):
-        occlusion_map(model, photo(), 2, 4, 2)
+        occlusion_maps(model, photo(), [2], 4, 2)
 
 
 def test_several_cells_are_read_in_one_pass_and_at_a_temperature():
@@ -105,25 +105,24 @@ def test_several_cells_are_read_in_one_pass_and_at_a_temperature():
     scores = np.exp(np.array([1.0, red, 0.0]) / 2.0)
     assert one.whole == pytest.approx(scores[1] / scores.sum(), rel=1e-5)
     assert two.whole == pytest.approx(scores[2] / scores.sum(), rel=1e-5)
-    np.testing.assert_array_equal(
-        two.probability, occlusion_map(LooksAtOnePatch(), photo(), 2, 4, 2, temperature=2.0).probability
-    )
+    (alone,) = occlusion_maps(LooksAtOnePatch(), photo(), [2], 4, 2, temperature=2.0)
+    np.testing.assert_array_equal(two.probability, alone.probability)
     with pytest.raises(ValueError, match="temperature must be above 0, got 0"):
-        occlusion_map(model, photo(), 1, 4, 2, temperature=0)
+        occlusion_maps(model, photo(), [1], 4, 2, temperature=0)
 
 
 def test_windows_that_cannot_slide_are_refused():
     for arguments, text in (
-        ((photo(), 1, 13, 1), "window must be from 1 to 12, got 13"),
-        ((photo(), 1, 4, 5), "stride must be from 1 to 4, got 5"),
-        ((photo()[:, :8], 1, 4, 2), "photo must be uint8 of shape"),
-        ((photo().astype(float), 1, 4, 2), "photo must be uint8 of shape"),
-        ((photo(), -1, 4, 2), "cell must be from 0 to 2, got -1"),
+        ((photo(), [1], 13, 1), "window must be from 1 to 12, got 13"),
+        ((photo(), [1], 4, 5), "stride must be from 1 to 4, got 5"),
+        ((photo()[:, :8], [1], 4, 2), "photo must be uint8 of shape"),
+        ((photo().astype(float), [1], 4, 2), "photo must be uint8 of shape"),
+        ((photo(), [-1], 4, 2), "cell must be from 0 to 2, got -1"),
     ):
         with pytest.raises(ValueError, match=text):
-            occlusion_map(LooksAtOnePatch(), *arguments)
+            occlusion_maps(LooksAtOnePatch(), *arguments)
     with pytest.raises(ValueError, match="batch_size must be at least 1"):
-        occlusion_map(LooksAtOnePatch(), photo(), 1, 4, 2, batch_size=0)
+        occlusion_maps(LooksAtOnePatch(), photo(), [1], 4, 2, batch_size=0)
 
 
 # The surest photos of a cell
@@ -240,7 +239,7 @@ def test_the_figure_of_surest_photos_shows_them_and_says_which_have_no_bytes():
 
 
 def test_the_occlusion_figure_is_red_where_covering_costs():
-    found = occlusion_map(LooksAtOnePatch(), photo(), 1, 3, 1)
+    (found,) = occlusion_maps(LooksAtOnePatch(), photo(), [1], 3, 1)
     image = pixels(occlusion_figure(photo(), [("p1", found)]))
     right = image[:, image.shape[1] // 2 : int(0.85 * image.shape[1])]
     redness = right[..., 0] - right[..., 2]

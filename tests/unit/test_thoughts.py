@@ -209,7 +209,9 @@ def test_explanations_come_back_from_their_files_which_have_equal_bytes(world, t
         pd.testing.assert_frame_equal(getattr(back, table), getattr(found, table))
     np.testing.assert_array_equal(back.probabilities, found.probabilities)
     np.testing.assert_array_equal(back.best_of_k, found.best_of_k)
-    assert (back.temperature, back.seen, back.partition) == (2.0, 20 / 24, "fine")
+    assert (back.temperature, back.seen, back.crops, back.partition) == (2.0, 20 / 24, 1, "fine")
+    dataclasses.replace(found, crops=5).save(tmp_path / "five")
+    assert Explanations.load(tmp_path / "five").crops == 5
     assert list(back.occlusion) == list(found.occlusion)
     for photo_id, maps in found.occlusion.items():
         for one, other in zip(maps, back.occlusion[photo_id], strict=True):
@@ -235,6 +237,7 @@ def test_a_reader_sees_the_figures_each_with_what_it_shows(world, tmp_path):
     section = section[: section.index("</section>")]
     assert section.count("<img") == section.count("<figcaption>") == 11
     assert all(re.findall(r'alt="([^"]*)"', section))
+    assert "crop" not in section  # there is but one
     for row in found.explained.itertuples():
         assert section.count(f"{row.photo_id}, {row.side}: taken at") == 2
         assert f"with confidence {row.confidence:.2f}" in section
@@ -247,6 +250,13 @@ def test_a_reader_sees_the_figures_each_with_what_it_shows(world, tmp_path):
             with Image.open(file) as image:
                 assert image.format == {".jpg": "JPEG", ".png": "PNG"}[file.suffix]
             assert image_uri(one.data) in section
+
+
+def test_a_map_of_the_centre_says_so_where_the_confidence_is_of_several_crops(world):
+    evaluation, found = explained(world, explained=1, confident_cells=0)
+    groups = gather_thoughts(evaluation, dataclasses.replace(found, crops=5), Squares(), bytes_of(world))
+    (caption,) = [f.caption for g in groups if g.title == "What it looks at" for f in g.figures]
+    assert caption.endswith(" is of the centre crop alone; the confidence is of the mean over 5 crops.")
 
 
 def test_what_there_is_nothing_of_is_left_out(world):
