@@ -50,8 +50,8 @@ from geoloc.partitions.base import Partition
 from geoloc.partitions.cities import non_overlapping_cities
 from geoloc.partitions.settings import KindSettings, PartitionSettings
 from geoloc.photos.shards import ShardWriter
-from geoloc.training.classifier import train_classifier
-from orchestration.settings import BuildSettings, known_recipes, load_settings, weights_file
+from geoloc.training.classification import train_classifier
+from orchestration.plan.settings import BuildSettings, known_recipes, load_settings, weights_file
 from orchestration.workspace import Workspace
 
 PUBLISHED_HEADS = {

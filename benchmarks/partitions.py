@@ -40,9 +40,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from geoloc.evaluation.accuracy import within
-from geoloc.evaluation.bootstrap import photographer_clusters
-from geoloc.evaluation.ceilings import ceiling_differences, ceiling_errors_km
+from geoloc.evaluation.measures.accuracy import within
+from geoloc.evaluation.measures.bootstrap import photographer_clusters
+from geoloc.evaluation.measures.ceilings import ceiling_differences, ceiling_errors_km
 from geoloc.files import atomic_path
 from geoloc.partitions import (
     KINDS,
@@ -241,7 +241,7 @@ def published(geotags: pd.DataFrame, seed: int) -> None:
 def draw(geotags: pd.DataFrame, kinds: list[str], cells: int, min_photos: int, path: Path) -> None:
     """The kinds on the world, fitted on all geotags, as one PNG."""
     # Here, because matplotlib takes seconds that no other form needs.
-    from geoloc.reports.partition_panels import partition_panels
+    from partition_panels import partition_panels
 
     at = geotags["latitude"].to_numpy(), geotags["longitude"].to_numpy()
     fitted: dict[str, Partition] = {}

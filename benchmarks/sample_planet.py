@@ -7,10 +7,10 @@ reads it only. Sections 1 and 9 draw photos of their own in a temporary folder: 
 the overhead probe. `--seed` is that of the workspace's sample, whose truth is made again without drawing; `--truth`
 names a truth.csv instead, where the code that made the sample is not this code.
 
-Intervals are 95 % percentile intervals of a bootstrap by photographer (geoloc.evaluation.bootstrap), differences are
-paired. A verdict compares an interval with what was wanted: "holds" or "DOES NOT HOLD". Wishes stood before anything
-was measured, but for that about mean colour at city level (see docs/sample-planet.md). Rows without a verdict are shown
-for what they are. Exits with 1 if something does not hold.
+Intervals are 95 % percentile intervals of a bootstrap by photographer (geoloc.evaluation.measures.bootstrap),
+differences are paired. A verdict compares an interval with what was wanted: "holds" or "DOES NOT HOLD". Wishes stood
+before anything was measured, but for that about mean colour at city level (see docs/sample-planet.md). Rows without a
+verdict are shown for what they are. Exits with 1 if something does not hold.
 """
 
 from __future__ import annotations
@@ -33,16 +33,22 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import sample_calibration as probe
 import torch
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from scipy.spatial import KDTree
 from scipy.stats import rankdata
 
-from geoloc.evaluation.accuracy import error_km, within
-from geoloc.evaluation.baselines import share_within
-from geoloc.evaluation.bootstrap import interval, photographer_clusters, resampled_means, resampled_medians
 from geoloc.evaluation.evaluate import evaluate
+from geoloc.evaluation.measures.accuracy import error_km, within
+from geoloc.evaluation.measures.baselines import share_within
+from geoloc.evaluation.measures.bootstrap import (
+    interval,
+    photographer_clusters,
+    resampled_means,
+    resampled_medians,
+)
 from geoloc.evaluation.result import Evaluation
 from geoloc.evaluation.settings import EvaluationSettings
 from geoloc.land import is_land
@@ -57,7 +63,6 @@ from geoloc.photos.shards import ShardReader
 from geoloc.retrieval.embeddings import Embeddings
 from geoloc.retrieval.index import ReferenceIndex
 from geoloc.sample import SOURCE, SampleSettings
-from geoloc.sample import calibration as probe
 from geoloc.sample.dirt import DIRT, NOT_KEPT, ODD
 from geoloc.sample.geography import cities
 from geoloc.sphere import EARTH_RADIUS_KM, LEVELS_KM, distance_km, unit_vectors
@@ -115,7 +120,7 @@ def show(title: str, rows: Sequence[Row], notes: Sequence[str] = ()) -> list[Row
     return list(rows)
 
 
-# Intervals: all from geoloc.evaluation.bootstrap
+# Intervals: all from geoloc.evaluation.measures.bootstrap
 
 
 def means(values: ArrayLike, clusters: ArrayLike, seed: int) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -252,11 +257,14 @@ def drawn(folder: Path, *arguments: object) -> dict[str, Any]:
     this script imports much that `geoloc sample` does not.
     """
     code = (
-        "import json, sys; from geoloc.sample.calibration import timed_sample;"
+        "import json, sys; from sample_calibration import timed_sample;"
         "print(json.dumps(timed_sample(sys.argv[1], *json.loads(sys.argv[2]))))"
     )
     told = subprocess.run(
-        [sys.executable, "-c", code, str(folder), json.dumps(arguments)], check=True, stdout=subprocess.PIPE
+        [sys.executable, "-c", code, str(folder.resolve()), json.dumps(arguments)],
+        check=True,
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parent,
     )
     made: dict[str, Any] = json.loads(told.stdout)
     return made

@@ -34,7 +34,7 @@ from geoloc.models.settings import Augmentation, ModelSettings
 from geoloc.partitions import S2Settings, partition_of
 from geoloc.partitions.base import Partition
 from geoloc.photos.shards import ShardWriter
-from geoloc.training.classifier import train_classifier
+from geoloc.training.classification import train_classifier
 from geoloc.training.determinism import choose_device
 from geoloc.training.settings import TrainingSettings
 

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from orchestration import cli_commands as commands
-from orchestration.question import COMBINATIONS, LEVELS, METHODS, MODELS
+from orchestration.commands import common as commands
+from orchestration.locate.question import COMBINATIONS, LEVELS, METHODS, MODELS
 
 DESCRIPTION = "Tell where a photo was taken, and keep the system that can do so honest for years."
 

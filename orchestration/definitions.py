@@ -9,11 +9,11 @@ from pathlib import Path
 
 import dagster as dg
 
-from orchestration.assets.factory import asset_key, data_source, recipe_assets, shared_assets
-from orchestration.chain import CHAIN
-from orchestration.checks import recipe_checks, shared_checks
-from orchestration.data_version import pipeline_recipes
-from orchestration.settings import DEFAULT_RECIPE
+from orchestration.graph.assets import asset_key, data_source, recipe_assets, shared_assets
+from orchestration.graph.checks import recipe_checks, shared_checks
+from orchestration.plan.chain import CHAIN
+from orchestration.plan.settings import DEFAULT_RECIPE
+from orchestration.stores.data_version import pipeline_recipes
 from orchestration.workspace import Workspace
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from geoloc.evaluation.bootstrap import photographer_clusters
-from geoloc.evaluation.class_bias import class_bias
-from geoloc.evaluation.groups import (
+from geoloc.evaluation.measures.bootstrap import photographer_clusters
+from geoloc.evaluation.measures.class_bias import class_bias
+from geoloc.evaluation.measures.groups import (
     accuracy_by_group,
     column_groups,
     continent_groups,
@@ -21,9 +21,9 @@ from geoloc.evaluation.groups import (
     density_groups,
     errors_by_method,
 )
+from geoloc.evaluation.measures.selective import area_under_risk_coverage, best_possible_area, risk_coverage
+from geoloc.evaluation.measures.top_k import Ranked, top_k_accuracy
 from geoloc.evaluation.result import Evaluation, table_records, write_csv
-from geoloc.evaluation.selective import area_under_risk_coverage, best_possible_area, risk_coverage
-from geoloc.evaluation.top_k import Ranked, top_k_accuracy
 from geoloc.files import read_json, write_json
 
 FILE = "diagnostics.json"

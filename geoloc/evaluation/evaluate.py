@@ -10,22 +10,22 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from geoloc.evaluation import baselines as baseline_module
-from geoloc.evaluation.accuracy import (
+from geoloc.evaluation.measures import baselines as baseline_module
+from geoloc.evaluation.measures.accuracy import (
     accuracy_curve,
     curve_distances,
     error_km,
     summarise_errors,
     within,
 )
-from geoloc.evaluation.baselines import Baseline
-from geoloc.evaluation.bootstrap import (
+from geoloc.evaluation.measures.baselines import Baseline
+from geoloc.evaluation.measures.bootstrap import (
     interval,
     photographer_clusters,
     resampled_means,
     resampled_medians,
 )
-from geoloc.evaluation.comparison import compare, pairs_to_compare
+from geoloc.evaluation.measures.comparison import compare, pairs_to_compare
 from geoloc.evaluation.result import PER_PHOTO, TABLES, Evaluation, make_table
 from geoloc.evaluation.settings import EvaluationSettings
 from geoloc.settings import to_dict

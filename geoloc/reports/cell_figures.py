@@ -20,7 +20,9 @@ from geoloc.reports.photo_figures import jpeg, land_axes
 from geoloc.reports.style import ERROR_COLOURS, INK, MUTED, bare, drawing, new_figure
 
 if TYPE_CHECKING:
-    from geoloc.evaluation.occlusion import OcclusionMap  # brings torch, which a report need not load
+    from geoloc.evaluation.explaining.occlusion import (
+        OcclusionMap,  # brings torch, which a report need not load
+    )
 
 _FAINT = 1e-3  # of the largest probability: cells below it would all look alike
 

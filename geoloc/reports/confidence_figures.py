@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 from numpy.typing import NDArray
 
-from geoloc.evaluation.accuracy import accuracy_curve, curve_distances
-from geoloc.evaluation.selective import area_under_risk_coverage
+from geoloc.evaluation.measures.accuracy import accuracy_curve, curve_distances
+from geoloc.evaluation.measures.selective import area_under_risk_coverage
 from geoloc.reports.style import GRID, MUTED, drawing, method_colour, method_dash, new_figure, png
 from geoloc.sphere import LEVELS_KM
 

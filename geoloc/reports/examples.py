@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 from PIL import Image
 
-from geoloc.evaluation.choice import varied
+from geoloc.evaluation.explaining.choice import varied
 from geoloc.evaluation.result import Evaluation
 
 

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from geoloc.evaluation.calibration import calibration_table
+from geoloc.evaluation.measures.calibration import calibration_table
+from geoloc.evaluation.measures.selective import risk_coverage
 from geoloc.evaluation.result import Evaluation
-from geoloc.evaluation.selective import risk_coverage
 from geoloc.places import nearest_places
 from geoloc.reports.cell_figures import confident_figure, occlusion_figure, probability_map
 from geoloc.reports.confidence_figures import calibration_figure, risk_coverage_figure, top_k_figure
@@ -24,7 +24,9 @@ from geoloc.reports.summary import headline
 from geoloc.sphere import LEVELS_KM
 
 if TYPE_CHECKING:
-    from geoloc.evaluation.explanations import Explanations  # brings torch, which a report need not load
+    from geoloc.evaluation.explaining.explanations import (
+        Explanations,  # brings torch, which a report need not load
+    )
 
 _BY_NEIGHBOUR = re.compile(r"\](NN|kNN σ)")
 _MOST_LINES = 8

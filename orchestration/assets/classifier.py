@@ -10,17 +10,17 @@ import pandas as pd
 
 from geoloc.files import write_json
 from geoloc.models.classifier import Served, example_input, save_model
-from geoloc.training.classifier import train_classifier
-from orchestration.assets.data import (
+from geoloc.training.classification import train_classifier
+from orchestration.assets.inputs import (
     initial_model,
     load_partitions,
     photos_with_split,
     stored,
 )
-from orchestration.chain import MODEL_FILE
-from orchestration.stage_run import StageResult, StageRun
-from orchestration.teacher import teacher_embeddings
-from orchestration.tracking import Tracker, log_served_model, tracked_run
+from orchestration.plan.chain import MODEL_FILE
+from orchestration.run.stage import StageResult, StageRun
+from orchestration.run.teacher import teacher_embeddings
+from orchestration.stores.tracking import Tracker, log_served_model, tracked_run
 
 CURVES = ("loss", "learning_rate", "validation_loss", "accuracy", "accuracy_25km", "accuracy_750km")
 TRAINING_FILE = "training.json"

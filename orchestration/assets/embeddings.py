@@ -10,9 +10,9 @@ import torch
 from geoloc.models.classifier import Classifier, load_model
 from geoloc.photos.catalog import read_catalog
 from geoloc.retrieval.embeddings import extract_embeddings
-from orchestration.assets.data import initial_model, load_partitions, stored
-from orchestration.chain import MODEL_FILE
-from orchestration.stage_run import StageResult, StageRun, progress_logger
+from orchestration.assets.inputs import initial_model, load_partitions, stored
+from orchestration.plan.chain import MODEL_FILE
+from orchestration.run.stage import StageResult, StageRun, progress_logger
 
 
 def build(run: StageRun) -> StageResult:

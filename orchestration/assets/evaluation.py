@@ -13,22 +13,22 @@ from numpy.typing import NDArray
 
 from geoloc.evaluation.diagnostics import Diagnostics, diagnose
 from geoloc.evaluation.evaluate import LEAVE_PHOTOGRAPHER_OUT_PROTOCOL, evaluate
-from geoloc.evaluation.explanations import FOLDER as EXPLANATIONS_FOLDER
-from geoloc.evaluation.explanations import explain
+from geoloc.evaluation.explaining.explanations import FOLDER as EXPLANATIONS_FOLDER
+from geoloc.evaluation.explaining.explanations import explain
 from geoloc.evaluation.result import Evaluation
 from geoloc.files import write_json, write_parquet
 from geoloc.localizers.base import Answers
+from geoloc.localizers.by_class.methods import Calibration, ClassMethod, Probabilities, class_methods
 from geoloc.localizers.by_neighbour import locate_by_neighbours, neighbour_table
-from geoloc.localizers.frozen import FrozenLocalizer, fit_frozen, frozen_table, vectors_of
-from geoloc.localizers.methods import Calibration, ClassMethod, Probabilities, class_methods
+from geoloc.localizers.frozen.localizer import FrozenLocalizer, fit_frozen, frozen_table, vectors_of
 from geoloc.models.classifier import Classifier
+from geoloc.models.prediction import predict_probabilities
 from geoloc.retrieval.embeddings import Embeddings
 from geoloc.retrieval.index import ReferenceIndex
-from geoloc.training.prediction import predict_probabilities
-from orchestration.assets.data import load_partitions, model_names, photos_with_split, stored
-from orchestration.stage_run import StageResult, StageRun
-from orchestration.tracking import tracked_run
-from orchestration.trained import load_trained
+from orchestration.assets.inputs import load_partitions, model_names, photos_with_split, stored
+from orchestration.assets.trained import load_trained
+from orchestration.run.stage import StageResult, StageRun
+from orchestration.stores.tracking import tracked_run
 
 if TYPE_CHECKING:
     from geoloc.partitions.base import Partition

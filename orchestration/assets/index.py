@@ -6,8 +6,8 @@ from typing import Any
 
 from geoloc.retrieval.embeddings import Embeddings
 from geoloc.retrieval.index import ReferenceIndex
-from orchestration.assets.data import photos_with_split
-from orchestration.stage_run import StageResult, StageRun
+from orchestration.assets.inputs import photos_with_split
+from orchestration.run.stage import StageResult, StageRun
 
 
 def build(run: StageRun) -> StageResult:

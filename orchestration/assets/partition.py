@@ -13,8 +13,8 @@ from geoloc.partitions.settings import PartitionSettings
 from geoloc.partitions.thresholds import fit_partition
 from geoloc.reports.maps import partition_map
 from geoloc.settings import SettingsError
-from orchestration.assets.data import PARTITIONS_FILE, photos_with_split
-from orchestration.stage_run import StageResult, StageRun
+from orchestration.assets.inputs import PARTITIONS_FILE, photos_with_split
+from orchestration.run.stage import StageResult, StageRun
 
 MAP_FILE = "cells.png"
 FACTS_FILE = "facts.json"

@@ -10,7 +10,7 @@ from geoloc.files import write_json
 from geoloc.photos.catalog import CATALOG_FILE, read_catalog
 from geoloc.photos.pairs import overhead_pool, read_pairs
 from geoloc.photos.quarantine import FIELD, PAIR, PHOTO, read_quarantine
-from orchestration.stage_run import StageResult, StageRun
+from orchestration.run.stage import StageResult, StageRun
 
 
 def build(run: StageRun) -> StageResult:

@@ -11,9 +11,9 @@ import pandas as pd
 
 from geoloc.evaluation.diagnostics import FILE as DIAGNOSTICS_FILE
 from geoloc.evaluation.diagnostics import Diagnostics
-from geoloc.evaluation.explanations import FILE as EXPLANATIONS_FILE
-from geoloc.evaluation.explanations import FOLDER as EXPLANATIONS_FOLDER
-from geoloc.evaluation.explanations import Explanations
+from geoloc.evaluation.explaining.explanations import FILE as EXPLANATIONS_FILE
+from geoloc.evaluation.explaining.explanations import FOLDER as EXPLANATIONS_FOLDER
+from geoloc.evaluation.explaining.explanations import Explanations
 from geoloc.evaluation.result import Evaluation
 from geoloc.files import read_json
 from geoloc.photos.catalog import CATALOG_FILE, empty_catalog, read_catalog
@@ -29,12 +29,12 @@ from geoloc.reports.gallery_choice import gather_gallery
 from geoloc.reports.report import ReportInput, figure_file, write_report
 from geoloc.reports.thoughts import FigureGroup, gather_thoughts
 from orchestration.assets.classifier import TRAINING_FILE
-from orchestration.assets.data import load_partitions, model_names, photos_with_split, read_splits
+from orchestration.assets.inputs import load_partitions, model_names, photos_with_split, read_splits
 from orchestration.assets.photos import quarantine_reasons
-from orchestration.chain import lineage_path
-from orchestration.lineage import Lineage, git_state
-from orchestration.settings import load_settings
-from orchestration.stage_run import StageResult, StageRun
+from orchestration.lineage.record import Lineage, git_state
+from orchestration.plan.chain import lineage_path
+from orchestration.plan.settings import load_settings
+from orchestration.run.stage import StageResult, StageRun
 
 if TYPE_CHECKING:
     from geoloc.partitions.base import Partition

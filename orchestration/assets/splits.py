@@ -5,7 +5,7 @@ from __future__ import annotations
 from geoloc.files import write_parquet
 from geoloc.photos.catalog import read_catalog
 from geoloc.photos.splits import make_splits
-from orchestration.stage_run import StageResult, StageRun
+from orchestration.run.stage import StageResult, StageRun
 
 
 def build(run: StageRun) -> StageResult:

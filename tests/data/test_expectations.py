@@ -22,7 +22,7 @@ import s2sphere
 
 from geoloc.photos.split_checks import CheckResult, check_splits
 from geoloc.photos.splits import SplitSettings
-from orchestration.quality import (
+from orchestration.quality.frames import (
     QualityError,
     SuiteResult,
     catalog_frame,

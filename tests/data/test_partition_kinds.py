@@ -9,7 +9,7 @@ import yaml
 from geoloc.partitions import KINDS, PartitionSettings, load_partition, partition_of
 from geoloc.reports.maps import partition_map
 from geoloc.settings import SettingsError, parse
-from orchestration.quality import partition_frame, run_suite
+from orchestration.quality.frames import partition_frame, run_suite
 from tests.unit.s2_oracle import sphere_points
 
 SUITE = Path(__file__).parents[2] / "expectations" / "partition.json"

@@ -15,7 +15,7 @@ import torch
 from geoloc.losses.distillation import cosine_distillation
 from geoloc.models.classifier import Classifier
 from geoloc.settings import SettingsError, parse
-from geoloc.training.classifier import TrainingResult, train_classifier
+from geoloc.training.classification import TrainingResult, train_classifier
 from geoloc.training.photo_data import TrainingError
 from geoloc.training.settings import DistillationSettings, TrainingSettings
 from tests.model.training_world import FINE_TUNE, PLAIN, FourCells, tiny_model, world

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import first_steps as steps
 from geoloc.models.hierarchy import nested_parents
-from orchestration.settings import load_settings
+from orchestration.plan.settings import load_settings
 from orchestration.workspace import Workspace
 
 WORKSPACE = Workspace.open(Path(__file__).parents[2])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from geoloc.localizers.by_class import class_localizers
+from geoloc.localizers.by_class.cells import class_localizers
 from geoloc.losses.heads import HeadLoss, sum_of_heads
 from geoloc.models.batches import decode
 from geoloc.models.classifier import (
@@ -21,10 +21,10 @@ from geoloc.models.classifier import (
     load_model,
     save_model,
 )
+from geoloc.models.prediction import predict_probabilities
 from geoloc.models.preprocess import CROPS
-from geoloc.training.classifier import TrainingResult, train_classifier
+from geoloc.training.classification import TrainingResult, train_classifier
 from geoloc.training.photo_data import TrainingError
-from geoloc.training.prediction import predict_probabilities
 from geoloc.training.settings import CurriculumSettings, TrainingSettings
 from tests.model.training_world import LONGITUDES, PLAIN, FourCells, world
 

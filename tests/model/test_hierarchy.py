@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from geoloc.models.classifier import build_classifier, example_input, load_model, save_model
 from geoloc.models.hierarchy import HierarchicalSoftmax, nested_parents
+from geoloc.models.prediction import predict_probabilities
 from geoloc.partitions.s2 import S2Partition
 from geoloc.partitions.settings import S2Settings
-from geoloc.training.classifier import train_classifier
-from geoloc.training.prediction import predict_probabilities
+from geoloc.training.classification import train_classifier
 from geoloc.training.settings import TrainingSettings
 from tests.model.training_world import PLAIN, FourCells, world
 

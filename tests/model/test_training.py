@@ -16,7 +16,7 @@ import torch
 
 import tests.model.training_world as tiny
 from geoloc.models.classifier import Classifier, load_model
-from geoloc.training.classifier import TrainingResult, train_classifier
+from geoloc.training.classification import TrainingResult, train_classifier
 from geoloc.training.photo_data import TrainingError
 from geoloc.training.settings import TrainingSettings
 from tests.model.training_world import FINE_TUNE, FourCells, tiny_model, world

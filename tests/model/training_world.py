@@ -16,7 +16,7 @@ from PIL import Image
 
 from geoloc.models.classifier import Classifier, build_classifier, save_model
 from geoloc.models.settings import Augmentation, ModelSettings
-from geoloc.training.classifier import train_classifier
+from geoloc.training.classification import train_classifier
 from geoloc.training.settings import TrainingSettings
 
 LONGITUDES = (0.0, 0.1, 20.0, 90.0)  # the first two cells are 11 km apart

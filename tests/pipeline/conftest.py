@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from orchestration.chain import lineage_path, output_folder
 from orchestration.cli import main
-from orchestration.lineage import Lineage
+from orchestration.lineage.record import Lineage
+from orchestration.plan.chain import lineage_path, output_folder
 from orchestration.workspace import Workspace
 
 SMALL = {

@@ -12,9 +12,9 @@ import yaml
 
 from geoloc.files import read_json
 from geoloc.photos.catalog import read_catalog
-from orchestration.assets.data import read_splits
-from orchestration.chain import lineage_path, output_folder
-from orchestration.lineage import Lineage
+from orchestration.assets.inputs import read_splits
+from orchestration.lineage.record import Lineage
+from orchestration.plan.chain import lineage_path, output_folder
 from tests.pipeline.conftest import SMALL, geoloc
 
 

@@ -16,10 +16,10 @@ from geoloc.files import read_json
 from geoloc.photos.catalog import read_catalog
 from geoloc.photos.pairs import overhead_pool, read_pairs
 from geoloc.reports.banner import SAMPLE_BANNER, SAMPLE_SOURCE
-from orchestration.build import stale_stages
-from orchestration.chain import CHAIN, STAGES, artefact, lineage_path, output_folder
-from orchestration.lineage import Lineage, audit, find_artefact
-from orchestration.settings import load_settings
+from orchestration.graph.headless import stale_stages
+from orchestration.lineage.record import Lineage, audit, find_artefact
+from orchestration.plan.chain import CHAIN, STAGES, artefact, lineage_path, output_folder
+from orchestration.plan.settings import load_settings
 from orchestration.workspace import Workspace
 from tests.pipeline.conftest import geoloc
 
@@ -172,7 +172,7 @@ def test_audit_sees_a_changed_artefact(workspace):
 def test_mlflow_has_the_training_with_its_data_version_and_curves(built):
     import mlflow
 
-    from orchestration.tracking import tracking_uri
+    from orchestration.stores.tracking import tracking_uri
 
     record = Lineage.read(lineage_path(built, "default", "classifier"))
     client = mlflow.MlflowClient(tracking_uri(built))
@@ -291,7 +291,7 @@ def test_the_exported_model_serves_the_probabilities_of_the_saved_one(built):
     import torch
 
     from geoloc.models.classifier import example_input, load_model
-    from orchestration.tracking import tracking_uri
+    from orchestration.stores.tracking import tracking_uri
 
     record = Lineage.read(lineage_path(built, "default", "classifier"))
     model = load_model(output_folder(built, "default", "classifier") / "model.safetensors")

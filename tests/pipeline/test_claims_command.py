@@ -7,10 +7,10 @@ import json
 import pandas as pd
 import pytest
 
-from geoloc.evaluation.published_claims import PUBLISHED_CLAIMS
+from geoloc.evaluation.claims.published import PUBLISHED_CLAIMS
 from geoloc.evaluation.result import Evaluation
-from orchestration.chain import output_folder
-from orchestration.claims import claims, gather
+from orchestration.plan.chain import output_folder
+from orchestration.results.claims import claims, gather
 from orchestration.workspace import init_workspace
 from tests.pipeline.conftest import geoloc, stand_in
 

@@ -10,9 +10,9 @@ import pytest
 
 from geoloc.evaluation.result import Evaluation
 from geoloc.photos.catalog import read_catalog
-from orchestration.chain import output_folder
-from orchestration.compare import compare
-from orchestration.text_tables import aligned, with_interval
+from orchestration.plan.chain import output_folder
+from orchestration.results.compare import compare
+from orchestration.results.text_tables import aligned, with_interval
 from orchestration.workspace import Workspace
 from tests.pipeline.conftest import geoloc, stand_in
 

@@ -11,14 +11,14 @@ import pytest
 import yaml
 
 from geoloc.evaluation.result import Evaluation
+from geoloc.localizers.frozen.svm import FrozenSvm
 from geoloc.retrieval.embeddings import Embeddings
-from geoloc.retrieval.frozen_svm import FrozenSvm
-from orchestration.assets.data import load_partitions, photos_with_split
-from orchestration.build import stale_stages
-from orchestration.chain import STAGES, lineage_path, output_folder
-from orchestration.claims import claims
-from orchestration.lineage import Lineage
-from orchestration.settings import load_settings
+from orchestration.assets.inputs import load_partitions, photos_with_split
+from orchestration.graph.headless import stale_stages
+from orchestration.lineage.record import Lineage
+from orchestration.plan.chain import STAGES, lineage_path, output_folder
+from orchestration.plan.settings import load_settings
+from orchestration.results.claims import claims
 from tests.pipeline.conftest import geoloc
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dagster as dg
 
-from orchestration.chain import CHAIN
 from orchestration.definitions import make_definitions
+from orchestration.plan.chain import CHAIN
 
 
 def test_the_graph_is_the_chain(built):

@@ -10,19 +10,19 @@ import torch
 import yaml
 
 from geoloc.evaluation.diagnostics import Diagnostics
-from geoloc.evaluation.groups import continent_groups
+from geoloc.evaluation.measures.groups import continent_groups
 from geoloc.evaluation.result import Evaluation
 from geoloc.files import read_json
-from geoloc.localizers.conformal import ConformalRegions
-from geoloc.localizers.temperature import TemperatureScaling
+from geoloc.localizers.confidence.conformal import ConformalRegions
+from geoloc.localizers.confidence.temperature import TemperatureScaling
 from geoloc.models.classifier import load_model
 from geoloc.photos.catalog import read_catalog
 from geoloc.photos.shards import read_photo_bytes
 from geoloc.settings import SettingsError
-from orchestration.build import stale_stages
-from orchestration.chain import CHAIN, MODEL_FILE, STAGES, lineage_path, output_folder
-from orchestration.lineage import Lineage
-from orchestration.settings import load_settings
+from orchestration.graph.headless import stale_stages
+from orchestration.lineage.record import Lineage
+from orchestration.plan.chain import CHAIN, MODEL_FILE, STAGES, lineage_path, output_folder
+from orchestration.plan.settings import load_settings
 from orchestration.workspace import WorkspaceError
 from tests.pipeline.conftest import geoloc
 

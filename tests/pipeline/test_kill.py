@@ -9,8 +9,8 @@ import time
 import pytest
 import yaml
 
-from orchestration.chain import lineage_path, output_folder
-from orchestration.lineage import Lineage
+from orchestration.lineage.record import Lineage
+from orchestration.plan.chain import lineage_path, output_folder
 from tests.pipeline.conftest import geoloc, geoloc_process
 
 

@@ -16,23 +16,23 @@ import torch
 import yaml
 
 from geoloc.files import write_json, write_parquet
-from geoloc.localizers.areas import polygon_area_km2
-from geoloc.localizers.conformal import ConformalRegions
-from geoloc.localizers.methods import Calibration, class_methods
+from geoloc.localizers.by_class.methods import Calibration, class_methods
+from geoloc.localizers.confidence.conformal import ConformalRegions
+from geoloc.localizers.confidence.temperature import TemperatureScaling
 from geoloc.localizers.settings import LocalizerSettings
-from geoloc.localizers.temperature import TemperatureScaling
 from geoloc.models.classifier import build_classifier, load_model, save_model
+from geoloc.models.prediction import predict_probabilities
 from geoloc.models.settings import ModelSettings
+from geoloc.partitions.areas import polygon_area_km2
 from geoloc.partitions.s2 import S2Partition, S2Settings
 from geoloc.photos.catalog import read_catalog
 from geoloc.photos.ingest import IngestSettings, ingest
 from geoloc.photos.sources import open_source
 from geoloc.sphere import LEVELS_KM, distance_km
-from geoloc.training.prediction import predict_probabilities
-from orchestration.assets.data import load_partitions, photos_with_split
-from orchestration.chain import MODEL_FILE, lineage_path, output_folder
-from orchestration.lineage import PLUMBING, Lineage, _module_file, code_modules
-from orchestration.question import LEVELS
+from orchestration.assets.inputs import load_partitions, photos_with_split
+from orchestration.lineage.record import PLUMBING, Lineage, _module_file, code_modules
+from orchestration.locate.question import LEVELS
+from orchestration.plan.chain import MODEL_FILE, lineage_path, output_folder
 from orchestration.workspace import Workspace
 from tests.photo_fixtures import KEY, jpeg
 from tests.pipeline.conftest import geoloc
@@ -350,7 +350,7 @@ def test_what_the_build_lacks_is_told_with_the_command_that_makes_it(changed, ca
 def test_locate_needs_neither_dagster_nor_mlflow():
     """As a static fact: a process that shows it takes ten seconds of imports."""
     heavy = {"dagster", "mlflow", "dvc", "great_expectations", "matplotlib"}
-    for module in {*code_modules("orchestration.locate"), *PLUMBING}:
+    for module in {*code_modules("orchestration.locate.locate"), *PLUMBING}:
         file = _module_file(module)
         assert file is not None
         for node in ast.parse(Path(file).read_text()).body:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from geoloc.photos.catalog import read_catalog
 from geoloc.photos.quarantine import read_quarantine
-from orchestration.chain import output_folder
+from orchestration.plan.chain import output_folder
 from tests.pipeline.conftest import geoloc
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from geoloc.evaluation.accuracy import within
-from geoloc.evaluation.bootstrap import photographer_clusters
-from geoloc.evaluation.ceilings import ceiling_differences, ceiling_errors_km
+from benchmarks.partition_panels import partition_panels
+from geoloc.evaluation.measures.accuracy import within
+from geoloc.evaluation.measures.bootstrap import photographer_clusters
+from geoloc.evaluation.measures.ceilings import ceiling_differences, ceiling_errors_km
 from geoloc.partitions import CitiesSettings, KMeansSettings, S2Settings, partition_of
-from geoloc.reports.partition_panels import partition_panels
 from geoloc.sphere import LEVELS_KM, distance_km
 from tests.unit.partition_points import skewed_points
 

@@ -6,8 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from geoloc.evaluation.built import Built, Choice
-from geoloc.evaluation.claim_roles import (
+from geoloc.evaluation.claims.claim import evaluate_claims
+from geoloc.evaluation.claims.evaluated import Built, Choice
+from geoloc.evaluation.claims.published import PUBLISHED_CLAIMS
+from geoloc.evaluation.claims.roles import (
     CEILINGS,
     ROLES,
     ClaimRoleError,
@@ -15,12 +17,10 @@ from geoloc.evaluation.claim_roles import (
     measure_roles,
     parse_roles,
 )
-from geoloc.evaluation.claims import evaluate_claims
 from geoloc.evaluation.evaluate import evaluate
-from geoloc.evaluation.published_claims import PUBLISHED_CLAIMS
 from geoloc.evaluation.settings import EvaluationSettings
 from geoloc.localizers.base import Answers
-from geoloc.localizers.by_class import class_localizers
+from geoloc.localizers.by_class.cells import class_localizers
 from geoloc.partitions.delaunay import DelaunayPartition
 from geoloc.partitions.s2 import S2Partition, S2Settings
 from geoloc.partitions.settings import DelaunaySettings

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geoloc.evaluation.bootstrap import interval, photographer_clusters, resampled_means
-from geoloc.evaluation.claims import COLUMNS, DIRECTIONS, Claim, Measured, evaluate_claims
+from geoloc.evaluation.claims.claim import COLUMNS, DIRECTIONS, Claim, Measured, evaluate_claims
+from geoloc.evaluation.claims.published import MARGIN, PUBLISHED_CLAIMS
 from geoloc.evaluation.evaluate import evaluate
-from geoloc.evaluation.published_claims import MARGIN, PUBLISHED_CLAIMS
+from geoloc.evaluation.measures.bootstrap import interval, photographer_clusters, resampled_means
 from geoloc.evaluation.settings import EvaluationSettings
 from geoloc.localizers.base import Answers
 from geoloc.sphere import LEVELS_KM, destination

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax
 
-from geoloc.evaluation.calibration import calibration_table, expected_calibration_error
-from geoloc.evaluation.selective import area_under_risk_coverage, best_possible_area, risk_coverage
-from geoloc.localizers.abstention import abstain_below, threshold_for
-from geoloc.localizers.areas import cell_areas_km2, polygon_area_km2
-from geoloc.localizers.by_class import ClassLocalizer
-from geoloc.localizers.conformal import ConformalRegions
-from geoloc.localizers.temperature import TemperatureScaling
+from geoloc.evaluation.measures.calibration import calibration_table, expected_calibration_error
+from geoloc.evaluation.measures.selective import area_under_risk_coverage, best_possible_area, risk_coverage
+from geoloc.localizers.by_class.cells import ClassLocalizer
+from geoloc.localizers.confidence.abstention import abstain_below, threshold_for
+from geoloc.localizers.confidence.conformal import ConformalRegions
+from geoloc.localizers.confidence.temperature import TemperatureScaling
+from geoloc.partitions.areas import cell_areas_km2, polygon_area_km2
 from geoloc.sphere import EARTH_RADIUS_KM, destination
 from tests.unit.localizer_world import nested, photos, probabilities, softmax
 

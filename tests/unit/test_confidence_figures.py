@@ -9,8 +9,8 @@ import pytest
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from geoloc.evaluation.calibration import calibration_table
-from geoloc.evaluation.selective import risk_coverage
+from geoloc.evaluation.measures.calibration import calibration_table
+from geoloc.evaluation.measures.selective import risk_coverage
 from geoloc.reports.confidence_figures import calibration_figure, risk_coverage_figure, top_k_figure
 from geoloc.reports.style import method_colour
 

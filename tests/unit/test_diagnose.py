@@ -10,7 +10,7 @@ from geoloc.evaluation.diagnostics import Diagnostics, diagnose
 from geoloc.evaluation.evaluate import evaluate
 from geoloc.evaluation.settings import EvaluationSettings
 from geoloc.files import read_json
-from geoloc.localizers.by_class import ClassLocalizer
+from geoloc.localizers.by_class.cells import ClassLocalizer
 from geoloc.localizers.by_neighbour import Answers
 from geoloc.sphere import LEVELS_KM, distance_km
 from tests.unit.localizer_world import nested, photos, probabilities

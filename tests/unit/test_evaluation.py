@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geoloc.evaluation.accuracy import accuracy, accuracy_curve, error_km, summarise_errors, within
-from geoloc.evaluation.baselines import best_constant, densest_cell, random_reference, share_within
 from geoloc.evaluation.evaluate import LEAVE_PHOTOGRAPHER_OUT_PROTOCOL, evaluate
+from geoloc.evaluation.measures.accuracy import accuracy, accuracy_curve, error_km, summarise_errors, within
+from geoloc.evaluation.measures.baselines import best_constant, densest_cell, random_reference, share_within
 from geoloc.evaluation.result import TABLES, Evaluation
 from geoloc.evaluation.settings import EvaluationSettings
 from geoloc.sphere import LEVELS_KM, destination, distance_km

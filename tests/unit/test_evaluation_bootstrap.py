@@ -9,9 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.utils import resample
 
-from geoloc.evaluation import bootstrap
-from geoloc.evaluation.bootstrap import interval, photographer_clusters, resampled_means, resampled_medians
-from geoloc.evaluation.comparison import compare, pairs_to_compare
+from geoloc.evaluation.measures import bootstrap
+from geoloc.evaluation.measures.bootstrap import (
+    interval,
+    photographer_clusters,
+    resampled_means,
+    resampled_medians,
+)
+from geoloc.evaluation.measures.comparison import compare, pairs_to_compare
 
 
 def test_unknown_photographers_are_clusters_of_their_own():

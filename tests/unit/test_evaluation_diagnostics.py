@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from geoloc.evaluation.accuracy import error_km
-from geoloc.evaluation.bootstrap import interval, resampled_means
-from geoloc.evaluation.class_bias import class_bias
 from geoloc.evaluation.evaluate import evaluate
-from geoloc.evaluation.groups import (
+from geoloc.evaluation.measures.accuracy import error_km
+from geoloc.evaluation.measures.bootstrap import interval, resampled_means
+from geoloc.evaluation.measures.class_bias import class_bias
+from geoloc.evaluation.measures.groups import (
     accuracy_by_group,
     column_groups,
     continent_groups,
@@ -24,8 +24,8 @@ from geoloc.evaluation.groups import (
     errors_by_group,
     errors_by_method,
 )
+from geoloc.evaluation.measures.top_k import best_of_k_errors, top_k_accuracy
 from geoloc.evaluation.settings import EvaluationSettings
-from geoloc.evaluation.top_k import best_of_k_errors, top_k_accuracy
 from geoloc.localizers.base import Alternatives, Answers
 from geoloc.sphere import LEVELS_KM, destination, distance_km
 

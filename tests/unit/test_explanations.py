@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from geoloc.evaluation.confident import COLUMNS, most_confident_photos
-from geoloc.evaluation.occlusion import occlusion_maps
+from geoloc.evaluation.explaining.confident import COLUMNS, most_confident_photos
+from geoloc.evaluation.explaining.occlusion import occlusion_maps
 from geoloc.reports.cell_figures import confident_figure, occlusion_figure, probability_map
 from geoloc.reports.maps import world_axes
 from geoloc.reports.photo_figures import fewer_colours

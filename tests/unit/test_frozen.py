@@ -7,9 +7,9 @@ import pytest
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import LinearSVC
 
-from geoloc.localizers.by_class import ClassLocalizer
-from geoloc.retrieval.frozen_knn import FrozenKnn
-from geoloc.retrieval.frozen_svm import FrozenSvm
+from geoloc.localizers.by_class.cells import ClassLocalizer
+from geoloc.localizers.frozen.knn import FrozenKnn
+from geoloc.localizers.frozen.svm import FrozenSvm
 
 KINDS = [FrozenKnn, FrozenSvm]
 

@@ -11,11 +11,11 @@ from scipy.special import log_softmax, softmax
 from sklearn.svm import LinearSVC
 
 from geoloc.files import read_json
-from geoloc.localizers.frozen import fit_frozen, frozen_table, vectors_of
+from geoloc.localizers.frozen.knn import FrozenKnn
+from geoloc.localizers.frozen.localizer import fit_frozen, frozen_table, vectors_of
+from geoloc.localizers.frozen.svm import FrozenSvm
 from geoloc.localizers.settings import FrozenSettings, LocalizerSettings
 from geoloc.retrieval.embeddings import Embeddings
-from geoloc.retrieval.frozen_knn import FrozenKnn
-from geoloc.retrieval.frozen_svm import FrozenSvm
 from geoloc.settings import SettingsError, parse
 from tests.unit.localizer_world import nested, photos
 

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from geoloc.files import read_json
-from geoloc.localizers.areas import cell_areas_km2
-from geoloc.localizers.by_class import ClassLocalizer
-from geoloc.localizers.conformal import ConformalRegions
-from geoloc.localizers.hierarchy import HierarchyLocalizer
-from geoloc.localizers.methods import Calibration, class_methods
-from geoloc.localizers.overlay import OverlayLocalizer
+from geoloc.localizers.by_class.cells import ClassLocalizer
+from geoloc.localizers.by_class.methods import Calibration, class_methods
+from geoloc.localizers.by_class.overlay import OverlayLocalizer
+from geoloc.localizers.by_class.product import HierarchyLocalizer
+from geoloc.localizers.by_class.within_level import WithinLevelLocalizer
+from geoloc.localizers.confidence.conformal import ConformalRegions
+from geoloc.localizers.confidence.temperature import TemperatureScaling
 from geoloc.localizers.settings import LocalizerSettings
-from geoloc.localizers.temperature import TemperatureScaling
-from geoloc.localizers.within_level import WithinLevelLocalizer
+from geoloc.partitions.areas import cell_areas_km2
 from geoloc.partitions.kmeans import KMeansPartition
 from geoloc.partitions.settings import KMeansSettings
 from geoloc.settings import SettingsError

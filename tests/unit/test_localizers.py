@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoloc.localizers.base import Answers
-from geoloc.localizers.by_class import ClassLocalizer
+from geoloc.localizers.by_class.cells import ClassLocalizer
+from geoloc.localizers.by_class.probabilities import largest
 from geoloc.localizers.by_neighbour import (
     DensityLocalizer,
     NearestLocalizer,
     locate_by_neighbours,
     neighbour_table,
 )
-from geoloc.localizers.probabilities import largest
 from geoloc.localizers.settings import LocalizerSettings
 from geoloc.retrieval.density import DensitySettings, densest
 from geoloc.retrieval.embeddings import Embeddings

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geoloc.localizers.by_class import ClassLocalizer
-from geoloc.localizers.hierarchy import HierarchyLocalizer
-from geoloc.localizers.overlay import OverlayLocalizer
-from geoloc.localizers.within_level import WithinLevelLocalizer
+from geoloc.localizers.by_class.cells import ClassLocalizer
+from geoloc.localizers.by_class.overlay import OverlayLocalizer
+from geoloc.localizers.by_class.product import HierarchyLocalizer
+from geoloc.localizers.by_class.within_level import WithinLevelLocalizer
 from geoloc.sphere import LEVELS_KM, destination, distance_km, mean_point
 from tests.unit.localizer_world import nested, photos, probabilities, softmax
 
@@ -302,7 +302,7 @@ def test_how_much_is_worked_on_at_once_changes_nothing(monkeypatch):
 
     whole = answered()
     for module in ("overlay", "within_level"):
-        monkeypatch.setattr(f"geoloc.localizers.{module}._CHUNK", 700)
+        monkeypatch.setattr(f"geoloc.localizers.by_class.{module}._CHUNK", 700)
     for one, other in zip(whole, answered(), strict=True):
         np.testing.assert_array_equal(one, other)
 

@@ -13,11 +13,11 @@ from sklearn.calibration import calibration_curve
 from sklearn.metrics import top_k_accuracy_score
 from sklearn.metrics.pairwise import haversine_distances
 
-from geoloc.evaluation.accuracy import accuracy, error_km, summarise_errors
-from geoloc.evaluation.calibration import calibration_table
-from geoloc.evaluation.top_k import top_k_accuracy
-from geoloc.localizers.by_class import ClassLocalizer
-from geoloc.localizers.conformal import ConformalRegions
+from geoloc.evaluation.measures.accuracy import accuracy, error_km, summarise_errors
+from geoloc.evaluation.measures.calibration import calibration_table
+from geoloc.evaluation.measures.top_k import top_k_accuracy
+from geoloc.localizers.by_class.cells import ClassLocalizer
+from geoloc.localizers.confidence.conformal import ConformalRegions
 from geoloc.partitions.balance import effective_classes
 from geoloc.sphere import EARTH_RADIUS_KM, LEVELS_KM
 from tests.unit.localizer_world import softmax

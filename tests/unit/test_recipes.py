@@ -16,8 +16,8 @@ from geoloc.models.preprocess import Preprocess
 from geoloc.models.settings import RECIPE
 from geoloc.partitions.thresholds import fit_partition
 from geoloc.training.schedules import learning_rate_share
-from orchestration.data_version import pipeline, pipeline_recipes
-from orchestration.settings import DEFAULT_RECIPE, known_recipes, load_settings
+from orchestration.plan.settings import DEFAULT_RECIPE, known_recipes, load_settings
+from orchestration.stores.data_version import pipeline, pipeline_recipes
 from orchestration.workspace import Workspace
 
 WORKSPACE = Workspace.open(Path(__file__).parents[2])

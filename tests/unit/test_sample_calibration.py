@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geoloc.sample import SampleSettings, make_sample
-from geoloc.sample.calibration import (
+from benchmarks.sample_calibration import (
     BEARINGS,
     RINGS,
     SECTORS,
@@ -27,6 +26,7 @@ from geoloc.sample.calibration import (
     turn_between,
     zipf_exponent,
 )
+from geoloc.sample import SampleSettings, make_sample
 
 
 def test_truth_is_made_again_as_it_was_written(tmp_path):

@@ -15,11 +15,11 @@ from torch import nn
 
 from geoloc.evaluation.diagnostics import diagnose
 from geoloc.evaluation.evaluate import evaluate
-from geoloc.evaluation.explanations import FOLDER, Explanations, explain, pick_explained
-from geoloc.evaluation.groups import density_groups
+from geoloc.evaluation.explaining.explanations import FOLDER, Explanations, explain, pick_explained
+from geoloc.evaluation.measures.groups import density_groups
 from geoloc.evaluation.settings import EvaluationSettings
 from geoloc.localizers.base import Answers
-from geoloc.localizers.by_class import ClassLocalizer
+from geoloc.localizers.by_class.cells import ClassLocalizer
 from geoloc.models.preprocess import Preprocess
 from geoloc.reports.pages import image_uri
 from geoloc.reports.report import ReportInput, report_figures, report_html, write_report

@@ -1,0 +1,128 @@
+"""What one recipe built, as its methods are compared: its evaluation, its partitions, and who answers over which."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from geoloc.evaluation.result import Evaluation
+from geoloc.localizers.by_class.cells import class_localizers
+from geoloc.localizers.settings import FROZEN_APPROACHES
+from geoloc.partitions.base import Answer, Partition
+
+ANSWERS: tuple[Answer, ...] = ("centroid", "centre")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A recipe's method, or its partition where a ceiling is meant."""
+
+    recipe: str
+    method: str
+
+    def __str__(self) -> str:
+        return f"{self.recipe}:{self.method}"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Built:
+    """One recipe's evaluation on a test set, and what made it.
+
+    `photos` are the evaluation's queries (photo_id, photographer, latitude, longitude, prob_indoor); `model` is the
+    network's name in methods (L, M), `backbone` that of its first weights; recipes of equal `setup` (any text) differ
+    in their partitions only; `starts_from` is the recipe whose weights the network started from, empty for none;
+    `fine_tuned` says whether its backbone was trained, `pretrained` whether its first weights were not random.
+    """
+
+    recipe: str
+    evaluation: Evaluation
+    photos: pd.DataFrame
+    partitions: Mapping[str, Partition]
+    model: str = "L"
+    setup: str = ""
+    starts_from: str = ""
+    fine_tuned: bool = True
+    pretrained: bool = True
+    backbone: str = "backbone"
+
+    def __repr__(self) -> str:
+        return f"Built({self.recipe}: {self.model} over {', '.join(self.partitions)})"
+
+
+@dataclass(frozen=True, eq=False)
+class Head:
+    """A recipe's answers over one partition: its methods at centroids and centres, empty where not evaluated, and the
+    classifiers on frozen features that were, by kind and answer."""
+
+    built: Built
+    name: str
+    partition: Partition
+    centroid: str
+    centre: str
+    frozen: Mapping[tuple[str, str], str]
+
+    @property
+    def cells(self) -> int:
+        return self.partition.cell_count
+
+    @property
+    def single(self) -> bool:
+        """Whether this is the only head of its network, and was evaluated."""
+        return len(self.built.partitions) == 1 and bool(self.centroid)
+
+    @property
+    def choice(self) -> Choice:
+        return Choice(self.built.recipe, self.centroid)
+
+    @property
+    def ceiling(self) -> Choice:
+        return Choice(self.built.recipe, self.name)
+
+    def same_cells(self, other: Head) -> bool:
+        """Whether both are over one partition: the same cells with the same answers."""
+        mine, its = self.partition, other.partition
+        return (
+            mine.kind == its.kind
+            and mine.tokens() == its.tokens()
+            and np.array_equal(mine.centroids(), its.centroids())
+        )
+
+
+def by_class(one: Built) -> dict[str, tuple[str, Answer]]:
+    """The recipe's methods by class, networks' and those on frozen features, in the order of its evaluation: the name
+    of the partition, and the point that each answers with."""
+    return {method: (name, answer) for method, (_, name, answer) in _methods_by_class(one).items()}
+
+
+def _methods_by_class(one: Built) -> dict[str, tuple[str, str, Answer]]:
+    """As `by_class`, with the kind of classifier on frozen features before: empty for a network's."""
+    named: dict[str, tuple[str, str, Answer]] = {}
+    for kind, model, approach in [
+        ("", one.model, ""),
+        *((kind, one.backbone, approach) for kind, approach in FROZEN_APPROACHES.items()),
+    ]:
+        for answer in ANSWERS:
+            for name, localizer in class_localizers(one.partitions, (answer,), model, approach=approach):
+                named[localizer.name] = (kind, name, answer)
+    return {method: named[method] for method in one.evaluation.methods if method in named}
+
+
+def heads_of(one: Built) -> list[Head]:
+    """The recipe's partitions with the names that their localizers have, where these were evaluated."""
+    found: dict[str, dict[tuple[str, str], str]] = {name: {} for name in one.partitions}
+    for method, (kind, name, answer) in _methods_by_class(one).items():
+        found[name][kind, answer] = method
+    return [
+        Head(
+            one,
+            name,
+            one.partitions[name],
+            methods.pop(("", "centroid"), ""),
+            methods.pop(("", "centre"), ""),
+            methods,
+        )
+        for name, methods in found.items()
+    ]

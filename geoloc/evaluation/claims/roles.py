@@ -1,0 +1,316 @@
+"""Which method plays which role of the published claims (published_claims.py), told from what was built.
+
+A default compares like with like: networks of one setup (the same splits, model and training) over partitions of one
+kind, so that what differs is what the claim is about. Where nothing fits, a role stays empty and its claims untested;
+a role can be given a method by hand, and defaults that hang on it follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+
+import numpy as np
+
+from geoloc.evaluation.claims.claim import Measured
+from geoloc.evaluation.claims.evaluated import ANSWERS, Built, Choice, Head, heads_of
+from geoloc.partitions.base import Answer
+
+ROLES = {
+    "fine": "[L] over the partition with most cells",
+    "fine centre": "the same, answered at centres (localizers.answers: [centroid, centre])",
+    "coarse": "[L] of the same splits, model and training as fine, over fewer cells of the same kind",
+    "coarse centre": "the same, answered at centres (localizers.answers: [centroid, centre])",
+    "fine ceiling": "a perfect classifier over the partition with most cells",
+    "fine ceiling centre": "the same, answered at centres",
+    "coarse ceiling": "a perfect classifier over the partition with fewest cells of the same kind",
+    "coarse ceiling centre": "the same, answered at centres",
+    "M fine": "the head with most cells of a network with several",
+    "M coarse": "the head with fewest cells of that network, of the same kind",
+    "L fine": "[L] over M fine's partition, otherwise trained as M",
+    "L2 coarse": "[L] over M coarse's partition, started from the weights of another [L]",
+    "outdoor": "a method on the photos whose prob_indoor is below 0.5",
+    "all photos": "the same method on all photos",
+    "triangles": "[L] over Delaunay triangles, with about as many cells as quadtree",
+    "quadtree": "[L] over S2 cells, trained as triangles",
+    "fine-tuned": "a fine-tuned network, by class",
+    "frozen SVM": "a linear SVM over fine-tuned's cells, on features of its first weights "
+    "(localizers.frozen.kinds: [knn, svm])",
+    "frozen kNN": "nearest neighbours voting over fine-tuned's cells, on features of its first weights "
+    "(localizers.frozen.kinds: [knn, svm])",
+}
+"""What each role is: what must be built for it."""
+
+_FROZEN = {"frozen SVM": "svm", "frozen kNN": "knn"}
+"""Roles of classifiers on frozen features, and their kind (localizers.frozen.kinds)."""
+
+CEILINGS: dict[str, Answer] = {
+    "fine ceiling": "centroid",
+    "fine ceiling centre": "centre",
+    "coarse ceiling": "centroid",
+    "coarse ceiling centre": "centre",
+}
+"""Roles that a partition plays, not a method."""
+
+INDOOR = 0.5
+"""Photos with prob_indoor below this are outdoor (Multi-modal Geolocation's filter, as evaluation.groups has it)."""
+EQUAL_CELLS = 1.1
+"""Cell counts whose ratio is at most this are "equal": no two kinds of partition meet a wanted count exactly."""
+
+
+class ClaimRoleError(ValueError):
+    """A role, recipe or method that was asked for does not exist. The message says what is allowed."""
+
+
+def parse_roles(texts: Sequence[str]) -> dict[str, Choice]:
+    """Roles as written: NAME=RECIPE:METHOD, the first "=" and the first ":" after it count.
+
+    Raises ClaimRoleError for another form, an unknown role, or one given twice.
+    """
+    given: dict[str, Choice] = {}
+    for text in texts:
+        role, _, chosen = (part.strip() for part in text.partition("="))
+        recipe, _, method = (part.strip() for part in chosen.partition(":"))
+        if not (role and recipe and method):
+            raise ClaimRoleError(
+                f"a role must be NAME=RECIPE:METHOD, such as fine=default:[L]82C; got {text!r}"
+            )
+        _known_role(role)
+        if role in given:
+            raise ClaimRoleError(f"role {role} is given twice: {given[role]} and {recipe}:{method}")
+        given[role] = Choice(recipe, method)
+    return given
+
+
+def bind_roles(built: Sequence[Built], given: Mapping[str, Choice] | None = None) -> dict[str, Choice]:
+    """Who plays each role, in the order of ROLES: those given, and the defaults that can be told from `built`.
+
+    A role that nothing fits is absent. Raises ClaimRoleError for a given role, recipe, method or partition that does
+    not exist.
+    """
+    roles = dict(given or {})
+    for role, choice in roles.items():
+        _check(role, choice, built)
+    heads = [head for one in built for head in heads_of(one)]
+    _bind_granularities(roles, heads)
+    _bind_ceilings(roles, heads)
+    _bind_several_heads(roles, heads)
+    _bind_meshes(roles, heads)
+    _bind_outdoor(roles, built)
+    _bind_fine_tuned(roles, heads)
+    return {role: roles[role] for role in ROLES if role in roles}
+
+
+def measure_roles(built: Sequence[Built], roles: Mapping[str, Choice]) -> dict[str, Measured]:
+    """The errors of each role on its recipe's test photos, as `evaluate_claims` takes them."""
+    recipes = {one.recipe: one for one in built}
+    measured = {}
+    for role, choice in roles.items():
+        one = recipes[choice.recipe]
+        if role in CEILINGS:
+            measured[role] = Measured.of_ceiling(one.partitions[choice.method], one.photos, CEILINGS[role])
+        else:
+            measured[role] = Measured.of_method(one.evaluation, choice.method, one.photos)
+        if role == "outdoor":
+            measured[role] = measured[role].where(_indoor(one) < INDOOR)
+    return measured
+
+
+def _known_role(role: str) -> None:
+    if role not in ROLES:
+        raise ClaimRoleError(f"role must be one of {', '.join(ROLES)}; got {role!r}")
+
+
+def _check(role: str, choice: Choice, built: Sequence[Built]) -> None:
+    """Raise ClaimRoleError where there is no such role, recipe, method or partition."""
+    _known_role(role)
+    recipes = {one.recipe: one for one in built}
+    if choice.recipe not in recipes:
+        raise ClaimRoleError(f"{role}: recipe must be one of {', '.join(recipes)}; got {choice.recipe!r}")
+    one = recipes[choice.recipe]
+    what = "partition" if role in CEILINGS else "method"
+    allowed = list(one.partitions) if role in CEILINGS else one.evaluation.methods
+    if choice.method not in allowed:
+        raise ClaimRoleError(
+            f"{role}: {what} of {one.recipe} must be one of {', '.join(allowed)}; got {choice.method!r}"
+        )
+
+
+def _head_of(heads: Sequence[Head], choice: Choice | None) -> Head | None:
+    """The head whose answers a method is; None for a method that is none by class."""
+    for head in heads:
+        if (
+            choice is not None
+            and head.built.recipe == choice.recipe
+            and choice.method in (head.centroid, head.centre)
+        ):
+            return head
+    return None
+
+
+def _extremes(
+    heads: Sequence[Head], key: Callable[[Head], Hashable], fine: Head | None, coarse: Head | None
+) -> tuple[Head | None, Head | None]:
+    """The heads with most and fewest cells of one group (equal `key`), around those that are already chosen.
+
+    With neither chosen, the group in which they are furthest apart, the first of equals. A group whose partitions all
+    have equally many cells has no coarse one.
+    """
+    if fine is None and coarse is None:
+        groups: dict[Hashable, list[Head]] = {}
+        for head in heads:
+            groups.setdefault(key(head), []).append(head)
+        if not groups:
+            return None, None
+        fine = max(
+            (max(group, key=lambda head: head.cells) for group in groups.values()),
+            key=lambda head: head.cells / min(other.cells for other in groups[key(head)]),
+        )
+    if coarse is None and fine is not None:
+        fewer = [head for head in heads if key(head) == key(fine) and head.cells < fine.cells]
+        coarse = min(fewer, key=lambda head: head.cells, default=None)
+    elif fine is None and coarse is not None:
+        more = [head for head in heads if key(head) == key(coarse) and head.cells > coarse.cells]
+        fine = max(more, key=lambda head: head.cells, default=None)
+    return fine, coarse
+
+
+def _bind_granularities(roles: dict[str, Choice], heads: Sequence[Head]) -> None:
+    given = {role: _head_of(heads, roles.get(role)) for role in ("fine", "coarse")}
+    if not any(role in roles and head is None for role, head in given.items()):
+        several = [head.built.recipe for head in given.values() if head is not None and not head.single]
+        # Heads of one network are compared with each other, where one was asked for.
+        pool = [head for head in heads if (head.built.recipe in several if several else head.single)]
+        found = _extremes(pool, lambda head: (head.built.setup, head.partition.kind), **given)
+        for role, head in zip(given, found, strict=True):
+            if head is not None:
+                roles.setdefault(role, head.choice)
+    for role in given:
+        head = _head_of(heads, roles.get(role))
+        if head is not None and head.centre:
+            roles.setdefault(f"{role} centre", Choice(head.built.recipe, head.centre))
+
+
+def _bind_ceilings(roles: dict[str, Choice], heads: Sequence[Head]) -> None:
+    """The ceilings of fine's and coarse's partitions; where one has none, of any network's partition."""
+
+    def chosen(side: str) -> Head | None:
+        for role in (f"{side} ceiling", f"{side} ceiling centre"):
+            if role in roles:
+                return next(head for head in heads if head.ceiling == roles[role])
+        return _head_of(heads, roles.get(side))
+
+    found = _extremes(
+        heads, lambda head: (head.built.setup, head.partition.kind), chosen("fine"), chosen("coarse")
+    )
+    for side, head in zip(("fine", "coarse"), found, strict=True):
+        if head is not None:
+            roles.setdefault(f"{side} ceiling", head.ceiling)
+            roles.setdefault(f"{side} ceiling centre", head.ceiling)
+
+
+def _bind_several_heads(roles: dict[str, Choice], heads: Sequence[Head]) -> None:
+    """[M], and the [L] and [L2] over its partitions; of several M the one with most of these two, then the first."""
+    singles = [head for head in heads if head.single]
+    names = {head.built.recipe for head in singles}
+    given = {role: _head_of(heads, roles.get(role)) for role in ("M fine", "M coarse")}
+    wanted = {head.built.recipe for head in given.values() if head is not None}
+    best: dict[str, Choice] = {}
+    for recipe in dict.fromkeys(head.built.recipe for head in heads):
+        mine = [head for head in heads if head.built.recipe == recipe and head.centroid]
+        if len(mine) < 2 or (wanted and recipe not in wanted):
+            continue
+        fine, coarse = _extremes(mine, lambda head: head.partition.kind, given["M fine"], given["M coarse"])
+        found: dict[str, Choice] = {}
+        for head in singles:
+            if fine and head.same_cells(fine) and head.built.setup == fine.built.setup:
+                found.setdefault("L fine", head.choice)
+            if coarse and head.same_cells(coarse) and head.built.starts_from in names:
+                found.setdefault("L2 coarse", head.choice)
+        found |= {"M fine": fine.choice} if fine else {}
+        found |= {"M coarse": coarse.choice} if coarse else {}
+        if len(found) > len(best):
+            best = found
+    for role, choice in best.items():
+        roles.setdefault(role, choice)
+
+
+def _bind_meshes(roles: dict[str, Choice], heads: Sequence[Head]) -> None:
+    """The Delaunay and S2 partitions of one setup whose cell counts are nearest, where they are about equal."""
+    pairs = [
+        (max(triangles.cells, quadtree.cells) / min(triangles.cells, quadtree.cells), triangles, quadtree)
+        for triangles in heads
+        for quadtree in heads
+        if triangles.single
+        and quadtree.single
+        and (triangles.partition.kind, quadtree.partition.kind) == ("delaunay", "s2")
+        and triangles.built.setup == quadtree.built.setup
+        and roles.get("triangles", triangles.choice) == triangles.choice
+        and roles.get("quadtree", quadtree.choice) == quadtree.choice
+    ]
+    pairs = [pair for pair in pairs if pair[0] <= EQUAL_CELLS]
+    if pairs:
+        _, triangles, quadtree = min(pairs, key=lambda pair: pair[0])
+        roles.setdefault("triangles", triangles.choice)
+        roles.setdefault("quadtree", quadtree.choice)
+
+
+def _bind_outdoor(roles: dict[str, Choice], built: Sequence[Built]) -> None:
+    """One method on outdoor photos and on all: fine, else the first; none where no photo is known to be outdoor."""
+    choice = roles.get("outdoor") or roles.get("all photos") or roles.get("fine")
+    if choice is None and built:
+        choice = Choice(built[0].recipe, built[0].evaluation.methods[0])
+    if choice is None:
+        return
+    roles.setdefault("all photos", choice)
+    if any((_indoor(one) < INDOOR).any() for one in built if one.recipe == choice.recipe):
+        roles.setdefault("outdoor", choice)
+
+
+def _bind_fine_tuned(roles: dict[str, Choice], heads: Sequence[Head]) -> None:
+    """A fine-tuned network by class, and classifiers on features of its first weights that answer alike over its cells.
+
+    Where none is given: the network that plays fine, or where that has no such classifiers the first that has.
+    """
+    head, answer = _fine_tuned(roles, heads)
+    if head is None or not head.built.fine_tuned:
+        return
+    roles.setdefault("fine-tuned", Choice(head.built.recipe, getattr(head, answer)))
+    for role, kind in _FROZEN.items():
+        if (kind, answer) in head.frozen:
+            roles.setdefault(role, Choice(head.built.recipe, head.frozen[kind, answer]))
+
+
+def _fine_tuned(roles: Mapping[str, Choice], heads: Sequence[Head]) -> tuple[Head | None, Answer]:
+    """Whose network is compared with frozen features, and the point that it answers with."""
+    if "fine-tuned" in roles:
+        head = _head_of(heads, roles["fine-tuned"])
+        return head, "centre" if head and roles["fine-tuned"].method == head.centre else "centroid"
+    given = roles.get("frozen SVM") or roles.get("frozen kNN")
+    wanted = given or roles.get("fine")
+    same = [head for head in heads if wanted is not None and head.built.recipe == wanted.recipe]
+    fine = _head_of(same, roles.get("fine"))
+    pool = [*([fine] if fine else []), *same]
+    if given:  # the head whose classifier it is, where the recipe has several heads
+        pool = [head for head in pool if given.method in head.frozen.values()] or pool
+    else:
+        others = [head for head in [*pool, *heads] if head.built.fine_tuned]
+        pool = [head for head in others if _alike(head)] or pool
+    for head in pool:
+        for answer in [*_alike(head), "centroid"]:
+            if getattr(head, answer):
+                return head, answer
+    return None, "centroid"
+
+
+def _alike(head: Head) -> list[Answer]:
+    """The points with which the network answers and classifiers on its frozen features do too."""
+    return [
+        answer
+        for answer in ANSWERS
+        if getattr(head, answer) and any((kind, answer) in head.frozen for kind in _FROZEN.values())
+    ]
+
+
+def _indoor(one: Built) -> np.ndarray:
+    """prob_indoor of the test photos, float64 (N,), NaN where unknown (and NaN is not below anything)."""
+    return one.photos["prob_indoor"].to_numpy(dtype=np.float64, na_value=np.nan)

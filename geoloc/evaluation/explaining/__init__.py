@@ -1,0 +1,1 @@
+"""What the report shows of how a classifier comes to its answers."""

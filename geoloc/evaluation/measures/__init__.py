@@ -1,0 +1,1 @@
+"""Measures: accuracy, intervals, baselines, ceilings, comparisons, calibration."""

@@ -1,0 +1,72 @@
+"""Ceilings of partitions compared on the same photos, with intervals that know of photographers.
+
+A ceiling is the accuracy of a classifier that always finds the right cell ("best possible" in Multi-modal Geolocation,
+table 6). Two partitions are compared on the same held-out photos, so their difference is paired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from geoloc.evaluation.measures.bootstrap import interval, resampled_means
+from geoloc.partitions.base import Answer, Partition
+from geoloc.sphere import distance_km
+
+__all__ = ["CeilingDifference", "ceiling_differences", "ceiling_errors_km"]
+
+
+@dataclass(frozen=True)
+class CeilingDifference:
+    """How much higher a ceiling is than that of the base, as a share of the photos, at L levels: float64 (L,) each.
+
+    `low` and `high` bound the 95 % interval; it takes both partitions as given and says what other photographers
+    would change, not what fitting on others would.
+    """
+
+    difference: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+
+def ceiling_errors_km(
+    partition: Partition, latitude: ArrayLike, longitude: ArrayLike, answer: Answer = "centroid"
+) -> NDArray[np.float64]:
+    """Kilometres from each photo (degrees, (N,)) to the answer of the cell that it is in, infinite where in none.
+
+    float64 (N,). Raises PartitionError as `Partition.assign` does.
+    """
+    lat, lon = np.asarray(latitude, dtype=np.float64), np.asarray(longitude, dtype=np.float64)
+    cells = partition.assign(lat, lon)
+    inside = cells >= 0
+    answers = partition.answers(answer)[cells[inside]]
+    errors = np.full(len(lat), np.inf)
+    errors[inside] = distance_km(lat[inside], lon[inside], answers[:, 0], answers[:, 1])
+    return errors
+
+
+def ceiling_differences(
+    hits: Mapping[str, NDArray[np.bool_]], base: str, clusters: ArrayLike, *, resamples: int, seed: int
+) -> dict[str, CeilingDifference]:
+    """Each of `hits` (by name, accuracy.within's (N, L) of the same photos in one order) against that named `base`.
+
+    `clusters` are of photographers, as bootstrap.photographer_clusters gives them. Raises ValueError where `base` is
+    not there, or the photos are not as many in all.
+    """
+    if base not in hits:
+        raise ValueError(f"base must be one of {', '.join(hits)}; got {base!r}")
+    sizes = {len(some) for some in hits.values()} | {len(np.asarray(clusters))}
+    if len(sizes) > 1:
+        raise ValueError(f"ceilings must be of the same photos, got {', '.join(map(str, sorted(sizes)))}")
+    others = [name for name in hits if name != base]
+    if not others:
+        return {}
+    before = hits[base].astype(np.int8)
+    # All in one draw: what differs between kinds is then never the luck of the resamples.
+    changes = np.concatenate([hits[name].astype(np.int8) - before for name in others], axis=1)
+    low, high = interval(resampled_means(changes, clusters, resamples=resamples, seed=seed))
+    parts = [np.split(of_all, len(others)) for of_all in (changes.mean(axis=0), low, high)]
+    return {name: CeilingDifference(*(part[k] for part in parts)) for k, name in enumerate(others)}

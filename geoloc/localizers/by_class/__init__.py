@@ -1,0 +1,1 @@
+"""Localizers over the cells of a classifier."""

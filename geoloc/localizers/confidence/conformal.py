@@ -1,0 +1,163 @@
+"""Regions of stated coverage: the cells that hold the photo with, say, 90 per cent, and their area in km².
+
+Split conformal prediction (Vovk, Gammerman, Shafer: Algorithmic Learning in a Random World, 2005; Angelopoulos and
+Bates: A Gentle Introduction to Conformal Prediction, 2021, section 1). On n validation photos a score says how badly
+the classifier fits the true cell; the region of a new photo is all cells that score no worse than the
+ceil((n + 1) coverage)-th smallest of these. Whatever the classifier, it holds the true cell with at least the
+coverage, on average over photos that are exchangeable with the validation photos.
+
+Scores: "lac", 1 - P(cell) (Sadinle, Lei, Wasserman: Least Ambiguous Set-Valued Classifiers with Bounded Error
+Levels, JASA 2019), gives the smallest regions; "aps", the probability of all cells at least as probable
+(Romano, Sesia, Candès: Classification with Valid and Adaptive Coverage, NeurIPS 2020, equation 4 without its random
+number, so it covers somewhat more than it says), gives hard photos larger regions and easy ones smaller.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from geoloc.files import read_json, write_json
+from geoloc.localizers.by_class.probabilities import checked_probabilities
+from geoloc.localizers.confidence.temperature import checked_true_cells
+from geoloc.partitions.areas import Outlined, cell_areas_km2
+
+_SCORES = ("aps", "lac")
+
+
+@dataclass(frozen=True)
+class Regions:
+    """Regions of N photos: `cells` bool [N, C], `size` int64 [N] cells, `area_km2` float64 [N] (NaN without areas).
+
+    An unreadable photo has every cell: nothing is known of it.
+    """
+
+    cells: NDArray[np.bool_]
+    size: NDArray[np.int64]
+    area_km2: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.size)
+
+    def __repr__(self) -> str:
+        if not len(self):
+            return "Regions(of no photos)"
+        cells, area = np.median(self.size), np.median(self.area_km2)
+        return f"Regions({len(self):,} photos, median {cells:,g} cells, {area:,.0f} km²)"
+
+    def covered(self, true_cells: ArrayLike) -> NDArray[np.bool_]:
+        """True where a region holds the true cell, bool [N]; never where the photo is in no cell (-1)."""
+        cells = checked_true_cells(true_cells, *self.cells.shape)
+        return np.asarray(self.cells[np.arange(len(cells)), cells] & (cells >= 0))
+
+
+class ConformalRegions:
+    """Regions that hold the true cell with probability `coverage`, calibrated on validation photos.
+
+    Validation photos must not have trained the classifier (nor chosen its temperature, though that costs little). A
+    photo in no cell or unreadable counts as one that fits worst: where there are more of them than 1 - coverage
+    allows, no region can promise it, and every region is all cells (`threshold` infinite). The promise is
+    an average over photos as they come; photos by one photographer are no independent draws, so with few
+    photographers the coverage on others may differ more than n suggests.
+    """
+
+    def __init__(self, coverage: float = 0.9, score: str = "aps") -> None:
+        if not 0 < coverage < 1:
+            raise ValueError(f"coverage must be above 0 and below 1, got {coverage}")
+        if score not in _SCORES:
+            raise ValueError(f"score must be one of {', '.join(_SCORES)}; got {score!r}")
+        self.coverage, self.score = coverage, score
+        self.threshold = float("nan")
+        self.photos = 0
+
+    def fit(self, probabilities: NDArray[Any], true_cells: ArrayLike) -> Self:
+        """Calibrate on N validation photos: float [N, C] and their true cells, int [N], -1 for none; returns itself.
+
+        Raises ValueError for no photos, for logits, and for true cells that are not N numbers below C.
+        """
+        p = np.asarray(probabilities)
+        p, unread = checked_probabilities(p, p.shape[1] if p.ndim == 2 else 0)
+        cells = checked_true_cells(true_cells, *p.shape)
+        if not len(p):
+            raise ValueError("conformal regions need at least one validation photo, got none")
+        scores = self._scores(p)[np.arange(len(p)), cells]
+        scores[unread | (cells < 0)] = np.inf
+        # 1e-9, because (n + 1) * 0.9 may come out above the whole number that it is.
+        rank = int(np.ceil((len(p) + 1) * self.coverage - 1e-9))
+        self.threshold = float(np.sort(scores)[rank - 1]) if rank <= len(p) else float("inf")
+        self.photos = len(p)
+        return self
+
+    def predict(self, probabilities: NDArray[Any], areas_km2: ArrayLike | Outlined | None = None) -> Regions:
+        """The regions of N photos from float [N, C]; the most probable cell is always in.
+
+        `areas_km2` are the cells' areas, or a partition to take them from. Raises ValueError before `fit`, for
+        logits, and for areas that are not one a cell.
+        """
+        if np.isnan(self.threshold):
+            raise ValueError("conformal regions are not fitted yet: call fit with validation photos first")
+        p = np.asarray(probabilities)
+        p, unread = checked_probabilities(p, p.shape[1] if p.ndim == 2 else 0)
+        # Scores are sums of float64: equal probabilities must not fall on two sides by their last digit.
+        chosen = self._scores(p) <= self.threshold + 1e-9
+        chosen[np.arange(len(p)), p.argmax(axis=1)] = True
+        chosen[unread] = True
+        area = np.full(len(p), np.nan)
+        if areas_km2 is not None:
+            areas = (
+                cell_areas_km2(areas_km2) if isinstance(areas_km2, Outlined) else np.asarray(areas_km2, float)
+            )
+            if areas.shape != (p.shape[1],):
+                raise ValueError(
+                    f"areas_km2 must be {p.shape[1]} numbers, one a cell, got shape {areas.shape}"
+                )
+            area = chosen @ areas
+        return Regions(chosen, chosen.sum(axis=1).astype(np.int64), area)
+
+    def _scores(self, p: NDArray[Any]) -> NDArray[np.float64]:
+        """How badly each cell fits each photo, float64 [N, C]."""
+        p = p.astype(np.float64)
+        if self.score == "lac":
+            return np.asarray(1 - p)
+        order = np.argsort(-p, axis=1, kind="stable")
+        ordered = np.take_along_axis(p, order, axis=1)
+        upto = np.cumsum(ordered, axis=1)
+        # Of equally probable cells all get the sum up to the last, so that their order does not count.
+        last = np.ones_like(ordered, dtype=bool)
+        last[:, :-1] = ordered[:, 1:] != ordered[:, :-1]
+        backwards = np.where(last, upto, np.inf)[:, ::-1]
+        upto = np.minimum.accumulate(backwards, axis=1)[:, ::-1]
+        scores = np.empty_like(p)
+        np.put_along_axis(scores, order, upto, axis=1)
+        return scores
+
+    def save(self, path: Path | str) -> None:
+        """Write what was fitted as JSON, atomically; raises ValueError before `fit`."""
+        if np.isnan(self.threshold):
+            raise ValueError("conformal regions are not fitted yet: there is nothing to save")
+        threshold = None if np.isinf(self.threshold) else self.threshold
+        write_json(
+            path,
+            {"coverage": self.coverage, "score": self.score, "threshold": threshold, "photos": self.photos},
+        )
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """What `save` wrote."""
+        values = read_json(path)
+        made = cls(values["coverage"], values["score"])
+        made.threshold = float("inf") if values["threshold"] is None else float(values["threshold"])
+        made.photos = int(values["photos"])
+        return made
+
+    def __repr__(self) -> str:
+        fitted = (
+            "not fitted"
+            if np.isnan(self.threshold)
+            else f"threshold {self.threshold:.4g} from {self.photos:,} photos"
+        )
+        return f"ConformalRegions(coverage={self.coverage:g}, score={self.score!r}), {fitted}"

@@ -1,0 +1,1 @@
+"""The plan as Dagster: assets, checks, jobs, headless builds."""

@@ -1,0 +1,113 @@
+"""Asset checks: Great Expectations suites on what each stage made, and that the workspace is what data.dvc says."""
+
+# No `from __future__ import annotations` here: Dagster reads the annotation of `context` and cannot resolve text.
+
+import functools
+from collections.abc import Callable, Mapping
+
+import dagster as dg
+import pandas as pd
+
+from orchestration.graph.assets import asset_key
+from orchestration.plan.chain import output_folder
+from orchestration.plan.settings import DEFAULT_RECIPE, load_settings
+from orchestration.stores.data_version import data_changes
+from orchestration.workspace import Workspace
+
+
+def data_check(workspace: Workspace) -> dg.AssetChecksDefinition:
+    """Blocks when data/ is not what data.dvc says: every lineage record would lie."""
+
+    @dg.asset_check(
+        asset=asset_key(DEFAULT_RECIPE, "photos"),
+        name="workspace_matches_data_dvc",
+        blocking=True,
+        description="data/ on disk is the version that data.dvc names.",
+    )
+    def check() -> dg.AssetCheckResult:
+        changes = data_changes(workspace)
+        return dg.AssetCheckResult(
+            passed=not changes,
+            metadata={"changes": dg.MetadataValue.md("\n".join(f"- {line}" for line in changes) or "none")},
+            description="; ".join(changes[:3])
+            + "; record it with `dvc add data` or undo it with `dvc checkout data.dvc`"
+            if changes
+            else None,
+        )
+
+    return check
+
+
+def shared_checks(workspace: Workspace) -> list[dg.AssetChecksDefinition]:
+    """The checks on assets that all recipes share."""
+    from orchestration.quality import frames as quality
+
+    def catalog() -> pd.DataFrame:
+        from geoloc.photos.catalog import read_catalog
+
+        return quality.catalog_frame(read_catalog(workspace.pool))
+
+    return [data_check(workspace), suite_check(workspace, DEFAULT_RECIPE, "photos", "catalog", catalog)]
+
+
+def recipe_checks(workspace: Workspace, recipe: str) -> list[dg.AssetChecksDefinition]:
+    """The checks on one recipe's assets."""
+    from orchestration.quality import of_build as check_frames
+
+    checks = [
+        suite_check(workspace, recipe, stage, stage, functools.partial(make, workspace, recipe))
+        for stage, make in (("splits", check_frames.splits), ("embeddings", check_frames.embeddings))
+    ]
+    for name, settings in load_settings(workspace, recipe).partitions.items():
+        smallest_cell = settings.chosen.min_photos
+        frame = functools.partial(check_frames.partition, workspace, recipe, name)
+        parameters = {"minimum_photos": smallest_cell}
+        checks.append(suite_check(workspace, recipe, "partition", "partition", frame, parameters, about=name))
+    return checks
+
+
+def suite_check(
+    workspace: Workspace,
+    recipe: str,
+    stage: str,
+    suite: str,
+    frame: Callable[[], pd.DataFrame],
+    parameters: Mapping[str, object] | None = None,
+    about: str = "",
+) -> dg.AssetChecksDefinition:
+    """A Great Expectations suite as a blocking check: critical failures stop what is downstream, others warn.
+
+    `parameters` replace those of the suite that a recipe's settings decide. `about` names the part of the stage's
+    output that is checked, where it has several.
+    """
+
+    @dg.asset_check(
+        asset=asset_key(recipe, stage),
+        name=f"{suite}_suite" + (f"_{about}" if about else ""),
+        blocking=True,
+        description=f"Great Expectations suite expectations/{suite}.json"
+        + (f", on {about}" if about else ""),
+    )
+    def check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        from orchestration.quality.frames import run_suite
+
+        result = run_suite(workspace.expectations / f"{suite}.json", frame(), parameters)
+        critical = result.critical_failures > 0
+        for row in result.rows:
+            if not row.passed and row.severity == "warning":  # a critical one is told as the build's failure
+                such = f", such as {'; '.join(row.sample[:3])}" if row.sample else ""
+                context.log.warning(f"warning: {row.description}: not so for {row.observed}{such}")
+        return dg.AssetCheckResult(
+            passed=result.passed,
+            severity=dg.AssetCheckSeverity.ERROR if critical else dg.AssetCheckSeverity.WARN,
+            description=(f"partitions.{about}, " if suite == "partition" else "") + result.summary(),
+            metadata={
+                "expectations": len(result.rows),
+                "critical failures": result.critical_failures,
+                "warnings": result.warnings,
+                "results": dg.MetadataValue.md(result.markdown()),
+                "folder": str(output_folder(workspace, recipe, stage)),
+            },
+        )
+
+    return check

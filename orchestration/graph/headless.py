@@ -1,0 +1,174 @@
+"""`geoloc build`: run the chain headless, in this process, with readable progress and in the UI's own history."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from orchestration.lineage.record import content_of, why_stale
+from orchestration.plan.chain import CHAIN, SHARED, STAGES, artefact, output_folder
+from orchestration.plan.settings import BuildSettings, borrowed, load_settings, weights_file
+from orchestration.stores.data_version import commit_stages, unrecorded_stages, write_pipeline
+from orchestration.workspace import Workspace, WorkspaceError
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+HEADLESS_TAG = "geoloc/headless"
+
+
+class BuildFailed(RuntimeError):
+    """A stage or a blocking check failed. The message says which and why."""
+
+
+def build(
+    workspace: Workspace,
+    recipe: str,
+    *,
+    only: Sequence[str] = (),
+    force: bool = False,
+    commit: bool = True,
+    say: Callable[[str], None] = print,
+) -> list[str]:
+    """Build what is out of date of a recipe (or of the stages in `only`); returns the stages that were run.
+
+    With `commit`, what was built is written to dvc.lock. Raises SettingsError, WorkspaceError or BuildFailed.
+    """
+    unknown = [name for name in only if name not in STAGES]
+    if unknown:
+        raise WorkspaceError(f"--only must name stages of {', '.join(STAGES)}; got {', '.join(unknown)}")
+    settings = load_settings(workspace, recipe)
+    if commit and write_pipeline(workspace, recipe):
+        say(f"dvc.yaml now has the stages of {recipe}")
+    wanted = set(only) or set(STAGES)
+    _check_borrowed(workspace, settings, wanted, say)
+    reasons = stale_stages(workspace, settings, wanted, force)
+    if not reasons:
+        if commit:  # a build that was killed between its last stage and dvc.lock is finished here
+            commit_stages(workspace, recipe, unrecorded_stages(workspace, recipe, wanted))
+        say(f"{recipe}: everything is up to date")
+        return []
+    for name, why in reasons.items():
+        say(f"{artefact(recipe, name):<24} {'; '.join(why)}")
+    started = time.monotonic()
+    _run(workspace, recipe, list(reasons), force)
+    if commit:
+        commit_stages(workspace, recipe, unrecorded_stages(workspace, recipe, wanted))
+    say(f"{recipe}: built {', '.join(reasons)} in {time.monotonic() - started:.0f} s")
+    if "report" in reasons:
+        say(
+            f"report: {(output_folder(workspace, recipe, 'report') / 'report.html').relative_to(workspace.root)}"
+        )
+    return list(reasons)
+
+
+def _check_borrowed(
+    workspace: Workspace, settings: BuildSettings, wanted: set[str], say: Callable[[str], None]
+) -> None:
+    """Stop before anything is built where what it takes from elsewhere is absent; tell what of it is out of date."""
+    sections = {section for name in wanted for section in STAGES[name].sections}
+    if "model" in sections:
+        weights_file(workspace, settings)
+    for recipe, stage in borrowed(settings, sections).values():
+        content_of(workspace, settings.recipe, recipe, stage)
+        if why := why_stale(workspace, load_settings(workspace, recipe), STAGES[stage]):
+            source = artefact(recipe, stage)
+            say(f"{source}, which {settings.recipe} takes from, is out of date: {'; '.join(why)}")
+
+
+def stale_stages(
+    workspace: Workspace, settings: BuildSettings, wanted: set[str], force: bool = False
+) -> dict[str, list[str]]:
+    """The wanted stages that must run, in order, with the reasons; a stage below a stale one is stale."""
+    reasons: dict[str, list[str]] = {}
+    for stage in CHAIN:
+        if stage.name not in wanted:
+            continue
+        above = [name for name in stage.inputs if name in reasons]
+        if force:
+            reasons[stage.name] = ["forced"]
+        elif above:
+            reasons[stage.name] = [f"after {', '.join(above)}"]
+        elif why := why_stale(workspace, settings, stage):
+            reasons[stage.name] = why
+    return reasons
+
+
+def _run(workspace: Workspace, recipe: str, stages: Sequence[str], force: bool) -> None:
+    import dagster as dg  # seconds to import: not for `--help`, nor when there is nothing to do
+
+    from orchestration.definitions import job_name, make_definitions
+    from orchestration.graph.assets import DATA_KEY, asset_key
+
+    job = make_definitions(workspace, [recipe]).resolve_job_def(job_name(recipe))
+    keys = [asset_key(recipe, name) for name in stages]
+    # The source is observed in the same run, or lineage would record its version as INITIAL.
+    selection = [DATA_KEY, *keys] if any(name in SHARED for name in stages) else keys
+    ops = {"__".join(key.path): {"config": {"force": True}} for key in keys} if force else {}
+    with _only_build(workspace), dg.DagsterInstance.get() as instance:
+        _end_killed_runs(instance)
+        result = job.execute_in_process(
+            instance=instance,
+            asset_selection=selection,
+            # Without the loggers key Dagster falls back to its own console logger, whatever the job defines.
+            run_config={"ops": ops, "loggers": {"console": {"config": {}}}},
+            raise_on_error=False,
+            tags={"geoloc/recipe": recipe, HEADLESS_TAG: "true"},
+        )
+        if not result.success:
+            raise BuildFailed("\n".join(_failures(result, recipe)))
+
+
+@contextlib.contextmanager
+def _only_build(workspace: Workspace) -> Iterator[None]:
+    """Hold the workspace's build lock; the kernel lets go of it however this process ends."""
+    path = workspace.root / ".geoloc" / "build.lock"
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BuildFailed(
+                f"another `geoloc build` runs in {workspace.root}; wait for it to end"
+            ) from None
+        yield
+
+
+def _end_killed_runs(instance: dg.DagsterInstance) -> None:
+    """Mark the runs of killed builds as failed, and free their places in the pools, or this one would wait for ever.
+
+    We hold the build lock, so a headless run that is still in progress has no process.
+    """
+    from dagster import DagsterRunStatus, RunsFilter
+
+    in_progress = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
+    for run in instance.get_runs(RunsFilter(statuses=in_progress, tags={HEADLESS_TAG: "true"})):
+        instance.report_run_failed(run, "The process of this build was killed.")
+        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+
+
+def _failures(result: object, recipe: str) -> list[str]:
+    """A line for each step that failed: what was raised, or which rules a blocking check found broken."""
+    lines = []
+    checked: dict[str | None, list[str]] = {}
+    for event in result.all_events:  # type: ignore[attr-defined]
+        if event.event_type_value == "ASSET_CHECK_EVALUATION":
+            found = event.asset_check_evaluation_data
+            if not found.passed and found.blocking and found.severity.value == "ERROR":
+                told = f"{'/'.join(found.asset_key.path)} failed its check {found.check_name}: {found.description}"
+                checked.setdefault(event.step_key, []).append(told)
+        elif event.is_step_failure and event.step_key in checked:
+            lines += checked[event.step_key]
+        elif event.is_step_failure:
+            error = event.step_failure_data.error
+            while error is not None and error.cause is not None:
+                error = error.cause
+            message = error.message.strip() if error is not None else "unknown error"
+            # The project's own errors are written for users, who have no use for the name of the class.
+            message = re.sub(r"^(geoloc|orchestration)\.[\w.]+: ", "", message)
+            lines.append(f"{(event.step_key or recipe).replace('__', '/')} failed: {message}")
+    return lines or [f"{recipe}: the run failed; see the Dagster UI"]

@@ -1,0 +1,1 @@
+"""What made an output: the record, the code version, the audit."""

@@ -1,0 +1,1 @@
+"""`geoloc locate`: the question, and one file a way of answering."""

@@ -1,0 +1,220 @@
+"""The settings of a build: params.yaml, overridden by one recipe, as typed and frozen dataclasses."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from geoloc.evaluation.settings import EvaluationSettings
+from geoloc.localizers.settings import LocalizerSettings
+from geoloc.models.settings import RECIPE, ModelSettings
+from geoloc.partitions.settings import PartitionSettings
+from geoloc.photos.splits import SplitSettings
+from geoloc.retrieval.settings import EmbeddingSettings, IndexSettings
+from geoloc.settings import SettingsError, parse, setting, to_dict
+from geoloc.training.settings import TrainingSettings
+from orchestration.plan.chain import MODEL_FILE, output_folder
+from orchestration.workspace import Workspace
+
+NAMED = ("partitions", "head_weights")
+"""Settings that are mappings from names of the user's."""
+NESTING = ("s2", "latlon")
+"""Kinds of partitions whose cells lie within cells of coarser ones."""
+DEFAULT_RECIPE = "default"
+"""The recipe with no file of its own: params.yaml as it stands."""
+
+
+@dataclass(frozen=True)
+class BuildSettings:
+    """All that shapes a build. One section a room; `recipe` says which file overrode params.yaml."""
+
+    recipe: str = setting(DEFAULT_RECIPE)
+    note: str = setting("", help="shown at the top of every report: what the photos are")
+    seed: int = setting(0, minimum=0, help="every random choice takes its seed from here")
+    splits: SplitSettings = setting(SplitSettings())
+    partitions: dict[str, PartitionSettings] = setting(
+        factory=lambda: {"fine": PartitionSettings()},
+        names=True,
+        help="ways to cut the Earth, by name: the classifier has a head for each, the first is the main one",
+    )
+    model: ModelSettings = setting(ModelSettings())
+    training: TrainingSettings = setting(TrainingSettings())
+    embeddings: EmbeddingSettings = setting(EmbeddingSettings())
+    index: IndexSettings = setting(IndexSettings())
+    localizers: LocalizerSettings = setting(LocalizerSettings())
+    evaluation: EvaluationSettings = setting(EvaluationSettings())
+
+    def validate(self, key: str) -> None:
+        """Raise SettingsError where sections do not fit each other."""
+        if not self.partitions:
+            raise SettingsError("partitions must name at least one, got none")
+        weights = self.training.head_weights
+        unknown = [name for name in weights if name not in self.partitions]
+        if unknown:
+            raise SettingsError(
+                f"training.head_weights.{unknown[0]} is of no partition; "
+                f"the partitions are: {', '.join(self.partitions)}"
+            )
+        if not any(weights.get(name, 1.0) for name in self.partitions):
+            raise SettingsError("training.head_weights must leave a head that learns, got 0 for all")
+        if self.localizers.frozen.kinds and "backbone" not in self.embeddings.models:
+            raise SettingsError(
+                f"localizers.frozen.kinds {', '.join(self.localizers.frozen.kinds)} need backbone among "
+                f"embeddings.models, got {', '.join(self.embeddings.models) or 'none'}"
+            )
+        _check_combinations(self)
+
+    def sections(self, names: tuple[str, ...]) -> dict[str, Any]:
+        """The named sections as plain values; partitions as a list, because their order counts."""
+        plain: dict[str, Any] = {name: to_dict(getattr(self, name)) for name in names}
+        if "partitions" in plain:
+            plain["partitions"] = [{"name": name, **values} for name, values in plain["partitions"].items()]
+        return plain
+
+
+def load_settings(workspace: Workspace, recipe: str = DEFAULT_RECIPE) -> BuildSettings:
+    """Read params.yaml and the recipe's overrides.
+
+    Raises SettingsError for an unknown recipe, an unknown key, or a value out of range, naming the file, the
+    key, the value and what is allowed.
+    """
+    base = _read(workspace.root / "params.yaml")
+    overrides: Mapping[str, Any] = {}
+    if recipe != DEFAULT_RECIPE:
+        file = workspace.recipes / f"{recipe}.yaml"
+        if not file.is_file():
+            raise SettingsError(
+                f"recipe must be one of {', '.join(known_recipes(workspace))}; got {recipe!r}"
+            )
+        overrides = _read(file)
+    for source, values in (("params.yaml", base), (f"recipes/{recipe}.yaml", overrides)):
+        if "recipe" in values:
+            raise SettingsError(f"{source}: recipe is not a setting: a recipe is named by its file")
+    try:
+        settings = parse(BuildSettings, {**_merge(base, overrides), "recipe": recipe})
+        _check_borrowed(workspace, settings, base)
+        return settings
+    except SettingsError as error:
+        where = "params.yaml" + (f" with recipes/{recipe}.yaml" if overrides else "")
+        raise SettingsError(f"{where}: {error}") from None
+
+
+def borrowed(settings: BuildSettings, sections: Collection[str]) -> dict[str, tuple[str, str]]:
+    """What a stage that uses these sections takes from other recipes: recipe and stage by the name of the input.
+
+    `weights`: the classifier whose trained backbone `model.weights` asks for. `teacher`: the embeddings that
+    `training.distillation` names.
+    """
+    found = {}
+    if "model" in sections and settings.model.weights.startswith(RECIPE):
+        found["weights"] = (settings.model.weights.removeprefix(RECIPE), "classifier")
+    if "training" in sections and settings.training.distillation is not None:
+        found["teacher"] = (settings.training.distillation.recipe, "embeddings")
+    return found
+
+
+def weights_file(workspace: Workspace, settings: BuildSettings) -> Path | None:
+    """The file that `model.weights` names, from the workspace's root; None where weights are none or registry.
+
+    Raises SettingsError where it is absent and not another recipe's, which `borrowed` is for.
+    """
+    if settings.model.weights in ("none", "registry"):
+        return None
+    for source, stage in borrowed(settings, ("model",)).values():
+        return output_folder(workspace, source, stage) / MODEL_FILE
+    file = workspace.root / settings.model.weights
+    if not file.is_file():
+        raise SettingsError(
+            f"model.weights must be none, registry, recipe:NAME or a .safetensors file below {workspace.root}; "
+            f"got {settings.model.weights!r}, which is absent"
+        )
+    return file
+
+
+def known_recipes(workspace: Workspace) -> list[str]:
+    """The recipes that can be built here: `default` and one for each file in recipes/."""
+    return [DEFAULT_RECIPE, *sorted(path.stem for path in workspace.recipes.glob("*.yaml"))]
+
+
+def _check_combinations(settings: BuildSettings) -> None:
+    """Raise SettingsError where localizers.combine asks for what these partitions can never give."""
+    partitions, combine = settings.partitions, settings.localizers.combine
+    if combine and len(partitions) < 2:
+        raise SettingsError(
+            f"localizers.combine {', '.join(combine)} needs at least two partitions, got one: {', '.join(partitions)}"
+        )
+    if "product" not in combine:
+        return
+    # Latitude/longitude boxes nest in those cut in the same places only.
+    cuts = {
+        (p.kind, p.latlon.split, p.latlon.seed if p.latlon.split == "random" else 0)
+        if p.kind == "latlon"
+        else (p.kind,)
+        for p in partitions.values()
+    }
+    kinds = {name: p.kind for name, p in partitions.items()}
+    if len(cuts) > 1 or not set(kinds.values()) <= set(NESTING):
+        found = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
+        raise SettingsError(
+            f"localizers.combine product needs partitions that nest: all of one kind, {' or '.join(NESTING)} (latlon "
+            f"with the same split and seed); got {found}; overlay combines any"
+        )
+
+
+def _check_borrowed(workspace: Workspace, settings: BuildSettings, base: Mapping[str, Any]) -> None:
+    """Raise SettingsError where a recipe that this one takes something from is unknown, or takes from this one."""
+    others = [name for name in known_recipes(workspace) if name != settings.recipe]
+    first = {
+        {"weights": "model.weights", "teacher": "training.distillation.recipe"}[name]: source
+        for name, (source, _) in borrowed(settings, ("model", "training")).items()
+    }
+    waiting = [(key, [settings.recipe, source]) for key, source in first.items()]
+    while waiting:
+        key, way = waiting.pop()
+        if way[-1] in way[:-1]:
+            raise SettingsError(f"{key} must not lead back to the recipe itself: {' from '.join(way)}")
+        if way[-1] not in others:
+            raise SettingsError(
+                f"{key} must name one of the recipes {', '.join(others) or 'none'}; got {way[-1]}"
+            )
+        overrides = {} if way[-1] == DEFAULT_RECIPE else _read(workspace.recipes / f"{way[-1]}.yaml")
+        waiting += [(key, [*way, source]) for source in _named_recipes(_merge(base, overrides))]
+
+
+def _named_recipes(values: Mapping[str, Any]) -> list[str]:
+    """The recipes that settings as read take something from, without parsing them: they may be wrong elsewhere."""
+    model, training = values.get("model"), values.get("training")
+    weights = str(model.get("weights", "")) if isinstance(model, Mapping) else ""
+    distillation = training.get("distillation") if isinstance(training, Mapping) else None
+    found = [weights.removeprefix(RECIPE)] if weights.startswith(RECIPE) else []
+    return found + ([str(distillation.get("recipe"))] if isinstance(distillation, Mapping) else [])
+
+
+def _read(file: Path) -> Mapping[str, Any]:
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{file.name} is not valid YAML: {error}") from None
+    if values is not None and not isinstance(values, Mapping):
+        raise SettingsError(
+            f"{file.name} must be a mapping of {', '.join(f.name for f in fields(BuildSettings))}"
+        )
+    return values or {}
+
+
+def _merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with `overrides` laid over it, mapping by mapping; anything else is replaced whole.
+
+    So are the mappings from names in NAMED: a recipe that names partitions names all of its own, or it could never
+    have fewer than params.yaml.
+    """
+    merged = dict(base)
+    for key, value in overrides.items():
+        old = merged.get(key)
+        both = isinstance(old, Mapping) and isinstance(value, Mapping) and key not in NAMED
+        merged[key] = _merge(old, value) if both else value  # type: ignore[arg-type]
+    return merged

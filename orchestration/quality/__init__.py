@@ -1,0 +1,1 @@
+"""Great Expectations suites and the tables that they look at."""

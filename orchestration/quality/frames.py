@@ -1,0 +1,180 @@
+"""What the suites under expectations/ look at: one data frame for each kind of data, with helper columns.
+
+Run a suite on its frame: `run_suite(folder / "catalog.json", catalog_frame(catalog))`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from geoloc.photos.consistency import CHECKS
+from orchestration.quality.suites import ExpectationOutcome, QualityError, SuiteResult, run_suite
+
+if TYPE_CHECKING:
+    from geoloc.partitions.base import Partition
+    from geoloc.photos.split_checks import CheckResult
+
+__all__ = [
+    "ExpectationOutcome",
+    "QualityError",
+    "SuiteResult",
+    "catalog_frame",
+    "embeddings_frame",
+    "partition_frame",
+    "run_suite",
+    "splits_frame",
+]
+
+CHECK_PREFIX = "check_"  # splits_frame has one such column for each check of geoloc.photos.split_checks
+
+_STORED = ("shard", "offset", "length", "sha256", "phash", "width", "height")  # all known, or none
+_TEXT = ("photo_id", "source", "photographer", "licence", "sha256", "phash", "shard")
+_NUMBERS = ("latitude", "longitude", "heading", "prob_indoor", "width", "height", "offset", "length")
+_BLOCK = 65_536  # vectors looked at together, so that memory stays small beside the embeddings
+
+
+def catalog_frame(catalog: pd.DataFrame) -> pd.DataFrame:
+    """What expectations/catalog.json looks at: a row a photo, in plain dtypes, with helper columns.
+
+    `coordinates_are_zero` (bool); `taken_year`; `hours_from_taken_to_posted`; `storage` ("stored": everything
+    about the stored bytes is known, "metadata": nothing is, "partial": neither); `bytes_overlap` (bool: the
+    photo begins before the one in front of it in its shard ends); and for each check of geoloc.photos.consistency
+    a column of its name: what contradicts the photo's coordinates or times, null where nothing does.
+    Raises QualityError when columns are absent.
+    """
+    needed = [*_TEXT, *_NUMBERS, "taken_at", "posted_at", "album"]
+    absent = [column for column in needed if column not in catalog.columns]
+    if absent:
+        raise QualityError(f"the catalog lacks the columns {', '.join(absent)}")
+    # Great Expectations computes on numpy dtypes; Arrow-backed and nullable ones raise in some metrics.
+    frame = pd.DataFrame({column: catalog[column].astype("str") for column in _TEXT})
+    for column in _NUMBERS:
+        frame[column] = catalog[column].to_numpy(dtype=np.float64, na_value=np.nan)
+    taken, posted = pd.to_datetime(catalog["taken_at"]), pd.to_datetime(catalog["posted_at"])
+    frame["taken_year"] = taken.dt.year.to_numpy(dtype=np.float64, na_value=np.nan)
+    hours = (posted - taken) / pd.Timedelta(hours=1)
+    frame["hours_from_taken_to_posted"] = hours.to_numpy(dtype=np.float64, na_value=np.nan)
+    frame["coordinates_are_zero"] = (frame["latitude"] == 0) & (frame["longitude"] == 0)
+    unknown = frame[list(_STORED)].isna().sum(axis=1).to_numpy()
+    frame["storage"] = np.select(
+        [unknown == 0, unknown == len(_STORED)], ["stored", "metadata"], default="partial"
+    )
+    frame["bytes_overlap"] = _bytes_overlap(frame)
+    for name, check in CHECKS.items():
+        found = check(catalog, None)
+        details = pd.Series(found["detail"].to_numpy(object), index=found["photo_id"].to_numpy(object))
+        details = details[~details.index.duplicated()]  # of ids that occur twice, another rule tells
+        frame[name] = frame["photo_id"].astype(object).map(details).astype("str")
+    return frame
+
+
+def _bytes_overlap(frame: pd.DataFrame) -> NDArray[np.bool_]:
+    """Whether each photo starts before the one in front of it in its shard ends."""
+    shard, _ = pd.factorize(frame["shard"])  # -1 where null
+    offset, length = frame["offset"].to_numpy(), frame["length"].to_numpy()
+    order = np.lexsort((offset, shard))
+    before, after = order[:-1], order[1:]
+    overlap = np.zeros(len(frame), np.bool_)
+    # Comparisons with the NaN of an unknown offset are False.
+    overlap[after] = (
+        (shard[after] >= 0)
+        & (shard[after] == shard[before])
+        & (offset[after] < offset[before] + length[before])
+    )
+    return overlap
+
+
+def splits_frame(catalog: pd.DataFrame, splits: pd.DataFrame, checks: Sequence[CheckResult]) -> pd.DataFrame:
+    """What expectations/splits.json looks at: a row for each row of the split and each photo that it lacks.
+
+    Columns photo_id, split (null where lacking), `in_catalog` and `used` (bool), and for each of `checks`
+    (from geoloc.photos.split_checks.check_splits) a column `check_<name>`, the same on every row: how many
+    photos break it. The suite has a rule for each; one that was not run is an error there, not a pass.
+    """
+    ids, wanted = splits["photo_id"].astype("str"), catalog["photo_id"].astype("str")
+    lacking = wanted[~_among(wanted, ids)].drop_duplicates()
+    frame = pd.DataFrame(
+        {
+            "photo_id": pd.concat([ids, lacking], ignore_index=True),
+            "split": pd.concat(
+                [splits["split"].astype("str"), lacking.where(lacking.isna())], ignore_index=True
+            ),
+        }
+    )
+    frame["in_catalog"] = _among(frame["photo_id"], wanted)
+    frame["used"] = frame["split"].ne("unused") & frame["split"].notna()
+    for check in checks:
+        # A failed check breaks for at least one, whatever its count says.
+        frame[CHECK_PREFIX + check.name] = 0 if check.passed else max(int(check.count), 1)
+    frame.attrs["details"] = {CHECK_PREFIX + check.name: check.detail for check in checks}
+    return frame
+
+
+def _among(ids: pd.Series, wanted: pd.Series) -> pd.Series:
+    """Whether each id is among `wanted`."""
+    # As objects: `isin` on the Arrow-backed text of pandas 3.1 takes 10 s for a million, this 1 s.
+    return ids.astype(object).isin(wanted.astype(object))
+
+
+def partition_frame(partition: Partition) -> pd.DataFrame:
+    """What expectations/partition.json looks at: a row a cell.
+
+    Columns kind, token, photo_count, photo_share, centroid_latitude, centroid_longitude, `centroid_place`
+    ("inside" or "outside" its own cell as the partition assigns it; null where the centroid is no place).
+    """
+    counts = np.asarray(partition.photo_counts(), dtype=np.float64)
+    centroids = np.asarray(partition.centroids(), dtype=np.float64)
+    latitude, longitude = centroids[:, 0], centroids[:, 1]
+    place = np.full(len(counts), None, dtype=object)
+    real = (np.abs(latitude) <= 90) & (np.abs(longitude) <= 180)  # False for NaN
+    inside = np.asarray(partition.assign(latitude[real], longitude[real])) == np.flatnonzero(real)
+    place[real] = np.where(inside, "inside", "outside")
+    return pd.DataFrame(
+        {
+            "kind": partition.kind,
+            "token": pd.Series(list(partition.tokens()), dtype="str"),
+            "photo_count": counts,
+            "photo_share": counts / max(counts.sum(), 1.0),
+            "centroid_latitude": latitude,
+            "centroid_longitude": longitude,
+            "centroid_place": pd.Series(place, dtype="str"),
+        }
+    )
+
+
+def embeddings_frame(
+    photo_ids: ArrayLike, vectors: NDArray[np.floating], known_ids: ArrayLike
+) -> pd.DataFrame:
+    """What expectations/embeddings.json looks at: a row for each of the N vectors (N, D) of any float type.
+
+    Columns photo_id, `known` (among known_ids), `finite`, `norm` (L2), `distance_from_mean` (L2 distance to
+    the mean vector: near 0 for most photos when the network has collapsed). The last two are null for vectors
+    that are not finite. Memory beside the embeddings: some 100 bytes a photo.
+    Raises QualityError when ids and vectors differ in number.
+    """
+    ids = pd.Series(np.asarray(photo_ids, dtype=object), dtype="str", name="photo_id")
+    if vectors.ndim != 2 or len(vectors) != len(ids):
+        raise QualityError(f"{len(ids)} photo ids cannot go with vectors of shape {vectors.shape}")
+    finite = np.empty(len(ids), np.bool_)
+    norm, distance = np.full(len(ids), np.nan), np.full(len(ids), np.nan)
+    blocks = [slice(start, start + _BLOCK) for start in range(0, len(ids), _BLOCK)]
+    total = np.zeros(vectors.shape[1])
+    for block in blocks:
+        part = vectors[block].astype(np.float32)  # float16 would overflow and round in the sums
+        finite[block] = np.isfinite(part).all(axis=1)
+        good = part[finite[block]]
+        norm[block][finite[block]] = np.sqrt(np.einsum("nd,nd->n", good, good, dtype=np.float64))
+        total += good.sum(axis=0, dtype=np.float64)
+    mean = (total / max(int(finite.sum()), 1)).astype(np.float32)
+    for block in blocks:
+        apart = vectors[block][finite[block]].astype(np.float32) - mean
+        distance[block][finite[block]] = np.sqrt(np.einsum("nd,nd->n", apart, apart, dtype=np.float64))
+    known = _among(ids, pd.Series(np.asarray(known_ids, dtype=object), dtype="str"))
+    return pd.DataFrame(
+        {"photo_id": ids, "known": known, "finite": finite, "norm": norm, "distance_from_mean": distance}
+    )

@@ -1,0 +1,1 @@
+"""What compares builds: claims and comparisons."""

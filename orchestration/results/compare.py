@@ -1,0 +1,203 @@
+"""`geoloc compare`: methods of several recipes side by side on the same test photos, and what separates them.
+
+Which partition is best, say: recipes that differ in their partitions only, their accuracies, the paired differences
+from the first, and what a perfect classifier would reach over each one's cells. Everything measured is evaluate's own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from geoloc.evaluation.claims.evaluated import Built, Choice, by_class
+from geoloc.evaluation.evaluate import evaluate
+from geoloc.evaluation.result import Evaluation, table_records
+from geoloc.evaluation.settings import EvaluationSettings
+from geoloc.localizers.base import Answers
+from geoloc.settings import parse
+from orchestration.results.claims import gather
+from orchestration.results.text_tables import aligned, with_interval
+from orchestration.workspace import Workspace, WorkspaceError
+
+PARTITIONS = {
+    "method": "str", "partition": "str", "kind": "str", "cells": "int64", "answer": "str", "level": "str",
+    "km": "float64", "ceiling": "float64",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Methods side by side, the first being the one that others are compared with. Shares are in [0, 1].
+
+    `measured` is their evaluation on the photos of `test`, methods named RECIPE:METHOD; its `comparisons` are those
+    with the first. `partitions` (columns PARTITIONS) has a row for each method by class and level: the partition it
+    answers over, and the accuracy of a perfect classifier over that. `unlike` are recipes that differ from the first
+    one's in more than their partitions: in seed, splits, model, training or crops.
+    """
+
+    test: str
+    measured: Evaluation
+    partitions: pd.DataFrame
+    unlike: tuple[str, ...]
+
+    @property
+    def first(self) -> str:
+        """The method that the others are compared with."""
+        return self.measured.methods[0]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "test": self.test,
+            "photos": self.measured.queries,
+            "photographers": self.measured.query_photographers,
+            "confidence": self.measured.settings["confidence"],
+            "resamples": self.measured.settings["resamples"],
+            "methods": self.measured.methods,
+            "compared_with": self.first,
+            "unlike": list(self.unlike),
+            "accuracy": table_records(self.measured.accuracy),
+            "differences": table_records(self.measured.comparisons),
+            "partitions": table_records(self.partitions),
+        }
+
+    def __str__(self) -> str:
+        """Markdown that lines up in a terminal: accuracies, differences, cells and ceilings."""
+        made, levels = self.measured, [f"{name} {km:g} km" for name, km in self.measured.levels_km.items()]
+        share = f"{100 * made.settings['confidence']:g} %"
+        lines = [
+            f"accuracy in per cent on the {made.queries:,} photos of {self.test!r}, by {made.query_photographers:,} "
+            f"photographers [{share} interval over resampled photographers]",
+            "",
+            *aligned(["method", *levels], _rows(made.accuracy, "accuracy", made.methods)),
+        ]
+        if len(made.methods) > 1:
+            lines += ["", f"difference from {self.first}, in points, on the same photos", ""]
+            lines += aligned(["method", *levels], _rows(made.comparisons, "difference", made.methods[1:]))
+        if len(self.partitions):
+            wide = self.partitions.pivot(index="method", columns="level", values="ceiling")
+            about = self.partitions.drop_duplicates("method").set_index("method")
+            rows = [
+                [method, str(row.partition), row.kind, f"{row.cells:,}", row.answer]
+                + [f"{100 * wide.loc[method, level]:.1f}" for level in made.levels_km]
+                for method, row in zip(about.index, about.itertuples(), strict=True)
+            ]
+            lines += [
+                "",
+                "the cells they answer over, and the ceiling: a perfect classifier over these cells",
+                "",
+            ]
+            lines += aligned(["method", "partition", "kind", "cells", "answer", *levels], rows)
+        if self.unlike:
+            lines += ["", f"note: {', '.join(self.unlike)} differ in more than partitions from the first recipe "
+                      "(seed, splits, model, training or crops)"]  # fmt: skip
+        return "\n".join(lines)
+
+
+def compare(workspace: Workspace, methods: Sequence[str], test: str = "test") -> Comparison:
+    """Measure `methods` side by side on the test set `test`; the first is what the others are compared with.
+
+    Each is RECIPE:METHOD, or RECIPE for that recipe's first method by class. Seed, resamples and confidence are those
+    of the first recipe's evaluation, so its numbers are those of its report. Raises WorkspaceError for an unknown
+    recipe, method or test set, a method named twice, and for recipes whose test photos are not the same.
+    """
+    wanted = [tuple(part.strip() for part in text.partition(":")[::2]) for text in methods]
+    built = {one.recipe: one for one in gather(workspace, test, [recipe for recipe, _ in wanted])}
+    chosen = [Choice(recipe, _method(built[recipe], name)) for recipe, name in wanted]
+    names = [str(choice) for choice in chosen]
+    twice = [name for i, name in enumerate(names) if name in names[:i]]
+    if twice:
+        raise WorkspaceError(f"methods must differ; {twice[0]} is named twice")
+    first = built[chosen[0].recipe]
+    for one in built.values():
+        _check_same_photos(test, first, one)
+    measured = evaluate(
+        {str(choice): _answers(built[choice.recipe], choice.method, first) for choice in chosen},
+        first.photos,
+        settings=dataclasses.replace(
+            parse(EvaluationSettings, first.evaluation.settings), compare_with=names[0]
+        ),
+        seed=first.evaluation.seed,
+        protocol=first.evaluation.protocol,
+    )
+    tables = [_partition(built[choice.recipe], choice) for choice in chosen]
+    return Comparison(
+        test,
+        measured,
+        pd.concat([pd.DataFrame(columns=list(PARTITIONS)), *tables])[list(PARTITIONS)].astype(PARTITIONS),
+        tuple(one.recipe for one in built.values() if one.setup != first.setup),
+    )
+
+
+def _method(one: Built, name: str) -> str:
+    """The method that is meant: itself, or the recipe's first by class where it is empty."""
+    known = one.evaluation.methods
+    if name in known:
+        return name
+    if name:
+        raise WorkspaceError(f"method of {one.recipe} must be one of {', '.join(known)}; got {name!r}")
+    found = next(iter(by_class(one)), None)
+    if found is None:
+        raise WorkspaceError(
+            f"{one.recipe} has no method by class here; name one: {', '.join(f'{one.recipe}:{m}' for m in known)}"
+        )
+    return found
+
+
+def _check_same_photos(test: str, first: Built, other: Built) -> None:
+    """Raise WorkspaceError where the two recipes were not tested on the same photos, or not on the same places."""
+    mine, its = (one.photos.set_index("photo_id")[["latitude", "longitude"]] for one in (first, other))
+    common = mine.index.intersection(its.index)
+    who = f"{first.recipe} and {other.recipe}"
+    if not len(common) == len(mine) == len(its):
+        raise WorkspaceError(
+            f"{who} cannot be compared: the photos of {test!r} are not the same ({len(mine):,} and {len(its):,}, "
+            f"{len(common):,} of them in common); recipes of equal seed and splits have the same"
+        )
+    if not np.array_equal(mine.loc[common], its.loc[common]):
+        raise WorkspaceError(
+            f"{who} cannot be compared: places of photos of {test!r} have changed between their evaluations; build the "
+            "older one again"
+        )
+
+
+def _answers(one: Built, method: str, first: Built) -> Answers:
+    """The method's answers as its evaluation has them, in the order of the first recipe's photos."""
+    rows = one.evaluation.per_photo
+    rows = rows[rows["method"] == method].set_index("photo_id").loc[list(first.photos["photo_id"])]
+    return Answers(
+        rows["latitude"].to_numpy(np.float64),
+        rows["longitude"].to_numpy(np.float64),
+        rows["confidence"].fillna(0).to_numpy(np.float32),
+    )
+
+
+def _partition(one: Built, choice: Choice) -> pd.DataFrame:
+    """The partition that a method answers over, a row a level; no rows for a method that is not by class."""
+    found = by_class(one).get(choice.method)
+    if found is None:
+        return pd.DataFrame(columns=list(PARTITIONS))
+    name, answer = found
+    partition, ceilings = one.partitions[name], one.evaluation.ceilings
+    rows = ceilings[(ceilings["partition"] == name) & (ceilings["answer"] == answer)]
+    return rows.rename(columns={"accuracy": "ceiling"}).assign(
+        method=str(choice), kind=partition.kind, cells=partition.cell_count
+    )
+
+
+def _rows(table: pd.DataFrame, value: str, methods: Sequence[str]) -> list[list[str]]:
+    """A row a method, a cell a level: the value with its interval and, of a difference, what that says."""
+    cells: Mapping[tuple[str, str], str] = {
+        (row["method"], row["level"]): with_interval(
+            row[value], row["low"], row["high"], sign="+" if value == "difference" else ""
+        )
+        + (f" {row['verdict']}" if row.get("verdict") in ("better", "worse") else "")
+        for row in table.to_dict(orient="records")
+    }
+    levels = list(dict.fromkeys(table["level"]))
+    return [[method, *(cells[method, level] for level in levels)] for method in methods]
