@@ -1,4 +1,4 @@
-"""Settings of a training. No heavy imports: the command line reads these."""
+"""Settings of the training of a classifier. No heavy imports: the command line reads these."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from geoloc.models.settings import Augmentation
 from geoloc.settings import SettingsError, setting
+from geoloc.training.loop_settings import LoopSettings
 
 SELECT_BY = ("validation_loss", "accuracy_25km", "accuracy_750km", "last")
 
@@ -49,8 +50,8 @@ class DistillationSettings:
 
 
 @dataclass(frozen=True)
-class TrainingSettings:
-    """How a classifier is trained. `workers`, `checkpoint_steps` and `progress_steps` do not change the result."""
+class TrainingSettings(LoopSettings):
+    """How a classifier is trained: the loop's settings and those of classification."""
 
     mode: str = setting(
         "frozen",
@@ -60,33 +61,7 @@ class TrainingSettings:
     trainable_blocks: int | None = setting(
         None, minimum=1, help="fine_tune: only the last so many blocks of the backbone learn; null: all"
     )
-    epochs: int = setting(10, minimum=1)
-    batch_size: int = setting(64, minimum=1, help="photos a step")
     curriculum: CurriculumSettings | None = setting(None, help="null: every photo once an epoch")
-    optimiser: str = setting("adamw", choices=("sgd", "adagrad", "adamw"))
-    learning_rate: float = setting(1e-3, minimum=0.0, help="of the head, at its highest")
-    backbone_learning_rate_share: float = setting(
-        1.0, minimum=0.0, maximum=1.0, help="the backbone's learning rate as a share of the head's"
-    )
-    momentum: float = setting(0.9, minimum=0.0, maximum=0.999, help="sgd only")
-    weight_decay: float = setting(1e-4, minimum=0.0, help="not of biases and normalisation layers")
-    schedule: str = setting("cosine", choices=("constant", "cosine", "step", "linear"))
-    warm_up_epochs: float = setting(0.0, minimum=0.0, help="the learning rate rises evenly for so long")
-    final_share: float = setting(
-        0.0,
-        minimum=0.0,
-        maximum=1.0,
-        help="cosine, linear: learning rate at the end, as a share of the highest",
-    )
-    step_epochs: int = setting(10, minimum=1, help="step: epochs between drops")
-    step_factor: float = setting(0.1, minimum=0.0, maximum=1.0, help="step: the factor of each drop")
-    average_decay: float = setting(
-        0.0,
-        minimum=0.0,
-        maximum=0.99999,
-        help="of the moving average of weights, which is evaluated and saved in their place; 0: none",
-    )
-    gradient_clip: float = setting(0.0, minimum=0.0, help="largest norm of all gradients; 0: no limit")
     label_smoothing: float = setting(0.0, minimum=0.0, maximum=0.9)
     label_smoothing_km: float = setting(
         0.0,
@@ -104,23 +79,13 @@ class TrainingSettings:
     augmentation: Augmentation | None = setting(
         Augmentation(), help="fine_tune: random changes of training photos; null: their centre"
     )
-    precision: str = setting(
-        "float32", choices=("float32", "bfloat16", "float16"), help="of the forward pass (autocast)"
-    )
-    channels_last: bool = setting(True, help="memory layout of images and filters")
-    device: str = setting("auto", choices=("auto", "cpu", "cuda"), help="auto: cuda where there is one")
     select_by: str = setting(
         "validation_loss", choices=SELECT_BY, help="the epoch whose weights are kept; last: the last one's"
     )
-    early_stopping_epochs: int = setting(
-        0, minimum=0, help="stop after so many epochs without a better one by select_by; 0: never"
-    )
-    checkpoint_steps: int = setting(200, minimum=0, help="steps between checkpoints; 0: only after epochs")
-    progress_steps: int = setting(10, minimum=1, help="steps between reports of progress")
-    workers: int = setting(0, minimum=0, help="decoding threads; 0: as many as processors")
 
     def validate(self, key: str) -> None:
         """Raise SettingsError where fields do not fit each other."""
+        super().validate(key)
         if self.distillation is not None and self.mode == "frozen":
             raise SettingsError(f"{key}.distillation must be null when mode is frozen: no feature learns")
         if self.label_smoothing and self.label_smoothing_km:
@@ -130,12 +95,4 @@ class TrainingSettings:
         if self.mode == "frozen" and self.trainable_blocks is not None:
             raise SettingsError(
                 f"{key}.trainable_blocks must be null when mode is frozen, got {self.trainable_blocks}"
-            )
-        if self.early_stopping_epochs and self.select_by == "last":
-            raise SettingsError(
-                f"{key}.early_stopping_epochs must be 0 when select_by is last, got {self.early_stopping_epochs}"
-            )
-        if self.warm_up_epochs >= self.epochs:
-            raise SettingsError(
-                f"{key}.warm_up_epochs must be below epochs ({self.epochs}), got {self.warm_up_epochs}"
             )
