@@ -30,6 +30,8 @@ from geoloc.settings import SettingsError, setting
 from geoloc.sphere import EARTH_RADIUS_KM, distance_km, is_valid, unit_vectors
 
 TRAIN, VALIDATION, TEST, UNUSED = "train", "validation", "test", "unused"
+FACTS = ("photographer", "latitude", "longitude", "prob_indoor", "sha256")
+"""Columns of the catalog that training, retrieval and evaluation use: a change in another one changes none of them."""
 _OWN_NAMES = (TRAIN, VALIDATION, TEST, UNUSED)
 _KEY = "splits"  # where these settings stand in params.yaml, for messages
 

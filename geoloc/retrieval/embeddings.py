@@ -150,7 +150,7 @@ def extract_embeddings(
     repeated = rows["photo_id"].duplicated()
     if repeated.any():
         raise ValueError(f"photo {rows.loc[repeated, 'photo_id'].iloc[0]!r} stands twice among the rows")
-    stored = {name: value for name, value in to_dict(settings).items() if name != "workers"}
+    stored = {name: v for name, v in to_dict(settings).items() if name not in ("workers", "models")}
     run = {
         "format": FORMAT,
         "model": model_hash(model),

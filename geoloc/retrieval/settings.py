@@ -29,6 +29,16 @@ class EmbeddingSettings:
     )
 
     @property
+    def of_backbone(self) -> bool:
+        """Whether embeddings by the backbone with its first weights are wanted."""
+        return "backbone" in self.models
+
+    @property
+    def of_classifier(self) -> bool:
+        """Whether embeddings by the trained classifier are wanted."""
+        return "classifier" in self.models
+
+    @property
     def part_rows(self) -> int:
         """Photos in one part: `shard_rows` rounded up to whole batches."""
         return -(-self.shard_rows // self.batch_size) * self.batch_size

@@ -20,7 +20,7 @@ from geoloc.evaluation.result import Evaluation, table_records
 from geoloc.evaluation.settings import EvaluationSettings
 from geoloc.localizers.base import Answers
 from geoloc.settings import parse
-from orchestration.results.claims import gather
+from orchestration.results.gather import gather
 from orchestration.results.text_tables import aligned, with_interval
 from orchestration.workspace import Workspace, WorkspaceError
 
