@@ -19,12 +19,11 @@ from orchestration.assets.inputs import (
     teacher_embeddings,
     with_pixels,
 )
-from orchestration.plan.chain import MODEL_FILE
+from orchestration.plan.chain import MODEL_FILE, TRAINING_FILE
 from orchestration.run.stage import StageResult, StageRun
 from orchestration.stores.tracking import Tracker, log_served_model, tracked_run
 
 CURVES = ("loss", "learning_rate", "validation_loss", "accuracy", "accuracy_25km", "accuracy_750km")
-TRAINING_FILE = "training.json"
 
 
 def build(run: StageRun) -> StageResult:

@@ -18,7 +18,7 @@ from geoloc.evaluation.result import Evaluation
 from geoloc.files import read_json
 from geoloc.photos.catalog import CATALOG_FILE, empty_catalog, read_catalog
 from geoloc.photos.pairs import overhead_pool, read_pairs
-from geoloc.photos.quarantine import PHOTO, read_quarantine
+from geoloc.photos.quarantine import PHOTO, count_reasons, read_quarantine
 from geoloc.photos.shards import ShardReader
 from geoloc.photos.split_checks import check_splits
 from geoloc.places import nearest_places
@@ -28,10 +28,9 @@ from geoloc.reports.gallery import GALLERY_FILE, GalleryInput
 from geoloc.reports.gallery_choice import gather_gallery
 from geoloc.reports.report import ReportInput, figure_file, write_report
 from geoloc.reports.thoughts import FigureGroup, gather_thoughts
-from orchestration.assets.classifier import TRAINING_FILE
 from orchestration.assets.inputs import load_partitions, model_names, read_photos
-from orchestration.assets.photos import quarantine_reasons
 from orchestration.lineage.origin import git_state
+from orchestration.plan.chain import TRAINING_FILE
 from orchestration.run.stage import StageResult, StageRun
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def build(run: StageRun) -> StageResult:
         diagnostics=_diagnostics(run.input("evaluation") / main),
         further_diagnostics={name: _diagnostics(run.input("evaluation") / name) for name in evaluations},
         thoughts=thoughts,
-        quarantine=quarantine_reasons(read_quarantine(run.workspace.pool)),
+        quarantine=count_reasons(read_quarantine(run.workspace.pool)),
         examples=_examples(run, main, photos, model_names(len(partitions))["classifier"]),
         provenance=_provenance(run),
     )

@@ -6,7 +6,8 @@ import ast
 import functools
 import hashlib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from geoloc.files import sha256_bytes
@@ -21,14 +22,14 @@ def code_version(module: str) -> str:
     imports, directly or not, as far as they count (see `code_counts`). Comments, docstrings and layout do not.
     """
     digest = hashlib.sha256()
-    for name, file in sorted(_imported_files(module).items()):
-        digest.update(f"{name}:{_code_hash(file)}\n".encode())
+    for name, file in sorted(imported_modules(module, code_counts).items()):
+        digest.update(f"{name}:{_parsed(name, file).code}\n".encode())
     return digest.hexdigest()[:16]
 
 
 def code_modules(module: str) -> list[str]:
     """The project's modules that count in `code_version`."""
-    return sorted(_imported_files(module))
+    return sorted(imported_modules(module, code_counts))
 
 
 def code_counts(name: str) -> bool:
@@ -44,19 +45,36 @@ def code_counts(name: str) -> bool:
     return True
 
 
-def _imported_files(module: str) -> dict[str, Path]:
+def imported_modules(module: str, follow: Callable[[str], bool] = lambda name: True) -> dict[str, Path]:
+    """The files of a module and of the project's modules that it imports, directly or not, by name, without importing
+    any. Only modules for which `follow` is true are taken, and looked into."""
     found: dict[str, Path] = {}
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        file = _module_file(name)
-        if file is None or name in found or not code_counts(name):
-            continue
-        found[name] = file
-        waiting.extend(_project_imports(name, file))
+        file = None if name in found or not follow(name) else _module_file(name)
+        if file is not None:
+            found[name] = file
+            waiting.extend(_parsed(name, file).imports)
     return found
 
 
+@dataclass(frozen=True)
+class _Parsed:
+    """What one reading of a source file gives."""
+
+    imports: tuple[str, ...]
+    code: str
+
+
+@functools.cache
+def _parsed(name: str, file: Path) -> _Parsed:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+    return _Parsed(tuple(dict.fromkeys(_project_imports(tree, package))), code_hash(tree))
+
+
+@functools.cache
 def _module_file(name: str) -> Path | None:
     """The source file of a project's module, without importing it (its parents are looked up, not run)."""
     root = importlib.util.find_spec(name.split(".")[0])
@@ -69,9 +87,8 @@ def _module_file(name: str) -> Path | None:
     return None
 
 
-def _project_imports(name: str, file: Path) -> Iterator[str]:
-    package = name if file.name == "__init__.py" else name.rpartition(".")[0]
-    for node in ast.walk(_tree(file)):
+def _project_imports(tree: ast.Module, package: str) -> Iterator[str]:
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -90,14 +107,8 @@ def _project_imports(name: str, file: Path) -> Iterator[str]:
                 yield from (".".join(parts[: i + 1]) for i in range(len(parts)))
 
 
-@functools.cache
-def _tree(file: Path) -> ast.Module:
-    return ast.parse(file.read_text(encoding="utf-8"))
-
-
-def _code_hash(file: Path) -> str:
-    # Parsed anew: docstrings are taken out of the tree.
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+def code_hash(tree: ast.Module) -> str:
+    """A hash of a module's syntax tree, from which this takes its docstrings."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None

@@ -104,6 +104,8 @@ CHAIN: tuple[Stage, ...] = (
 STAGES: dict[str, Stage] = {stage.name: stage for stage in CHAIN}
 MODEL_FILE = "model.safetensors"
 """In the classifier stage's output: the trained network."""
+TRAINING_FILE = "training.json"
+"""Beside it: what its training did, epoch by epoch."""
 SHARED = ("photos",)
 """Stages that do not depend on the recipe: built once for the workspace."""
 
