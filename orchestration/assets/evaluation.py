@@ -18,8 +18,10 @@ from geoloc.evaluation.explaining.explanations import explain
 from geoloc.evaluation.result import Evaluation
 from geoloc.files import write_json, write_parquet
 from geoloc.localizers.base import Answers
-from geoloc.localizers.by_class.methods import Calibration, ClassMethod, Probabilities, class_methods
+from geoloc.localizers.by_class.methods import ClassMethod, class_methods
+from geoloc.localizers.by_class.probabilities import Probabilities
 from geoloc.localizers.by_neighbour import locate_by_neighbours, neighbour_table
+from geoloc.localizers.confidence.calibration import Calibration
 from geoloc.localizers.frozen.localizer import FrozenLocalizer, fit_frozen, frozen_table, vectors_of
 from geoloc.models.classifier import Classifier
 from geoloc.models.prediction import predict_probabilities

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from geoloc.localizers.base import Answers
 from geoloc.localizers.by_class.cells import class_localizers
 from geoloc.localizers.by_class.methods import (
-    Calibration,
     ClassMethod,
     overlay_method,
     product_method,
     within_level_method,
 )
 from geoloc.localizers.by_class.overlay import OverlayLocalizer
+from geoloc.localizers.confidence.calibration import Calibration
 from geoloc.localizers.confidence.conformal import ConformalRegions
 from geoloc.localizers.settings import LocalizerSettings
 from geoloc.models.classifier import Classifier

@@ -7,10 +7,11 @@ import pytest
 
 from geoloc.files import read_json
 from geoloc.localizers.by_class.cells import ClassLocalizer
-from geoloc.localizers.by_class.methods import Calibration, class_methods
+from geoloc.localizers.by_class.methods import class_methods
 from geoloc.localizers.by_class.overlay import OverlayLocalizer
 from geoloc.localizers.by_class.product import HierarchyLocalizer
 from geoloc.localizers.by_class.within_level import WithinLevelLocalizer
+from geoloc.localizers.confidence.calibration import Calibration
 from geoloc.localizers.confidence.conformal import ConformalRegions
 from geoloc.localizers.confidence.temperature import TemperatureScaling
 from geoloc.localizers.settings import LocalizerSettings
