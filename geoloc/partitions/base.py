@@ -16,6 +16,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from geoloc.files import sha256_bytes, write_json, write_parquet
+from geoloc.partitions.areas import polygon_area_km2
 from geoloc.partitions.balance import effective_classes
 from geoloc.partitions.outlines import geojson_geometry, map_rings
 from geoloc.sphere import LEVELS_KM, distance_km, group_means, is_valid
@@ -221,6 +222,13 @@ class Partition(ABC):
         It is how many classes of equal size would be as hard to guess.
         """
         return effective_classes(self.photo_counts())
+
+    def areas_km2(self) -> NDArray[np.float64]:
+        """Area of each cell in km², float64 (C,), its outline's edges taken as parts of great circles.
+
+        A kind that knows its areas otherwise overrides this.
+        """
+        return np.array([polygon_area_km2(self.polygon(cell)) for cell in range(self.cell_count)])
 
     def rings(self, cell: int) -> list[Coordinates]:
         """The outline of a cell as rings that a flat map can draw: cut at the antimeridian, led along the poles.

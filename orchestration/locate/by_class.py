@@ -25,7 +25,6 @@ from geoloc.localizers.confidence.conformal import ConformalRegions
 from geoloc.localizers.settings import LocalizerSettings
 from geoloc.models.classifier import Classifier
 from geoloc.models.preprocess import CROPS
-from geoloc.partitions.areas import cell_areas_km2
 from geoloc.sphere import LEVELS_KM
 from orchestration.assets.inputs import load_partitions, model_names, photos_with_split, stored
 from orchestration.assets.trained import load_trained
@@ -166,7 +165,7 @@ class ByClass:
         if name not in self.calibration.regions:
             return [None] * count
         tokens = np.array(partition.tokens(), dtype=object)
-        areas = cell_areas_km2(partition)
+        areas = partition.areas_km2()
         by_coverage = [
             _regions_of(one, name, probabilities[name], areas, tokens)
             for one in self.calibration.regions[name]

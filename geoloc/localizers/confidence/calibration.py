@@ -15,7 +15,6 @@ from geoloc.localizers.by_class.probabilities import Probabilities
 from geoloc.localizers.confidence.conformal import ConformalRegions
 from geoloc.localizers.confidence.temperature import TemperatureScaling
 from geoloc.localizers.settings import LocalizerSettings
-from geoloc.partitions.areas import cell_areas_km2
 from geoloc.settings import SettingsError
 
 if TYPE_CHECKING:
@@ -97,7 +96,7 @@ class Calibration:
         rows = []
         for name, fitted in self.regions.items():
             partition = partitions[name]
-            truth, areas = partition.assign(latitude, longitude), cell_areas_km2(partition)
+            truth, areas = partition.assign(latitude, longitude), partition.areas_km2()
             for one in fitted:
                 found = one.predict(probabilities[name], areas)
                 rows.append(
