@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 
 from geoloc.files import write_parquet
 from geoloc.localizers.base import Answers
-from geoloc.localizers.by_class.methods import Calibration, ClassMethod, Probabilities, class_methods
+from geoloc.localizers.by_class.methods import ClassMethod, class_methods
+from geoloc.localizers.by_class.probabilities import Probabilities
 from geoloc.localizers.by_neighbour import locate_by_neighbours, neighbour_table
+from geoloc.localizers.confidence.calibration import Calibration
 from geoloc.localizers.frozen.localizer import FrozenLocalizer, fit_frozen, vectors_of
 from geoloc.models.classifier import Classifier
 from geoloc.models.prediction import predict_probabilities

@@ -4,7 +4,6 @@
 
 import math
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from orchestration.plan.chain import SHARED, Stage, borrowed, inputs_of
 from orchestration.plan.settings import DEFAULT_RECIPE
 from orchestration.run.stage import StageOutcome, run_stage
 from orchestration.stores.data_version import data_version
+from orchestration.tables import markdown
 from orchestration.workspace import Workspace
 
 OWNERS = ["team:geoloc"]
@@ -126,9 +126,7 @@ def _result(build: Build, outcome: StageOutcome) -> dg.MaterializeResult:
 def metadata_value(value: Any) -> dg.MetadataValue:
     """A fact as Dagster shows it: data frames as tables, PNG and JPEG files as pictures, folders as paths."""
     if isinstance(value, pd.DataFrame):
-        return dg.MetadataValue.md(
-            markdown_table(value.columns, value.head(TABLE_ROWS).itertuples(index=False))
-        )
+        return dg.MetadataValue.md(markdown(value.head(TABLE_ROWS).itertuples(index=False), value.columns))
     if isinstance(value, Path):
         return picture(value, value.stem) if value.suffix in PICTURES else dg.MetadataValue.path(value)
     if isinstance(value, bytes):
@@ -151,16 +149,3 @@ def picture(image: Path | bytes, title: str = "picture") -> dg.MetadataValue:
     data = image if isinstance(image, bytes) else image.read_bytes()
     kind = PICTURES[image.suffix] if isinstance(image, Path) else "png"
     return dg.MetadataValue.md(f"![{title}](data:image/{kind};base64,{base64.b64encode(data).decode()})")
-
-
-def markdown_table(columns: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
-    """A table in Markdown; pipes in cells are escaped, numbers are rounded for reading."""
-
-    def cell(value: object) -> str:
-        text = f"{value:.4g}" if isinstance(value, float) else str(value)
-        return text.replace("|", "\\|").replace("\n", " ")
-
-    lines = [list(map(str, columns))]
-    lines.append(["---"] * len(lines[0]))
-    lines.extend([cell(value) for value in row] for row in rows)
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -14,19 +14,18 @@ from numpy.typing import NDArray
 from geoloc.localizers.base import Answers
 from geoloc.localizers.by_class.cells import class_localizers
 from geoloc.localizers.by_class.methods import (
-    Calibration,
     ClassMethod,
     overlay_method,
     product_method,
     within_level_method,
 )
 from geoloc.localizers.by_class.overlay import OverlayLocalizer
+from geoloc.localizers.confidence.calibration import Calibration
 from geoloc.localizers.confidence.conformal import ConformalRegions
 from geoloc.localizers.settings import LocalizerSettings
 from geoloc.models.classifier import Classifier
 from geoloc.models.embedder import Embedder
 from geoloc.models.preprocess import CROPS
-from geoloc.partitions.areas import cell_areas_km2
 from geoloc.sphere import LEVELS_KM
 from orchestration.assets.inputs import load_partitions, load_trained, model_names, read_photos, stored
 from orchestration.lineage.build import Build
@@ -162,7 +161,7 @@ class ByClass:
         if name not in self.calibration.regions:
             return [None] * count
         tokens = np.array(partition.tokens(), dtype=object)
-        areas = cell_areas_km2(partition)
+        areas = partition.areas_km2()
         by_coverage = [
             _regions_of(one, name, probabilities[name], areas, tokens)
             for one in self.calibration.regions[name]

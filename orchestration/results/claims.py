@@ -21,7 +21,7 @@ from geoloc.evaluation.claims.roles import (
 from geoloc.evaluation.result import table_records
 from orchestration.plan.settings import load_settings
 from orchestration.results.gather import gather
-from orchestration.results.text_tables import aligned, with_interval
+from orchestration.tables import markdown, with_interval
 from orchestration.workspace import Workspace
 
 NOT_BUILT = "not built"
@@ -50,9 +50,9 @@ class ClaimsReport:
     def __str__(self) -> str:
         """The roles, the table (Markdown, so it can stand in a document as it is), and what the empty roles need."""
         lines = [f"claims on the photos of {self.test!r}, by what is built of {', '.join(self.recipes)}", ""]
-        lines += aligned(["role", "played by"], [[role, _player(role, c)] for role, c in self.roles.items()])
+        lines.append(markdown([[r, _player(r, c)] for r, c in self.roles.items()], ["role", "played by"]))
         header = ["claim", "source", "level", "compared", "n", "difference, points", "verdict", "note"]
-        lines += ["", *aligned(header, [_cells(row) for row in self.table.to_dict(orient="records")])]
+        lines += ["", markdown([_cells(row) for row in self.table.to_dict(orient="records")], header)]
         empty = {role: text for role, text in ROLES.items() if role not in self.roles}
         if empty:
             lines += ["", "not built (or name another method with --role NAME=RECIPE:METHOD):"]

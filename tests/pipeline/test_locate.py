@@ -15,7 +15,8 @@ import torch
 import yaml
 
 from geoloc.files import write_json, write_parquet
-from geoloc.localizers.by_class.methods import Calibration, class_methods
+from geoloc.localizers.by_class.methods import class_methods
+from geoloc.localizers.confidence.calibration import Calibration
 from geoloc.localizers.confidence.conformal import ConformalRegions
 from geoloc.localizers.confidence.temperature import TemperatureScaling
 from geoloc.localizers.settings import LocalizerSettings
