@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,8 +17,8 @@ from geoloc.models.backbones import Backbone, make_backbone
 from geoloc.models.hierarchy import HierarchicalSoftmax, Parents
 from geoloc.models.padding import use_same_padding
 from geoloc.models.pooling import make_pooling
-from geoloc.models.preprocess import Preprocess
-from geoloc.models.settings import NORMALISATIONS, ModelSettings
+from geoloc.models.preprocess import NORMALISATIONS, Preprocess
+from geoloc.models.settings import ModelSettings
 from geoloc.models.weights import (
     METADATA_KEY,
     Normalisation,
@@ -28,7 +27,7 @@ from geoloc.models.weights import (
     load_weights_file,
     read_safetensors,
 )
-from geoloc.settings import SettingsError, parse, to_dict
+from geoloc.settings import SettingsError, parse, replace, to_dict, used
 
 FORMAT = 2
 
@@ -175,7 +174,11 @@ def build_backbone(settings: ModelSettings, seed: int) -> tuple[Backbone, Prepro
     if settings.padding == "tensorflow_same":
         use_same_padding(backbone)
     return backbone, Preprocess(
-        settings.resize_short_side, settings.image_size, *normalisation, settings.interpolation
+        resize_short_side=settings.resize_short_side,
+        image_size=settings.image_size,
+        mean=normalisation[0],
+        std=normalisation[1],
+        interpolation=settings.interpolation,
     )
 
 
@@ -204,7 +207,7 @@ def save_model(path: Path | str, model: Classifier) -> None:
     metadata = {
         "format": FORMAT,
         "kind": "classifier",
-        "settings": to_dict(dataclasses.replace(model.settings, weights="none")),
+        "settings": used(replace(model.settings, weights="none")),
         "preprocess": to_dict(model.preprocess),
         "heads": list(model.heads.items()),
         "parents": None

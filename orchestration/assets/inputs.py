@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from geoloc.models.hierarchy import nested_parents
 from geoloc.models.settings import ModelSettings
 from geoloc.partitions import load_partition
 from geoloc.photos.catalog import read_catalog
+from geoloc.settings import replace
 from orchestration.plan.settings import BuildSettings, weights_file
 from orchestration.workspace import Workspace
 
@@ -69,4 +69,4 @@ def initial_model(
 def model_settings(workspace: Workspace, settings: BuildSettings) -> ModelSettings:
     """The model's settings with the file of its weights named by its absolute path, whatever recipes call it."""
     file = weights_file(workspace, settings)
-    return settings.model if file is None else dataclasses.replace(settings.model, weights=str(file))
+    return settings.model if file is None else replace(settings.model, weights=str(file))

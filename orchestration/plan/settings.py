@@ -1,9 +1,8 @@
-"""The settings of a build: params.yaml, overridden by one recipe, as typed and frozen dataclasses."""
+"""The settings of a build: params.yaml, overridden by one recipe, as typed and frozen models."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,10 @@ import yaml
 from geoloc.evaluation.settings import EvaluationSettings
 from geoloc.localizers.settings import LocalizerSettings
 from geoloc.models.settings import RECIPE, ModelSettings
-from geoloc.partitions.settings import PartitionSettings
-from geoloc.photos.splits import SplitSettings
+from geoloc.partitions.settings import LatLonPartitionSettings, PartitionSettings, S2PartitionSettings
+from geoloc.photos.settings import SplitSettings
 from geoloc.retrieval.settings import EmbeddingSettings, IndexSettings
-from geoloc.settings import SettingsError, parse, setting, to_dict
+from geoloc.settings import Name, Settings, SettingsError, changes, parse, setting, used
 from geoloc.training.settings import TrainingSettings
 from orchestration.plan.chain import MODEL_FILE, output_folder
 from orchestration.workspace import Workspace
@@ -28,17 +27,15 @@ DEFAULT_RECIPE = "default"
 """The recipe with no file of its own: params.yaml as it stands."""
 
 
-@dataclass(frozen=True)
-class BuildSettings:
+class BuildSettings(Settings):
     """All that shapes a build. One section a room; `recipe` says which file overrode params.yaml."""
 
-    recipe: str = setting(DEFAULT_RECIPE)
+    recipe: str = setting(DEFAULT_RECIPE, help="set by the name of the recipe's file, and by nothing else")
     note: str = setting("", help="shown at the top of every report: what the photos are")
     seed: int = setting(0, minimum=0, help="every random choice takes its seed from here")
     splits: SplitSettings = setting(SplitSettings())
-    partitions: dict[str, PartitionSettings] = setting(
-        factory=lambda: {"fine": PartitionSettings()},
-        names=True,
+    partitions: dict[Name, PartitionSettings] = setting(
+        factory=lambda: {"fine": S2PartitionSettings()},
         help="ways to cut the Earth, by name: the classifier has a head for each, the first is the main one",
     )
     model: ModelSettings = setting(ModelSettings())
@@ -68,12 +65,37 @@ class BuildSettings:
             )
         _check_combinations(self)
 
-    def sections(self, names: tuple[str, ...]) -> dict[str, Any]:
-        """The named sections as plain values; partitions as a list, because their order counts."""
-        plain: dict[str, Any] = {name: to_dict(getattr(self, name)) for name in names}
-        if "partitions" in plain:
-            plain["partitions"] = [{"name": name, **values} for name, values in plain["partitions"].items()]
-        return plain
+    def sections(self, names: Collection[str]) -> dict[str, Any]:
+        """Those values of the named sections or settings ("model.backbone") that can change a result now, by name.
+
+        Partitions are a list, because their order counts. A named setting that cannot change a result now is left out.
+        """
+        everything, found = used(self), {}
+        for name in names:
+            *above, last = name.split(".")
+            owner, values = self, everything
+            for part in above:
+                owner, values = getattr(owner, part), values[part]
+            if last in values:
+                found[name] = values[last]
+            else:
+                getattr(owner, last)  # AttributeError for a name that is none
+        return found
+
+    def changed(self, recorded: Mapping[str, Any], names: Collection[str]) -> list[str]:
+        """The dotted keys below `names` whose values differ from `recorded`, which `sections` once gave.
+
+        A setting that the record lacks counts as its default: see geoloc.settings.changes.
+        """
+        nested: dict[str, Any] = {}
+        for name, value in recorded.items():
+            *above, last = name.split(".")
+            section = nested
+            for part in above:
+                section = section.setdefault(part, {})
+            section[last] = value
+        found = changes(nested, self)
+        return [key for key in found if any(key == name or key.startswith(f"{name}.") for name in names)]
 
 
 def load_settings(workspace: Workspace, recipe: str = DEFAULT_RECIPE) -> BuildSettings:
@@ -152,7 +174,7 @@ def _check_combinations(settings: BuildSettings) -> None:
     # Latitude/longitude boxes nest in those cut in the same places only.
     cuts = {
         (p.kind, p.latlon.split, p.latlon.seed if p.latlon.split == "random" else 0)
-        if p.kind == "latlon"
+        if isinstance(p, LatLonPartitionSettings)
         else (p.kind,)
         for p in partitions.values()
     }
@@ -200,9 +222,7 @@ def _read(file: Path) -> Mapping[str, Any]:
     except yaml.YAMLError as error:
         raise SettingsError(f"{file.name} is not valid YAML: {error}") from None
     if values is not None and not isinstance(values, Mapping):
-        raise SettingsError(
-            f"{file.name} must be a mapping of {', '.join(f.name for f in fields(BuildSettings))}"
-        )
+        raise SettingsError(f"{file.name} must be a mapping of {', '.join(BuildSettings.model_fields)}")
     return values or {}
 
 
