@@ -58,8 +58,10 @@ def _as_float(value: Any) -> Any:
         return value
 
 
-Number = Annotated[float, BeforeValidator(_as_float)]
-"""A finite float. Use it instead of `float`, which refuses 1e-3 from YAML."""
+FROM_TEXT = BeforeValidator(_as_float)
+Number = Annotated[float, FROM_TEXT]
+"""A finite float. Use it instead of `float`, which refuses 1e-3 from YAML; an element of a tuple or mapping that has
+limits is Annotated[float, Field(ge=0.0), FROM_TEXT]."""
 Name = Annotated[str, StringConstraints(pattern="^[a-z][a-z0-9_]*$")]
 """What users may call a thing of theirs, the key of a mapping: it becomes part of file names and of tables."""
 WholeNumber = BeforeValidator(TypeAdapter(Annotated[int, Strict()]).validate_python)
@@ -87,7 +89,7 @@ class Settings(BaseModel):
                     raise SettingsError(f"{name} must be given: {field.description}")
         return values
 
-    def validate(self, key: str) -> None:  # type: ignore[override]  # pydantic's is deprecated
+    def check(self, key: str) -> None:
         """Raise SettingsError for fields that do not fit each other. `parse` calls it with the dotted key of self."""
 
 
@@ -122,7 +124,7 @@ def setting(
 def parse(cls: type[T], values: Mapping[str, Any] | None, key: str = "") -> T:
     """Make settings of type `cls` from a mapping; missing keys take their defaults.
 
-    Raises SettingsError that names the full dotted key, the value and what is allowed. The method `validate(key)` of
+    Raises SettingsError that names the full dotted key, the value and what is allowed. The method `check(key)` of
     all settings made is called last, for rules between fields.
     """
     made = _made(cls, values, key)
@@ -166,7 +168,9 @@ def settings_hash(*settings: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-_adapter = cache(TypeAdapter)
+@cache
+def _adapter(cls: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(cls)
 
 
 def _made(cls: type[T], values: Any, key: str) -> T:
@@ -181,7 +185,7 @@ def _check_rules(value: Any, key: str) -> None:
     if isinstance(value, Settings):
         for name in type(value).model_fields:
             _check_rules(getattr(value, name), _join(key, name))
-        value.validate(key)
+        value.check(key)
     elif isinstance(value, dict):
         for name, inner in value.items():
             _check_rules(inner, _join(key, name))

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from geoloc.settings import Number, Settings, SettingsError, WholeNumber, setting
+from geoloc.settings import FROM_TEXT, Number, Settings, SettingsError, WholeNumber, setting
 
 
 class FrozenSettings(Settings):
@@ -26,7 +26,7 @@ class FrozenSettings(Settings):
         1000, minimum=1, when=("kinds", ("svm",)), help="passes over the photos before it gives up"
     )
 
-    def validate(self, key: str) -> None:
+    def check(self, key: str) -> None:
         """Raise SettingsError for repetitions."""
         if len(set(self.kinds)) < len(self.kinds):
             raise SettingsError(f"{key}.kinds must name each value once, got {list(self.kinds)}")
@@ -40,7 +40,7 @@ class LocalizerSettings(Settings):
     )
     k: int = setting(100, minimum=1, help="neighbours that vote")
     m: Number = setting(10.0, minimum=0.0, help="power of the similarity")
-    sigmas: tuple[Annotated[Number, Field(ge=1e-6)], ...] = setting(
+    sigmas: tuple[Annotated[float, Field(ge=1e-6), FROM_TEXT], ...] = setting(
         (1.0, 4.0, 16.0), help="kernel widths in degrees, each a row"
     )
     geometries: tuple[Literal["sphere", "flat"], ...] = setting(
@@ -67,7 +67,7 @@ class LocalizerSettings(Settings):
     batch_size: int = setting(64, minimum=1, help="photos in one forward pass of the classifier")
     frozen: FrozenSettings = setting(FrozenSettings(), help="classifiers on features of the first weights")
 
-    def validate(self, key: str) -> None:
+    def check(self, key: str) -> None:
         """Raise SettingsError where nothing would be evaluated, for repetitions, and for coverages out of range."""
         if not self.answers:
             raise SettingsError(f"{key}.answers must name at least one of centroid, centre; got none")

@@ -157,7 +157,7 @@ def build_backbone(settings: ModelSettings, seed: int) -> tuple[Backbone, Prepro
     Random weights come from `seed`; torch's own generator is left as it was. Raises ValueError for an unknown
     backbone, WeightsError for weights that are absent or do not fit.
     """
-    settings.validate("model")
+    settings.check("model")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone = make_backbone(settings.backbone, settings.image_size)

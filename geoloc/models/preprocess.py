@@ -39,7 +39,7 @@ class Preprocess(Settings):
     std: tuple[Number, ...] = setting(NORMALISATIONS["imagenet"][1])
     interpolation: Interpolation = setting("bilinear")
 
-    def validate(self, key: str) -> None:
+    def check(self, key: str) -> None:
         """Raise SettingsError where fields do not fit each other."""
         if self.resize_short_side < self.image_size:
             raise SettingsError(

@@ -58,7 +58,7 @@ class ModelSettings(Settings):
     image_size: int = setting(224, minimum=8, help="pixels; side of the square that the network sees")
     interpolation: Interpolation = setting("bilinear", help="of the resizing")
 
-    def validate(self, key: str) -> None:
+    def check(self, key: str) -> None:
         """Raise SettingsError where fields do not fit each other."""
         if self.resize_short_side < self.image_size:
             raise SettingsError(

@@ -26,7 +26,7 @@ class S2Settings(Settings):
     min_photos: int = setting(50, minimum=1, help="t2: a cell with fewer photos than this is discarded")
     max_level: int = setting(15, minimum=0, maximum=30, help="cells of this level are never split")
 
-    def validate(self, key: str) -> None:
+    def check(self, key: str) -> None:
         """Raise SettingsError where no cell could hold both limits."""
         _limits_agree(self.max_photos, self.min_photos, key)
 
@@ -49,7 +49,7 @@ class LatLonSettings(Settings):
     split: Literal["even", "random"] = setting("even", help="where the longer side is cut")
     seed: int = setting(0, minimum=0, when=("split", ("random",)), help="of the cuts")
 
-    def validate(self, key: str) -> None:
+    def check(self, key: str) -> None:
         """Raise SettingsError where no cell could hold both limits."""
         _limits_agree(self.max_photos, self.min_photos, key)
 
@@ -73,7 +73,7 @@ class DelaunaySettings(Settings):
         31, minimum=4, maximum=301, help="meridians of the start grid, -180 and 180 both counted"
     )
 
-    def validate(self, key: str) -> None:
+    def check(self, key: str) -> None:
         """Raise SettingsError where no cell could hold both limits."""
         _limits_agree(self.max_photos, self.min_photos, key)
 

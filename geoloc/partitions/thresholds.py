@@ -72,7 +72,7 @@ def threshold_for(
     lowest = 1 if name == "min_photos" else settings.min_photos
     highest = len(latitude) + 1  # type: ignore[arg-type]
     found = _search(count, lowest, highest, cells, tolerance, _ADVICE[partition.kind])
-    return replace(settings, **{name: found})  # type: ignore[arg-type]
+    return replace(settings, **{name: found})
 
 
 def _search(

@@ -36,7 +36,7 @@ class SplitSettings(Settings):
         1.0, minimum=0.0001, maximum=1.0, help="largest share of a set from one stratum"
     )
 
-    def validate(self, key: str) -> None:
+    def check(self, key: str) -> None:
         """Rules between fields. Raises SettingsError."""
         if self.test.share + self.validation.share >= 1:
             raise SettingsError(

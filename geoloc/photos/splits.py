@@ -43,7 +43,7 @@ def make_splits(catalog: pd.DataFrame, settings: SplitSettings, seed: int) -> pd
     Raises SettingsError when a split that was asked for cannot be filled, ValueError for a catalog with
     duplicate ids or bad coordinates.
     """
-    settings.validate(_KEY)
+    settings.check(_KEY)
     photos = catalog.reset_index(drop=True).sort_values("photo_id", ignore_index=True)
     _check_catalog(photos, settings)
     plan = _Plan(photos, settings, seed)

@@ -66,7 +66,7 @@ class SampleSettings(Settings):
     metres_per_pixel: Number = setting(1.0, minimum=0.1, maximum=10.0, help="tiles: metres on the ground")
     dirt: DirtSettings = setting(DirtSettings(), help="faults on purpose, their truth recorded apart")
 
-    def validate(self, key: str) -> None:
+    def check(self, key: str) -> None:
         """Rules between fields. Raises SettingsError."""
         copies = self.exact_copy_share + self.near_copy_share
         if copies + self.burst_share > 0.5:

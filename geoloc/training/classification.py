@@ -91,7 +91,7 @@ def train_classifier(
     Raises TrainingError where model, partitions and photos do not fit each other, where fewer than two cells of a
     partition have photos, or when the loss is no longer finite.
     """
-    settings.validate("training")
+    settings.check("training")
     folder = Path(checkpoint_folder)
     folder.mkdir(parents=True, exist_ok=True)
     _check_heads(model, partitions, settings)

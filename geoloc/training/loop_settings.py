@@ -70,7 +70,7 @@ class LoopSettings(Settings):
     progress_steps: int = setting(10, minimum=1, counts=False, help="steps between reports of progress")
     workers: int = setting(0, minimum=0, counts=False, help="decoding threads; 0: as many as processors")
 
-    def validate(self, key: str) -> None:
+    def check(self, key: str) -> None:
         """Raise SettingsError where fields do not fit each other."""
         if self.early_stopping_epochs and self.select_by == "last":
             raise SettingsError(

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from geoloc.models.settings import Augmentation
-from geoloc.settings import Name, Number, Settings, SettingsError, setting
+from geoloc.settings import FROM_TEXT, Name, Number, Settings, SettingsError, setting
 from geoloc.training.loop_settings import LoopSettings
 
 
@@ -24,11 +24,11 @@ class CurriculumSettings(Settings):
     )
     growth: Number = setting(0.06, minimum=0.0, maximum=10.0, help="how much more each epoch of a cycle has")
     cycle_epochs: int = setting(10, minimum=1, help="epochs of each cycle")
-    biases: tuple[Annotated[Number, Field(ge=0.0, le=1.0)], ...] = setting(
+    biases: tuple[Annotated[float, Field(ge=0.0, le=1.0), FROM_TEXT], ...] = setting(
         (1.0, 0.5), help="of each cycle; 1: all cells equally often, 0: as they are"
     )
 
-    def validate(self, key: str) -> None:
+    def check(self, key: str) -> None:
         """Raise SettingsError where there is no cycle, or the bias rises."""
         if not self.biases or list(self.biases) != sorted(self.biases, reverse=True):
             raise SettingsError(f"{key}.biases must be one or more that never rise, got {list(self.biases)}")
@@ -55,7 +55,9 @@ class TrainingSettings(LoopSettings):
         when=("mode", ("fine_tune",)),
         help="only the last so many blocks of the backbone learn; null: all",
     )
-    curriculum: CurriculumSettings | None = setting(None, help="null: every photo once an epoch")
+    curriculum: CurriculumSettings | None = setting(
+        None, help="few photos and rare cells first; null: every photo once an epoch"
+    )
     label_smoothing: Number = setting(
         0.0, minimum=0.0, maximum=0.9, help="share of the target that all cells have alike"
     )
@@ -70,7 +72,7 @@ class TrainingSettings(LoopSettings):
     class_weights: Literal["none", "balanced", "sqrt"] = setting(
         "none", help="of a cell in the loss; balanced: inverse to its photos, sqrt: to their square root"
     )
-    head_weights: dict[Name, Annotated[Number, Field(ge=0.0)]] = setting(
+    head_weights: dict[Name, Annotated[float, Field(ge=0.0), FROM_TEXT]] = setting(
         factory=dict,
         help="what a head's loss counts in the sum, by the name of its partition; 1 for those not named",
     )
@@ -83,9 +85,9 @@ class TrainingSettings(LoopSettings):
         "validation_loss", help="the epoch whose weights are kept; last: the last one's"
     )
 
-    def validate(self, key: str) -> None:
+    def check(self, key: str) -> None:
         """Raise SettingsError where fields do not fit each other."""
-        super().validate(key)
+        super().check(key)
         if self.distillation is not None and self.mode == "frozen":
             raise SettingsError(f"{key}.distillation must be null when mode is frozen: no feature learns")
         if self.label_smoothing and self.label_smoothing_km:

@@ -14,7 +14,8 @@ from geoloc.models.settings import RECIPE, ModelSettings
 from geoloc.partitions.settings import LatLonPartitionSettings, PartitionSettings, S2PartitionSettings
 from geoloc.photos.settings import SplitSettings
 from geoloc.retrieval.settings import EmbeddingSettings, IndexSettings
-from geoloc.settings import Name, Settings, SettingsError, changes, parse, setting, used
+from geoloc.settings import Name, Settings, SettingsError, parse, setting, used
+from geoloc.settings import changes as settings_changes
 from geoloc.training.settings import TrainingSettings
 from orchestration.plan.chain import MODEL_FILE, output_folder
 from orchestration.workspace import Workspace
@@ -45,7 +46,7 @@ class BuildSettings(Settings):
     localizers: LocalizerSettings = setting(LocalizerSettings())
     evaluation: EvaluationSettings = setting(EvaluationSettings())
 
-    def validate(self, key: str) -> None:
+    def check(self, key: str) -> None:
         """Raise SettingsError where sections do not fit each other."""
         if not self.partitions:
             raise SettingsError("partitions must name at least one, got none")
@@ -82,7 +83,7 @@ class BuildSettings(Settings):
                 getattr(owner, last)  # AttributeError for a name that is none
         return found
 
-    def changed(self, recorded: Mapping[str, Any], names: Collection[str]) -> list[str]:
+    def changes(self, recorded: Mapping[str, Any], names: Collection[str]) -> list[str]:
         """The dotted keys below `names` whose values differ from `recorded`, which `sections` once gave.
 
         A setting that the record lacks counts as its default: see geoloc.settings.changes.
@@ -94,7 +95,7 @@ class BuildSettings(Settings):
             for part in above:
                 section = section.setdefault(part, {})
             section[last] = value
-        found = changes(nested, self)
+        found = settings_changes(nested, self)
         return [key for key in found if any(key == name or key.startswith(f"{name}.") for name in names)]
 
 

@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError
 from pydantic.errors import PydanticUserError
 
 from geoloc.settings import (
+    FROM_TEXT,
     Name,
     Number,
     Settings,
@@ -48,7 +49,7 @@ class Outer(Settings):
     inners: tuple[Inner, ...] = setting(())
     optional: Inner | None = setting(None)
 
-    def validate(self, key: str) -> None:
+    def check(self, key: str) -> None:
         if self.on and self.ratio == 0:
             raise SettingsError(f"{key}.ratio must not be 0 when {key}.on is true")
 
@@ -242,7 +243,7 @@ class TestHash:
 
     def test_is_the_same_in_another_process(self):
         code = (
-            "from geoloc.settings import settings_hash\n"
+            "from geoloc.settings import FROM_TEXT, settings_hash\n"
             "print(settings_hash({'x': [1, 2.5, 'ü', None], 'a': {'k': 1}}))"
         )
         made = {
@@ -261,7 +262,7 @@ class TestHash:
 
 class Named(Settings):
     inners: dict[Name, Inner] = setting(factory=lambda: {"first": Inner()})
-    weights: dict[Name, Annotated[Number, Field(ge=0.0)]] = setting(factory=dict)
+    weights: dict[Name, Annotated[float, Field(ge=0.0), FROM_TEXT]] = setting(factory=dict)
 
 
 class TestMappingsFromNames:
