@@ -329,7 +329,7 @@ def trivial(space: Workspace, seed: int) -> list[Row]:
     inside = np.where(cell[:, None] >= 0, partition.centroids()[cell], np.nan)
     answers["ceiling of the partition"] = _answers(inside[:, 0], inside[:, 1])
     found = evaluate(
-        answers, queries, space.references, partition,
+        answers, queries, space.references, {partition.kind: partition},
         replace(EvaluationSettings(), resamples=RESAMPLES), seed=seed,
     )  # fmt: skip
     table, compared = found.accuracy, found.comparisons

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from geoloc.evaluation.measures.bootstrap import photographer_clusters
 from geoloc.evaluation.measures.class_bias import class_bias
@@ -22,9 +21,11 @@ from geoloc.evaluation.measures.groups import (
     errors_by_method,
 )
 from geoloc.evaluation.measures.selective import area_under_risk_coverage, best_possible_area, risk_coverage
-from geoloc.evaluation.measures.top_k import Ranked, top_k_accuracy
+from geoloc.evaluation.measures.top_k import top_k_accuracy
 from geoloc.evaluation.result import Evaluation, table_records, write_csv
 from geoloc.files import read_json, write_json
+from geoloc.localizers.base import Alternatives
+from geoloc.partitions.base import Partition
 
 FILE = "diagnostics.json"
 SMALLEST_COUNTRY = 20
@@ -33,14 +34,6 @@ _MOST_ALTERNATIVES = 5
 _CURVES = ("risk_coverage",)
 """Tables with a row a photo, which are CSV only."""
 _DECIMALS = 10
-
-
-class Cells(Protocol):
-    """What is read of a fitted partition."""
-
-    @property
-    def cell_count(self) -> int: ...
-    def assign(self, latitude: ArrayLike, longitude: ArrayLike) -> NDArray[np.int32]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,11 +104,11 @@ class Diagnostics:
 
 def diagnose(
     evaluation: Evaluation,
-    alternatives: Mapping[str, Ranked],
+    alternatives: Mapping[str, Alternatives],
     answered_cells: Mapping[str, ArrayLike],
     queries: pd.DataFrame,
     references: pd.DataFrame,
-    partitions: Mapping[str, Cells],
+    partitions: Mapping[str, Partition],
     *,
     unreadable: Collection[str] = (),
     leave_photographer_out: bool = False,

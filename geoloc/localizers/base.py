@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from geoloc.retrieval.index import Neighbours
+from geoloc.retrieval.neighbours import Neighbours
 
 FloatArray = NDArray[np.float64]
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from geoloc.localizers.base import Alternatives, Answers, Localizer
 from geoloc.localizers.settings import LocalizerSettings
 from geoloc.retrieval.density import DensitySettings, densest
-from geoloc.retrieval.index import Neighbours, ReferenceIndex
+from geoloc.retrieval.index import ReferenceIndex
+from geoloc.retrieval.neighbours import Neighbours
 from geoloc.settings import parse
 
 Photographers = Sequence[str | None] | NDArray[np.object_]

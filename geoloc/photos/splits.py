@@ -29,6 +29,8 @@ from geoloc.settings import SettingsError
 from geoloc.sphere import EARTH_RADIUS_KM, distance_km, is_valid, unit_vectors
 
 TRAIN, VALIDATION, TEST, UNUSED = "train", "validation", "test", "unused"
+FACTS = ("photographer", "latitude", "longitude", "prob_indoor", "sha256")
+"""Columns of the catalog that training, retrieval and evaluation use: a change in another one changes none of them."""
 _KEY = "splits"  # where these settings stand in params.yaml, for messages
 
 

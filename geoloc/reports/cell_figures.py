@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -23,20 +23,13 @@ if TYPE_CHECKING:
     from geoloc.evaluation.explaining.occlusion import (
         OcclusionMap,  # brings torch, which a report need not load
     )
+    from geoloc.partitions.base import Partition
 
 _FAINT = 1e-3  # of the largest probability: cells below it would all look alike
 
 
-class Drawable(Protocol):
-    """What a map reads of a fitted partition."""
-
-    @property
-    def cell_count(self) -> int: ...
-    def rings(self, cell: int) -> list[NDArray[np.float64]]: ...
-
-
 def probability_map(
-    partition: Drawable,
+    partition: Partition,
     probabilities: NDArray[np.float64],
     photo: bytes | None = None,
     truth: tuple[float, float] | None = None,
@@ -92,7 +85,7 @@ def probability_map(
 
 
 def confident_figure(
-    partition: Drawable,
+    partition: Partition,
     table: pd.DataFrame,
     photos: Mapping[str, bytes],
     names: Mapping[int, str] | None = None,
@@ -164,7 +157,7 @@ def _per_cent(share: float) -> str:
     return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.2g} %"
 
 
-def _cell_on_the_world(figure: Figure | SubFigure, partition: Drawable, cell: int, name: str) -> None:
+def _cell_on_the_world(figure: Figure | SubFigure, partition: Partition, cell: int, name: str) -> None:
     rings = [ring[:, ::-1] for ring in partition.rings(cell)]
     axes = land_axes(figure, min(ring[:, 1].min() for ring in rings))
     axes.add_collection(

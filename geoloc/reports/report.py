@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -18,6 +18,9 @@ from geoloc.reports.gallery import GALLERY_FILE, GalleryInput, gallery_numbers, 
 from geoloc.reports.pages import image_uri, place, render
 from geoloc.reports.photo_figures import fewer_colours
 from geoloc.reports.thoughts import FigureGroup
+
+if TYPE_CHECKING:
+    from geoloc.partitions.base import Partition
 
 JPEG = b"\xff\xd8\xff"
 """What every JPEG begins with."""
@@ -47,7 +50,7 @@ class ReportInput:
     gallery: GalleryInput | None = None
     """The page that shows the collection, written beside the report and linked from it."""
     title: str = "How well were the photos located?"
-    partitions: Mapping[str, maps.Drawable] = field(default_factory=dict)
+    partitions: Mapping[str, Partition] = field(default_factory=dict)
     """Fitted partitions by name, drawn on the world."""
     training: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     """Training history of each model by name: a row an epoch, columns epoch and *loss*, *accuracy*."""

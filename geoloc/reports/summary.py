@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from geoloc.evaluation.result import Evaluation
-from geoloc.reports.maps import Drawable
 from geoloc.reports.pages import count, kilometres, percent
+
+if TYPE_CHECKING:
+    from geoloc.partitions.base import Partition
 
 HEADLINE_LEVEL = "city"
 
@@ -144,7 +146,7 @@ def comparison_rows(evaluation: Evaluation) -> dict[str, list[dict[str, Any]]]:
     return groups
 
 
-def partition_facts(partition: Drawable) -> str:
+def partition_facts(partition: Partition) -> str:
     """A sentence on a partition."""
     counts = partition.photo_counts()
     inside = int(counts.sum())

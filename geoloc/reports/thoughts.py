@@ -6,7 +6,7 @@ import io
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,21 +27,12 @@ if TYPE_CHECKING:
     from geoloc.evaluation.explaining.explanations import (
         Explanations,  # brings torch, which a report need not load
     )
+    from geoloc.partitions.base import Partition
 
 _BY_NEIGHBOUR = re.compile(r"\](NN|kNN σ)")
 _MOST_LINES = 8
 """Lines of a risk-coverage figure: as many as there are colours."""
 _WIDER_LEVEL = "country"
-
-
-class Cells(Protocol):
-    """What is read of a fitted partition."""
-
-    @property
-    def cell_count(self) -> int: ...
-    def centroids(self) -> NDArray[np.float64]: ...
-    def centres(self) -> NDArray[np.float64]: ...
-    def rings(self, cell: int) -> list[NDArray[np.float64]]: ...
 
 
 @dataclass(frozen=True)
@@ -70,7 +61,7 @@ class FigureGroup:
 def gather_thoughts(
     evaluation: Evaluation,
     explanations: Explanations | None,
-    partition: Cells | None,
+    partition: Partition | None,
     read: Callable[[str], bytes | None],
 ) -> tuple[FigureGroup, ...]:
     """Draw all of it; groups with nothing to show are left out.
@@ -117,7 +108,7 @@ class _Pictures:
         return np.asarray(square)
 
 
-def _explained(explanations: Explanations, partition: Cells, pictures: _Pictures) -> list[FigureGroup]:
+def _explained(explanations: Explanations, partition: Partition, pictures: _Pictures) -> list[FigureGroup]:
     rows = explanations.explained
     truths = nearest_places(rows["true_latitude"], rows["true_longitude"])
     answers = nearest_places(rows["latitude"], rows["longitude"])
@@ -191,7 +182,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
 
 
-def _confident(explanations: Explanations, partition: Cells, pictures: _Pictures) -> list[FigureGroup]:
+def _confident(explanations: Explanations, partition: Partition, pictures: _Pictures) -> list[FigureGroup]:
     table = explanations.confident
     if table.empty:
         return []

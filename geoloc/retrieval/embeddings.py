@@ -151,10 +151,11 @@ def extract_embeddings(
     if repeated.any():
         raise ValueError(f"photo {rows.loc[repeated, 'photo_id'].iloc[0]!r} stands twice among the rows")
     size = part_rows(settings)
+    stored = {name: value for name, value in used(settings).items() if name != "models"}
     run = {
         "format": FORMAT,
         "model": model_hash(model),
-        "settings": used(settings) | {"shard_rows": size},
+        "settings": stored | {"shard_rows": size},
     }
     parts = -(-len(rows) // size)
     todo = _take_up(folder, run, rows, size)

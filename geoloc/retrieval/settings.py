@@ -26,6 +26,16 @@ class EmbeddingSettings(Settings):
         "float32", help="of the forward pass (autocast)"
     )
 
+    @property
+    def of_backbone(self) -> bool:
+        """Whether embeddings by the backbone with its first weights are wanted."""
+        return "backbone" in self.models
+
+    @property
+    def of_classifier(self) -> bool:
+        """Whether embeddings by the trained classifier are wanted."""
+        return "classifier" in self.models
+
 
 class IndexSettings(Settings):
     """Which FAISS index, and how hard it searches."""

@@ -173,11 +173,13 @@ def compare(options: argparse.Namespace) -> None:
 
 
 def audit(options: argparse.Namespace) -> None:
-    from orchestration.lineage.record import audit as walk
-    from orchestration.lineage.record import audit_lines, find_artefact
+    from orchestration.lineage.audit import audit as walk
+    from orchestration.lineage.audit import audit_lines, find_artefact
+    from orchestration.lineage.build import Build
 
     workspace = _workspace(options)
-    tree = walk(workspace, *find_artefact(workspace, options.artefact))
+    recipe, stage = find_artefact(workspace, options.artefact)
+    tree = walk(Build(workspace, recipe), stage)
     print(json.dumps(tree, indent=2, ensure_ascii=False) if options.json else "\n".join(audit_lines(tree)))
 
 

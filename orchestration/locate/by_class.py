@@ -14,26 +14,23 @@ from numpy.typing import NDArray
 from geoloc.localizers.base import Answers
 from geoloc.localizers.by_class.cells import class_localizers
 from geoloc.localizers.by_class.methods import (
-    Calibration,
     ClassMethod,
     overlay_method,
     product_method,
     within_level_method,
 )
 from geoloc.localizers.by_class.overlay import OverlayLocalizer
+from geoloc.localizers.confidence.calibration import Calibration
 from geoloc.localizers.confidence.conformal import ConformalRegions
 from geoloc.localizers.settings import LocalizerSettings
 from geoloc.models.classifier import Classifier
+from geoloc.models.embedder import Embedder
 from geoloc.models.preprocess import CROPS
-from geoloc.partitions.areas import cell_areas_km2
 from geoloc.sphere import LEVELS_KM
-from orchestration.assets.inputs import load_partitions, model_names, photos_with_split, stored
-from orchestration.assets.trained import load_trained
-from orchestration.lineage.record import Lineage
+from orchestration.assets.inputs import load_partitions, load_trained, model_names, read_photos, stored
+from orchestration.lineage.build import Build
 from orchestration.locate.question import Question
-from orchestration.plan.chain import lineage_path, output_folder
-from orchestration.plan.settings import BuildSettings
-from orchestration.workspace import Workspace, WorkspaceError
+from orchestration.workspace import WorkspaceError
 
 if TYPE_CHECKING:
     from geoloc.partitions.base import Partition
@@ -73,19 +70,17 @@ class ByClass:
     level: str | None
 
     @classmethod
-    def open(
-        cls, workspace: Workspace, settings: BuildSettings, question: Question, say: Callable[[str], None]
-    ) -> ByClass:
+    def open(cls, build: Build, question: Question, say: Callable[[str], None]) -> ByClass:
         """The localizer that the question asks for, over what the build saved.
 
         Raises WorkspaceError where the build has no such partition, one only where several are combined, or none of
         the photos that a localizer is fitted on; `say` is told where confidences cannot be scaled.
         """
-        partitions = load_partitions(output_folder(workspace, settings.recipe, "partition"))
-        method = _method(workspace, settings, question, partitions)  # first: it needs no network
-        network = load_trained(workspace, settings.recipe, partitions)
-        calibration = _calibration(workspace, settings, partitions, say)
-        return cls(network, partitions, method, calibration, settings.localizers, question.level)
+        partitions = load_partitions(build.folder("partition"))
+        method = _method(build, question, partitions)  # first: it needs no network
+        network = load_trained(build, partitions)
+        calibration = _calibration(build, partitions, say)
+        return cls(network, partitions, method, calibration, build.settings.localizers, question.level)
 
     @property
     def name(self) -> str:
@@ -166,7 +161,7 @@ class ByClass:
         if name not in self.calibration.regions:
             return [None] * count
         tokens = np.array(partition.tokens(), dtype=object)
-        areas = cell_areas_km2(partition)
+        areas = partition.areas_km2()
         by_coverage = [
             _regions_of(one, name, probabilities[name], areas, tokens)
             for one in self.calibration.regions[name]
@@ -175,7 +170,7 @@ class ByClass:
 
 
 def batches(
-    network: Classifier, photos: Sequence[NDArray[np.uint8]], batch_size: int, crop: str = CROPS[0]
+    network: Embedder, photos: Sequence[NDArray[np.uint8]], batch_size: int, crop: str = CROPS[0]
 ) -> Iterator[torch.Tensor]:
     """A crop of each photo, as batches uint8 [B, 3, S, S]."""
     for start in range(0, len(photos), batch_size):
@@ -183,16 +178,15 @@ def batches(
         yield torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
 
 
-def _method(
-    workspace: Workspace, settings: BuildSettings, question: Question, partitions: Mapping[str, Partition]
-) -> ClassMethod:
+def _method(build: Build, question: Question, partitions: Mapping[str, Partition]) -> ClassMethod:
     chosen = question.partition or next(iter(partitions))
     if chosen not in partitions:
         raise WorkspaceError(f"--partition must be one of {', '.join(partitions)}; got {chosen}")
     name, shown = model_names(len(partitions))["classifier"], question.alternatives
+    settings = build.settings
     answer = settings.localizers.answers[0]
     if question.level:
-        train = _training_photos(workspace, settings, f"--level {question.level}")
+        train = _training_photos(build, f"--level {question.level}")
         return within_level_method(
             partitions,
             chosen,
@@ -213,7 +207,7 @@ def _method(
     try:
         if question.combine == "product":
             return product_method(partitions, answer, name, shown)
-        train = _training_photos(workspace, settings, "--combine overlay")
+        train = _training_photos(build, "--combine overlay")
         return overlay_method(partitions, train["latitude"], train["longitude"], name, shown)
     except ValueError as error:
         if isinstance(error, WorkspaceError):
@@ -224,57 +218,49 @@ def _method(
         ) from None
 
 
-def _training_photos(workspace: Workspace, settings: BuildSettings, option: str) -> pd.DataFrame:
+def _training_photos(build: Build, option: str) -> pd.DataFrame:
     """The stored training photos, as the evaluation has them. Raises WorkspaceError where the build has none here."""
-    splits = output_folder(workspace, settings.recipe, "splits")
-    if not splits.is_dir():
+    if not build.folder("splits").is_dir():
         raise WorkspaceError(
-            f"{option} needs the places of the training photos, and {settings.recipe} has no splits; "
-            f"build them with: geoloc build --recipe {settings.recipe} --only splits"
+            f"{option} needs the places of the training photos, and {build.recipe} has no splits; "
+            f"build them with: {build.command('splits')}"
         )
-    photos = stored(photos_with_split(workspace.pool, splits))
+    photos = stored(read_photos(build.folder("splits")))
     train = photos[photos["split"] == "train"]
     if train.empty:
         raise WorkspaceError(
-            f"{option} needs the places of the training photos, and none of {settings.recipe}'s is in the pool now; "
-            f"build it again with: geoloc build --recipe {settings.recipe}"
+            f"{option} needs the places of the training photos, and the splits of {build.recipe} have none; "
+            f"build it again with: {build.command()}"
         )
     return train
 
 
 def _calibration(
-    workspace: Workspace,
-    settings: BuildSettings,
-    partitions: Mapping[str, Partition],
-    say: Callable[[str], None],
+    build: Build, partitions: Mapping[str, Partition], say: Callable[[str], None]
 ) -> Calibration:
     """What the evaluation fitted, if it did, and on this very classifier."""
-    recipe = settings.recipe
-    folder = output_folder(workspace, recipe, "evaluation")
+    folder = build.folder("evaluation")
     try:
         found = Calibration.load(folder, partitions)
     except (ValueError, KeyError, TypeError) as error:
         raise WorkspaceError(
             f"a temperature or region in {folder} is damaged ({error}); build it again with: "
-            f"geoloc build --recipe {recipe} --only evaluation --force"
+            f"{build.command('evaluation')} --force"
         ) from None
     if not (found.temperatures or found.regions):
         return found
-    record = Lineage.read(lineage_path(workspace, recipe, "evaluation"))
-    of_now = {}
-    for stage in ("partition", "classifier"):
-        made = Lineage.read(lineage_path(workspace, recipe, stage))
-        of_now[stage] = made.content if made else None
+    record = build.record("evaluation")
+    of_now = {stage: build.record(stage) for stage in ("partition", "classifier")}
     fitting = (
         record is not None
-        and all(record.inputs.get(stage) == content for stage, content in of_now.items())
-        and record.settings["localizers"]["crops"] == settings.localizers.crops
+        and all(made and record.inputs.get(stage) == made.content for stage, made in of_now.items())
+        and record.settings["localizers"]["crops"] == build.settings.localizers.crops
     )
     if fitting:
         return found
     say(
-        f"confidences are not scaled and there are no regions: the evaluation of {recipe} is of another classifier, "
-        f"partition or number of crops; renew it with: geoloc build --recipe {recipe}"
+        f"confidences are not scaled and there are no regions: the evaluation of {build.recipe} is of another "
+        f"classifier, partition or number of crops; renew it with: {build.command()}"
     )
     return Calibration.none()
 

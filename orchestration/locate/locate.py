@@ -15,17 +15,18 @@ from numpy.typing import NDArray
 from geoloc.localizers.base import Answers
 from geoloc.localizers.by_neighbour import DensityLocalizer, NearestLocalizer, NeighbourLocalizer
 from geoloc.localizers.confidence.abstention import abstain_below
-from geoloc.models.classifier import Classifier, load_model
+from geoloc.models.classifier import load_model
+from geoloc.models.embedder import Embedder, build_embedder
 from geoloc.photos.decoding import UnreadablePhoto, check_and_normalise, decode_rgb
 from geoloc.places import nearest_places
 from geoloc.reports.region_map import region_map_html
 from geoloc.retrieval.index import ReferenceIndex
 from geoloc.sphere import LEVELS_KM, distance_km
-from orchestration.assets.inputs import initial_model, load_partitions, model_names
+from orchestration.assets.inputs import load_partitions, model_names, model_settings
+from orchestration.lineage.build import Build
 from orchestration.locate.by_class import ByClass, Region, batches
 from orchestration.locate.question import Question
-from orchestration.plan.chain import MODEL_FILE, output_folder
-from orchestration.plan.settings import BuildSettings, load_settings
+from orchestration.plan.chain import MODEL_FILE
 from orchestration.workspace import Workspace, WorkspaceError
 
 
@@ -107,14 +108,11 @@ def locate(
     all of them. Raises WorkspaceError where the build lacks what the question needs, SettingsError for a wrong recipe.
     """
     question = question or Question()
-    settings = load_settings(workspace, recipe)
+    build = Build(workspace, recipe)
     by_class = question.method == "class"
-    _require_build(workspace, recipe, ("partition" if by_class else "index", "classifier"))
+    _require_build(build, ("partition" if by_class else "index", "classifier"))
     asked: ByClass | _ByNeighbour
-    if by_class:
-        asked = ByClass.open(workspace, settings, question, say)
-    else:
-        asked = _ByNeighbour.open(workspace, settings, question)
+    asked = ByClass.open(build, question, say) if by_class else _ByNeighbour.open(build, question)
     readable, errors = _read(photos)
     found = _Found(*asked.locate(readable)) if readable else None
     rows = iter(range(len(readable)))
@@ -129,7 +127,7 @@ def locate(
 def map_page(workspace: Workspace, recipe: str, places: Sequence[Located]) -> str:
     """One offline HTML page with the answers, their alternatives and their regions on the world map."""
     wanted = any(place.regions for place in places)
-    partitions = load_partitions(output_folder(workspace, recipe, "partition")) if wanted else {}
+    partitions = load_partitions(Build(workspace, recipe).folder("partition")) if wanted else {}
     described = [
         place.to_dict() | {"regions": [asdict(one) | {"text": str(one)} for one in place.regions or ()]}
         for place in places
@@ -137,11 +135,11 @@ def map_page(workspace: Workspace, recipe: str, places: Sequence[Located]) -> st
     return region_map_html(described, partitions)
 
 
-def _require_build(workspace: Workspace, recipe: str, stages: Sequence[str]) -> None:
-    absent = [name for name in stages if not output_folder(workspace, recipe, name).is_dir()]
-    if absent:
+def _require_build(build: Build, stages: Sequence[str]) -> None:
+    missing = [name for name in stages if not build.folder(name).is_dir()]
+    if missing:
         raise WorkspaceError(
-            f"{recipe} has no {', '.join(absent)} yet; build it with: geoloc build --recipe {recipe}"
+            f"{build.recipe} has no {', '.join(missing)} yet; build it with: {build.command()}"
         )
 
 
@@ -165,24 +163,26 @@ def _read(photos: Sequence[Path]) -> tuple[list[NDArray[np.uint8]], list[str | N
 class _ByNeighbour:
     """A network and an index over its embeddings of the training photos, and what answers by them."""
 
-    network: Classifier
+    network: Embedder
     localizer: NeighbourLocalizer
     batch_size: int
     within_km: float | None = None
     scaled: bool = False
 
     @classmethod
-    def open(cls, workspace: Workspace, settings: BuildSettings, question: Question) -> _ByNeighbour:
-        recipe, limits = settings.recipe, settings.localizers
-        network = load_model(output_folder(workspace, recipe, "classifier") / MODEL_FILE)
-        name = model_names(len(network.heads))[question.model]
+    def open(cls, build: Build, question: Question) -> _ByNeighbour:
+        limits = build.settings.localizers
+        classifier = load_model(build.folder("classifier") / MODEL_FILE)
+        name = model_names(len(classifier.heads))[question.model]
+        network: Embedder = classifier
         if question.model != "classifier":
-            partitions = load_partitions(output_folder(workspace, recipe, "partition"))
             try:
-                network = initial_model(workspace, settings, partitions)
+                network = build_embedder(model_settings(build), build.settings.seed).eval()
             except ValueError as error:  # settings that were changed since the build
-                raise WorkspaceError(f"the model of {recipe}'s settings cannot be made: {error}") from None
-        index = ReferenceIndex.load(output_folder(workspace, recipe, "index") / question.model)
+                raise WorkspaceError(
+                    f"the model of {build.recipe}'s settings cannot be made: {error}"
+                ) from None
+        index = ReferenceIndex.load(build.folder("index") / question.model)
         localizer: NeighbourLocalizer
         if question.method == "nn":
             localizer = NearestLocalizer(index, name, question.alternatives)

@@ -10,14 +10,14 @@ import yaml
 
 from geoloc.evaluation.settings import EvaluationSettings
 from geoloc.localizers.settings import LocalizerSettings
-from geoloc.models.settings import RECIPE, ModelSettings
+from geoloc.models.settings import ModelSettings
 from geoloc.partitions.settings import LatLonPartitionSettings, PartitionSettings, S2PartitionSettings
 from geoloc.photos.settings import SplitSettings
 from geoloc.retrieval.settings import EmbeddingSettings, IndexSettings
 from geoloc.settings import Name, Settings, SettingsError, parse, setting, used
 from geoloc.settings import changes as settings_changes
 from geoloc.training.settings import TrainingSettings
-from orchestration.plan.chain import MODEL_FILE, output_folder
+from orchestration.plan.chain import MODEL_FILE, borrowings, output_folder
 from orchestration.workspace import Workspace
 
 NAMED = ("partitions", "head_weights")
@@ -126,34 +126,21 @@ def load_settings(workspace: Workspace, recipe: str = DEFAULT_RECIPE) -> BuildSe
         raise SettingsError(f"{where}: {error}") from None
 
 
-def borrowed(settings: BuildSettings, sections: Collection[str]) -> dict[str, tuple[str, str]]:
-    """What a stage that uses these sections takes from other recipes: recipe and stage by the name of the input.
-
-    `weights`: the classifier whose trained backbone `model.weights` asks for. `teacher`: the embeddings that
-    `training.distillation` names.
-    """
-    found = {}
-    if "model" in sections and settings.model.weights.startswith(RECIPE):
-        found["weights"] = (settings.model.weights.removeprefix(RECIPE), "classifier")
-    if "training" in sections and settings.training.distillation is not None:
-        found["teacher"] = (settings.training.distillation.recipe, "embeddings")
-    return found
-
-
 def weights_file(workspace: Workspace, settings: BuildSettings) -> Path | None:
     """The file that `model.weights` names, from the workspace's root; None where weights are none or registry.
 
-    Raises SettingsError where it is absent and not another recipe's, which `borrowed` is for.
+    Raises SettingsError where it is missing and not another recipe's, which `chain.borrowed` is for.
     """
     if settings.model.weights in ("none", "registry"):
         return None
-    for source, stage in borrowed(settings, ("model",)).values():
-        return output_folder(workspace, source, stage) / MODEL_FILE
+    for row, recipe in borrowings(settings):
+        if row.setting == "model.weights":
+            return output_folder(workspace, recipe, row.stage) / MODEL_FILE
     file = workspace.root / settings.model.weights
     if not file.is_file():
         raise SettingsError(
             f"model.weights must be none, registry, recipe:NAME or a .safetensors file below {workspace.root}; "
-            f"got {settings.model.weights!r}, which is absent"
+            f"{settings.model.weights!r} is missing"
         )
     return file
 
@@ -191,11 +178,7 @@ def _check_combinations(settings: BuildSettings) -> None:
 def _check_borrowed(workspace: Workspace, settings: BuildSettings, base: Mapping[str, Any]) -> None:
     """Raise SettingsError where a recipe that this one takes something from is unknown, or takes from this one."""
     others = [name for name in known_recipes(workspace) if name != settings.recipe]
-    first = {
-        {"weights": "model.weights", "teacher": "training.distillation.recipe"}[name]: source
-        for name, (source, _) in borrowed(settings, ("model", "training")).items()
-    }
-    waiting = [(key, [settings.recipe, source]) for key, source in first.items()]
+    waiting = [(row.setting, [settings.recipe, recipe]) for row, recipe in borrowings(settings)]
     while waiting:
         key, way = waiting.pop()
         if way[-1] in way[:-1]:
@@ -204,17 +187,9 @@ def _check_borrowed(workspace: Workspace, settings: BuildSettings, base: Mapping
             raise SettingsError(
                 f"{key} must name one of the recipes {', '.join(others) or 'none'}; got {way[-1]}"
             )
+        # As read, not parsed: another recipe may be wrong elsewhere.
         overrides = {} if way[-1] == DEFAULT_RECIPE else _read(workspace.recipes / f"{way[-1]}.yaml")
-        waiting += [(key, [*way, source]) for source in _named_recipes(_merge(base, overrides))]
-
-
-def _named_recipes(values: Mapping[str, Any]) -> list[str]:
-    """The recipes that settings as read take something from, without parsing them: they may be wrong elsewhere."""
-    model, training = values.get("model"), values.get("training")
-    weights = str(model.get("weights", "")) if isinstance(model, Mapping) else ""
-    distillation = training.get("distillation") if isinstance(training, Mapping) else None
-    found = [weights.removeprefix(RECIPE)] if weights.startswith(RECIPE) else []
-    return found + ([str(distillation.get("recipe"))] if isinstance(distillation, Mapping) else [])
+        waiting += [(key, [*way, recipe]) for _, recipe in borrowings(_merge(base, overrides))]
 
 
 def _read(file: Path) -> Mapping[str, Any]:

@@ -19,8 +19,8 @@ from geoloc.evaluation.result import Evaluation, table_records
 from geoloc.evaluation.settings import EvaluationSettings
 from geoloc.localizers.base import Answers
 from geoloc.settings import parse, replace
-from orchestration.results.claims import gather
-from orchestration.results.text_tables import aligned, with_interval
+from orchestration.results.gather import gather
+from orchestration.tables import markdown, with_interval
 from orchestration.workspace import Workspace, WorkspaceError
 
 PARTITIONS = {
@@ -73,11 +73,13 @@ class Comparison:
             f"accuracy in per cent on the {made.queries:,} photos of {self.test!r}, by {made.query_photographers:,} "
             f"photographers [{share} interval over resampled photographers]",
             "",
-            *aligned(["method", *levels], _rows(made.accuracy, "accuracy", made.methods)),
+            markdown(_rows(made.accuracy, "accuracy", made.methods), ["method", *levels]),
         ]
         if len(made.methods) > 1:
             lines += ["", f"difference from {self.first}, in points, on the same photos", ""]
-            lines += aligned(["method", *levels], _rows(made.comparisons, "difference", made.methods[1:]))
+            lines.append(
+                markdown(_rows(made.comparisons, "difference", made.methods[1:]), ["method", *levels])
+            )
         if len(self.partitions):
             wide = self.partitions.pivot(index="method", columns="level", values="ceiling")
             about = self.partitions.drop_duplicates("method").set_index("method")
@@ -91,7 +93,7 @@ class Comparison:
                 "the cells they answer over, and the ceiling: a perfect classifier over these cells",
                 "",
             ]
-            lines += aligned(["method", "partition", "kind", "cells", "answer", *levels], rows)
+            lines.append(markdown(rows, ["method", "partition", "kind", "cells", "answer", *levels]))
         if self.unlike:
             lines += ["", f"note: {', '.join(self.unlike)} differ in more than partitions from the first recipe "
                       "(seed, splits, model, training or crops)"]  # fmt: skip

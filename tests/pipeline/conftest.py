@@ -7,14 +7,16 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
+import dagster as dg
 import pytest
 import yaml
 
 from orchestration.cli import main
-from orchestration.lineage.record import Lineage
-from orchestration.plan.chain import lineage_path, output_folder
+from orchestration.lineage.build import Build
+from orchestration.plan.chain import output_folder
 from orchestration.workspace import Workspace
 
 SMALL = {
@@ -26,6 +28,10 @@ SMALL = {
     "training": {"epochs": 2, "batch_size": 16},
     "evaluation": {"resamples": 50},
 }
+
+
+BELOW_PARTITION = ["partition", "classifier", "embeddings", "index", "evaluation", "report"]
+"""The stages that may change when the partition does."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -60,6 +66,16 @@ def workspace(built: Workspace, tmp_path: Path) -> Workspace:
     return copied
 
 
+def facts(workspace: Workspace, recipe: str, stage: str) -> Mapping[str, dg.MetadataValue]:
+    """What the page of a stage's asset shows in the Dagster UI."""
+    workspace.set_environment()
+    with dg.DagsterInstance.get() as instance:
+        event = instance.get_latest_materialization_event(dg.AssetKey([recipe, stage]))
+    assert event is not None
+    assert event.asset_materialization is not None
+    return event.asset_materialization.metadata
+
+
 def commit_all(root: Path) -> None:
     subprocess.run(["git", "-C", str(root), "add", "-A"], check=True)
     subprocess.run(["git", "-C", str(root), "commit", "-qm", "state"], check=True)
@@ -79,14 +95,14 @@ def geoloc_process(workspace: Workspace, *arguments: str, **keywords: object) ->
 def stand_in(workspace: Workspace, recipe: str, **training: object) -> None:
     """A copy of the default recipe's partition and evaluation as a further recipe, recorded as trained otherwise."""
     (workspace.recipes / f"{recipe}.yaml").write_text("note: stands in\n")
-    for stage in ("partition", "evaluation"):
+    for stage in ("splits", "partition", "evaluation"):
         shutil.copytree(output_folder(workspace, "default", stage), output_folder(workspace, recipe, stage))
     for stage in ("splits", "classifier", "evaluation"):
-        record = Lineage.read(lineage_path(workspace, "default", stage))
+        record = Build(workspace).record(stage)
         assert record is not None
         settings = dict(record.settings)
         if stage == "classifier":
             settings["training"] = {**settings["training"], **training}
         dataclasses.replace(record, recipe=recipe, settings=settings).write(
-            lineage_path(workspace, recipe, stage)
+            Build(workspace, recipe).record_path(stage)
         )

@@ -216,10 +216,10 @@ def test_locate_answers_with_coordinates_names_confidence_and_reasons(
 def test_a_reference_photo_is_located_where_it_was_taken(built, photos, capsys):
     from geoloc.photos.catalog import read_catalog
     from geoloc.sphere import distance_km
-    from orchestration.assets.inputs import read_splits
+    from orchestration.assets.inputs import read_photos
     from orchestration.plan.chain import output_folder
 
-    splits = read_splits(output_folder(built, "default", "splits")).set_index("photo_id")["split"]
+    splits = read_photos(output_folder(built, "default", "splits")).set_index("photo_id")["split"]
     catalog = read_catalog(built.pool)
     row = catalog[catalog["photo_id"].map(splits) == "train"].iloc[0]
     file = photos[0][0].replace("0.jpg", "reference.jpg")

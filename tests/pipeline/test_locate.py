@@ -7,7 +7,6 @@ import dataclasses
 import json
 import re
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,7 +15,8 @@ import torch
 import yaml
 
 from geoloc.files import write_json, write_parquet
-from geoloc.localizers.by_class.methods import Calibration, class_methods
+from geoloc.localizers.by_class.methods import class_methods
+from geoloc.localizers.confidence.calibration import Calibration
 from geoloc.localizers.confidence.conformal import ConformalRegions
 from geoloc.localizers.confidence.temperature import TemperatureScaling
 from geoloc.localizers.settings import LocalizerSettings
@@ -29,11 +29,14 @@ from geoloc.photos.catalog import read_catalog
 from geoloc.photos.ingest import ingest
 from geoloc.photos.settings import IngestSettings
 from geoloc.photos.sources import open_source
+from geoloc.photos.splits import FACTS
 from geoloc.sphere import LEVELS_KM, distance_km
-from orchestration.assets.inputs import load_partitions, photos_with_split
-from orchestration.lineage.record import PLUMBING, Lineage, _module_file, code_modules
+from orchestration.assets.inputs import load_partitions, read_photos
+from orchestration.lineage.build import Build
+from orchestration.lineage.code import imported_modules
+from orchestration.lineage.record import Record
 from orchestration.locate.question import LEVELS
-from orchestration.plan.chain import MODEL_FILE, lineage_path, output_folder
+from orchestration.plan.chain import MODEL_FILE, output_folder
 from orchestration.workspace import Workspace
 from tests.photo_fixtures import KEY, jpeg
 from tests.pipeline.conftest import geoloc
@@ -78,7 +81,7 @@ def made(tmp_path_factory) -> Workspace:
     catalog = read_catalog(workspace.pool)
     assert len(catalog) == COUNT
     split = np.where(np.arange(COUNT) < TRAINING, "train", "test")
-    splits = pd.DataFrame({"photo_id": catalog["photo_id"], "split": split, "reason": ""})
+    splits = catalog[["photo_id", *FACTS]].assign(split=split, reason="")
     write_parquet(output_folder(workspace, "default", "splits") / "splits.parquet", splits)
     put_partitions(workspace, {"fine": 3, "coarse": 15})
     put_network(workspace)
@@ -124,9 +127,10 @@ def put_calibration(workspace, thresholds):
 
 def record(workspace, stage, inputs):
     """A lineage record, with as much in it as locate reads."""
-    values = {field.name: "" for field in dataclasses.fields(Lineage)}
+    values = {field.name: "" for field in dataclasses.fields(Record)}
     values |= {"content": f"content of {stage}", "inputs": inputs, "settings": SETTINGS}
-    Lineage(**values).write(lineage_path(workspace, "default", stage))
+    values |= {"parts": {}, "accepted": ()}
+    Record(**values).write(Build(workspace).record_path(stage))
 
 
 @pytest.fixture
@@ -160,7 +164,7 @@ QUERIES = range(TRAINING, COUNT)
 
 def test_every_localizer_answers_as_in_the_evaluation(made, capsys):
     partitions = load_partitions(output_folder(made, "default", "partition"))
-    everything = photos_with_split(made.pool, output_folder(made, "default", "splits"))
+    everything = read_photos(output_folder(made, "default", "splits"))
     train = everything[everything["split"] == "train"]
     settings = LocalizerSettings(combine=("product", "overlay"), within_levels=True)
     methods = class_methods(
@@ -351,10 +355,8 @@ def test_what_the_build_lacks_is_told_with_the_command_that_makes_it(changed, ca
 def test_locate_needs_neither_dagster_nor_mlflow():
     """As a static fact: a process that shows it takes ten seconds of imports."""
     heavy = {"dagster", "mlflow", "dvc", "great_expectations", "matplotlib"}
-    for module in {*code_modules("orchestration.locate.locate"), *PLUMBING}:
-        file = _module_file(module)
-        assert file is not None
-        for node in ast.parse(Path(file).read_text()).body:
+    for module, file in imported_modules("orchestration.locate.locate").items():
+        for node in ast.parse(file.read_text()).body:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert not {name.split(".")[0] for name in names} & heavy, module

@@ -18,7 +18,7 @@ from geoloc.localizers.by_class.cells import ClassLocalizer
 from geoloc.localizers.confidence.abstention import abstain_below, threshold_for
 from geoloc.localizers.confidence.conformal import ConformalRegions
 from geoloc.localizers.confidence.temperature import TemperatureScaling
-from geoloc.partitions.areas import cell_areas_km2, polygon_area_km2
+from geoloc.partitions.areas import polygon_area_km2
 from geoloc.sphere import EARTH_RADIUS_KM, destination
 from tests.unit.localizer_world import nested, photos, probabilities, softmax
 
@@ -213,14 +213,14 @@ def test_an_unread_photo_has_every_cell():
 def test_areas_of_s2_cells_are_those_of_s2():
     lat, lon = photos(3000)
     for partition in nested(lat, lon):
-        areas = cell_areas_km2(partition)
+        areas = partition.areas_km2()
         expected = [
             s2sphere.Cell(s2sphere.CellId.from_token(token)).exact_area() * EARTH_RADIUS_KM**2
             for token in partition.tokens()
         ]
         np.testing.assert_allclose(areas, expected, rtol=1e-6)
     regions = ConformalRegions(0.5).fit(probabilities(20, partition.cell_count, 0), np.zeros(20))
-    found = regions.predict(probabilities(4, partition.cell_count, 1), partition)
+    found = regions.predict(probabilities(4, partition.cell_count, 1), areas)
     np.testing.assert_allclose(found.area_km2, found.cells @ areas)
 
 
@@ -242,19 +242,6 @@ def test_areas_of_known_outlines():
     assert polygon_area_km2(outline_of_the_map) == pytest.approx(EARTH_KM2)
     with pytest.raises(ValueError, match="three vertices"):
         polygon_area_km2(octant[:2])
-
-
-def test_a_partition_that_knows_its_areas_is_asked():
-    class Knows:
-        cell_count = 2
-
-        def areas_km2(self):
-            return [1, 2.5]
-
-        def polygon(self, cell, points_per_edge=1):
-            raise AssertionError("not needed")
-
-    assert cell_areas_km2(Knows()).tolist() == [1.0, 2.5]
 
 
 # Abstention

@@ -14,7 +14,9 @@ from geoloc.files import content_hash
 from geoloc.retrieval import index as index_module
 from geoloc.retrieval.embeddings import Embeddings
 from geoloc.retrieval.factory import choose_factory
-from geoloc.retrieval.index import IndexSettings, ReferenceIndex, stable_ids
+from geoloc.retrieval.index import ReferenceIndex
+from geoloc.retrieval.neighbours import stable_ids
+from geoloc.retrieval.settings import IndexSettings
 from geoloc.settings import SettingsError, parse
 
 REFINED = "IVF16,PQ4x4fs,Refine(SQfp16)"

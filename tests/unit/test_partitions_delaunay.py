@@ -17,7 +17,7 @@ from geoloc.partitions import (
     load_partition,
     partition_of,
 )
-from geoloc.partitions.base import PartitionError
+from geoloc.partitions.base import Partition, PartitionError
 from geoloc.partitions.delaunay import DelaunayPartition
 from geoloc.partitions.triangles import Mesh, refined, start_mesh, triangulate
 from geoloc.settings import SettingsError, parse
@@ -205,6 +205,9 @@ class TestFit:
         at = skewed_points(6000, 3)
         fitted = DelaunayPartition(DelaunaySettings(max_photos=100, min_photos=5)).fit(*at)
         cells = agree(fitted, *at)
+        np.testing.assert_allclose(
+            fitted.areas_km2(), Partition.areas_km2(fitted), rtol=1e-9
+        )  # of its outlines
         mesh = fitted._need_mesh()
         some = np.random.default_rng(0).choice(6000, 300, replace=False)
         for row, held in zip(some, holders(mesh, at[0][some], at[1][some]), strict=True):

@@ -17,7 +17,7 @@ from geoloc.partitions.thresholds import fit_partition
 from geoloc.settings import replace
 from geoloc.training.schedules import learning_rate_share
 from orchestration.plan.settings import DEFAULT_RECIPE, known_recipes, load_settings
-from orchestration.stores.data_version import pipeline, pipeline_recipes
+from orchestration.stores.pipeline import pipeline, pipeline_recipes
 from orchestration.workspace import Workspace
 
 WORKSPACE = Workspace.open(Path(__file__).parents[2])

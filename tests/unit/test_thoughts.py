@@ -132,7 +132,13 @@ def explained(world, **changes):
     answers = ClassLocalizer(Squares(), alternatives=3).locate(scaled)
     missed = [p for p, row in zip(photos["photo_id"], scaled, strict=True) if np.isnan(row).any()]
     evaluation = evaluate(
-        {"[L]4C": answers, "[L]NN": answers}, photos, photos, Squares(), settings, seed=0, unreadable=missed
+        {"[L]4C": answers, "[L]NN": answers},
+        photos,
+        photos,
+        {"fine": Squares()},
+        settings,
+        seed=0,
+        unreadable=missed,
     )
     found = explain(
         evaluation, photos, answers.alternatives, model, ("fine", Squares()), raw, scaled, reader, settings,

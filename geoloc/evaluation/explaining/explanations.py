@@ -10,24 +10,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import nn
 
 from geoloc.evaluation.explaining.choice import varied
 from geoloc.evaluation.explaining.confident import COLUMNS as CONFIDENT
 from geoloc.evaluation.explaining.confident import most_confident_photos
 from geoloc.evaluation.explaining.occlusion import OcclusionMap, map_of_windows, occlusion_maps
-from geoloc.evaluation.measures.top_k import Ranked, best_of_k_errors
+from geoloc.evaluation.measures.top_k import best_of_k_errors
 from geoloc.evaluation.result import Evaluation
 from geoloc.evaluation.settings import EvaluationSettings
 from geoloc.files import read_json, write_json, write_parquet
+from geoloc.localizers.base import Alternatives
 from geoloc.models.batches import PhotoReader, iter_batches
 from geoloc.models.classifier import Classifier
+from geoloc.partitions.base import Partition
 
 FOLDER, FILE = "explanations", "explanations.json"
 RIGHT, WRONG = "right", "wrong"
@@ -48,14 +50,6 @@ WINDOW_COLUMNS = {
     "photo_id": "str", "cell": "int64", "size": "int64", "window": "int64", "whole": "float64", "top": "int64",
     "left": "int64", "probability": "float64",
 }  # fmt: skip
-
-
-class Cells(Protocol):
-    """What is read of a fitted partition."""
-
-    @property
-    def cell_count(self) -> int: ...
-    def assign(self, latitude: ArrayLike, longitude: ArrayLike) -> NDArray[np.int32]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,9 +142,9 @@ class Explanations:
 def explain(
     evaluation: Evaluation,
     queries: pd.DataFrame,
-    alternatives: Ranked,
+    alternatives: Alternatives,
     model: Classifier,
-    partition: tuple[str, Cells],
+    partition: tuple[str, Partition],
     uncalibrated: NDArray[Any],
     probabilities: NDArray[Any],
     pool: Path | str | PhotoReader,

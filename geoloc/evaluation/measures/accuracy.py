@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,16 +12,6 @@ from geoloc.sphere import LEVELS_KM, distance_km, is_valid
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
-
-
-class Coordinates(Protocol):
-    """What an evaluation reads of a localizer's `Answers`: float64 (N,) each, NaN where it abstained."""
-
-    @property
-    def latitude(self) -> NDArray[np.float64]: ...
-
-    @property
-    def longitude(self) -> NDArray[np.float64]: ...
 
 
 @dataclass(frozen=True)

@@ -8,26 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from geoloc.evaluation.measures.accuracy import error_km, within
+from geoloc.partitions.base import Partition
 from geoloc.sphere import EARTH_RADIUS_KM, LEVELS_KM, unit_vectors
 
 FloatArray = NDArray[np.float64]
 
 _CHUNK = 1 << 22
 """Pairs of points compared at once: 32 MB of float64."""
-
-
-class Cells(Protocol):
-    """What a baseline reads of a fitted partition."""
-
-    def centroids(self) -> NDArray[np.float64]: ...
-
-    def photo_counts(self) -> NDArray[np.int64]: ...
 
 
 @dataclass(frozen=True)
@@ -46,7 +38,10 @@ class Baseline:
 
 
 def densest_cell(
-    partition: Cells, latitude: ArrayLike, longitude: ArrayLike, levels_km: Mapping[str, float] = LEVELS_KM
+    partition: Partition,
+    latitude: ArrayLike,
+    longitude: ArrayLike,
+    levels_km: Mapping[str, float] = LEVELS_KM,
 ) -> Baseline:
     """Always answers the photo centroid of the cell with most photos (the first of equals).
 

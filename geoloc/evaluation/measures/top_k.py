@@ -8,7 +8,6 @@ accuracy of answers.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -16,23 +15,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from geoloc.evaluation.measures.accuracy import error_km, within
 from geoloc.evaluation.measures.bootstrap import interval, photographer_clusters, resampled_means
+from geoloc.localizers.base import Alternatives
 from geoloc.sphere import LEVELS_KM
 
 _DECIMALS = 10
 """As in evaluate.py: the order in which a machine adds up must not change the bytes."""
 
 
-class Ranked(Protocol):
-    """What is read of a localizer's `Alternatives`: float64 (N, A), best first, NaN beyond the last."""
-
-    @property
-    def latitude(self) -> NDArray[np.float64]: ...
-    @property
-    def longitude(self) -> NDArray[np.float64]: ...
-
-
 def best_of_k_errors(
-    alternatives: Ranked, latitude: ArrayLike, longitude: ArrayLike, readable: ArrayLike | None = None
+    alternatives: Alternatives, latitude: ArrayLike, longitude: ArrayLike, readable: ArrayLike | None = None
 ) -> NDArray[np.float64]:
     """Error in km of the best of the first 1, 2, ... A alternatives, float64 (N, A); infinite where there is none.
 
@@ -48,7 +39,7 @@ def best_of_k_errors(
 
 
 def top_k_accuracy(
-    alternatives: Ranked,
+    alternatives: Alternatives,
     queries: pd.DataFrame,
     *,
     seed: int,

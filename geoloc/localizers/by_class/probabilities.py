@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
+Probabilities = Mapping[str, NDArray[Any]]
+"""Of N photos, by partition: float [N, C of the partition], a row of NaN for an unreadable photo."""
 
 _SMALLEST = float(np.finfo(np.float32).tiny)
 """Below this a softmax in float32 underflows to 0; a cell that lost its last digits is not impossible."""

@@ -24,7 +24,6 @@ from numpy.typing import ArrayLike, NDArray
 from geoloc.files import read_json, write_json
 from geoloc.localizers.by_class.probabilities import checked_probabilities
 from geoloc.localizers.confidence.temperature import checked_true_cells
-from geoloc.partitions.areas import Outlined, cell_areas_km2
 
 _SCORES = ("aps", "lac")
 
@@ -92,11 +91,11 @@ class ConformalRegions:
         self.photos = len(p)
         return self
 
-    def predict(self, probabilities: NDArray[Any], areas_km2: ArrayLike | Outlined | None = None) -> Regions:
+    def predict(self, probabilities: NDArray[Any], areas_km2: ArrayLike | None = None) -> Regions:
         """The regions of N photos from float [N, C]; the most probable cell is always in.
 
-        `areas_km2` are the cells' areas, or a partition to take them from. Raises ValueError before `fit`, for
-        logits, and for areas that are not one a cell.
+        `areas_km2` float (C,) are the cells' areas (`Partition.areas_km2`). Raises ValueError before `fit`, for logits,
+        and for areas that are not one a cell.
         """
         if np.isnan(self.threshold):
             raise ValueError("conformal regions are not fitted yet: call fit with validation photos first")
@@ -108,9 +107,7 @@ class ConformalRegions:
         chosen[unread] = True
         area = np.full(len(p), np.nan)
         if areas_km2 is not None:
-            areas = (
-                cell_areas_km2(areas_km2) if isinstance(areas_km2, Outlined) else np.asarray(areas_km2, float)
-            )
+            areas = np.asarray(areas_km2, float)
             if areas.shape != (p.shape[1],):
                 raise ValueError(
                     f"areas_km2 must be {p.shape[1]} numbers, one a cell, got shape {areas.shape}"
