@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from orchestration.commands import common as commands
+from orchestration.commands import settings as settings_command
 from orchestration.locate.question import COMBINATIONS, LEVELS, METHODS, MODELS
 
 DESCRIPTION = "Tell where a photo was taken, and keep the system that can do so honest for years."
@@ -52,7 +53,18 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--workspace", type=Path, default=Path(), metavar="DIR", help="default: this folder")
     parser.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
-    for add in (_init, _sample, _ingest, _build, _locate, _claims, _compare, _audit, _ui):
+    for add in (
+        _init,
+        _sample,
+        _ingest,
+        _build,
+        _locate,
+        _claims,
+        _compare,
+        _audit,
+        settings_command.add,
+        _ui,
+    ):
         add(subparsers)
     return parser
 

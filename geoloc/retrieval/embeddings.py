@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from geoloc.files import atomic_path, read_json, write_json, write_parquet
 from geoloc.memory import freed_memory_kept
 from geoloc.retrieval.settings import EmbeddingSettings
-from geoloc.settings import settings_hash, to_dict
+from geoloc.settings import settings_hash, used
 
 if TYPE_CHECKING:
     import torch
@@ -150,14 +150,15 @@ def extract_embeddings(
     repeated = rows["photo_id"].duplicated()
     if repeated.any():
         raise ValueError(f"photo {rows.loc[repeated, 'photo_id'].iloc[0]!r} stands twice among the rows")
-    stored = {name: v for name, v in to_dict(settings).items() if name not in ("workers", "models")}
+    size = part_rows(settings)
+    stored = {name: value for name, value in used(settings).items() if name != "models"}
     run = {
         "format": FORMAT,
         "model": model_hash(model),
-        "settings": stored | {"shard_rows": settings.part_rows},
+        "settings": stored | {"shard_rows": size},
     }
-    parts = -(-len(rows) // settings.part_rows)
-    todo = _take_up(folder, run, rows, settings.part_rows)
+    parts = -(-len(rows) // size)
+    todo = _take_up(folder, run, rows, size)
     if todo:
         with freed_memory_kept():
             _extract_parts(model, pool, rows, folder, settings, todo, on_progress)
@@ -181,6 +182,11 @@ def extract_embeddings(
         },
     )
     return Embeddings.load(folder)
+
+
+def part_rows(settings: EmbeddingSettings) -> int:
+    """Photos in one part: `shard_rows` rounded up to whole batches."""
+    return -(-settings.shard_rows // settings.batch_size) * settings.batch_size
 
 
 def model_hash(model: nn.Module) -> str:
@@ -255,7 +261,7 @@ def _extract_parts(
     on_progress: Callable[[dict[str, Any]], None] | None,
 ) -> None:
     """Embed the photos of some parts in one stream, so that decoding never waits at the end of a part."""
-    size = settings.part_rows
+    size = part_rows(settings)
     positions = np.concatenate([np.arange(p * size, min(len(rows), (p + 1) * size)) for p in todo])
     bounds = np.cumsum([min(len(rows), (p + 1) * size) - p * size for p in todo])
     wanted = rows.iloc[positions].reset_index(drop=True)

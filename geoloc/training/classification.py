@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from geoloc.memory import freed_memory_kept
 from geoloc.models.batches import PhotoReader
 from geoloc.models.classifier import Classifier
 from geoloc.partitions.base import Partition
-from geoloc.settings import settings_hash
+from geoloc.settings import replace, settings_hash, used
 from geoloc.training.averages import WeightAverage
 from geoloc.training.checkpoints import (
     CHECKPOINT,
@@ -92,7 +91,7 @@ def train_classifier(
     Raises TrainingError where model, partitions and photos do not fit each other, where fewer than two cells of a
     partition have photos, or when the loss is no longer finite.
     """
-    settings.validate("training")
+    settings.check("training")
     folder = Path(checkpoint_folder)
     folder.mkdir(parents=True, exist_ok=True)
     _check_heads(model, partitions, settings)
@@ -294,13 +293,11 @@ def _fingerprint(
     for name, value in sorted(model.state_dict().items()):
         digest.update(f"{name}\0{value.dtype}\0{tuple(value.shape)}\0".encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    plain = dataclasses.replace(model.settings, weights="none")  # its content is in the weights' hash
-    # Settings that do not change the result: a training may go on with others.
-    ruling = dataclasses.replace(settings, workers=0, checkpoint_steps=0, progress_steps=1)
+    plain = replace(model.settings, weights="none")  # its content is in the weights' hash
     return {
         "initial weights": digest.hexdigest(),
         "model settings": settings_hash(plain, model.preprocess),
-        "training settings": settings_hash(ruling),
+        "training settings": settings_hash(used(settings)),
         "seed": str(seed),
         "training photos": photos.fingerprint,
         "validation photos": held_out.fingerprint,

@@ -16,7 +16,7 @@ def epoch_order(
     Each photo once, in random order; or what `settings.curriculum` draws. In fine-tuning one photo is left out where
     the last batch would have it alone: batch norm has no statistics of one photo.
     """
-    bias = None if settings.curriculum is None else settings.curriculum.bias(epoch)
+    bias = None if settings.curriculum is None else curriculum_bias(settings.curriculum, epoch)
     if settings.curriculum is None or bias is None:
         order = _numbers(seed, epoch).permutation(len(cells))
     else:
@@ -28,10 +28,16 @@ def epoch_starts(cells: NDArray[np.int64], settings: TrainingSettings) -> list[i
     """The number of steps before each epoch, from the first (0), and after the last."""
     starts, curriculum = [0], settings.curriculum
     for epoch in range(1, settings.epochs + 1):
-        biased = curriculum is not None and curriculum.bias(epoch) is not None
+        biased = curriculum is not None and curriculum_bias(curriculum, epoch) is not None
         photos = _wanted(cells, curriculum, epoch) if biased and curriculum is not None else len(cells)
         starts.append(starts[-1] + -(-_without_single(photos, settings) // settings.batch_size))
     return starts
+
+
+def curriculum_bias(curriculum: CurriculumSettings, epoch: int) -> float | None:
+    """The bias of an epoch (from 1); None after the cycles."""
+    cycle = (epoch - 1) // curriculum.cycle_epochs
+    return curriculum.biases[cycle] if cycle < len(curriculum.biases) else None
 
 
 def biased_draw(

@@ -209,8 +209,8 @@ def _ingest_into(
     **options: Any,
 ) -> None:
     """Add a source's photos to the workspace's pool, or to another `pool`, and tell what became of them."""
-    from geoloc.photos.ingest import IngestSettings
     from geoloc.photos.ingest import ingest as run
+    from geoloc.photos.settings import IngestSettings
     from geoloc.photos.sources import open_source
     from geoloc.settings import parse
 

@@ -26,7 +26,8 @@ from geoloc.models.settings import ModelSettings
 from geoloc.partitions.areas import polygon_area_km2
 from geoloc.partitions.s2 import S2Partition, S2Settings
 from geoloc.photos.catalog import read_catalog
-from geoloc.photos.ingest import IngestSettings, ingest
+from geoloc.photos.ingest import ingest
+from geoloc.photos.settings import IngestSettings
 from geoloc.photos.sources import open_source
 from geoloc.photos.splits import FACTS
 from geoloc.sphere import LEVELS_KM, distance_km

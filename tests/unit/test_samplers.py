@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geoloc.settings import SettingsError, parse
+from geoloc.settings import SettingsError, parse, replace
 from geoloc.training.samplers import biased_draw, epoch_order, epoch_starts
 from geoloc.training.settings import CurriculumSettings, TrainingSettings
 
@@ -102,6 +100,4 @@ def test_wrong_biases_are_told() -> None:
             parse(TrainingSettings, {"curriculum": {"biases": biases}}, "training")
     with pytest.raises(SettingsError, match=r"training\.curriculum\.biases\[0\] must be at most 1"):
         parse(TrainingSettings, {"curriculum": {"biases": [2]}}, "training")
-    assert dataclasses.replace(M1).curriculum == parse(
-        CurriculumSettings, {"cycle_epochs": 4, "biases": [1, 0.5]}
-    )
+    assert replace(M1).curriculum == parse(CurriculumSettings, {"cycle_epochs": 4, "biases": [1, 0.5]})
