@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from geoloc.localizers.base import Answers
 from geoloc.localizers.by_neighbour import DensityLocalizer, NearestLocalizer, NeighbourLocalizer
 from geoloc.localizers.confidence.abstention import abstain_below
 from geoloc.models.classifier import Classifier, load_model
+from geoloc.models.prediction import unit_embeddings_of_pixels
 from geoloc.photos.decoding import UnreadablePhoto, check_and_normalise, decode_rgb
 from geoloc.places import nearest_places
 from geoloc.reports.region_map import region_map_html
 from geoloc.retrieval.index import ReferenceIndex
 from geoloc.sphere import LEVELS_KM, distance_km
 from orchestration.assets.inputs import initial_model, load_partitions, model_names
-from orchestration.locate.by_class import ByClass, Region, batches
+from orchestration.locate.by_class import ByClass, Region
 from orchestration.locate.question import Question
 from orchestration.plan.chain import MODEL_FILE, output_folder
 from orchestration.plan.settings import BuildSettings, load_settings
@@ -201,11 +201,7 @@ class _ByNeighbour:
         self, photos: Sequence[NDArray[np.uint8]]
     ) -> tuple[Answers, list[list[str]], list[tuple[Region, ...] | None]]:
         """As ByClass.locate; neighbours have no regions."""
-        rows = []
-        for batch in batches(self.network, photos, self.batch_size):
-            with torch.inference_mode():
-                rows.append(torch.nn.functional.normalize(self.network.embed(batch)).numpy())
-        answers = self.localizer.locate(np.concatenate(rows))
+        answers = self.localizer.locate(unit_embeddings_of_pixels(self.network, photos, self.batch_size))
         reasons = [_reasons(answers, row) for row in range(len(photos))]
         return answers, reasons, [None] * len(photos)
 

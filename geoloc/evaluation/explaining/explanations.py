@@ -26,8 +26,9 @@ from geoloc.evaluation.measures.top_k import Ranked, best_of_k_errors
 from geoloc.evaluation.result import Evaluation
 from geoloc.evaluation.settings import EvaluationSettings
 from geoloc.files import read_json, write_json, write_parquet
-from geoloc.models.batches import PhotoReader, iter_batches
+from geoloc.models.batches import iter_batches
 from geoloc.models.classifier import Classifier
+from geoloc.photos.shards import ShardReader
 
 FOLDER, FILE = "explanations", "explanations.json"
 RIGHT, WRONG = "right", "wrong"
@@ -153,7 +154,7 @@ def explain(
     partition: tuple[str, Cells],
     uncalibrated: NDArray[Any],
     probabilities: NDArray[Any],
-    pool: Path | str | PhotoReader,
+    pool: Path | str | ShardReader,
     settings: EvaluationSettings,
     *,
     temperature: float = np.nan,
@@ -255,7 +256,7 @@ class _ByHead(nn.Module):
 def _occlusion(
     model: Classifier,
     head: str,
-    pool: Path | str | PhotoReader,
+    pool: Path | str | ShardReader,
     rows: pd.DataFrame,
     wanted: Mapping[str, list[int]],
     temperature: float,
