@@ -45,7 +45,7 @@ def run_network(
     """
     device = next(model.parameters()).device
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    model.to(memory_format=layout)  # type: ignore[call-overload]
+    model.to(memory_format=layout)
     was_training = model.training
     model.eval()
     try:

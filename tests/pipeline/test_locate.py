@@ -26,13 +26,16 @@ from geoloc.models.settings import ModelSettings
 from geoloc.partitions.areas import polygon_area_km2
 from geoloc.partitions.s2 import S2Partition, S2Settings
 from geoloc.photos.catalog import read_catalog
+from geoloc.photos.decoding import check_and_normalise, decode_rgb
 from geoloc.photos.ingest import IngestSettings, ingest
 from geoloc.photos.sources import open_source
 from geoloc.sphere import LEVELS_KM, distance_km
 from orchestration.assets.inputs import load_partitions, photos_with_split
 from orchestration.lineage.record import PLUMBING, Lineage, _module_file, code_modules
-from orchestration.locate.question import LEVELS
+from orchestration.locate.by_class import ByClass
+from orchestration.locate.question import LEVELS, Question
 from orchestration.plan.chain import MODEL_FILE, lineage_path, output_folder
+from orchestration.plan.settings import load_settings
 from orchestration.workspace import Workspace
 from tests.photo_fixtures import KEY, jpeg
 from tests.pipeline.conftest import geoloc
@@ -357,3 +360,27 @@ def test_locate_needs_neither_dagster_nor_mlflow():
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert not {name.split(".")[0] for name in names} & heavy, module
+
+
+def test_probabilities_are_those_of_the_evaluation_to_the_bit(made):
+    """Read from files here, from the pool there; one implementation of the mean over crops, in one layout."""
+    pixels = [
+        decode_rgb(check_and_normalise(Path(file).read_bytes()).bytes) for file in files(made, *QUERIES)
+    ]
+    asked = ByClass.open(made, load_settings(made, "default"), Question(partition="coarse"), print)
+    network = load_model(output_folder(made, "default", "classifier") / MODEL_FILE)
+    queries = read_catalog(made.pool).iloc[TRAINING:]
+    limits = load_settings(made, "default").localizers
+    stored, _ = predict_probabilities(
+        network.to(memory_format=torch.channels_last),
+        made.pool,
+        queries,
+        limits.batch_size,
+        crops=limits.crops,
+    )
+    expected = asked.method.locate(asked.calibration.scaled(stored))
+    answers, _, _ = asked.locate(pixels)
+    assert asked.settings.crops == limits.crops
+    assert answers.confidence.tobytes() == expected.confidence.tobytes()
+    assert answers.alternatives.weight.tobytes() == expected.alternatives.weight.tobytes()
+    assert answers.latitude.tobytes() == expected.latitude.tobytes()
