@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from geoloc.localizers.base import Answers
@@ -17,6 +16,7 @@ from geoloc.localizers.by_neighbour import DensityLocalizer, NearestLocalizer, N
 from geoloc.localizers.confidence.abstention import abstain_below
 from geoloc.models.classifier import load_model
 from geoloc.models.embedder import Embedder, build_embedder
+from geoloc.models.prediction import unit_embeddings_of_pixels
 from geoloc.photos.decoding import UnreadablePhoto, check_and_normalise, decode_rgb
 from geoloc.places import nearest_places
 from geoloc.reports.region_map import region_map_html
@@ -24,7 +24,7 @@ from geoloc.retrieval.index import ReferenceIndex
 from geoloc.sphere import LEVELS_KM, distance_km
 from orchestration.assets.inputs import load_partitions, model_names, model_settings
 from orchestration.lineage.build import Build
-from orchestration.locate.by_class import ByClass, Region, batches
+from orchestration.locate.by_class import ByClass, Region
 from orchestration.locate.question import Question
 from orchestration.plan.chain import MODEL_FILE
 from orchestration.workspace import Workspace, WorkspaceError
@@ -201,11 +201,7 @@ class _ByNeighbour:
         self, photos: Sequence[NDArray[np.uint8]]
     ) -> tuple[Answers, list[list[str]], list[tuple[Region, ...] | None]]:
         """As ByClass.locate; neighbours have no regions."""
-        rows = []
-        for batch in batches(self.network, photos, self.batch_size):
-            with torch.inference_mode():
-                rows.append(torch.nn.functional.normalize(self.network.embed(batch)).numpy())
-        answers = self.localizer.locate(np.concatenate(rows))
+        answers = self.localizer.locate(unit_embeddings_of_pixels(self.network, photos, self.batch_size))
         reasons = [_reasons(answers, row) for row in range(len(photos))]
         return answers, reasons, [None] * len(photos)
 

@@ -13,7 +13,8 @@ from geoloc.models.classifier import Classifier
 from geoloc.models.prediction import predict_probabilities
 from geoloc.settings import replace
 from geoloc.training.averages import WeightAverage
-from geoloc.training.classification import TrainingResult, train_classifier
+from geoloc.training.classification import train_classifier
+from geoloc.training.loop import TrainingResult
 from geoloc.training.settings import TrainingSettings
 from tests.model.training_world import FINE_TUNE, PLAIN, FourCells, tiny_model, world
 

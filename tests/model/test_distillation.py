@@ -14,9 +14,10 @@ import torch
 from geoloc.losses.distillation import cosine_distillation
 from geoloc.models.classifier import Classifier
 from geoloc.settings import SettingsError, parse, replace
-from geoloc.training.classification import TrainingResult, train_classifier
-from geoloc.training.photo_data import TrainingError
+from geoloc.training.classification import train_classifier
+from geoloc.training.loop import TrainingResult
 from geoloc.training.settings import DistillationSettings, TrainingSettings
+from geoloc.training.source import TrainingError
 from tests.model.training_world import FINE_TUNE, PLAIN, FourCells, tiny_model, world
 
 TAUGHT = replace(

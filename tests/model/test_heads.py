@@ -23,9 +23,10 @@ from geoloc.models.classifier import (
 from geoloc.models.prediction import predict_probabilities
 from geoloc.models.preprocess import CROPS
 from geoloc.settings import replace
-from geoloc.training.classification import TrainingResult, train_classifier
-from geoloc.training.photo_data import TrainingError
+from geoloc.training.classification import train_classifier
+from geoloc.training.loop import TrainingResult
 from geoloc.training.settings import CurriculumSettings, TrainingSettings
+from geoloc.training.source import TrainingError
 from tests.model.training_world import LONGITUDES, PLAIN, FourCells, world
 
 FROZEN = TrainingSettings(

@@ -16,9 +16,10 @@ import torch
 import tests.model.training_world as tiny
 from geoloc.models.classifier import Classifier, load_model
 from geoloc.settings import replace
-from geoloc.training.classification import TrainingResult, train_classifier
-from geoloc.training.photo_data import TrainingError
+from geoloc.training.classification import train_classifier
+from geoloc.training.loop import TrainingResult
 from geoloc.training.settings import TrainingSettings
+from geoloc.training.source import TrainingError
 from tests.model.training_world import FINE_TUNE, FourCells, tiny_model, world
 
 FROZEN = TrainingSettings(
@@ -288,6 +289,15 @@ def test_left_out_photos_are_counted_and_do_not_train(tmp_path: Path) -> None:
         record = result.history[-1]
         assert record["validation_unreadable"] == 1
         assert record["accuracy"] <= 8 / 11  # three of eleven can never be right
+
+
+def test_fine_tuning_leaves_a_lonely_last_photo_out_and_a_head_alone_does_not(tmp_path: Path) -> None:
+    """17 photos in batches of 4: batch norm has no statistics of one photo, and a frozen backbone needs none."""
+    photos = world()[1][:17]
+    for settings, steps in ((FROZEN, 5), (FINE_TUNE, 4)):
+        one = replace(settings, epochs=1, warm_up_epochs=0.0)
+        _, result = train(tmp_path / settings.mode, one, train=photos)
+        assert result.steps == steps
 
 
 def test_without_validation_the_last_weights_are_kept(tmp_path: Path) -> None:
