@@ -1,4 +1,4 @@
-"""By class, for `geoloc locate`: which localizer answers, how sure it is, and the region of stated coverage."""
+"""By class, for `geoloc locate`: which localizer answers, its confidence, and regions of given coverage."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from geoloc.models.prediction import predict_probabilities_of_pixels
 from geoloc.sphere import LEVELS_KM
 from orchestration.assets.inputs import load_partitions, load_trained, model_names, read_photos, stored
 from orchestration.lineage.build import Build
+from orchestration.locate.located import Found, Region
 from orchestration.locate.question import Question
 from orchestration.workspace import WorkspaceError
 
@@ -35,30 +36,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Region:
-    """Cells of `partition` that hold the photo with probability `coverage`: how many, their tokens, their area in km².
-
-    Where the validation photos could promise it of no region short of all cells, it is `anywhere`, with neither
-    tokens nor area.
-    """
-
-    coverage: float
-    partition: str
-    cells: int
-    area_km2: float | None
-    anywhere: bool
-    tokens: tuple[str, ...] | None
-
-    def __str__(self) -> str:
-        if self.anywhere:
-            return f"{100 * self.coverage:g} % region: anywhere"
-        cells = "1 cell" if self.cells == 1 else f"{self.cells:,} cells"
-        return f"{100 * self.coverage:g} % region: {cells}, {_area(self.area_km2 or 0.0)}"
-
-
-@dataclass(frozen=True)
 class ByClass:
-    """A build's classifier and what answers by it. Make it with `open`."""
+    """A build's classifier, and a localizer over its probabilities. Make it with `open`."""
 
     network: Classifier
     partitions: Mapping[str, Partition]
@@ -71,8 +50,8 @@ class ByClass:
     def open(cls, build: Build, question: Question, say: Callable[[str], None]) -> ByClass:
         """The localizer that the question asks for, over what the build saved.
 
-        Raises WorkspaceError where the build has no such partition, one only where several are combined, or none of
-        the photos that a localizer is fitted on; `say` is told where confidences cannot be scaled.
+        `say` gets a line if confidences cannot be scaled. Raises WorkspaceError where the build has no such partition,
+        only one where several are to be combined, or none of the photos that a localizer is fitted on.
         """
         partitions = load_partitions(build.folder("partition"))
         method = _method(build, question, partitions)  # first: it needs no network
@@ -82,29 +61,27 @@ class ByClass:
 
     @property
     def name(self) -> str:
-        """The localizer's name, as tables have it."""
+        """The method's name, as in tables."""
         return self.method.localizer.name
 
     @property
     def within_km(self) -> float | None:
-        """What the confidence is the probability of being within; None where it is that of a cell."""
+        """The distance that confidences are about; None where they are probabilities of cells."""
         return LEVELS_KM[self.level] if self.level else None
 
     @property
     def scaled(self) -> bool:
-        """Whether the confidences are those of a fitted temperature; a combination has none of its own."""
+        """Whether a fitted temperature scales the confidences; there is none for a combination of partitions."""
         return len(self.method.partitions) == 1 and self.method.partitions[0] in self.calibration.temperatures
 
-    def locate(
-        self, photos: Sequence[NDArray[np.uint8]]
-    ) -> tuple[Answers, list[list[str]], list[tuple[Region, ...] | None]]:
-        """Of N photos uint8 [H, W, 3]: their answers, what speaks for each alternative, and their regions.
+    def locate(self, photos: Sequence[NDArray[np.uint8]]) -> Found:
+        """Locate N photos, uint8 [H, W, 3] each.
 
-        Regions are of the partition that answers, the main one of several; None where the build fitted none.
+        Regions are of the partition that answers, the main one where several do; None where the build fitted none.
         """
         probabilities = self.calibration.scaled(self._probabilities(photos))
         answers = self.method.locate(probabilities)
-        return answers, self._reasons(answers, probabilities), self._regions(probabilities)
+        return Found(answers, self._reasons(answers, probabilities), self._regions(probabilities))
 
     def _probabilities(self, photos: Sequence[NDArray[np.uint8]]) -> dict[str, NDArray[np.float32]]:
         """By partition, float32 [N, C]: means over the crops that the settings want, as in evaluation."""
@@ -113,13 +90,13 @@ class ByClass:
         )
 
     def _reasons(self, answers: Answers, probabilities: Mapping[str, NDArray[np.float32]]) -> list[list[str]]:
-        """What speaks for each alternative of each photo: its cell, or the cells of all partitions."""
+        """The evidence for each alternative of each photo: its cell, or its cells in all partitions."""
         assert answers.alternatives is not None
         places = np.stack([answers.alternatives.latitude, answers.alternatives.longitude], axis=-1)
         localizer = self.method.localizer
         if isinstance(localizer, OverlayLocalizer):
             tokens = [self.partitions[name].tokens() for name in self.method.partitions]
-            # An overlay cell is known by its point, which the answer gives digit for digit.
+            # An overlay cell is found by its point, which the answer repeats bit for bit.
             at = {
                 tuple(point): cells for point, cells in zip(localizer.points(), localizer.cells, strict=True)
             }
@@ -130,7 +107,7 @@ class ByClass:
             return [[f"cells {overlap(point)}" for point in row] for row in places]
         name = self.method.partitions[0]
         if self.level:
-            # The point answers for all cells around it: what is told is the one that it is in.
+            # The probability is that of all cells around the point; shown is the cell that it is in.
             partition = self.partitions[name]
             found = partition.assign(places[..., 0].ravel(), places[..., 1].ravel()).reshape(places.shape[:2])
             of = partition.tokens()
@@ -201,7 +178,7 @@ def _method(build: Build, question: Question, partitions: Mapping[str, Partition
 
 
 def _training_photos(build: Build, option: str) -> pd.DataFrame:
-    """The stored training photos, as the evaluation has them. Raises WorkspaceError where the build has none here."""
+    """The stored training photos, as in the evaluation. Raises WorkspaceError where the build has none."""
     if not build.folder("splits").is_dir():
         raise WorkspaceError(
             f"{option} needs the places of the training photos, and {build.recipe} has no splits; "
@@ -220,7 +197,7 @@ def _training_photos(build: Build, option: str) -> pd.DataFrame:
 def _calibration(
     build: Build, partitions: Mapping[str, Partition], say: Callable[[str], None]
 ) -> Calibration:
-    """What the evaluation fitted, if it did, and on this very classifier."""
+    """The calibration that the evaluation fitted on this classifier; an empty one (no-op) if there is none."""
     folder = build.folder("evaluation")
     try:
         found = Calibration.load(folder, partitions)
@@ -241,8 +218,8 @@ def _calibration(
     if fitting:
         return found
     say(
-        f"confidences are not scaled and there are no regions: the evaluation of {build.recipe} is of another "
-        f"classifier, partition or number of crops; renew it with: {build.command()}"
+        f"confidences are not scaled and there are no regions: the evaluation of {build.recipe} used another "
+        f"classifier, partition or number of crops; build it again with: {build.command()}"
     )
     return Calibration.none()
 
@@ -262,10 +239,3 @@ def _regions_of(
         Region(conformal.coverage, partition, int(size), float(area), False, tuple(tokens[cells]))
         for size, area, cells in zip(found.size, found.area_km2, found.cells, strict=True)
     ]
-
-
-def _area(km2: float) -> str:
-    """An area for people: 3.4 million km², 12,300 km², 0.42 km²."""
-    if km2 >= 999_500:
-        return f"{km2 / 1e6:.1f} million km²"
-    return f"{float(f'{km2:.3g}'):,g} km²"  # three digits: more would say what a region does not know

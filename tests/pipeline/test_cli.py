@@ -15,15 +15,15 @@ from geoloc.photos.catalog import read_catalog
 from geoloc.photos.pairs import overhead_pool, read_pairs
 from geoloc.photos.quarantine import read_quarantine
 from geoloc.photos.shards import read_photo_bytes
-from orchestration.cli import main
+from orchestration.cli import COMMANDS, main
 from orchestration.workspace import Workspace
 from tests.pipeline.conftest import geoloc
 
 
-@pytest.mark.parametrize("command", ["init", "sample", "ingest", "build", "locate", "claims", "audit", "ui"])
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__.rpartition(".")[2])
 def test_every_command_has_help_with_examples(command, capsys):
     with pytest.raises(SystemExit) as stop:
-        main([command, "--help"])
+        main([command.__name__.rpartition(".")[2], "--help"])
     assert stop.value.code == 0
     assert re.search(r"examples:\n  geoloc ", capsys.readouterr().out)
 
@@ -46,7 +46,7 @@ def test_help_imports_nothing_heavy():
     assert not loaded & heavy
 
 
-def test_a_folder_that_is_no_workspace_is_told_what_to_do(tmp_path, capsys):
+def test_a_folder_that_is_no_workspace_is_an_error_that_names_geoloc_init(tmp_path, capsys):
     assert main(["--workspace", str(tmp_path), "build"]) == 1
     assert "geoloc init" in capsys.readouterr().err
 
@@ -174,7 +174,7 @@ def test_a_sample_into_a_folder_leaves_the_pool_alone(copied, tmp_path):
         (["--processes", "none"], "argument --processes: invalid whole number value: 'none'"),
     ],
 )
-def test_wrong_options_of_sample_are_told(options, message, capsys):
+def test_wrong_options_of_sample_are_named(options, message, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["sample", *options])
     assert stop.value.code == 2

@@ -217,7 +217,7 @@ def test_levels_are_those_of_the_sphere():
     assert tuple(LEVELS_KM) == LEVELS
 
 
-def test_regions_are_told_with_cells_and_area_and_drawn(made, capsys, tmp_path):
+def test_regions_have_cells_and_area_and_are_drawn(made, capsys, tmp_path):
     page = tmp_path / "map.html"
     found = ask(made, capsys, *files(made, *QUERIES), "--map", str(page))
     partition = load_partitions(output_folder(made, "default", "partition"))["fine"]
@@ -259,22 +259,22 @@ def test_without_an_evaluation_nothing_is_said_of_regions(changed, capsys):
     before = ask(changed, capsys, *files(changed, 40))[0]
     shutil.rmtree(output_folder(changed, "default", "evaluation"))
     assert geoloc(changed, "locate", *files(changed, 40)) == 0
-    told = capsys.readouterr()
-    assert "region:" not in told.out
-    assert told.err == ""
+    shown = capsys.readouterr()
+    assert "region:" not in shown.out
+    assert shown.err == ""
     after = ask(changed, capsys, *files(changed, 40))[0]
     assert after["regions"] is None
     assert (before["scaled"], after["scaled"]) == (True, False)
     assert after["confidence"] < before["confidence"]  # a temperature below 1 made it surer
 
 
-def test_an_evaluation_of_another_classifier_scales_nothing_and_that_is_told(changed, capsys):
+def test_an_evaluation_of_another_classifier_scales_nothing_and_a_line_says_so(changed, capsys):
     record(changed, "evaluation", {"partition": "content of partition", "classifier": "of another"})
     assert geoloc(changed, "locate", *files(changed, 40), "--json") == 0
-    told = capsys.readouterr()
-    assert (json.loads(told.out)[0]["scaled"], json.loads(told.out)[0]["regions"]) == (False, None)
-    assert "evaluation of default is of another classifier" in told.err
-    assert "geoloc build --recipe default" in told.err
+    shown = capsys.readouterr()
+    assert (json.loads(shown.out)[0]["scaled"], json.loads(shown.out)[0]["regions"]) == (False, None)
+    assert "evaluation of default used another classifier" in shown.err
+    assert "geoloc build --recipe default" in shown.err
 
 
 def test_an_answer_below_the_wanted_confidence_is_not_given_and_that_is_said(made, capsys, tmp_path):
@@ -288,15 +288,15 @@ def test_an_answer_below_the_wanted_confidence_is_not_given_and_that_is_said(mad
     assert [one["confidence"] for one in found] == sure  # also of those that are not given
     assert {one["scaled"] for one in found} == {True}
     assert silent["alternatives"] == []
-    told = re.fullmatch(rf"the confidence, (0\.\d+), is below {limit:g}", silent["error"])
-    assert float(told.group(1)) == pytest.approx(silent["confidence"], abs=1e-4)
+    shown = re.fullmatch(rf"the confidence, (0\.\d+), is below {limit:g}", silent["error"])
+    assert float(shown.group(1)) == pytest.approx(silent["confidence"], abs=1e-4)
     assert silent["regions"]  # what is known of the photo all the same
     assert "is below" in page.read_text()
     assert geoloc(made, "locate", *files(made, *QUERIES), "--abstain-below", "1") == 0
     assert capsys.readouterr().out.count("no answer: the confidence, 0.") == len(QUERIES)
 
 
-def test_an_unreadable_photo_is_told_of_as_its_neighbours_are(made, capsys, tmp_path):
+def test_an_unreadable_photo_has_the_method_of_the_others(made, capsys, tmp_path):
     damaged = tmp_path / "damaged.jpg"
     damaged.write_bytes(b"no picture")
     for options, scaled_and_within in (
@@ -332,7 +332,7 @@ def test_options_that_exclude_each_other_are_both_named(options, named, tmp_path
     assert all(name in error for name in named), error
 
 
-def test_what_the_build_lacks_is_told_with_the_command_that_makes_it(changed, capsys):
+def test_what_the_build_lacks_is_an_error_with_the_command_that_makes_it(changed, capsys):
     shutil.rmtree(output_folder(changed, "default", "splits"))
     for options in (["--level", "city"], ["--combine", "overlay"]):
         assert geoloc(changed, "locate", *files(changed, 40), *options) == 1

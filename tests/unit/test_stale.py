@@ -210,7 +210,7 @@ class TestAccept:
 
     def test_an_accepted_output_is_up_to_date_and_the_audit_shows_who_and_why(self, changed):
         assert why_stale(changed, STAGES["classifier"]) == ["code changed"]
-        accept(changed, "classifier", "only a name changed")
+        accept(changed, ["classifier"], "only a name changed")
         assert stale_stages(changed, set(NAMES)) == {}
         (word,) = changed.record("classifier").accepted
         assert (word.code_version, word.reason) == ("new code", "only a name changed")
@@ -222,19 +222,19 @@ class TestAccept:
         with pytest.raises(
             WorkspaceError, match=r"settings changed: training\.epochs; build it again with: geoloc"
         ):
-            accept(build, "classifier", "why not")
+            accept(build, ["classifier"], "why not")
         with pytest.raises(WorkspaceError, match=r"--reason must say why"):
-            accept(changed, "classifier", " ")
+            accept(changed, ["classifier"], " ")
         with pytest.raises(
             WorkspaceError, match=r"default/index needs no acceptance: its code did not change"
         ):
-            accept(changed, "index", "to be sure")
+            accept(changed, ["index"], "to be sure")
         write_text(changed.folder("classifier") / "content.json", "damaged")
         with pytest.raises(WorkspaceError, match="its files were changed or removed"):
-            accept(again(changed), "classifier", "why not")
+            accept(again(changed), ["classifier"], "why not")
 
     def test_what_was_accepted_is_taken_over_with_the_word(self, changed):
-        accept(changed, "classifier", "only a name changed")
+        accept(changed, ["classifier"], "only a name changed")
         other = write_recipe(changed.workspace, "other", {"note": "other"})
         for name in ("splits", "partition"):
             pretend_stage(other, STAGES[name])
