@@ -231,7 +231,7 @@ class TestAccept:
             accept(changed, "index", "to be sure")
         write_text(changed.folder("classifier") / "content.json", "damaged")
         with pytest.raises(WorkspaceError, match="its files were changed or removed"):
-            accept(again(changed), "classifier", "why not")
+            accept(settle(changed.workspace), "classifier", "why not")
 
     def test_what_was_accepted_is_taken_over_with_the_word(self, changed):
         accept(changed, "classifier", "only a name changed")
