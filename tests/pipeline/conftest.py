@@ -51,7 +51,8 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    root, finished, failed = (shared / f"workspace{suffix}" for suffix in ("", ".finished", ".failed"))
+    root = shared / "workspace" / "w"  # the copies are called w too: the report shows the folder's name
+    finished, failed = shared / "workspace.finished", shared / "workspace.failed"
     with _locked(shared / "workspace.lock"):
         if failed.exists():
             pytest.fail("the build of the tests' workspace failed in another worker, which tells why")
@@ -121,6 +122,14 @@ def workspace(original: Path, tmp_path: Path) -> Workspace:
     copied = copy_workspace(original, tmp_path / "w")
     copied.set_environment()
     return copied
+
+
+@pytest.fixture(scope="session")
+def initialised(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a workspace as `geoloc init` makes it, to be copied: starting git and DVC takes seconds."""
+    root = tmp_path_factory.mktemp("initialised") / "w"
+    assert main(["init", str(root)]) == 0
+    return root
 
 
 @pytest.fixture(scope="session")
