@@ -56,7 +56,9 @@ class TestFit:
     @functools.cache
     def fitted(seed):
         places = (PARIS, SYDNEY, SUVA, TOKYO, VANUA_LEVU)
-        return CitiesPartition(CitiesSettings(300.0, 20)).fit(*around(places, 30, 1.0, seed))
+        return CitiesPartition(CitiesSettings(radius_km=300.0, min_photos=20)).fit(
+            *around(places, 30, 1.0, seed)
+        )
 
     def test_known_cities(self):
         """GeoNames counts more people in Nasinu than in Suva beside it, which so is the suburb."""

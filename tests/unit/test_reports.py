@@ -28,7 +28,6 @@ from geoloc.reports.maps import answer_map_html, error_map, great_circles, parti
 from geoloc.reports.pages import image_uri, kilometres, percent, place
 from geoloc.reports.report import (
     ReportInput,
-    report_figures,
     report_html,
     report_numbers,
     report_tables,
@@ -155,12 +154,6 @@ def full(evaluation):
         examples=(ExampleSet(NASTY_METHOD, (example,), (example,)),),
         provenance={"Dagster run": NASTY, "MLflow run": None, "built at": "2026-01-02T03:04:05Z"},
     )
-
-
-@pytest.fixture(scope="module")
-def pictures(full):
-    """The report's figures, seconds of drawing: for tests that change nothing that is drawn."""
-    return report_figures(full)
 
 
 @pytest.fixture(scope="module")
