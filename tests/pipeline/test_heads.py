@@ -17,13 +17,13 @@ from geoloc.localizers.confidence.conformal import ConformalRegions
 from geoloc.localizers.confidence.temperature import TemperatureScaling
 from geoloc.models.classifier import load_model
 from geoloc.photos.catalog import read_catalog
-from geoloc.photos.shards import read_photo_bytes
 from geoloc.settings import SettingsError
 from orchestration.graph.headless import stale_stages
 from orchestration.lineage.record import Lineage
 from orchestration.plan.chain import CHAIN, MODEL_FILE, STAGES, lineage_path, output_folder
 from orchestration.plan.settings import load_settings
 from orchestration.workspace import WorkspaceError
+from tests.photo_fixtures import read_photo_bytes
 from tests.pipeline.conftest import geoloc
 
 TUNED = {

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax
 
-from geoloc.evaluation.measures.calibration import calibration_table, expected_calibration_error
+from geoloc.evaluation.measures.calibration import calibration_error, calibration_table
 from geoloc.evaluation.measures.selective import area_under_risk_coverage, best_possible_area, risk_coverage
 from geoloc.localizers.by_class.cells import ClassLocalizer
 from geoloc.localizers.confidence.abstention import abstain_below, threshold_for
@@ -44,8 +44,8 @@ def test_the_temperature_that_spoilt_the_probabilities_is_found():
     found = scaling.predict(sharp)
     np.testing.assert_allclose(found, softmax(logits * 3 / scaling.temperature), atol=1e-5)
     right = found.argmax(axis=1) == truth
-    before = expected_calibration_error(sharp.max(axis=1), right)
-    after = expected_calibration_error(found.max(axis=1), right)
+    before = calibration_error(calibration_table(sharp.max(axis=1), right))
+    after = calibration_error(calibration_table(found.max(axis=1), right))
     assert after < 0.02 < 0.15 < before
     np.testing.assert_array_equal(found.argmax(axis=1), sharp.argmax(axis=1))
 
@@ -99,8 +99,9 @@ def test_the_calibration_error_is_a_loop_over_bins(photos_seen, bins):
         if held:
             gap = abs(sum(s for s, _ in held) / len(held) - sum(r for _, r in held) / len(held))
             expected += gap * len(held) / len(photos_seen)
-    assert expected_calibration_error(sure, right, bins) == pytest.approx(expected, abs=1e-9)
-    assert calibration_table(sure, right, bins)["n"].sum() == len(sure)
+    table = calibration_table(sure, right, bins)
+    assert calibration_error(table) == pytest.approx(expected, abs=1e-9)
+    assert table["n"].sum() == len(sure)
 
 
 def test_confidences_that_are_none_are_refused():
@@ -112,7 +113,7 @@ def test_confidences_that_are_none_are_refused():
         ([0.5], [True], 0, "bins must be at least 1"),
     ):
         with pytest.raises(ValueError, match=text):
-            expected_calibration_error(sure, right, bins)
+            calibration_table(sure, right, bins)
 
 
 # Conformal regions

@@ -52,7 +52,6 @@ def occlusion_maps(
     *,
     batch_size: int = 64,
     head: Any = 0,
-    grey: int = GREY,
     temperature: float = 1.0,
 ) -> list[OcclusionMap]:
     """Slide a grey window over a photo once and read the probability of each of `cells`, a map each, in order.
@@ -77,9 +76,9 @@ def occlusion_maps(
             f"photo must be uint8 of shape (S, S, 3), got {np.asarray(photo).dtype} {np.shape(photo)}"
         )
     size = pixels.shape[1]
-    for key, value, most in (("window", window, size), ("stride", stride, window), ("grey", grey, 255)):
-        if not (0 if key == "grey" else 1) <= value <= most:
-            raise ValueError(f"{key} must be from {0 if key == 'grey' else 1} to {most}, got {value}")
+    for key, value, most in (("window", window, size), ("stride", stride, window)):
+        if not 1 <= value <= most:
+            raise ValueError(f"{key} must be from 1 to {most}, got {value}")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if not temperature > 0:
@@ -102,7 +101,7 @@ def occlusion_maps(
                 # The memory layout that the evaluation runs classifiers in.
                 images = pixels.repeat(len(some), 1, 1, 1).contiguous(memory_format=torch.channels_last)
                 for image, (top, left) in zip(images, some, strict=True):
-                    image[:, top : top + window, left : left + window] = grey
+                    image[:, top : top + window, left : left + window] = GREY
                 found[1 + start : 1 + start + len(some)] = read(images)
     finally:
         model.train(was_training)

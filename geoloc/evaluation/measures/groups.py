@@ -15,12 +15,11 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
-from geoloc.evaluation.measures.accuracy import summarise_errors, within
+from geoloc.evaluation.measures.accuracy import within
 from geoloc.evaluation.measures.bootstrap import (
     interval,
     photographer_clusters,
     resampled_means,
-    resampled_medians,
 )
 from geoloc.evaluation.result import Evaluation
 from geoloc.places import continents, place_table
@@ -85,40 +84,6 @@ def accuracy_by_group(
                 }
                 for i, (level, km) in enumerate(levels_km.items())
             ]  # fmt: skip
-    return _by_method(rows, errors)
-
-
-def errors_by_group(
-    errors: Mapping[str, ArrayLike],
-    group: ArrayLike | pd.Categorical,
-    photographer: ArrayLike,
-    *,
-    seed: int,
-    smallest: int = 1,
-    resamples: int = 1000,
-    confidence: float = 0.95,
-) -> pd.DataFrame:
-    """Mean and median error of each method in each group: method, group, mean_km, median_km, low, high, answered, n,
-    photographers. The median is over all photos, one without an answer infinitely far; the mean over those answered
-    (see ErrorSummary); low and high bound the median. Arguments as `accuracy_by_group`.
-    """
-    rows = []
-    for name, mask, clusters in _groups(errors, group, photographer, smallest):
-        for method, values in errors.items():
-            error = np.asarray(values, dtype=np.float64)[mask]
-            error = np.where(np.isnan(error), np.inf, error)
-            summary = summarise_errors(error)
-            low, high = np.nan, np.nan
-            if len(np.unique(clusters)) > 1:
-                medians = resampled_medians(error, clusters, resamples=resamples, seed=seed)
-                low, high = (float(x) for x in interval(medians, confidence))
-            rows.append(
-                {
-                    "method": method, "group": name, "mean_km": summary.mean_km, "median_km": summary.median_km,
-                    "low": low, "high": high, "answered": summary.answered, "n": len(error),
-                    "photographers": len(np.unique(clusters)),
-                }
-            )  # fmt: skip
     return _by_method(rows, errors)
 
 
