@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from geoloc.files import sha256_bytes, write_json, write_parquet
 from geoloc.partitions.areas import polygon_area_km2
 from geoloc.partitions.balance import effective_classes
-from geoloc.partitions.outlines import map_rings
+from geoloc.partitions.outlines import geojson_geometry, map_rings
 from geoloc.sphere import LEVELS_KM, distance_km, group_means, is_valid
 
 FORMAT = 1
@@ -236,6 +236,27 @@ class Partition(ABC):
         Each is float64 (V, 2) of latitude, longitude in [-90, 90] and [-180, 180], first vertex not repeated.
         """
         return map_rings(self.polygon(cell, self._edge_points(cell)))
+
+    def to_geojson(self) -> dict[str, Any]:
+        """All cells as a GeoJSON FeatureCollection (RFC 7946, so longitude before latitude, and cells that cross
+        the antimeridian cut in two), with token, photos and centroid as properties.
+        """
+        features = [
+            {
+                "type": "Feature",
+                "id": token,
+                "properties": {
+                    "cell": cell,
+                    "token": token,
+                    "photos": int(self._counts[cell]),
+                    "latitude": float(self._centroids[cell, 0]),
+                    "longitude": float(self._centroids[cell, 1]),
+                },
+                "geometry": geojson_geometry(self.rings(cell)),
+            }
+            for cell, token in enumerate(self._need_fit())
+        ]
+        return {"type": "FeatureCollection", "features": features}
 
     # Files
 

@@ -1,6 +1,8 @@
-"""Outlines of cells on a flat map: rings cut at the antimeridian and led along the poles."""
+"""Outlines of cells on a flat map: rings cut at the antimeridian and led along the poles; GeoJSON of them."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +29,14 @@ def map_rings(polygon: Coordinates) -> list[Coordinates]:
         if len(ring) >= 3 and np.ptp(ring[:, 1]) > 0:
             rings.append(ring)
     return rings
+
+
+def geojson_geometry(rings: list[Coordinates]) -> dict[str, Any]:
+    """Rings as a GeoJSON Polygon or MultiPolygon: longitude first, first vertex repeated at the end."""
+    closed = [[np.vstack([ring, ring[:1]])[:, ::-1].tolist()] for ring in rings]
+    if len(closed) == 1:
+        return {"type": "Polygon", "coordinates": closed[0]}
+    return {"type": "MultiPolygon", "coordinates": closed}
 
 
 def _without_pole_vertices(polygon: Coordinates) -> Coordinates:

@@ -42,6 +42,7 @@ def test_a_kind_passes_the_suite_and_has_a_map(kind, tmp_path):
     assert result.passed, result
     assert result.warnings == 0
     assert partition_map(loaded).startswith(b"\x89PNG")
+    assert len(loaded.to_geojson()["features"]) == loaded.cell_count
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "s2"])

@@ -1,5 +1,7 @@
 """What all partitions share: outlines on maps, files, and the interface seen from another kind."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -92,14 +94,23 @@ class TestMaps:
         assert one == pytest.approx(other)
         assert one == pytest.approx([np.sign(pole) * 61.25])
 
-    def test_the_rings_of_a_partition_are_cut_at_the_antimeridian(self):
+    def test_geojson(self):
         fitted = S2Partition(S2Settings(10, 1)).fit([10.0, 10.0, 0.0], [2.35, 2.35, 180.0])
-        (ring,) = fitted.rings(0)
-        assert (ring[:, 1].min(), ring[:, 1].max()) == pytest.approx((-45.0, 45.0))
-        assert ring[:, 0].max() == pytest.approx(45.0, abs=0.1)
-        spans = sorted(
-            (part[:, 1].min(), part[:, 1].max()) for part in fitted.rings(1)
-        )  # the face around 180
+        made = json.loads(json.dumps(fitted.to_geojson(), allow_nan=False))
+        assert made["type"] == "FeatureCollection"
+        first, second = made["features"]
+        assert first["properties"] == {
+            "cell": 0, "token": fitted.tokens()[0], "photos": 2,
+            "latitude": pytest.approx(10.0), "longitude": pytest.approx(2.35),
+        }  # fmt: skip
+        assert first["geometry"]["type"] == "Polygon"
+        (ring,) = first["geometry"]["coordinates"]
+        assert ring[0] == ring[-1]
+        assert (min(x for x, _ in ring), max(x for x, _ in ring)) == pytest.approx((-45.0, 45.0))
+        assert max(y for _, y in ring) == pytest.approx(45.0, abs=0.1)
+        assert second["geometry"]["type"] == "MultiPolygon"  # the face around longitude 180
+        parts = [part[0] for part in second["geometry"]["coordinates"]]
+        spans = sorted((min(x for x, _ in part), max(x for x, _ in part)) for part in parts)
         assert spans == [pytest.approx((-180.0, -135.0)), pytest.approx((135.0, 180.0))]
 
 

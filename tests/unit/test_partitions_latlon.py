@@ -179,9 +179,10 @@ class TestCells:
         assert fitted.polygon(0).shape == (4, 2)
         assert fitted.polygon(0, 3).shape == (12, 2)
         assert all(anticlockwise(fitted, cell) > 0 for cell in range(fitted.cell_count))
-        (ring,) = fitted.rings(0)
+        feature = fitted.to_geojson()["features"][0]
         south, north, west, east = fitted.bounds()[0]
-        assert ring[[0, 2]].tolist() == [[south, west], [north, east]]
+        assert feature["geometry"]["coordinates"][0][0] == [west, south]
+        assert feature["geometry"]["coordinates"][0][2] == [east, north]
 
     def test_the_whole_earth_is_a_cell(self):
         fitted = LatLonPartition(LatLonSettings(10)).fit([1.0], [2.0])
