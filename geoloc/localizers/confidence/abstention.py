@@ -14,7 +14,7 @@ from geoloc.localizers.base import Alternatives, Answers, CellEvidence
 
 
 def abstain_below(answers: Answers, threshold: float) -> Answers:
-    """The answers, but for those with a confidence below `threshold`, which become abstentions."""
+    """Returns the answers, with those whose confidence is below `threshold` replaced by abstentions."""
     low = np.asarray(answers.confidence) < threshold
     silent = low | answers.abstained
     a, c = answers.alternatives, answers.cells
@@ -27,16 +27,16 @@ def abstain_below(answers: Answers, threshold: float) -> Answers:
         blank(answers.longitude, np.nan),
         blank(answers.confidence, 0),
         None if a is None else Alternatives(*(blank(x, np.nan) for x in (a.latitude, a.longitude, a.weight))),
-        # Why there would have been an answer is kept: it explains the silence as well.
+        # The evidence is kept: it also explains the abstention.
         None if c is None else CellEvidence(c.cell, c.probability),
         answers.neighbours,
     )
 
 
 def threshold_for(confidence: ArrayLike, right: ArrayLike, accuracy: float) -> float:
-    """The lowest threshold with which the answers kept are right with at least `accuracy`; infinite where none does.
+    """Returns the lowest threshold at which the kept answers have at least `accuracy`; infinite if there is none.
 
-    `confidence` float [N] and `right` bool [N] are of validation photos. Photos of equal confidence are kept or left
+    `confidence` float [N] and `right` bool [N] are of validation photos. Photos of equal confidence are kept or dropped
     together. Raises ValueError for no photos, for an accuracy outside of (0, 1], or for lengths that differ.
     """
     sure, hit = np.asarray(confidence, dtype=np.float64), np.asarray(right, dtype=bool)
