@@ -361,9 +361,7 @@ def _match(embeddings: Embeddings, rows: pd.DataFrame) -> tuple[pd.DataFrame, ND
     table = rows[list(REFERENCE_COLUMNS)].reset_index(drop=True)
     repeated = table["photo_id"].duplicated()
     if repeated.any():
-        raise ValueError(
-            f"photo {table.loc[repeated, 'photo_id'].iloc[0]!r} is in the references twice"
-        )
+        raise ValueError(f"photo {table.loc[repeated, 'photo_id'].iloc[0]!r} is in the references twice")
     valid = is_valid(table["latitude"].to_numpy(np.float64), table["longitude"].to_numpy(np.float64))
     if not valid.all():
         raise ValueError(

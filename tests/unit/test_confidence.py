@@ -15,7 +15,7 @@ from scipy.special import log_softmax
 from geoloc.evaluation.measures.calibration import calibration_error, calibration_table
 from geoloc.evaluation.measures.selective import area_under_risk_coverage, best_possible_area, risk_coverage
 from geoloc.localizers.by_class.cells import ClassLocalizer
-from geoloc.localizers.confidence.abstention import abstain_below, threshold_for
+from geoloc.localizers.confidence.abstention import abstain_below
 from geoloc.localizers.confidence.conformal import ConformalRegions
 from geoloc.localizers.confidence.temperature import TemperatureScaling
 from geoloc.partitions.areas import polygon_area_km2
@@ -264,20 +264,6 @@ def test_abstaining_silences_the_answers_that_are_not_sure():
     assert found.confidence.dtype == np.float32
     assert abstain_below(found, 0.0).abstained.sum() == silent.sum()
     assert abstain_below(answers, np.inf).abstained.all()
-
-
-@given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=1, max_size=30), st.floats(0.05, 1.0))
-def test_the_threshold_is_the_lowest_that_keeps_the_accuracy(photos_seen, accuracy):
-    sure, right = np.array([s / 6 for s, _ in photos_seen]), np.array([r for _, r in photos_seen])
-    good = [t for t in sorted(set(sure)) if right[sure >= t].mean() >= accuracy - 1e-9 / len(sure)]
-    assert threshold_for(sure, right, accuracy) == (good[0] if good else np.inf)
-
-
-def test_thresholds_need_photos():
-    with pytest.raises(ValueError, match="at least one photo"):
-        threshold_for([], [], 0.5)
-    with pytest.raises(ValueError, match="above 0 and at most 1, got 0"):
-        threshold_for([0.5], [True], 0)
 
 
 # Risk and coverage
