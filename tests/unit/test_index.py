@@ -224,7 +224,7 @@ def test_a_damaged_or_mixed_folder_is_refused(tmp_path):
     path = folder / "index.faiss"
     whole = path.read_bytes()
     path.write_bytes(whole[:-100])
-    with pytest.raises(ValueError, match="bytes, its meta"):
+    with pytest.raises(ValueError, match="bytes, expected"):
         ReferenceIndex.load(folder)
     path.write_bytes(whole)
     references = pd.read_parquet(folder / "references.parquet")
