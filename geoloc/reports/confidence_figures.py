@@ -17,7 +17,7 @@ from geoloc.sphere import LEVELS_KM
 
 
 def top_k_figure(errors: NDArray[np.float64], ks: Sequence[int] = (1, 2, 3, 4, 5)) -> bytes:
-    """Accuracy against distance of the best of k answers, a line for each k, as PNG (PlaNet, figure 3).
+    """Accuracy against distance of the best of k answers, a line per k, as PNG (PlaNet, figure 3).
 
     `errors` is that of `best_of_k_errors`, float64 [N, A] in km. Raises ValueError for no photos, or a k that is not
     from 1 to A.
@@ -79,9 +79,10 @@ def risk_coverage_figure(curves: Mapping[str, pd.DataFrame], km: float) -> bytes
 
 
 def calibration_figure(tables: Mapping[str, pd.DataFrame]) -> bytes:
-    """Accuracy against confidence, a line a method, as PNG; `tables` are those of `calibration_table`.
+    """A reliability diagram: accuracy against confidence, a line per table, as PNG.
 
-    On the diagonal a confidence is what it says; a dot grows with the photos of its bin. Raises ValueError for none.
+    `tables` are those of `calibration_table`. The diagonal is perfect calibration; dots grow with the photos of their
+    bins. Raises ValueError without tables.
     """
     if not tables:
         raise ValueError("a calibration figure needs at least one table, got none")
