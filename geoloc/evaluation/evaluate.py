@@ -37,7 +37,7 @@ DISJOINT_PROTOCOL = "photographer-disjoint split"
 LEAVE_PHOTOGRAPHER_OUT_PROTOCOL = "each photo against all photos by other photographers"
 
 _DECIMALS = 10
-"""Tables are rounded to this, so that the order in which a machine adds numbers up cannot change the bytes."""
+"""Tables are rounded to this many decimals, so that the order of a sum cannot change the bytes."""
 _CEILINGS: tuple[Answer, ...] = ("centroid", "centre")
 
 
@@ -71,17 +71,17 @@ def evaluate(
 
     Parameters
     ----------
-    answers_by_method: answers in the order of `queries`, one row a query.
+    answers_by_method: answers in the order of `queries`, one row per query.
     queries: photo_id (unique), latitude, longitude, photographer (null: a photographer of its own); further
         columns are left alone.
-    references: latitude, longitude, photographer of the photos with known places, for the baselines that choose
-        or draw a place among them; None leaves those baselines out.
+    references: latitude, longitude, photographer of the references, for the baselines that choose or draw a place
+        among them; None leaves those baselines out.
     partitions: fitted partitions by name, for the densest cell and the ceilings.
     leave_photographer_out: the random reference is never by the query's own photographer.
     descriptions: what each method does, in a sentence, for the report.
 
-    Raises ValueError for no methods or queries, a repeated or unknown photo_id, coordinates out of range, or
-    answers that are not one a query; the message names the method.
+    Raises ValueError for no methods or queries, a repeated or unknown photo_id, coordinates out of range, or a number
+    of answers other than that of the queries; the message names the method.
     """
     settings = settings or EvaluationSettings()
     _check(answers_by_method, queries, references, unreadable, leave_photographer_out)

@@ -44,10 +44,10 @@ class PartitionError(ValueError):
     """A partition cannot be fitted, used or loaded. The message says why and what to do."""
 
 
-def chunks(count: int, size: int = CHUNK) -> Iterator[slice]:
-    """Slices that cover 0 to `count`, each of at most `size`."""
-    for start in range(0, count, size):
-        yield slice(start, min(start + size, count))
+def chunks(count: int) -> Iterator[slice]:
+    """Slices that cover 0 to `count`, each of at most CHUNK."""
+    for start in range(0, count, CHUNK):
+        yield slice(start, min(start + CHUNK, count))
 
 
 class Partition(ABC):

@@ -91,7 +91,7 @@ def _cut(path: FloatArray) -> list[FloatArray]:
 def error_map(evaluation: Evaluation, method: str, max_lines: int = _MAX_LINES) -> bytes:
     """Where one method's answers went, as PNG: a dot where each photo was taken, a line to where it was placed.
 
-    Colours say within which level the answer was. Of more than `max_lines` answers a sample gets lines, drawn by
+    Colours show within which level the answer was. Of more than `max_lines` answers a sample gets lines, drawn by
     the evaluation's seed. Raises ValueError for an unknown method.
     """
     photos = evaluation.per_photo[evaluation.per_photo["method"] == method].reset_index(drop=True)
@@ -214,7 +214,7 @@ def photo_map(latitude: FloatArray, longitude: FloatArray) -> bytes:
         raise ValueError("photo_map needs at least one photo with coordinates, got none")
     places = pd.DataFrame({"latitude": latitude[known], "longitude": longitude[known]})
     squares = places.groupby([np.floor(places["latitude"]), np.floor(places["longitude"])], sort=True)
-    # A dot stands at the mean of its photos: a grid of dots would show squares, not cities.
+    # A dot is at the mean of its photos: a grid of dots would show squares, not cities.
     dots = squares.mean().assign(photos=squares.size()).sort_values("photos", kind="stable")
     many = max(int(dots["photos"].max()), 2)
     with drawing():

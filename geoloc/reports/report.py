@@ -28,10 +28,10 @@ JPEG = b"\xff\xd8\xff"
 
 @dataclass(frozen=True, eq=False)
 class ReportInput:
-    """All that a report says. Only the first four are needed; the section of what is None or empty is left out.
+    """The content of a report. Only the first four fields are required; sections that are None or empty are left out.
 
-    Nothing here is read from a clock or from the machine: equal input gives equal bytes. Times and run ids
-    stand in `provenance` only, which goes into report.html and provenance.json, never into report.json.
+    Nothing is read from the clock or the machine: equal input gives equal bytes. Times and run ids are in `provenance`
+    only, which goes into report.html and provenance.json, never into report.json.
     """
 
     workspace: str
@@ -46,7 +46,7 @@ class ReportInput:
     banner: str = ""
     """A warning at the very top: what the photos are, and what the numbers cannot be compared with."""
     sources: Mapping[str, int] = field(default_factory=dict)
-    """Photos by source. Those of the sample planet put a warning of their own at the top, whatever `banner` says."""
+    """Photos by source. Photos of the sample planet add their own warning at the top, whatever `banner` is."""
     gallery: GalleryInput | None = None
     """The page that shows the collection, written beside the report and linked from it."""
     title: str = "How well were the photos located?"
@@ -59,7 +59,7 @@ class ReportInput:
     checks: pd.DataFrame | None = None
     """Results of data checks: columns name, passed (bool), detail; optionally suite, severity, count."""
     quarantine: pd.DataFrame | None = None
-    """Rejected inputs: columns reason, count. An empty frame says that nothing was rejected; None says nothing."""
+    """Rejected inputs: columns reason, count. An empty frame means that none were rejected, None that it is unknown."""
     diagnostics: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     """Tables by title, as people read them; see evaluation.diagnostics.Diagnostics.overview."""
     further_diagnostics: Mapping[str, Mapping[str, pd.DataFrame]] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What a report says in words and table rows: the headline, the warning where no method beats a constant."""
+"""The report's sentences and table rows: the headline, and the warning if no method beats a constant."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def headline(evaluation: Evaluation) -> tuple[str, pd.Series]:
 
 
 def digits(evaluation: Evaluation) -> int:
-    """Decimals of percentages: a second one says nothing about fewer than a thousand photos."""
+    """Returns the decimals of percentages: a second one means nothing for fewer than a thousand photos."""
     return 2 if evaluation.queries >= 1000 else 1
 
 

@@ -1,4 +1,4 @@
-"""Neighbours: what a search finds for its queries, and the ids by which an index knows its references."""
+"""The result of a search (Neighbours), and the stable integer ids of references."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The references nearest to Q queries, most similar first. Where there are fewer than k: row and id -1,
-    similarity and coordinates NaN. Never index with -1."""
+    """The references nearest to Q queries, most similar first. Missing ones (fewer than k) have row and id -1,
+    similarity and coordinates NaN. Do not index with -1."""
 
     row: NDArray[np.int64]  # [Q, k] row in the index's `references`
     id: NDArray[np.int64]  # [Q, k] the index's id of the reference: `stable_ids` of its photo_id
@@ -26,14 +26,14 @@ class Neighbours:
         return len(self.row)
 
     def photo_ids(self, count: int | None = None) -> NDArray[np.object_]:
-        """photo_id of the first `count` neighbours (default all), [Q, count]; None where there is none."""
+        """Returns the photo_id of the first `count` neighbours (default all), [Q, count]; None for a missing one."""
         row = self.row[:, :count]
         found = np.full(row.shape, None, dtype=object)
         found[row >= 0] = self.reference_photo_ids[row[row >= 0]]
         return found
 
     def take(self, queries: ArrayLike) -> Neighbours:
-        """The neighbours of some queries, by position or mask."""
+        """Returns the neighbours of some queries, by position or mask."""
         q = np.asarray(queries)
         return Neighbours(
             self.row[q], self.id[q], self.similarity[q], self.latitude[q], self.longitude[q],
@@ -42,7 +42,7 @@ class Neighbours:
 
 
 def stable_ids(photo_ids: Sequence[str] | NDArray[np.object_]) -> NDArray[np.int64]:
-    """63-bit ids of photo ids, int64 >= 0: BLAKE2b of the UTF-8 text, the same in every process and index.
+    """Returns a 63-bit id for each photo id, int64 >= 0: BLAKE2b of the UTF-8 text, equal in every process and index.
 
     Among a million photos two share an id with probability 5e-8; the index checks and refuses that.
     """

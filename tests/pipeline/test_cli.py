@@ -14,9 +14,9 @@ from geoloc.files import content_hash
 from geoloc.photos.catalog import read_catalog
 from geoloc.photos.pairs import overhead_pool, read_pairs
 from geoloc.photos.quarantine import read_quarantine
-from geoloc.photos.shards import read_photo_bytes
 from orchestration.cli import COMMANDS, main
 from orchestration.workspace import Workspace
+from tests.photo_fixtures import read_photo_bytes
 from tests.pipeline.conftest import geoloc
 
 

@@ -18,13 +18,13 @@ from geoloc.localizers.confidence.conformal import ConformalRegions
 from geoloc.localizers.confidence.temperature import TemperatureScaling
 from geoloc.models.classifier import load_model
 from geoloc.photos.catalog import read_catalog
-from geoloc.photos.shards import read_photo_bytes
 from geoloc.settings import SettingsError
 from orchestration.lineage.build import Build
 from orchestration.lineage.stale import stale_stages
 from orchestration.plan.chain import MODEL_FILE, STAGES, output_folder
 from orchestration.plan.settings import load_settings
 from orchestration.workspace import WorkspaceError
+from tests.photo_fixtures import read_photo_bytes
 from tests.pipeline.conftest import BELOW_PARTITION, facts, geoloc
 
 TUNED = {

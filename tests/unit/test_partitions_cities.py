@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoloc.partitions import CitiesSettings, PartitionSettings, partition_of
-from geoloc.partitions.balance import balanced_sample, effective_classes
+from geoloc.partitions.balance import effective_classes
 from geoloc.partitions.base import PartitionError
 from geoloc.partitions.cities import CitiesPartition, non_overlapping_cities
 from geoloc.settings import SettingsError, parse
@@ -188,19 +188,3 @@ class TestBalance:
         )
         with pytest.raises(ValueError, match="finite and not negative"):
             effective_classes([-1, 2])
-
-    @given(st.lists(st.integers(-1, 5), max_size=60), st.integers(1, 9), st.integers(0, 9))
-    def test_balanced_sample(self, cells, per_cell, seed):
-        rows = balanced_sample(cells, per_cell, seed)
-        assert rows.tolist() == sorted(set(rows.tolist()))
-        drawn = [cells[row] for row in rows]
-        assert {c: drawn.count(c) for c in set(drawn)} == {
-            c: min(per_cell, cells.count(c)) for c in set(cells) - {-1}
-        }
-        assert rows.tolist() == balanced_sample(cells, per_cell, seed).tolist()
-
-    def test_balanced_sample_is_random(self):
-        cells = np.repeat([0, 1], 1000)
-        assert balanced_sample(cells, 10, 1).tolist() != balanced_sample(cells, 10, 2).tolist()
-        with pytest.raises(ValueError, match="per_cell must be at least 1, got 0"):
-            balanced_sample(cells, 0, 1)

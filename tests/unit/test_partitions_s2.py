@@ -280,7 +280,7 @@ class TestErrors:
         made = S2Partition()
         for use in (
             lambda: made.assign([0.0], [0.0]), made.tokens, made.centres, made.centroids, made.photo_counts,
-            lambda: made.cell_count, lambda: made.polygon(0), made.to_geojson, made.levels,
+            lambda: made.cell_count, lambda: made.polygon(0), made.to_geojson, made.areas_km2, made.levels,
             lambda: made.parent_cells(made), lambda: made.fitted_photos, lambda: made.save("never"),
         ):  # fmt: skip
             with pytest.raises(PartitionError, match="not fitted yet"):

@@ -262,7 +262,7 @@ def test_a_map_of_the_centre_says_so_where_the_confidence_is_of_several_crops(wo
     evaluation, found = explained(world, explained=1, confident_cells=0)
     groups = gather_thoughts(evaluation, dataclasses.replace(found, crops=5), Squares(), bytes_of(world))
     (caption,) = [f.caption for g in groups if g.title == "What it looks at" for f in g.figures]
-    assert caption.endswith(" is of the centre crop alone; the confidence is of the mean over 5 crops.")
+    assert caption.endswith(" are of the centre crop alone; the confidence is of the mean over 5 crops.")
 
 
 def test_what_there_is_nothing_of_is_left_out(world):

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ClassMethod:
-    """A localizer by class and the names of the partitions whose probabilities it reads, in its order."""
+    """A localizer by class, and the names of the partitions whose probabilities it reads, in its order."""
 
     localizer: Localizer
     partitions: tuple[str, ...]
 
     def locate(self, probabilities: Probabilities) -> Answers:
-        """Answers for the N photos of `probabilities`. Raises ValueError as the localizer does."""
+        """Returns answers for the N photos of `probabilities`. Raises ValueError as the localizer does."""
         own: Any = [probabilities[name] for name in self.partitions]
         return self.localizer.locate(own if len(own) > 1 else own[0])
 
@@ -44,10 +44,11 @@ def class_methods(
     model_name: str = "L",
     seed: int = 0,
 ) -> list[ClassMethod]:
-    """The localizers by class of `settings`, fitted on training photos (degrees, (N,) each), in the order of a report.
+    """Returns the localizers by class that `settings` ask for, in report order.
 
-    Those of each partition come first, then the product and the overlay of all, then one for each level: these go by
-    the first partition, the main one. Raises SettingsError where a combination cannot be made of the partitions.
+    They are fitted on training photos: degrees, (N,) each. First come those of single partitions, then the product and
+    the overlay of all partitions, then one per level over the main partition (the first). Raises SettingsError if the
+    partitions cannot be combined.
     """
     made = [
         ClassMethod(localizer, (name,))
@@ -78,7 +79,8 @@ def product_method(
     model_name: str = "M",
     alternatives: int = 5,
 ) -> ClassMethod:
-    """The product of all the partitions. Raises ValueError as HierarchyLocalizer does, where they do not nest say."""
+    """Returns the product over all partitions. Raises ValueError as HierarchyLocalizer does, for example if they do not
+    nest."""
     localizer = HierarchyLocalizer(list(partitions.values()), answer, model_name, alternatives)
     return ClassMethod(localizer, tuple(partitions))
 
@@ -90,9 +92,9 @@ def overlay_method(
     model_name: str = "M",
     alternatives: int = 5,
 ) -> ClassMethod:
-    """The overlay of all the partitions, fitted on training photos, degrees, (N,) each.
+    """Returns the overlay of all partitions, fitted on training photos: degrees, (N,) each.
 
-    Raises ValueError as OverlayLocalizer does: for one partition, and where no photo is in a cell of each.
+    Raises ValueError for a single partition, or if no photo is in a cell of every partition.
     """
     localizer = OverlayLocalizer(list(partitions.values()), model_name, alternatives)
     return ClassMethod(localizer.fit(latitude, longitude), tuple(partitions))
@@ -108,8 +110,8 @@ def within_level_method(
     seed: int = 0,
     alternatives: int = 5,
 ) -> ClassMethod:
-    """The point most probably within `level` (a key of LEVELS_KM) by the partition called `name`, fitted on training
-    photos, degrees, (N,) each."""
+    """Returns the localizer for `level` (a key of LEVELS_KM) over the partition `name`, fitted on training photos:
+    degrees, (N,) each."""
     localizer = WithinLevelLocalizer(
         partitions[name], LEVELS_KM[level], seed=seed, model_name=model_name, alternatives=alternatives
     )

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Temperatures and conformal regions by partition; both are empty where the settings ask for none.
+    """Temperatures and conformal regions by partition; both are empty if the settings ask for none.
 
-    Each temperature is of one partition's own probabilities. The product and the overlay of several partitions have
-    none: they multiply probabilities that are scaled already, and their confidences are not scaled again.
+    Each temperature scales the probabilities of one partition. The product and the overlay of several partitions have
+    no temperature: they multiply probabilities that are scaled already.
     """
 
     temperatures: Mapping[str, TemperatureScaling]
@@ -34,12 +34,12 @@ class Calibration:
 
     @staticmethod
     def wanted(settings: LocalizerSettings) -> bool:
-        """True where the settings ask for anything that needs validation photos."""
+        """Returns whether the settings ask for anything that is fitted on validation photos."""
         return settings.calibrate or bool(settings.coverages)
 
     @classmethod
     def none(cls) -> Calibration:
-        """What changes and measures nothing."""
+        """Returns an empty calibration (no-op)."""
         return cls({}, {})
 
     @classmethod
@@ -51,10 +51,10 @@ class Calibration:
         longitude: ArrayLike,
         settings: LocalizerSettings,
     ) -> Calibration:
-        """Learn from N validation photos, degrees, (N,) each.
+        """Fit temperatures and regions on N validation photos: degrees, (N,) each.
 
-        Where probabilities are scaled, regions are those of the scaled ones. Raises SettingsError for no photos,
-        and where temperatures are wanted but no photo is in a cell.
+        With temperatures, regions are fitted on the scaled probabilities. Raises SettingsError for no photos, and if
+        temperatures are wanted but no photo is in a cell.
         """
         keys = ["calibrate"] * settings.calibrate + ["coverages"] * bool(settings.coverages)
         if not len(np.asarray(latitude)):
@@ -76,7 +76,7 @@ class Calibration:
         return cls(temperatures, regions if settings.coverages else {})
 
     def scaled(self, probabilities: Probabilities) -> dict[str, NDArray[Any]]:
-        """The probabilities at the fitted temperatures; as they are for a partition without one."""
+        """Returns the probabilities scaled by the fitted temperatures; unchanged for a partition without one."""
         return {
             name: self.temperatures[name].predict(p) if name in self.temperatures else p
             for name, p in probabilities.items()
@@ -89,9 +89,11 @@ class Calibration:
         latitude: ArrayLike,
         longitude: ArrayLike,
     ) -> pd.DataFrame:
-        """What the regions hold on N photos, from `scaled` probabilities: a row a partition and coverage, with the
-        share of photos whose region holds the true cell (`covered`), the median cells and area in km² of a region, and
-        the photos it was fitted on. A photo in no cell is not covered; an unreadable one has every cell.
+        """Returns how well the regions cover N photos, from `scaled` probabilities: a row per partition and coverage.
+
+        `covered` is the share of photos whose region holds the true cell; further columns are the median cells and area
+        in km² of a region, and the number of photos it was fitted on. A photo in no cell is not covered; the region of
+        an unreadable photo is all cells.
         """
         rows = []
         for name, fitted in self.regions.items():
@@ -126,9 +128,9 @@ class Calibration:
 
     @classmethod
     def load(cls, folder: Path | str, partitions: Iterable[str]) -> Calibration:
-        """What `save` wrote to `folder` for partitions of these names; regions by rising coverage.
+        """Load what `save` wrote to `folder` for partitions of these names; regions by rising coverage.
 
-        Nothing for a partition that has no files there. Raises ValueError or KeyError for files that are damaged.
+        A partition without files has no temperature and no regions. Raises ValueError or KeyError for damaged files.
         """
         temperatures, regions = {}, {}
         for name in partitions:
