@@ -30,7 +30,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ from geoloc.partitions.base import Partition
 from geoloc.partitions.cities import non_overlapping_cities
 from geoloc.partitions.settings import KindSettings, PartitionSettings
 from geoloc.photos.shards import ShardWriter
+from geoloc.settings import replace
 from geoloc.training.classification import train_classifier
 from orchestration.plan.settings import BuildSettings, known_recipes, load_settings, weights_file
 from orchestration.workspace import Workspace

@@ -65,6 +65,7 @@ from geoloc.retrieval.index import ReferenceIndex
 from geoloc.sample import SOURCE, SampleSettings
 from geoloc.sample.dirt import DIRT, NOT_KEPT, ODD
 from geoloc.sample.geography import cities
+from geoloc.settings import replace
 from geoloc.sphere import EARTH_RADIUS_KM, LEVELS_KM, distance_km, unit_vectors
 
 FloatArray = NDArray[np.float64]
@@ -329,7 +330,7 @@ def trivial(space: Workspace, seed: int) -> list[Row]:
     answers["ceiling of the partition"] = _answers(inside[:, 0], inside[:, 1])
     found = evaluate(
         answers, queries, space.references, {partition.kind: partition},
-        dataclasses.replace(EvaluationSettings(), resamples=RESAMPLES), seed=seed,
+        replace(EvaluationSettings(), resamples=RESAMPLES), seed=seed,
     )  # fmt: skip
     table, compared = found.accuracy, found.comparisons
 

@@ -8,10 +8,22 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from orchestration.commands import accept, audit, build, claims, compare, ingest, init, locate, sample, ui
+from orchestration.commands import (
+    accept,
+    audit,
+    build,
+    claims,
+    compare,
+    ingest,
+    init,
+    locate,
+    sample,
+    settings,
+    ui,
+)
 from orchestration.commands.parsing import HELP, Parser
 
-COMMANDS = (init, sample, ingest, build, locate, claims, compare, audit, accept, ui)
+COMMANDS = (init, sample, ingest, build, locate, claims, compare, audit, accept, settings, ui)
 """In the order of `geoloc --help`. Each module has `add(subparsers)` and `run(options)`."""
 
 DESCRIPTION = "Tell where a photo was taken, and keep the system that can do so honest for years."

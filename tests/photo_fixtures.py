@@ -12,7 +12,8 @@ import numpy as np
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
-from geoloc.photos.ingest import IngestSettings, IngestSummary, ingest
+from geoloc.photos.ingest import IngestSummary, ingest
+from geoloc.photos.settings import IngestSettings
 from geoloc.photos.sources import open_source
 
 KEY = b"a key of the tests"

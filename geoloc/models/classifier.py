@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +18,7 @@ from geoloc.models.hierarchy import HierarchicalSoftmax, Parents
 from geoloc.models.preprocess import Preprocess
 from geoloc.models.settings import ModelSettings
 from geoloc.models.weights import METADATA_KEY, WeightsError, read_safetensors
-from geoloc.settings import parse, to_dict
+from geoloc.settings import parse, replace, to_dict, used
 
 FORMAT = 2
 
@@ -131,7 +130,7 @@ def save_model(path: Path | str, model: Classifier) -> None:
     metadata = {
         "format": FORMAT,
         "kind": "classifier",
-        "settings": to_dict(dataclasses.replace(model.settings, weights="none")),
+        "settings": used(replace(model.settings, weights="none")),
         "preprocess": to_dict(model.preprocess),
         "heads": list(model.heads.items()),
         "parents": None

@@ -12,8 +12,8 @@ from geoloc.files import sha256_bytes
 from geoloc.models.backbones import Backbone, make_backbone
 from geoloc.models.padding import use_same_padding
 from geoloc.models.pooling import make_pooling
-from geoloc.models.preprocess import Preprocess
-from geoloc.models.settings import NORMALISATIONS, ModelSettings
+from geoloc.models.preprocess import NORMALISATIONS, Preprocess
+from geoloc.models.settings import ModelSettings
 from geoloc.models.weights import Normalisation, load_registry_weights, load_weights_file
 from geoloc.settings import SettingsError, parse
 
@@ -91,7 +91,7 @@ def build_backbone(settings: ModelSettings, seed: int) -> tuple[Backbone, Prepro
     Random weights come from `seed`; torch's own generator is left as it was. Raises ValueError for an unknown
     backbone, WeightsError for weights that are absent or do not fit.
     """
-    settings.validate("model")
+    settings.check("model")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone = make_backbone(settings.backbone, settings.image_size)
@@ -108,7 +108,11 @@ def build_backbone(settings: ModelSettings, seed: int) -> tuple[Backbone, Prepro
     if settings.padding == "tensorflow_same":
         use_same_padding(backbone)
     return backbone, Preprocess(
-        settings.resize_short_side, settings.image_size, *normalisation, settings.interpolation
+        resize_short_side=settings.resize_short_side,
+        image_size=settings.image_size,
+        mean=normalisation[0],
+        std=normalisation[1],
+        interpolation=settings.interpolation,
     )
 
 

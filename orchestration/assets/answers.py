@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
 from geoloc.files import write_parquet
@@ -90,7 +89,6 @@ class ByClass:
             seed=settings.seed,
         )
         model = load_trained(run.build, partitions)
-        model.to(memory_format=torch.channels_last)
         by_class = cls(run, partitions, methods, model, Calibration.none())
         if not Calibration.wanted(settings.localizers):
             return by_class

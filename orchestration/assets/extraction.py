@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import shutil
 
-import torch
-
 from geoloc.models.embedder import Embedder
 from geoloc.retrieval.embeddings import extract_embeddings
 from orchestration.assets.inputs import read_photos, stored, with_pixels
@@ -15,7 +13,7 @@ from orchestration.run.stage import StageResult, StageRun, progress_logger
 def extract(run: StageRun, model: Embedder) -> StageResult:
     """Write the embeddings of the stage's photos to its output. Parts that a killed run finished are taken up."""
     embeddings = extract_embeddings(
-        model.to(memory_format=torch.channels_last),  # much faster on a processor
+        model,
         run.workspace.pool,
         with_pixels(run.workspace.pool, stored(read_photos(run.input("splits")))),
         run.scratch / "parts",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from geoloc.models.settings import ModelSettings
 from geoloc.partitions import load_partition
 from geoloc.photos.catalog import read_catalog
 from geoloc.retrieval.embeddings import Embeddings
+from geoloc.settings import replace
 from orchestration.lineage.build import Build
 from orchestration.plan.chain import MODEL_FILE
 from orchestration.plan.settings import weights_file
@@ -85,7 +85,7 @@ def embedding_folders(build: Build) -> dict[str, Path]:
 def model_settings(build: Build) -> ModelSettings:
     """The model's settings with the file of its weights named by its absolute path, whatever recipes call it."""
     file, settings = weights_file(build.workspace, build.settings), build.settings.model
-    return settings if file is None else dataclasses.replace(settings, weights=str(file))
+    return settings if file is None else replace(settings, weights=str(file))
 
 
 def initial_model(build: Build, partitions: Mapping[str, Partition]) -> Classifier:

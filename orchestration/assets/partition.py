@@ -13,7 +13,7 @@ from geoloc.partitions import load_partition
 from geoloc.partitions.base import PartitionError
 from geoloc.partitions.settings import PartitionSettings
 from geoloc.partitions.thresholds import fit_partition
-from geoloc.settings import SettingsError, to_dict
+from geoloc.settings import SettingsError, used
 from orchestration.assets.inputs import PARTITIONS_FILE, read_photos
 from orchestration.run.stage import StageResult, StageRun
 
@@ -30,7 +30,7 @@ def build(run: StageRun) -> StageResult:
         def make(folder: Path, name: str = name, settings: PartitionSettings = settings) -> None:
             _fit(name, settings, train).save(folder)
 
-        partition = load_partition(run.part(name, to_dict(settings), make))
+        partition = load_partition(run.part(name, used(settings), make))
         run.log(f"{name}: {partition!r}")
         facts |= {f"{name}/{fact}": value for fact, value in _facts(partition, train, test).items()}
     write_json(run.output / PARTITIONS_FILE, list(run.settings.partitions))

@@ -35,7 +35,8 @@ def ingest_into(
     **options: Any,
 ) -> None:
     """Add a source's photos to a pool (default: the workspace's) and print the account."""
-    from geoloc.photos.ingest import IngestSettings, ingest
+    from geoloc.photos.ingest import ingest
+    from geoloc.photos.settings import IngestSettings
     from geoloc.photos.sources import open_source
     from geoloc.settings import parse
 

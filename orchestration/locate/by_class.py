@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
 from geoloc.localizers.base import Answers
@@ -24,8 +23,7 @@ from geoloc.localizers.confidence.calibration import Calibration
 from geoloc.localizers.confidence.conformal import ConformalRegions
 from geoloc.localizers.settings import LocalizerSettings
 from geoloc.models.classifier import Classifier
-from geoloc.models.embedder import Embedder
-from geoloc.models.preprocess import CROPS
+from geoloc.models.prediction import predict_probabilities_of_pixels
 from geoloc.sphere import LEVELS_KM
 from orchestration.assets.inputs import load_partitions, load_trained, model_names, read_photos, stored
 from orchestration.lineage.build import Build
@@ -87,16 +85,9 @@ class ByClass:
 
     def _probabilities(self, photos: Sequence[NDArray[np.uint8]]) -> dict[str, NDArray[np.float32]]:
         """By partition, float32 [N, C]: means over the crops that the settings want, as in evaluation."""
-        total = {name: np.zeros((len(photos), count)) for name, count in self.network.heads.items()}
-        for crop in CROPS[: self.settings.crops]:
-            start = 0
-            for batch in batches(self.network, photos, self.settings.batch_size, crop):
-                with torch.inference_mode():
-                    scores = self.network.split(self.network(batch))
-                for name in total:
-                    total[name][start : start + len(batch)] += scores[name].softmax(dim=1).numpy()
-                start += len(batch)
-        return {name: (p / self.settings.crops).astype(np.float32) for name, p in total.items()}
+        return predict_probabilities_of_pixels(
+            self.network, photos, self.settings.batch_size, self.settings.crops
+        )
 
     def _reasons(self, answers: Answers, probabilities: Mapping[str, NDArray[np.float32]]) -> list[list[str]]:
         """The evidence for each alternative of each photo: its cell, or its cells in all partitions."""
@@ -144,15 +135,6 @@ class ByClass:
             for one in self.calibration.regions[name]
         ]
         return [tuple(regions) for regions in zip(*by_coverage, strict=True)]
-
-
-def batches(
-    network: Embedder, photos: Sequence[NDArray[np.uint8]], batch_size: int, crop: str = CROPS[0]
-) -> Iterator[torch.Tensor]:
-    """A crop of each photo, as batches uint8 [B, 3, S, S]."""
-    for start in range(0, len(photos), batch_size):
-        crops = [network.preprocess.apply_uint8(photo, crop) for photo in photos[start : start + batch_size]]
-        yield torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
 
 
 def _method(build: Build, question: Question, partitions: Mapping[str, Partition]) -> ClassMethod:

@@ -6,18 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from geoloc.localizers.base import Answers
 from geoloc.localizers.by_neighbour import DensityLocalizer, NearestLocalizer, NeighbourLocalizer
 from geoloc.models.classifier import load_model
 from geoloc.models.embedder import Embedder, build_embedder
+from geoloc.models.prediction import unit_embeddings_of_pixels
 from geoloc.retrieval.index import ReferenceIndex
 from geoloc.sphere import LEVELS_KM, distance_km
 from orchestration.assets.inputs import model_names, model_settings
 from orchestration.lineage.build import Build
-from orchestration.locate.by_class import batches
 from orchestration.locate.located import Found
 from orchestration.locate.question import Question
 from orchestration.plan.chain import MODEL_FILE
@@ -69,11 +68,7 @@ class ByNeighbour:
 
     def locate(self, photos: Sequence[NDArray[np.uint8]]) -> Found:
         """Locate N photos, uint8 [H, W, 3] each. Neighbours have no regions."""
-        rows = []
-        for batch in batches(self.network, photos, self.batch_size):
-            with torch.inference_mode():
-                rows.append(torch.nn.functional.normalize(self.network.embed(batch)).numpy())
-        answers = self.localizer.locate(np.concatenate(rows))
+        answers = self.localizer.locate(unit_embeddings_of_pixels(self.network, photos, self.batch_size))
         reasons = [_reasons(answers, row) for row in range(len(photos))]
         return Found(answers, reasons, [None] * len(photos))
 

@@ -6,7 +6,6 @@ from the first, and what a perfect classifier would reach over each one's cells.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +18,7 @@ from geoloc.evaluation.evaluate import evaluate
 from geoloc.evaluation.result import Evaluation, table_records
 from geoloc.evaluation.settings import EvaluationSettings
 from geoloc.localizers.base import Answers
-from geoloc.settings import parse
+from geoloc.settings import parse, replace
 from orchestration.results.gather import gather
 from orchestration.tables import markdown, with_interval
 from orchestration.workspace import Workspace, WorkspaceError
@@ -121,9 +120,7 @@ def compare(workspace: Workspace, methods: Sequence[str], test: str = "test") ->
     measured = evaluate(
         {str(choice): _answers(built[choice.recipe], choice.method, first) for choice in chosen},
         first.photos,
-        settings=dataclasses.replace(
-            parse(EvaluationSettings, first.evaluation.settings), compare_with=names[0]
-        ),
+        settings=replace(parse(EvaluationSettings, first.evaluation.settings), compare_with=names[0]),
         seed=first.evaluation.seed,
         protocol=first.evaluation.protocol,
     )

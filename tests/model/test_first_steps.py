@@ -1,7 +1,6 @@
 """The benchmark of first steps: exactly the published cells, the recipe's own training, honest numbers."""
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,7 @@ import pytest
 
 from benchmarks import first_steps as steps
 from geoloc.models.hierarchy import nested_parents
+from geoloc.settings import replace
 from orchestration.plan.settings import load_settings
 from orchestration.workspace import Workspace
 

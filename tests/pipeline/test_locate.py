@@ -7,6 +7,7 @@ import dataclasses
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,9 @@ from geoloc.models.settings import ModelSettings
 from geoloc.partitions.areas import polygon_area_km2
 from geoloc.partitions.s2 import S2Partition, S2Settings
 from geoloc.photos.catalog import read_catalog
-from geoloc.photos.ingest import IngestSettings, ingest
+from geoloc.photos.decoding import check_and_normalise, decode_rgb
+from geoloc.photos.ingest import ingest
+from geoloc.photos.settings import IngestSettings
 from geoloc.photos.sources import open_source
 from geoloc.photos.splits import FACTS
 from geoloc.sphere import LEVELS_KM, distance_km
@@ -34,7 +37,8 @@ from orchestration.assets.inputs import load_partitions, read_photos
 from orchestration.lineage.build import Build
 from orchestration.lineage.code import imported_modules
 from orchestration.lineage.record import Record
-from orchestration.locate.question import LEVELS
+from orchestration.locate.by_class import ByClass
+from orchestration.locate.question import LEVELS, Question
 from orchestration.plan.chain import MODEL_FILE, output_folder
 from orchestration.workspace import Workspace
 from tests.photo_fixtures import KEY, jpeg
@@ -359,3 +363,27 @@ def test_locate_needs_neither_dagster_nor_mlflow():
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert not {name.split(".")[0] for name in names} & heavy, module
+
+
+def test_probabilities_are_those_of_the_evaluation_to_the_bit(made):
+    """Read from files here, from the pool there; one implementation of the mean over crops, in one layout."""
+    pixels = [
+        decode_rgb(check_and_normalise(Path(file).read_bytes()).bytes) for file in files(made, *QUERIES)
+    ]
+    asked = ByClass.open(Build(made), Question(partition="coarse"), print)
+    network = load_model(output_folder(made, "default", "classifier") / MODEL_FILE)
+    queries = read_catalog(made.pool).iloc[TRAINING:]
+    limits = Build(made).settings.localizers
+    stored, _ = predict_probabilities(
+        network.to(memory_format=torch.channels_last),
+        made.pool,
+        queries,
+        limits.batch_size,
+        crops=limits.crops,
+    )
+    expected = asked.method.locate(asked.calibration.scaled(stored))
+    answers = asked.locate(pixels).answers
+    assert asked.settings.crops == limits.crops
+    assert answers.confidence.tobytes() == expected.confidence.tobytes()
+    assert answers.alternatives.weight.tobytes() == expected.alternatives.weight.tobytes()
+    assert answers.latitude.tobytes() == expected.latitude.tobytes()

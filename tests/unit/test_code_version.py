@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
 from pathlib import Path
 
 import pandas as pd
@@ -63,7 +62,7 @@ def test_a_stage_uses_no_settings_that_its_row_does_not_declare(stage):
             for node in ast.walk(tree)
             if isinstance(node, ast.Attribute) and ast.unparse(node.value).endswith("settings")
         }
-        assert used & {field.name for field in dataclasses.fields(BuildSettings)} <= declared, name
+        assert used & set(BuildSettings.model_fields) <= declared, name
 
 
 def test_a_kept_photo_is_not_counted_as_turned_away():

@@ -53,7 +53,7 @@ class TestFit:
         """GeoNames counts more people in Nasinu than in Suva beside it, which so is the suburb."""
         places = (PARIS, SYDNEY, SUVA)
         at = around(places, 100, 0.03, 1)
-        fitted = CitiesPartition(CitiesSettings(25.0, 50)).fit(*at)
+        fitted = CitiesPartition(CitiesSettings(radius_km=25.0, min_photos=50)).fit(*at)
         assert [token.split("-")[:2] for token in fitted.tokens()] == [
             ["Sydney", "AU"],
             ["Paris", "FR"],
@@ -72,7 +72,9 @@ class TestFit:
     def test_brute_force_agrees(self, some, seed):
         """Every distance to every cell, and nothing but haversines."""
         places = (PARIS, SYDNEY, SUVA, (35.6895, 139.69171), (-16.5, 179.99))
-        fitted = CitiesPartition(CitiesSettings(300.0, 20)).fit(*around(places, 30, 1.0, seed))
+        fitted = CitiesPartition(CitiesSettings(radius_km=300.0, min_photos=20)).fit(
+            *around(places, 30, 1.0, seed)
+        )
         latitude, longitude = np.concatenate([np.array(some), np.array(places)]).T
         centres = fitted.centres()
         km = distance_km(latitude[:, None], longitude[:, None], centres[None, :, 0], centres[None, :, 1])
@@ -81,12 +83,18 @@ class TestFit:
 
     def test_the_minimum_is_inclusive_and_cells_are_disjoint(self):
         at = around((PARIS, SYDNEY), 10, 0.001, 2)
-        assert CitiesPartition(CitiesSettings(25.0, 10)).fit(*at).photo_counts().tolist() == [10, 10]
+        assert CitiesPartition(CitiesSettings(radius_km=25.0, min_photos=10)).fit(
+            *at
+        ).photo_counts().tolist() == [10, 10]
         with pytest.raises(
             PartitionError, match=r"none of [\d,]+ cities has 11 of 20 photos within 25 km \(the most is 10\)"
         ):
-            CitiesPartition(CitiesSettings(25.0, 11)).fit(*at)
-        all_cities = CitiesPartition(CitiesSettings(25.0, 1)).fit(*sphere_points(20_000, 3)).centres()
+            CitiesPartition(CitiesSettings(radius_km=25.0, min_photos=11)).fit(*at)
+        all_cities = (
+            CitiesPartition(CitiesSettings(radius_km=25.0, min_photos=1))
+            .fit(*sphere_points(20_000, 3))
+            .centres()
+        )
         km = distance_km(
             all_cities[:, None, 0], all_cities[:, None, 1], all_cities[None, :, 0], all_cities[None, :, 1]
         )
@@ -97,14 +105,17 @@ class TestFit:
         at = around((PARIS, SYDNEY, SUVA), 50, 0.1, 4)
         order = np.random.default_rng(0).permutation(150)
         one, other = (
-            CitiesPartition(CitiesSettings(25.0, 5)).fit(*a) for a in (at, (at[0][order], at[1][order]))
+            CitiesPartition(CitiesSettings(radius_km=25.0, min_photos=5)).fit(*a)
+            for a in (at, (at[0][order], at[1][order]))
         )
         assert one.tokens() == other.tokens()
         assert one.photo_counts().tolist() == other.photo_counts().tolist()
 
     def test_a_city_across_the_antimeridian(self):
         """Taveuni, Fiji, lies beside it: photos on both sides are within reach of one city."""
-        cells = CitiesPartition(CitiesSettings(300.0, 2)).fit([-17.8, -17.9], [179.5, -179.5])
+        cells = CitiesPartition(CitiesSettings(radius_km=300.0, min_photos=2)).fit(
+            [-17.8, -17.9], [179.5, -179.5]
+        )
         assert cells.photo_counts().tolist() == [2]
         assert abs(cells.centroids()[0, 1]) > 179.9
         assert len(cells.rings(0)) == 2
@@ -117,7 +128,9 @@ class TestFit:
 class TestCells:
     @pytest.fixture(scope="class")
     def fitted(self):
-        return CitiesPartition(CitiesSettings(25.0, 5)).fit(*around((PARIS, SYDNEY, SUVA), 50, 0.1, 5))
+        return CitiesPartition(CitiesSettings(radius_km=25.0, min_photos=5)).fit(
+            *around((PARIS, SYDNEY, SUVA), 50, 0.1, 5)
+        )
 
     def test_files(self, fitted, tmp_path):
         round_trip(fitted, tmp_path)

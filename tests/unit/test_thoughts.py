@@ -24,7 +24,7 @@ from geoloc.models.preprocess import Preprocess
 from geoloc.reports.pages import image_uri
 from geoloc.reports.report import ReportInput, report_figures, report_html, write_report
 from geoloc.reports.thoughts import gather_thoughts
-from geoloc.settings import SettingsError, parse
+from geoloc.settings import SettingsError, parse, replace
 
 SETTINGS = EvaluationSettings(resamples=20, curve_points=9)
 
@@ -128,7 +128,7 @@ def world():
 
 def explained(world, **changes):
     photos, reader, model, raw, scaled = world
-    settings = dataclasses.replace(SETTINGS, **changes)
+    settings = replace(SETTINGS, **changes)
     answers = ClassLocalizer(Squares(), alternatives=3).locate(scaled)
     missed = [p for p, row in zip(photos["photo_id"], scaled, strict=True) if np.isnan(row).any()]
     evaluation = evaluate(

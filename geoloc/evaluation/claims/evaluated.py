@@ -10,7 +10,7 @@ import pandas as pd
 
 from geoloc.evaluation.result import Evaluation
 from geoloc.localizers.by_class.cells import class_localizers
-from geoloc.localizers.settings import FROZEN_APPROACHES
+from geoloc.localizers.frozen.base import FROZEN_APPROACHES
 from geoloc.partitions.base import Answer, Partition
 
 ANSWERS: tuple[Answer, ...] = ("centroid", "centre")

@@ -27,9 +27,10 @@ from geoloc.evaluation.result import Evaluation
 from geoloc.evaluation.settings import EvaluationSettings
 from geoloc.files import read_json, write_json, write_parquet
 from geoloc.localizers.base import Alternatives
-from geoloc.models.batches import PhotoReader, iter_batches
+from geoloc.models.batches import iter_batches
 from geoloc.models.classifier import Classifier
 from geoloc.partitions.base import Partition
+from geoloc.photos.shards import ShardReader
 
 FOLDER, FILE = "explanations", "explanations.json"
 RIGHT, WRONG = "right", "wrong"
@@ -147,7 +148,7 @@ def explain(
     partition: tuple[str, Partition],
     uncalibrated: NDArray[Any],
     probabilities: NDArray[Any],
-    pool: Path | str | PhotoReader,
+    pool: Path | str | ShardReader,
     settings: EvaluationSettings,
     *,
     temperature: float = np.nan,
@@ -249,7 +250,7 @@ class _ByHead(nn.Module):
 def _occlusion(
     model: Classifier,
     head: str,
-    pool: Path | str | PhotoReader,
+    pool: Path | str | ShardReader,
     rows: pd.DataFrame,
     wanted: Mapping[str, list[int]],
     temperature: float,

@@ -8,7 +8,7 @@ it rises, it is misled.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,9 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
+
+from geoloc.models.batches import Batch
+from geoloc.models.prediction import run_network
 
 GREY = 128
 
@@ -61,10 +64,10 @@ def occlusion_maps(
     sequence or mapping, `head` says which. `photo` is uint8 [S, S, 3], as `Preprocess.apply_uint8` cuts it. The window
     is `window` pixels wide and high and moves by `stride`; the last place of a row or column is at the edge, so every
     pixel is covered. `batch_size` windows go through the network at once; scores are divided by `temperature`, so that
-    the probabilities are those that answers quote (see localizers.temperature). The model runs where it is, in eval
-    mode, and is left as it was. Raises ValueError for a photo that is not uint8 [S, S, 3], a window that is larger than
-    it, a stride above the window (which would leave gaps), a temperature that is not above 0, and a cell that the model
-    does not know.
+    the probabilities are those that answers quote (see localizers.temperature). The model runs as in
+    models.prediction.run_network. Raises ValueError for a photo that is not uint8 [S, S, 3], a window that is larger
+    than it, a stride above the window (which would leave gaps), a temperature that is not above 0, and a cell that the
+    model does not know.
     """
     pixels = torch.as_tensor(np.array(photo)).permute(2, 0, 1) if np.ndim(photo) == 3 else torch.empty(0)
     if (
@@ -87,25 +90,24 @@ def occlusion_maps(
     places = _places(size, window, stride)
     corners = [(int(top), int(left)) for top in places for left in places]
     found = np.empty((1 + len(corners), len(cells)))
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            device = next(model.parameters()).device
+    none = np.empty(0, dtype=np.int64)
 
-            def read(images: torch.Tensor) -> NDArray[np.float32]:
-                return _probability(model, images.to(device), cells, head, temperature)
+    def covered() -> Iterator[Batch]:
+        """The photo as it is, then with the window at each place."""
+        yield Batch(pixels[None], np.arange(1), none, ())
+        for start in range(0, len(corners), batch_size):
+            some = corners[start : start + batch_size]
+            images = pixels.repeat(len(some), 1, 1, 1)
+            for image, (top, left) in zip(images, some, strict=True):
+                image[:, top : top + window, left : left + window] = grey
+            yield Batch(images, np.arange(1 + start, 1 + start + len(some)), none, ())
 
-            found[0] = read(pixels[None])[0]
-            for start in range(0, len(corners), batch_size):
-                some = corners[start : start + batch_size]
-                # The memory layout that the evaluation runs classifiers in.
-                images = pixels.repeat(len(some), 1, 1, 1).contiguous(memory_format=torch.channels_last)
-                for image, (top, left) in zip(images, some, strict=True):
-                    image[:, top : top + window, left : left + window] = grey
-                found[1 + start : 1 + start + len(some)] = read(images)
-    finally:
-        model.train(was_training)
+    def forward(images: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"probability": _probability(model, images, cells, head, temperature)}
+
+    for batch, outputs in run_network(model, forward, covered()):
+        if outputs is not None:
+            found[batch.row_indices] = outputs["probability"]
     return [
         map_of_windows(int(cell), float(of_cell[0]), window, size, places, of_cell[1:])
         for cell, of_cell in zip(cells, found.T, strict=True)
@@ -130,7 +132,7 @@ def _places(size: int, window: int, stride: int) -> NDArray[np.int64]:
 
 def _probability(
     model: nn.Module, images: torch.Tensor, cells: Sequence[int], head: Any, temperature: float
-) -> NDArray[np.float32]:
+) -> torch.Tensor:
     """Probabilities of `cells` for each image, float32 [B, cells]."""
     scores = model(images)
     if not isinstance(scores, torch.Tensor):
@@ -138,8 +140,7 @@ def _probability(
     for cell in cells:
         if not 0 <= cell < scores.shape[1]:
             raise ValueError(f"cell must be from 0 to {scores.shape[1] - 1}, got {cell}")
-    found: NDArray[np.float32] = (scores.float() / temperature).softmax(dim=1)[:, list(cells)].cpu().numpy()
-    return found
+    return (scores.float() / temperature).softmax(dim=1)[:, list(cells)]
 
 
 def _mean_over_pixels(

@@ -18,6 +18,9 @@ from safetensors.numpy import save_file
 
 from geoloc.files import atomic_path
 
+FROZEN_APPROACHES = {"svm": "SVM", "knn": "kNN"}
+"""Kinds of classifiers on frozen features, and what they are called in the names of methods."""
+
 FORMAT = 1
 _METADATA_KEY = "geoloc"
 

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from geoloc.localizers.base import Answers, Localizer
 from geoloc.localizers.by_class.cells import ClassLocalizer, class_localizers
 from geoloc.localizers.confidence.temperature import TemperatureScaling
-from geoloc.localizers.frozen.base import FrozenClassifier
+from geoloc.localizers.frozen.base import FROZEN_APPROACHES, FrozenClassifier
 from geoloc.localizers.frozen.knn import FrozenKnn
 from geoloc.localizers.frozen.svm import FrozenSvm
-from geoloc.localizers.settings import FROZEN_APPROACHES, FrozenSettings, LocalizerSettings
+from geoloc.localizers.settings import FrozenSettings, LocalizerSettings
 from geoloc.retrieval.embeddings import Embeddings
 from geoloc.settings import SettingsError
 
