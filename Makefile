@@ -11,7 +11,11 @@ export GX_ANALYTICS_ENABLED := false
 export UV_SYSTEM_CERTS := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test ui setup data lock lint benchmarks clean
+# A worker on each core, hyper-threads too. Files are handed out whole, so that each makes its fixtures once, in the order
+# of tests/conftest.py.
+PYTEST := python -m pytest -q --numprocesses logical --dist loadfile --no-loadscope-reorder
+
+.PHONY: demo test check ui setup data lock lint benchmarks clean
 
 demo: setup data  ## build the sample collection from photos to report
 	geoloc build
@@ -20,8 +24,11 @@ demo: setup data  ## build the sample collection from photos to report
 	@echo "Look at the pipeline: make ui"
 	@echo "Ask it about a photo: $(BIN)/geoloc locate PHOTO.jpg"
 
-test: setup data lint  ## style, types and every test
-	python -m pytest
+test: setup data  ## style, types and every test
+	$(PYTEST)
+
+check: setup  ## style, types and the quick tests: for every change
+	$(PYTEST) -m "not slow" tests/test_style.py tests/unit
 
 ui: setup data  ## the Dagster UI, on the same history
 	geoloc ui
@@ -51,7 +58,7 @@ lock: setup  ## resolve pyproject.toml again into requirements.lock
 		--no-annotate --no-header --quiet --output-file requirements.lock
 
 benchmarks: setup  ## every measured comparison, one table each
-	@for script in benchmarks/*.py; do echo "== $$script"; python $$script || exit 1; done
+	@for script in $$(grep -l __main__ benchmarks/*.py); do echo "== $$script"; python $$script || exit 1; done
 
 clean:  ## remove everything that was built; the photos and the history of runs stay
 	rm -rf build .geoloc/scratch

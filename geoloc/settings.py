@@ -127,7 +127,7 @@ def parse(cls: type[T], values: Mapping[str, Any] | None, key: str = "") -> T:
     Raises SettingsError that names the full dotted key, the value and what is allowed. The method `check(key)` of
     all settings made is called last, for rules between fields.
     """
-    made = _made(cls, values, key)
+    made: T = _made(cls, values, key)
     _check_rules(made, key)
     return made
 
@@ -135,7 +135,8 @@ def parse(cls: type[T], values: Mapping[str, Any] | None, key: str = "") -> T:
 def replace(settings: S, **changes: Any) -> S:
     """A copy with some fields changed. Raises SettingsError for unknown fields, wrong types and values out of range."""
     fields = {name: getattr(settings, name) for name in type(settings).model_fields}
-    return _made(type(settings), fields | changes, "")
+    made: S = _made(type(settings), fields | changes, "")
+    return made
 
 
 def to_dict(settings: Any) -> dict[str, Any]:
@@ -173,10 +174,9 @@ def _adapter(cls: Any) -> TypeAdapter[Any]:
     return TypeAdapter(cls)
 
 
-def _made(cls: type[T], values: Any, key: str) -> T:
+def _made(cls: Any, values: Any, key: str) -> Any:
     try:
-        made: T = _adapter(cls).validate_python(values)
-        return made
+        return _adapter(cls).validate_python(values)
     except ValidationError as error:
         raise SettingsError(_message(error, key)) from None
 

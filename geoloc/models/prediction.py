@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,9 +17,11 @@ from torch import nn
 
 from geoloc.memory import freed_memory_kept
 from geoloc.models.batches import Batch, batches_of_pixels, iter_batches
-from geoloc.models.classifier import Classifier
 from geoloc.models.preprocess import CROPS
 from geoloc.photos.shards import ShardReader
+
+if TYPE_CHECKING:  # embeddings need no classifier, and do not change when one does
+    from geoloc.models.classifier import Classifier
 
 Probabilities = dict[str, NDArray[np.float32]]
 """Of N photos by head, float32 [N, C of the head]; a photo that cannot be read has a row of NaN."""

@@ -41,7 +41,8 @@ def world_axes(figure: Figure | SubFigure, latitudes: FloatArray | None = None) 
     axes = figure.add_subplot()
     bare(axes)
     axes.set_facecolor(SEA)
-    axes.add_patch(PathPatch(_land(), facecolor=LAND, edgecolor=COAST, linewidth=0.25, zorder=1))
+    # add_patch would work out the limits of all curves: half of a map's time, and the limits are set here.
+    axes.add_artist(PathPatch(_land(), facecolor=LAND, edgecolor=COAST, linewidth=0.25, zorder=1))
     lowest = float(np.nanmin(latitudes)) if latitudes is not None and len(latitudes) else 0.0
     axes.set_xlim(-180, 180)
     axes.set_ylim(-90 if lowest < -58 else -58, 86)
@@ -188,7 +189,7 @@ def partition_map(partition: Partition, path: Path | str | None = None) -> bytes
                 linewidths=0,
                 zorder=4,
             )
-        axes.add_patch(PathPatch(_land(), fill=False, edgecolor=INK, linewidth=0.3, alpha=0.55, zorder=3))
+        axes.add_artist(PathPatch(_land(), fill=False, edgecolor=INK, linewidth=0.3, alpha=0.55, zorder=3))
         bar = figure.colorbar(
             cells, ax=axes, orientation="horizontal", fraction=0.05, pad=0.02, aspect=50, shrink=0.6
         )

@@ -70,6 +70,7 @@ class _Parsed:
 @functools.cache
 def _parsed(name: str, file: Path) -> _Parsed:
     tree = ast.parse(file.read_text(encoding="utf-8"))
+    _drop_type_checking(tree)
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
     return _Parsed(tuple(dict.fromkeys(_project_imports(tree, package))), code_hash(tree))
 
@@ -85,6 +86,15 @@ def _module_file(name: str) -> Path | None:
         if candidate.is_file():
             return candidate
     return None
+
+
+def _drop_type_checking(tree: ast.Module) -> None:
+    """Take out what only type checkers read: it never runs."""
+    tree.body = [
+        node
+        for node in tree.body
+        if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and not node.orelse)
+    ]
 
 
 def _project_imports(tree: ast.Module, package: str) -> Iterator[str]:

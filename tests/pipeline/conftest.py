@@ -1,13 +1,15 @@
-"""A small workspace with generated photos, built once and copied for each test that changes it."""
+"""Workspaces: a small one with generated photos, built once a run and copied; and a bare one with records only."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import dagster as dg
@@ -18,6 +20,7 @@ from orchestration.cli import main
 from orchestration.lineage.build import Build
 from orchestration.plan.chain import output_folder
 from orchestration.workspace import Workspace
+from tests.unit import pretended
 
 SMALL = {
     "note": "Built on generated photos by the tests.",
@@ -45,25 +48,100 @@ def _quiet_home(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """A workspace with 300 generated photos and one finished build. Do not change it: take `workspace`."""
-    root = tmp_path_factory.mktemp("workspace") / "w"
+def original(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A workspace with 300 generated photos and one finished build, made once for all workers of the run.
+
+    Only copied: two processes never open one database, and no test finds what another has left.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    root = shared / "workspace" / "w"  # the copies are called w too: the report shows the folder's name
+    finished, failed = shared / "workspace.finished", shared / "workspace.failed"
+    with _locked(shared / "workspace.lock"):
+        if failed.exists():
+            pytest.fail("the build of the tests' workspace failed in another worker, which tells why")
+        if not finished.exists():
+            failed.touch()
+            _build(root)
+            failed.unlink()
+            finished.touch()
+    before = _linked_files(root)
+    yield root
+    changed = [str(path) for path, state in _linked_files(root).items() if before.get(path) != state]
+    assert not changed, f"a test changed files in place that copies share: {changed}; unlink them first"
+
+
+def _build(root: Path) -> None:
     assert main(["init", str(root)]) == 0
     (root / "params.yaml").write_text(yaml.safe_dump(SMALL))
     assert main(["--workspace", str(root), "sample", "--photos", "300", "--seed", "5"]) == 0
     assert main(["--workspace", str(root), "build"]) == 0
     commit_all(root)
-    return Workspace.open(root)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock at `path`; who waits sleeps, and the kernel lets go of it however a process ends."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+LINKED = ("data", "build", ".dvc/cache", ".git/objects")
+"""Folders whose files are replaced and never edited, and make up nearly all of a workspace's size."""
+EDITED = (".json",)
+"""Except these, which tests do edit. They are small."""
+
+
+def copy_workspace(source: Path, target: Path) -> Workspace:
+    """A copy that shares the large files with its source by hard links. Databases and settings are copied."""
+    linked = {str(path) for path in _linked_files(source)}
+
+    def link_or_copy(file: str, to: str) -> str:
+        if file in linked:
+            os.link(file, to)
+            return to
+        return shutil.copy2(file, to)
+
+    shutil.copytree(source, target, symlinks=True, copy_function=link_or_copy)
+    return Workspace.open(target)
+
+
+def _linked_files(root: Path) -> dict[Path, tuple[int, int]]:
+    """The files that copies share, with size and time of the last change."""
+    files = (path for folder in LINKED for path in (root / folder).rglob("*"))
+    kept = [path for path in files if path.suffix not in EDITED and path.is_file() and not path.is_symlink()]
+    return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in kept}
+
+
+@pytest.fixture(scope="session")
+def built(original: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """The built workspace, one for each worker. Do not change it: take `workspace`."""
+    return copy_workspace(original, tmp_path_factory.mktemp("built") / "w")
 
 
 @pytest.fixture
-def workspace(built: Workspace, tmp_path: Path) -> Workspace:
-    """A copy of the built workspace, free to change."""
-    root = tmp_path / "w"
-    shutil.copytree(built.root, root, symlinks=True)
-    copied = Workspace.open(root)
+def workspace(original: Path, tmp_path: Path) -> Workspace:
+    """A copy of the built workspace, free to change. Files in its folders LINKED are replaced, not edited."""
+    copied = copy_workspace(original, tmp_path / "w")
     copied.set_environment()
     return copied
+
+
+@pytest.fixture(scope="session")
+def initialised(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a workspace as `geoloc init` makes it, to be copied: starting git and DVC takes seconds."""
+    root = tmp_path_factory.mktemp("initialised") / "w"
+    assert main(["init", str(root)]) == 0
+    return root
+
+
+@pytest.fixture
+def bare_workspace(tmp_path: Path) -> Workspace:
+    """A workspace for questions about what is stale: no git, DVC or MLflow, and every stage pretended to be built."""
+    made = pretended.bare_workspace(tmp_path / "bare", SMALL)
+    pretended.pretend(Build(made))
+    return made
 
 
 def facts(workspace: Workspace, recipe: str, stage: str) -> Mapping[str, dg.MetadataValue]:

@@ -94,15 +94,15 @@ def test_dvc_is_clean_after_a_build_and_has_nothing_to_do(workspace):
         (("seed",), 4, STAGE_NAMES[1:]),
     ],
 )
-def test_a_changed_setting_makes_stale_exactly_what_depends_on_it(workspace, key, value, rebuilt):
-    params = workspace.root / "params.yaml"
+def test_a_changed_setting_makes_stale_exactly_what_depends_on_it(bare_workspace, key, value, rebuilt):
+    params = bare_workspace.root / "params.yaml"
     values = yaml.safe_load(params.read_text())
     inner = values
     for part in key[:-1]:
         inner = inner.setdefault(part, {})
     inner[key[-1]] = value
     params.write_text(yaml.safe_dump(values))
-    stale = stale_stages(Build(workspace), set(STAGES))
+    stale = stale_stages(Build(bare_workspace), set(STAGES))
     assert list(stale) == rebuilt
     assert key[0] in " ".join(stale[rebuilt[0]])
 
@@ -133,16 +133,11 @@ def test_changed_photos_that_data_dvc_does_not_know_stop_the_build(workspace, ca
     assert "workspace_matches_data_dvc" in capsys.readouterr().err
 
 
-def test_a_wrong_setting_stops_at_once_with_key_value_and_limits(workspace, capsys):
-    params = workspace.root / "params.yaml"
+def test_a_wrong_setting_stops_at_once_with_key_value_and_limits(bare_workspace, capsys):
+    params = bare_workspace.root / "params.yaml"
     params.write_text(params.read_text().replace("max_photos: 30", "max_photos: 0"))
-    assert geoloc(workspace, "build") == 1
+    assert geoloc(bare_workspace, "build") == 1
     assert "partitions.fine.s2.max_photos must be at least 1, got 0" in capsys.readouterr().err
-
-
-def test_removed_output_is_built_again(workspace):
-    (output_folder(workspace, "default", "partition") / "fine" / "cells.parquet").unlink()
-    assert list(stale_stages(Build(workspace), {"partition"})) == ["partition"]
 
 
 def test_audit_walks_from_the_report_to_the_photos(built, capsys):

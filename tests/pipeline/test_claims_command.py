@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pandas as pd
 import pytest
@@ -11,7 +12,6 @@ from geoloc.evaluation.claims.published import PUBLISHED_CLAIMS
 from geoloc.evaluation.result import Evaluation
 from orchestration.plan.chain import output_folder
 from orchestration.results.claims import claims, gather
-from orchestration.workspace import init_workspace
 from tests.pipeline.conftest import geoloc, stand_in
 
 
@@ -82,7 +82,8 @@ def test_wrong_options_are_told_with_what_is_allowed(built, options, message, ca
     assert message in capsys.readouterr().err
 
 
-def test_nothing_built_is_told_what_to_do(tmp_path, capsys):
-    assert geoloc(init_workspace(tmp_path / "w"), "claims") == 1
+def test_nothing_built_is_told_what_to_do(bare_workspace, capsys):
+    shutil.rmtree(bare_workspace.build)
+    assert geoloc(bare_workspace, "claims") == 1
     assert "no recipe of" in (error := capsys.readouterr().err)
     assert "geoloc build" in error

@@ -64,10 +64,9 @@ def test_an_unknown_artefact_is_named_with_those_that_exist(built, capsys):
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory):
+def small(initialised, tmp_path_factory):
     """A workspace with 40 photos of the sample planet. Do not change it: take `copied`."""
-    root = tmp_path_factory.mktemp("small") / "w"
-    assert main(["init", str(root)]) == 0
+    root = shutil.copytree(initialised, tmp_path_factory.mktemp("small") / "w")
     assert main(["--workspace", str(root), *SMALL_SAMPLE]) == 0
     return Workspace.open(root)
 
@@ -127,10 +126,9 @@ def test_a_sample_since_a_version_adds_new_photos_and_new_pairs(copied):
 
 @pytest.mark.parametrize("step", ["tiles", "photos"])
 def test_a_sample_that_ends_between_two_steps_is_finished_by_the_same_command(
-    small, tmp_path, monkeypatch, step
+    small, initialised, tmp_path, monkeypatch, step
 ):
-    root = tmp_path / "w"
-    assert main(["init", str(root)]) == 0
+    root = shutil.copytree(initialised, tmp_path / "w")
     shutil.copy(small.root / ".gitignore", root)
     from geoloc.photos import ingest, pairs
 

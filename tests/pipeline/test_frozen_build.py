@@ -87,14 +87,14 @@ def test_frozen_features_are_measured_told_and_bound_to_claims(workspace, capsys
     assert table["an SVM beats kNN on frozen features"] == pytest.approx(accuracy[svm] - accuracy[knn])
 
 
-def test_frozen_features_need_embeddings_of_the_first_weights(workspace, capsys):
-    change(workspace, localizers={"frozen": {"kinds": ["knn"]}}, embeddings={"models": ["classifier"]})
-    assert geoloc(workspace, "build") == 1
+def test_frozen_features_need_embeddings_of_the_first_weights(bare_workspace, capsys):
+    change(bare_workspace, localizers={"frozen": {"kinds": ["knn"]}}, embeddings={"models": ["classifier"]})
+    assert geoloc(bare_workspace, "build") == 1
     assert "localizers.frozen.kinds knn need backbone among embeddings.models, got classifier" in (
         capsys.readouterr().err
     )
 
 
-def test_frozen_features_make_only_the_evaluation_stale(workspace):
-    change(workspace, localizers={"frozen": {"kinds": ["svm"]}})
-    assert list(stale_stages(Build(workspace), set(STAGES))) == ["evaluation", "report"]
+def test_frozen_features_make_only_the_evaluation_stale(bare_workspace):
+    change(bare_workspace, localizers={"frozen": {"kinds": ["svm"]}})
+    assert list(stale_stages(Build(bare_workspace), set(STAGES))) == ["evaluation", "report"]

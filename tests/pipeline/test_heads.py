@@ -253,23 +253,23 @@ def test_a_rebuilt_source_makes_what_starts_from_it_stale(workspace):
         ({"model": {"weights": "net.pth"}}, r"must be none, registry, recipe:NAME or a path"),
     ],
 )
-def test_wrong_settings_are_told_with_their_key(workspace, values, message):
-    write_recipe(workspace, "wrong", values)
-    write_recipe(workspace, "other", {"model": {"weights": "recipe:wrong"}})
+def test_wrong_settings_are_told_with_their_key(bare_workspace, values, message):
+    write_recipe(bare_workspace, "wrong", values)
+    write_recipe(bare_workspace, "other", {"model": {"weights": "recipe:wrong"}})
     with pytest.raises(SettingsError, match=message):
-        load_settings(workspace, "wrong")
+        load_settings(bare_workspace, "wrong")
 
 
-def test_a_recipe_that_names_partitions_names_all_of_its_own(workspace):
-    write_recipe(workspace, "coarse", {"partitions": {"coarse": {"s2": {"max_photos": 90}}}})
-    assert list(load_settings(workspace, "coarse").partitions) == ["coarse"]
+def test_a_recipe_that_names_partitions_names_all_of_its_own(bare_workspace):
+    write_recipe(bare_workspace, "coarse", {"partitions": {"coarse": {"s2": {"max_photos": 90}}}})
+    assert list(load_settings(bare_workspace, "coarse").partitions) == ["coarse"]
 
 
-def test_weights_of_a_recipe_that_is_not_built_stop_the_build_before_anything(workspace, capsys):
-    write_recipe(workspace, "first", {"note": "never built"})
-    write_recipe(workspace, "second", {"model": {"weights": "recipe:first"}})
-    assert geoloc(workspace, "build", "--recipe", "second") == 1
+def test_weights_of_a_recipe_that_is_not_built_stop_the_build_before_anything(bare_workspace, capsys):
+    write_recipe(bare_workspace, "first", {"note": "never built"})
+    write_recipe(bare_workspace, "second", {"model": {"weights": "recipe:first"}})
+    assert geoloc(bare_workspace, "build", "--recipe", "second") == 1
     error = capsys.readouterr().err
     assert "second takes from first/classifier, which is not built yet" in error
     assert "geoloc build --recipe first" in error
-    assert not output_folder(workspace, "second", "splits").exists()
+    assert not output_folder(bare_workspace, "second", "splits").exists()

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from geoloc import sphere
 from geoloc.partitions import (
     CitiesSettings,
     DelaunaySettings,
@@ -12,7 +13,7 @@ from geoloc.partitions import (
     S2Settings,
     partition_of,
 )
-from geoloc.partitions.base import PartitionError
+from geoloc.partitions.base import CHUNK, PartitionError
 from geoloc.partitions.cities import non_overlapping_cities
 from geoloc.partitions.compare import compare, held_out
 from geoloc.partitions.thresholds import GRANULARITIES, fit_partition, threshold_for
@@ -138,25 +139,27 @@ class TestCompare:
 
 
 class TestManyPoints:
-    """More points than are worked on at a time (base.CHUNK, and group_means's own million)."""
+    """More points than are worked on at a time: base.CHUNK, and fewer for group_means than its own million."""
 
     @pytest.mark.parametrize(
         "kind",
         [
-            S2Settings(max_photos=20_000, min_photos=10),
-            LatLonSettings(max_photos=20_000),
-            DelaunaySettings(max_photos=20_000, min_photos=10),
+            S2Settings(max_photos=6000, min_photos=10),
+            LatLonSettings(max_photos=6000),
+            DelaunaySettings(max_photos=6000, min_photos=10),
             KMeansSettings(cells=80, min_photos=10),
         ],
     )
-    def test_parts_make_the_whole(self, kind):
-        latitude, longitude = skewed_points(1_100_000, 5)
+    def test_parts_make_the_whole(self, kind, monkeypatch):
+        monkeypatch.setattr(sphere, "_CHUNK", 1 << 17)
+        count = CHUNK + 40_000
+        latitude, longitude = skewed_points(count, 5)
         fitted = partition_of(kind).fit(latitude, longitude)
         cells = fitted.assign(latitude, longitude)
         # Odd parts, so that no boundary falls on a chunk's.
         parts = [
             fitted.assign(latitude[k : k + 99_991], longitude[k : k + 99_991])
-            for k in range(0, 1_100_000, 99_991)
+            for k in range(0, count, 99_991)
         ]
         assert np.array_equal(np.concatenate(parts), cells)
         counts = np.bincount(cells[cells >= 0], minlength=fitted.cell_count)

@@ -28,7 +28,6 @@ from geoloc.reports.maps import answer_map_html, error_map, great_circles, parti
 from geoloc.reports.pages import image_uri, kilometres, percent, place
 from geoloc.reports.report import (
     ReportInput,
-    report_figures,
     report_html,
     report_numbers,
     report_tables,
@@ -174,7 +173,8 @@ def test_the_page_needs_no_network_and_runs_nothing(written):
     assert "default-src 'none'" in text
 
 
-def test_a_gallery_is_written_beside_the_report_and_linked(full, tmp_path):
+def test_a_gallery_is_written_beside_the_report_and_linked(full, pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr("geoloc.reports.report.report_figures", lambda report: pictures)
     gallery = GalleryInput("w", "v", no_cue=(GalleryPhoto("p7", jpeg()),))
     files = write_report(tmp_path, dataclasses.replace(full, gallery=gallery))
     assert tmp_path / "gallery.html" in files
@@ -185,18 +185,18 @@ def test_a_gallery_is_written_beside_the_report_and_linked(full, tmp_path):
 
 
 @pytest.mark.parametrize("note", ["", "my photos", SAMPLE_BANNER, "built on the sample planet"])
-def test_a_report_on_the_sample_planet_says_so_by_itself_and_once(full, note):
+def test_a_report_on_the_sample_planet_says_so_by_itself_and_once(full, pictures, note):
     report = dataclasses.replace(full, banner=note, sources={SAMPLE_SOURCE: 9})
-    text = html.unescape(report_html(report, report_figures(report)))
+    text = html.unescape(report_html(report, pictures))
     assert text.count(SAMPLE_BANNER) == 1
     assert text.index(SAMPLE_BANNER) < text.index("<main>")
     assert report_numbers(report)["banner"].count(SAMPLE_BANNER) == 1
     assert (note in text) == (note != "built on the sample planet")
 
 
-def test_a_report_on_other_photos_says_nothing_of_the_sample_planet(full):
+def test_a_report_on_other_photos_says_nothing_of_the_sample_planet(full, pictures):
     report = dataclasses.replace(full, sources={"mine": 9})
-    assert "sample planet" not in report_html(report, report_figures(report))
+    assert "sample planet" not in report_html(report, pictures)
     assert report_numbers(report)["banner"] == full.banner
 
 

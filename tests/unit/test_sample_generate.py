@@ -75,6 +75,7 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_any_number_of_processes_writes_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -282,6 +283,7 @@ def test_the_summary_counts_everything(made: Made) -> None:
     assert made.summary.faulty == len(made.photos) - PHOTOS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_an_interrupted_run_leaves_nothing(tmp_path: Path, processes: int) -> None:
     def stop(done: int, total: int) -> None:

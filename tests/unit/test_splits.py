@@ -135,6 +135,7 @@ def catalogs(draw: st.DrawFn) -> pd.DataFrame:
     )
 
 
+@pytest.mark.slow
 @hypothesis_settings(max_examples=80, deadline=None)
 @given(
     catalogs(),

@@ -229,6 +229,7 @@ class TestAccept:
             WorkspaceError, match=r"default/index needs no acceptance: its code did not change"
         ):
             accept(changed, ["index"], "to be sure")
+        settle(changed.workspace)
         write_text(changed.folder("classifier") / "content.json", "damaged")
         with pytest.raises(WorkspaceError, match="its files were changed or removed"):
             accept(again(changed), ["classifier"], "why not")

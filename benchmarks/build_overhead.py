@@ -1,0 +1,100 @@
+"""What a build spends beside its stages: starting, Dagster's own work, checks, DVC.
+
+    python benchmarks/build_overhead.py [--workspace DIR] [--recipe NAME] [--wall SECONDS | --run]
+
+Reads the lineage records of the last build of a recipe and prints a table: the seconds of each stage, their sum, the
+time from the first stage's start to the last one's end, and by how many per cent that is more than the sum. Records
+hold their start in whole seconds, so it is exact to a second.
+
+The command itself starts before its first stage and ends after its last. `--wall` gives its wall time where that was
+measured. `--run` measures it, by building everything afresh in a temporary copy of the workspace; DVC's cache is copied
+too, so DVC stores nothing twice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from geoloc.files import read_json
+
+ROOT = Path(__file__).parents[1]
+LEFT_OUT = (".venv", "build", "mlflow", ".dagster", ".geoloc", ".mypy_cache", ".ruff_cache", ".pytest_cache")
+"""What a copy for `--run` starts without: earlier builds, and what is no part of a workspace."""
+
+
+def last_build(workspace: Path, recipe: str) -> list[dict[str, Any]]:
+    """The lineage records of the stages that the recipe's last build ran, by their start; none without a build."""
+    folders = [workspace / "build" / "lineage", workspace / "build" / recipe / "lineage"]
+    records = [read_json(path) for folder in folders for path in folder.glob("*.json")]
+    records.sort(key=lambda record: (record["started_at"], end(record)))
+    return [record for record in records if record["dagster_run"] == records[-1]["dagster_run"]]
+
+
+def end(record: dict[str, Any]) -> datetime:
+    """When the stage ended."""
+    return datetime.fromisoformat(record["started_at"]) + timedelta(seconds=record["seconds"])
+
+
+def run_afresh(workspace: Path, recipe: str) -> tuple[list[dict[str, Any]], float]:
+    """The records and the wall time, in seconds, of a whole build in a temporary copy of the workspace."""
+    with tempfile.TemporaryDirectory(prefix="geoloc-overhead-") as folder:
+        copy = Path(folder) / "workspace"
+
+        def left_out(at: str, names: list[str]) -> list[str]:
+            return [name for name in names if name in LEFT_OUT and Path(at) == workspace]
+
+        shutil.copytree(workspace, copy, symlinks=True, ignore=left_out)
+        command = [sys.executable, "-m", "orchestration.cli", "--workspace", str(copy)]
+        clock = time.monotonic()
+        subprocess.run([*command, "build", "--recipe", recipe], cwd=ROOT, check=True)
+        seconds = time.monotonic() - clock
+        return last_build(copy, recipe), seconds
+
+
+def table(records: list[dict[str, Any]], wall: float | None) -> list[str]:
+    """The table, a line each."""
+    stages = sum(record["seconds"] for record in records)
+    span = (max(map(end, records)) - datetime.fromisoformat(records[0]["started_at"])).total_seconds()
+    rows = [(record["artefact"], record["seconds"]) for record in records] + [("sum of the stages", stages)]
+    lines = [f"{'stage':<36} {'seconds':>8} {'beside the stages':>18}"]
+    lines += [f"{name:<36} {seconds:8.1f}" for name, seconds in rows]
+    walls = [("first start to last end", span), *([("wall time of the command", wall)] if wall else [])]
+    return lines + [
+        f"{name:<36} {seconds:8.1f} {100 * (seconds / stages - 1):16.1f} %" for name, seconds in walls
+    ]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--workspace", type=Path, default=ROOT, help="default: this checkout")
+    parser.add_argument("--recipe", default="default")
+    measured = parser.add_mutually_exclusive_group()
+    measured.add_argument("--wall", type=float, metavar="SECONDS", help="wall time of the build command")
+    measured.add_argument(
+        "--run", action="store_true", help="build afresh in a temporary copy and measure it"
+    )
+    arguments = parser.parse_args()
+    workspace = arguments.workspace.resolve()
+    if arguments.run:
+        records, wall = run_afresh(workspace, arguments.recipe)
+    else:
+        records, wall = last_build(workspace, arguments.recipe), arguments.wall
+    if not records:
+        print(f"nothing to measure: no build of {arguments.recipe} in {workspace}; see --run")
+        return 0
+    print("\n".join(table(records, wall)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

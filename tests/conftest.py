@@ -1,0 +1,31 @@
+"""For every test: one thread in each process, and an order that keeps all cores busy until the end."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+# Before torch, numpy and faiss are imported, and inherited by the processes that tests start: pytest-xdist runs a
+# worker on each core, and threads of one would only take the cores of the others.
+for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
+
+FOLDERS = ("model", "data", "pipeline", "unit")
+"""Their order. Files are handed to the workers whole and in this order, see PYTEST in the Makefile."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start what takes long first, and end with the many short files, which fill the cores evenly.
+
+    The first worker makes the workspace that the tests of tests/pipeline copy, and mypy takes the second. The others
+    find tests that need neither, until the workspace is there.
+    """
+
+    def place(item: pytest.Item) -> int:
+        folder, name = item.path.parent.name, item.path.name
+        if name in ("test_build.py", "test_style.py"):
+            return -1
+        return FOLDERS.index(folder) if folder in FOLDERS else len(FOLDERS)
+
+    items.sort(key=place)  # stable: within a folder as collected
