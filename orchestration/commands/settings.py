@@ -8,11 +8,12 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from orchestration.commands.parsing import add_command
+
 _SCHEMA = "https://json-schema.org/draft/2020-12/schema"
 _WIDTH = 100
 _HELP = "list every setting of params.yaml and of recipes: default, what is allowed, what it means"
 _EXAMPLES = """\
-examples:
   geoloc settings
   geoloc settings training
   geoloc settings partitions.kmeans
@@ -24,19 +25,12 @@ at their top, with the path of the schema from the file."""
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
-    """Add the command to the parser."""
-    parser: argparse.ArgumentParser = subparsers.add_parser(
-        "settings",
-        help=_HELP,
-        description=_HELP[0].upper() + _HELP[1:] + ".",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    """Add the command and its options."""
+    parser = add_command(subparsers, "settings", _HELP, _EXAMPLES, run)
     parser.add_argument(
         "section", nargs="?", default="", metavar="SECTION", help="only these, such as splits.test"
     )
     parser.add_argument("--schema", action="store_true", help="print a JSON Schema of all settings instead")
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -382,7 +382,7 @@ def test_probabilities_are_those_of_the_evaluation_to_the_bit(made):
         crops=limits.crops,
     )
     expected = asked.method.locate(asked.calibration.scaled(stored))
-    answers, _, _ = asked.locate(pixels)
+    answers = asked.locate(pixels).answers
     assert asked.settings.crops == limits.crops
     assert answers.confidence.tobytes() == expected.confidence.tobytes()
     assert answers.alternatives.weight.tobytes() == expected.alternatives.weight.tobytes()
