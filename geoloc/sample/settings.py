@@ -1,4 +1,4 @@
-"""What the sample planet is made of: sizes, shares, and how much dirt of each kind."""
+"""Settings of the sample planet: sizes, shares, and how much dirt of each kind."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from geoloc.settings import Number, Settings, SettingsError, setting
 
 
 def _share(default: float, help: str) -> float:
-    """A share of the photos that stays small, so that all kinds of dirt together leave most photos clean."""
+    """A setting for the share of one kind of dirt. At most 0.05, so that all kinds together leave most photos clean."""
     share: float = setting(default, minimum=0.0, maximum=0.05, help=help)
     return share
 
 
 class DirtSettings(Settings):
-    """Rows of each kind of dirt, as a share of the photos. Rounded to whole rows, so that counts are known beforehand.
+    """Rows of each kind of dirt, as a share of the photos, rounded to whole rows: so counts are known beforehand.
 
-    The kinds from `truncated_image` to `repeated_id` are rows on top of the photos; the others befall the photos.
+    The kinds from `truncated_image` to `repeated_id` are extra rows; the others change rows of the photos.
     """
 
     truncated_image: Number = _share(0.002, "the file breaks off")
-    not_an_image: Number = _share(0.001, "a web page under the name of a picture")
+    not_an_image: Number = _share(0.001, "a web page with the name of a picture")
     no_such_file: Number = _share(0.001, "a file that is not there")
     no_coordinates: Number = _share(0.002, "latitude and longitude empty")
     zero_coordinates: Number = _share(0.002, "latitude 0, longitude 0")
@@ -27,17 +27,17 @@ class DirtSettings(Settings):
     swapped_coordinates: Number = _share(0.003, "latitude and longitude exchanged")
     wrong_coordinates: Number = _share(0.004, "a place far away")
     gps_noise: Number = _share(0.01, "200 to 500 m off")
-    missing_time: Number = _share(0.01, "no time of taking")
+    missing_time: Number = _share(0.01, "no taken_at")
     impossible_time: Number = _share(0.003, "posted days before it was taken")
-    cmyk: Number = _share(0.002, "a JPEG of four colours")
-    sixteen_bit: Number = _share(0.002, "grey of 16 bits, PNG or TIFF")
+    cmyk: Number = _share(0.002, "a JPEG with four colour channels")
+    sixteen_bit: Number = _share(0.002, "16-bit grey, PNG or TIFF")
     alpha: Number = _share(0.002, "PNG with transparency")
-    exif_rotation: Number = _share(0.005, "stored turned, with the EXIF tag that turns it upright")
+    exif_rotation: Number = _share(0.005, "stored rotated, with the EXIF tag that rotates it upright")
     grey: Number = _share(0.005, "a grey JPEG")
 
 
 class SampleSettings(Settings):
-    """The make-up of the sample planet. The same settings, photos, seed and version give the same sample."""
+    """Settings of the sample planet. The same settings, photos, seed and version give the same sample."""
 
     size: int = setting(128, minimum=32, maximum=512, help="ground photos: pixels each way")
     cities: int = setting(120, minimum=2, maximum=20_000, help="cities to draw from")
@@ -60,14 +60,14 @@ class SampleSettings(Settings):
     rural_share: Number = setting(0.12, minimum=0.0, maximum=1.0, help="photos taken 10 to 60 km from a city")
     heading_share: Number = setting(0.7, minimum=0.0, maximum=1.0, help="photos whose heading is recorded")
     overhead_share: Number = setting(
-        0.25, minimum=0.0, maximum=1.0, help="outdoor photos with a tile from above; bursts and copies apart"
+        0.25, minimum=0.0, maximum=1.0, help="outdoor photos with a tile from above; not of bursts and copies"
     )
     tile_size: int = setting(128, minimum=32, maximum=1024, help="tiles: pixels each way")
     metres_per_pixel: Number = setting(1.0, minimum=0.1, maximum=10.0, help="tiles: metres on the ground")
-    dirt: DirtSettings = setting(DirtSettings(), help="faults on purpose, their truth recorded apart")
+    dirt: DirtSettings = setting(DirtSettings(), help="deliberate faults; the truth is recorded apart")
 
     def check(self, key: str) -> None:
-        """Rules between fields. Raises SettingsError."""
+        """Raises SettingsError where fields contradict each other."""
         copies = self.exact_copy_share + self.near_copy_share
         if copies + self.burst_share > 0.5:
             raise SettingsError(
