@@ -96,7 +96,7 @@ def draw_ridge(scene: Scene) -> None:
 
 
 def draw_far_houses(scene: Scene) -> None:
-    """Draw the city beyond the houses drawn one by one: blocks on the horizon, as dense and high as the city is here."""
+    """Draw the rest of the city: blocks on the horizon, as dense and high as the city is here."""
     camera, around = scene.camera, scene.around
     if around.density < 0.15:
         return

@@ -40,7 +40,7 @@ class Canvas:
         depth: NDArray[np.float64] | float,
         label: int,
     ) -> None:
-        """Draw a patch [h, w] with its upper left pixel at (top, left), where `inside` is true and nothing is nearer."""
+        """Draw a patch [h, w] with its upper left pixel at (top, left), where `inside` holds and nothing is nearer."""
         height, width = inside.shape
         at = (slice(top, top + height), slice(left, left + width))
         seen = inside & (depth < self.depth[at])

@@ -1,4 +1,4 @@
-"""Copies: photos posted by somebody who did not take them. Either the same bytes, or resized, cropped or recompressed."""
+"""Copies: photos posted by somebody who did not take them. The same bytes, or resized, cropped or recompressed."""
 
 from __future__ import annotations
 

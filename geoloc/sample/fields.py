@@ -1,4 +1,4 @@
-"""Smooth fields over the sphere: climate, relief and building styles of the sample planet, the same for every sample."""
+"""Smooth fields over the sphere: climate, relief and building styles of the sample planet, equal in all samples."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def texture() -> NDArray[np.int32]:
 
 
 def window(height: int, width: int, top: int, left: int, stretch: int = 1) -> NDArray[np.int32]:
-    """Returns the texture from row `top` and column `left` on, int32 [height, width]; `stretch` makes it rougher in x."""
+    """Returns the texture from row `top` and column `left` on, int32 [height, width]; `stretch` roughens it in x."""
     rows = (np.arange(height) + top) % SIDE
     columns = (np.arange(width) * stretch + left) % SIDE
     return texture()[rows[:, None], columns[None, :]]
