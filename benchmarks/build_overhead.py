@@ -1,14 +1,14 @@
-"""What a build spends beside its stages: starting, Dagster's own work, checks, DVC.
+"""Time that a build spends outside its stages: start-up, Dagster, checks, DVC.
 
     python benchmarks/build_overhead.py [--workspace DIR] [--recipe NAME] [--wall SECONDS | --run]
 
 Reads the lineage records of the last build of a recipe and prints a table: the seconds of each stage, their sum, the
-time from the first stage's start to the last one's end, and by how many per cent that is more than the sum. Records
-hold their start in whole seconds, so it is exact to a second.
+time from the first stage's start to the last one's end, and by how many per cent that exceeds the sum. Records have
+their start in whole seconds, so the result is exact to a second.
 
-The command itself starts before its first stage and ends after its last. `--wall` gives its wall time where that was
-measured. `--run` measures it, by building everything afresh in a temporary copy of the workspace; DVC's cache is copied
-too, so DVC stores nothing twice.
+The command itself starts before its first stage and ends after its last. `--wall` gives its wall time if that was
+measured. `--run` measures it: it builds everything afresh in a temporary copy of the workspace, with a copy of DVC's
+cache, so that DVC stores nothing twice.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from geoloc.files import read_json
 
 ROOT = Path(__file__).parents[1]
 LEFT_OUT = (".venv", "build", "mlflow", ".dagster", ".geoloc", ".mypy_cache", ".ruff_cache", ".pytest_cache")
-"""What a copy for `--run` starts without: earlier builds, and what is no part of a workspace."""
+"""Left out of the copy for `--run`: earlier builds, and what is not part of a workspace."""
 
 
 def last_build(workspace: Path, recipe: str) -> list[dict[str, Any]]:
-    """The lineage records of the stages that the recipe's last build ran, by their start; none without a build."""
+    """Returns the lineage records of the stages that the recipe's last build ran, by start; empty without a build."""
     folders = [workspace / "build" / "lineage", workspace / "build" / recipe / "lineage"]
     records = [read_json(path) for folder in folders for path in folder.glob("*.json")]
     records.sort(key=lambda record: (record["started_at"], end(record)))
@@ -39,12 +39,12 @@ def last_build(workspace: Path, recipe: str) -> list[dict[str, Any]]:
 
 
 def end(record: dict[str, Any]) -> datetime:
-    """When the stage ended."""
+    """Returns the time at which the stage ended."""
     return datetime.fromisoformat(record["started_at"]) + timedelta(seconds=record["seconds"])
 
 
 def run_afresh(workspace: Path, recipe: str) -> tuple[list[dict[str, Any]], float]:
-    """The records and the wall time, in seconds, of a whole build in a temporary copy of the workspace."""
+    """Returns records and wall time (seconds) of a whole build in a temporary copy of the workspace."""
     with tempfile.TemporaryDirectory(prefix="geoloc-overhead-") as folder:
         copy = Path(folder) / "workspace"
 
@@ -60,7 +60,7 @@ def run_afresh(workspace: Path, recipe: str) -> tuple[list[dict[str, Any]], floa
 
 
 def table(records: list[dict[str, Any]], wall: float | None) -> list[str]:
-    """The table, a line each."""
+    """Returns the lines of the table."""
     stages = sum(record["seconds"] for record in records)
     span = (max(map(end, records)) - datetime.fromisoformat(records[0]["started_at"])).total_seconds()
     rows = [(record["artefact"], record["seconds"]) for record in records] + [("sum of the stages", stages)]

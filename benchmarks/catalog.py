@@ -1,4 +1,4 @@
-"""Catalog at scale: how long ingest, open, filter, join and write take at N rows, and the peak memory.
+"""The catalog at scale: time and peak memory of ingest, open, filter, join and write at N rows.
 
     python benchmarks/catalog.py [--rows 1000000]
 
@@ -52,7 +52,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="geoloc-catalog-") as folder:
         write_table(Path(folder), options.rows)
         print(f"{options.rows:,} photos\n\n{'step':<20} {'seconds':>8} {'peak GB':>8}")
-        for step in STEPS:  # each in a process of its own, or the peak of one would hide the next
+        for step in STEPS:  # each in its own process: the peak of one would hide the next
             command = [
                 sys.executable,
                 __file__,
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def run_step(step: str, folder: Path, rows: int) -> float:
-    """Seconds of one step, without its imports and preparation."""
+    """Returns the seconds of one step, without imports and preparation."""
     pool = folder / "pool"
     if step.startswith("ingest"):
         candidates = open_source("table", folder / "photos.csv")
@@ -99,7 +99,7 @@ def run_step(step: str, folder: Path, rows: int) -> float:
 
 
 def write_table(folder: Path, rows: int) -> None:
-    """A CSV as a collection gives it: a few thousand photographers, ids in no order."""
+    """Write a CSV like that of a collection: a few thousand photographers, unordered ids."""
     generator = np.random.default_rng(0)
     table = {
         "photo_id": pa.array(generator.permutation(rows) + 10**9),
@@ -118,7 +118,7 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def peak_bytes() -> int:
-    """Most memory that this process held; Linux tells it in kB, macOS in bytes."""
+    """Returns the peak memory of this process in bytes. The system reports kB on Linux, bytes on macOS."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

@@ -1,4 +1,4 @@
-"""How long `geoloc --help` takes, beside an empty Python and the imports that it must not pay for."""
+"""Time of `geoloc --help`, compared with an empty Python and with the imports that it must avoid."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ LIMIT_SECONDS = 0.5
 
 
 def seconds(code: str) -> float:
-    """The fastest of a few runs of a Python program, in seconds of wall time."""
+    """Returns the wall time in seconds of the fastest of a few runs of a Python program."""
     times = []
     for _ in range(RUNS):
         start = time.perf_counter()

@@ -2,9 +2,9 @@
 
     python benchmarks/density.py [--queries 1000] [--k 100] [--seed 0]
 
-Both find the densest of k neighbours for each query. scikit-learn fits one KernelDensity a query with the weights as
+Both find the densest of k neighbours for each query. scikit-learn fits one KernelDensity per query with the weights as
 sample_weight and scores the candidates (haversine metric on the sphere, Euclidean when flat). Prints a table of
-milliseconds a query, the ratio, and how many answers agree; exits with 1 if a ratio is under 20 or an answer differs.
+milliseconds per query, the ratio, and how many answers agree. Exits with 1 if a ratio is below 20 or an answer differs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ WANTED_RATIO = 20.0
 
 
 def made_neighbours(queries: int, k: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Neighbours as retrieval gives them: 2 to 12 towns hold most of them, a third lies anywhere; some coordinates
+    """Neighbours like those of retrieval: most are in 2 to 12 towns, a third are anywhere, and some coordinates
     repeat. Similarities fall from left to right."""
     rng = np.random.default_rng(seed)
     towns = rng.integers(2, 13, queries)
@@ -45,7 +45,7 @@ def made_neighbours(queries: int, k: int, seed: int) -> tuple[np.ndarray, np.nda
 def by_scikit_learn(
     latitude: np.ndarray, longitude: np.ndarray, similarity: np.ndarray, settings: DensitySettings
 ) -> np.ndarray:
-    """Column of the densest candidate of each query, by a loop."""
+    """Returns the column of the densest candidate of each query, found by a loop."""
     weights = feature_distance(similarity) ** -settings.m
     points = np.stack([latitude, longitude], axis=-1)
     if settings.flat:
@@ -86,7 +86,7 @@ def main() -> int:
                 started = time.perf_counter()
                 found = densest(latitude, longitude, similarity, settings)
                 fast = min(fast, time.perf_counter() - started)
-            # The same place: neighbours with one coordinate are one candidate.
+            # Compare places: neighbours with equal coordinates are one candidate.
             place = np.take_along_axis(np.stack([latitude, longitude]), expected[None, :, None], axis=2)[
                 ..., 0
             ]

@@ -1,12 +1,12 @@
-"""Embedding throughput, from stored JPEG bytes to written embeddings, against the limit of this machine.
+"""Embedding throughput, from stored JPEG bytes to written embeddings, compared with the limit of this machine.
 
     python benchmarks/embedding.py [--photos FOLDER] [--weights FILE] [--count 512] [--batch-size 32] [--rounds 3]
 
-The limit is a bare decode (JPEG bytes in memory to pixels, all processors, nothing else) and a bare forward pass of the
-same network (one fixed batch, over and over), measured apart on the same processors, their times added. The measured
-path reads the pool's shards, decodes, crops, normalises, embeds, L2-normalises and writes float16 parts. The three are
-measured in turn, `--rounds` times; the table shows the fastest of each. Without `--photos`, JPEGs of short side 256 are
-made up. Exits with 1 if the measured path is under 0.9 of the limit.
+The limit is the sum of two times, measured separately on the same processors: a bare decode (JPEG bytes in memory to
+pixels, all processors, nothing else) and a bare forward pass of the same network (one fixed batch, repeated). The
+measured path reads the pool's shards, decodes, crops, normalises, embeds, L2-normalises and writes float16 parts. The
+three are measured in turn, `--rounds` times; the table shows the fastest of each. Without `--photos`, JPEGs of short
+side 256 are generated. Exits with 1 if the measured path is below 0.9 of the limit.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from geoloc.photos.shards import ShardWriter
 from geoloc.retrieval.embeddings import EmbeddingSettings, extract_embeddings
 
 WANTED_RATIO = 0.9
-_TASK = 8  # photos a decoding task
+_TASK = 8  # photos per decoding task
 
 
 def made_photos(count: int, seed: int = 0) -> list[bytes]:
-    """JPEGs of short side 256 and quality 90 whose frequencies fall off as a photo's do: about 30 kB each."""
+    """Returns JPEGs of short side 256 and quality 90 with the spectrum of a photo: about 30 kB each."""
     rng = np.random.default_rng(seed)
     photos = []
     for number in range(count):
@@ -59,7 +59,7 @@ def made_photos(count: int, seed: int = 0) -> list[bytes]:
 
 
 def make_pool(pool: Path, photos: list[bytes]) -> pd.DataFrame:
-    """The photos in one shard, and the catalog's columns that say where."""
+    """Write the photos into one shard; returns the catalog's columns that locate them."""
     with ShardWriter(pool, "bench.tar") as writer:
         places = [writer.add(f"photo{i:06d}", data) for i, data in enumerate(photos)]
     frame = pd.DataFrame(places, columns=["offset", "length"])
@@ -67,7 +67,7 @@ def make_pool(pool: Path, photos: list[bytes]) -> pd.DataFrame:
 
 
 def measured(work: Callable[[], object]) -> tuple[float, float]:
-    """Seconds by the clock, and seconds of processor time, which other work on the machine hardly changes."""
+    """Returns seconds of wall time, and of processor time, which other work on the machine hardly changes."""
     started, before = time.perf_counter(), time.process_time()
     work()
     return time.perf_counter() - started, time.process_time() - before
@@ -90,7 +90,7 @@ def bare_forward(model: Classifier, batch: torch.Tensor, count: int) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--photos", type=Path, help="a folder of JPEGs to use instead of made ones")
+    parser.add_argument("--photos", type=Path, help="a folder of JPEGs to use instead of generated ones")
     parser.add_argument("--weights", help="a .safetensors file for MobileNetV2 (default: random weights)")
     parser.add_argument("--count", type=int, default=512)
     parser.add_argument("--batch-size", type=int, default=32)
@@ -120,7 +120,7 @@ def main() -> int:
         f" mobilenet_v2 at {size} px on {device}, batches of {options.batch_size}, {processors()} processors"
     )
     decode, forward, whole = [], [], []
-    # The limit profits from kept memory as the measured path does, or it would be no limit.
+    # The limit profits from kept memory as the measured path does; otherwise it would be no limit.
     with (
         tempfile.TemporaryDirectory() as folder,
         ThreadPoolExecutor(processors()) as threads,

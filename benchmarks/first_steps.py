@@ -1,21 +1,21 @@
-"""The first steps of the full recipes: the published networks, really built and really trained for two or three steps.
+"""The first steps of the full recipes: builds the published networks and trains them for two or three steps.
 
     python benchmarks/first_steps.py [--recipes planet_full ...] [--steps 2] [--photos FOLDER] [--largest-batch 4]
 
-A recipe's network is built with the published number of cells of each head and trained by geoloc's own training code
-with the recipe's loss, optimiser, schedule, curriculum and augmentation, until that many steps are done. What is not
-at hand is replaced, and said: photos by generated pictures (`--photos` takes JPEGs of a folder instead), initial
-weights by random ones (those of another recipe or of a file are used where that recipe is built or the file is there;
-`--fetch` asks the registry for its own), batches by smaller ones.
+A recipe's network is built with the published number of cells of each head. geoloc's own training code trains it with
+the recipe's loss, optimiser, schedule, curriculum and augmentation, for `--steps` steps. What is missing is replaced,
+and the output reports it: photos by generated pictures (`--photos` takes JPEGs of a folder instead), initial weights by
+random ones (those of another recipe or of a file are used if that recipe is built or the file exists; `--fetch`
+downloads those of a registry), batches by smaller ones.
 
-The partitions are of the recipes' kinds and have exactly the published cells: they are fitted on as many places, with
-thresholds that leave one in each cell. An epoch has twice as many photos as the first head has cells, which matters to
-schedules that count epochs: rates are those of an epoch so short.
+The partitions are of the recipes' kinds and have exactly the published number of cells: they are fitted on as many
+places, with thresholds that leave one in each cell. An epoch has twice as many photos as the first head has cells.
+Schedules that count epochs give the rates for such a short epoch.
 
-Printed: weights; the learning rate, loss and seconds of each step; the cross-entropy of the first photos of the pool,
-summed over the heads, without what the recipe does to a loss, before and after, beside that of a guess (the sum of
-ln cells); how many of the tensors that learn have moved; the peak of resident memory. Each recipe runs in a process of
-its own. Exits with 1 where a recipe fails, a number is not finite or nothing moved.
+Prints: weights; the learning rate, loss and seconds of each step; the plain cross-entropy of the first photos of the
+pool, summed over the heads, before and after, and that of a guess (the sum of ln cells); how many of the trainable
+tensors have changed; the peak of resident memory. Each recipe runs in its own process. Exits with 1 if a recipe fails,
+a number is not finite or nothing changed.
 """
 
 from __future__ import annotations
@@ -72,20 +72,20 @@ PUBLISHED_HEADS = {
     "m1_fine_cycles_full": {"fine": 6565},
     "m1_finep_cycles_full": {"finep": 4771},
 }  # fmt: skip
-"""Cells of the published partitions, in the order of the recipe's: read from the papers, not from the recipes."""
+"""Numbers of cells of the published partitions, in the recipe's order: read from the papers, not from the recipes."""
 
 PLANETS_CELLS = 26_263
-"""Of the finest partition of the recipes that are no published row: all of them take PlaNet's."""
+"""Number of cells of the finest partition in recipes that are no published row: PlaNet's."""
 PICTURES = 16
 
 
 class EnoughSteps(Exception):
-    """Raised into a training that has done the steps that were asked for."""
+    """Raised to end a training after the wanted steps."""
 
 
 @dataclass(frozen=True)
 class FirstSteps:
-    """What the first steps of a recipe were: see the module. `steps` has rate, loss and seconds of each."""
+    """Result of the first steps of a recipe: see the module. `steps` has rate, loss and seconds of each."""
 
     heads: dict[str, int]
     weights: int
@@ -100,16 +100,16 @@ class FirstSteps:
 
     @property
     def sound(self) -> bool:
-        """Whether all numbers are finite and something has moved."""
+        """Whether all numbers are finite and some tensor has changed."""
         numbers = [self.before, self.after, *(value for step in self.steps for value in step)]
         return all(map(math.isfinite, numbers)) and self.moved[0] > 0
 
 
 def places(settings: KindSettings, count: int, seed: int) -> NDArray[np.float64]:
-    """`count` places, degrees, (count, 2): all over the Earth, or the largest cities that do not overlap."""
+    """Returns `count` places, degrees, (count, 2): all over the Earth, or the largest cities that do not overlap."""
     if isinstance(settings, CitiesSettings):
         return np.asarray(non_overlapping_cities(settings.radius_km, 15_000).places[:count])
-    # A Fibonacci lattice: as far apart as can be, for kmeans makes one cell of places that are near each other.
+    # A Fibonacci lattice keeps places far apart: kmeans makes one cell of places that are near each other.
     number = np.random.default_rng(seed).permutation(count)
     latitude = np.degrees(np.arcsin(2 * (number + 0.5) / count - 1))
     longitude = (number * 180 * (3 - 5**0.5)) % 360 - 180
@@ -117,10 +117,10 @@ def places(settings: KindSettings, count: int, seed: int) -> NDArray[np.float64]
 
 
 def one_place_a_cell(settings: PartitionSettings, places_of_cell: int, cells: int) -> KindSettings:
-    """The recipe's settings of its kind with thresholds that leave at most so many places in a cell, and all cells."""
+    """Returns the recipe's settings of its kind, with thresholds that leave at most this many places in a cell."""
     changes: dict[str, dict[str, Any]] = {
         "s2": {"max_photos": places_of_cell, "min_photos": 1, "max_level": 30},
-        # A box is divided until it has fewer, not at most.
+        # A box is split until it has fewer photos than the threshold.
         "latlon": {"max_photos": places_of_cell + 1, "min_photos": 1, "min_area_km2": 0.001},
         "delaunay": {"max_photos": places_of_cell, "min_photos": 1, "min_area_km2": 0.001},
         "cities": {"min_photos": 1},
@@ -132,8 +132,11 @@ def one_place_a_cell(settings: PartitionSettings, places_of_cell: int, cells: in
 def partitions_with(
     settings: BuildSettings, heads: Mapping[str, int], at: NDArray[np.float64]
 ) -> dict[str, Partition]:
-    """Fitted partitions of the recipe's kinds with exactly these cells; of a hierarchical recipe exactly the finest,
-    and ten times the places a cell in each next one, as nested cells need the same places."""
+    """Returns fitted partitions of the recipe's kinds with exactly these numbers of cells.
+
+    Of a hierarchical recipe only the finest is exact: nested cells need the same places, so each next partition has ten
+    times the places per cell.
+    """
     made: dict[str, Partition] = {}
     for number, (name, one) in enumerate(settings.partitions.items()):
         nested = settings.model.softmax == "hierarchical"
@@ -147,7 +150,7 @@ def partitions_with(
 
 
 def pictures(folder: Path | None) -> list[bytes]:
-    """JPEGs of a folder, the first by name, or made up."""
+    """Returns JPEGs: the first ones of a folder by name, or generated ones."""
     if folder is not None:
         found = sorted(folder.glob("*.jpg"))[:PICTURES]
         if not found:
@@ -164,7 +167,7 @@ def pictures(folder: Path | None) -> list[bytes]:
 
 
 def pool_of(folder: Path, photos: list[bytes], at: NDArray[np.float64], seed: int) -> pd.DataFrame:
-    """A shard of the pictures and its rows, in random order: one at each place, and as many more at few of them."""
+    """Write a shard of pictures; returns its rows, in random order: one per place, and as many more at a few places."""
     with ShardWriter(folder, "photos-000000.tar") as shard:
         stored = [shard.add(f"p{i}", data) for i, data in enumerate(photos)]
     rng = np.random.default_rng(seed)
@@ -184,7 +187,7 @@ def pool_of(folder: Path, photos: list[bytes], at: NDArray[np.float64], seed: in
 
 
 def weights_at_hand(workspace: Workspace, settings: BuildSettings, fetch: bool) -> tuple[str, str]:
-    """What model.weights becomes here, and a note of what it was, empty where it is as the recipe has it."""
+    """Returns the replacement for model.weights and a note about it; the note is empty if nothing was replaced."""
     wanted = settings.model.weights
     if wanted == "none" or (wanted == "registry" and fetch):
         return wanted, ""
@@ -200,7 +203,7 @@ def weights_at_hand(workspace: Workspace, settings: BuildSettings, fetch: bool) 
 def cross_entropy(
     model: Classifier, pool: Path, rows: pd.DataFrame, partitions: Mapping[str, Partition]
 ) -> float:
-    """Mean over the photos, by torch's own function, summed over the heads; batch norm sees this batch."""
+    """Cross-entropy by torch's function: mean over the photos, sum over the heads. Batch norm uses this batch."""
     batch = next(iter_batches(pool, rows, model.preprocess, len(rows)))
     buffers = {name: value.clone() for name, value in model.named_buffers()}
     model.train()
@@ -225,7 +228,7 @@ def first_steps(
     photos: list[bytes],
     fetch: bool = False,
 ) -> FirstSteps:
-    """Build the recipe's network with these cells and train it for so many steps, as the module says.
+    """Build the recipe's network with these cells and train it for `steps` steps, as described in the module.
 
     `heads` may leave out all but the finest of a hierarchical recipe. Raises what building and training raise.
     """
@@ -293,7 +296,7 @@ def first_steps(
 
 
 def report(recipe: str, found: FirstSteps, seconds: float) -> str:
-    """A recipe's lines."""
+    """Returns the lines to print for a recipe."""
     heads = ", ".join(f"{name} {cells:,}" for name, cells in found.heads.items())
     guess = sum(math.log(cells) for cells in found.heads.values())
     lines = [
@@ -311,7 +314,7 @@ def report(recipe: str, found: FirstSteps, seconds: float) -> str:
 
 
 def run(recipe: str, root: Path, steps: int, largest_batch: int, photos: Path | None, fetch: bool) -> None:
-    """One recipe in a process of its own, so that the peak is its own; exits with 1 where it is not sound."""
+    """Run one recipe in its own process, so that the memory peak is its own. Exits with 1 if it is not sound."""
     started = time.perf_counter()
     workspace = Workspace.open(root)
     settings = load_settings(workspace, recipe)
@@ -323,15 +326,15 @@ def run(recipe: str, root: Path, steps: int, largest_batch: int, photos: Path | 
 
 
 def main() -> int:
-    """Run the recipes one after the other; 1 if one failed."""
+    """Run the recipes one after the other. Returns 1 if one failed."""
     workspace = Workspace.open(Path(__file__).resolve().parents[1])
     full = [name for name in known_recipes(workspace) if name.endswith("_full")]
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--recipes", nargs="+", choices=known_recipes(workspace), default=full)
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--photos", type=Path, help="a folder of JPEGs; default: generated")
-    parser.add_argument("--largest-batch", type=int, default=4, help="photos a step at most")
-    parser.add_argument("--fetch", action="store_true", help="ask the registry for its weights")
+    parser.add_argument("--largest-batch", type=int, default=4, help="largest number of photos per step")
+    parser.add_argument("--fetch", action="store_true", help="download weights from the registry")
     options = parser.parse_args()
     print(f"{'photos of a folder' if options.photos else 'generated photos'}, on the processor")
     failed = []
@@ -339,7 +342,7 @@ def main() -> int:
         arguments = (
             recipe, workspace.root, options.steps, options.largest_batch, options.photos, options.fetch
         )  # fmt: skip
-        # Forked, which saves each one the seconds of torch's import: nothing has been computed yet, so no thread runs.
+        # Forking saves each process the seconds of importing torch. Safe: nothing was computed yet, so no threads run.
         process = multiprocessing.get_context("fork").Process(target=run, args=arguments)
         process.start()
         process.join()

@@ -1,18 +1,18 @@
-"""Fit of an adaptive S2 partition and cells of a million points, against loops over s2sphere.
+"""Fitting an adaptive S2 partition and assigning a million points, compared with loops over s2sphere.
 
     python benchmarks/partition.py [--geotags FILE.csv.gz] [--points 1000000] [--sample 50000] [--seed 0]
 
-`--geotags` is a CSV of real photos with the columns latitude and longitude; without it, skewed points are made. Prints
-a table of seconds and ratios of this one run; exits with 1 if a ratio is under 20 or an answer differs.
+`--geotags` is a CSV of real photos with the columns latitude and longitude; without it, skewed points are generated.
+Prints a table of seconds and ratios of one run. Exits with 1 if a ratio is below 20 or an answer differs.
 
-What is compared, honestly:
+How the comparison is made:
 - The loops are measured on a random sample and scaled by the number of points, since a conversion takes the same time
-  for every point. The scaling is in the table. The time of s2sphere a point is printed: 12 µs on some machines, half of
-  that on others.
-- A loop that fits must convert each point, and one that assigns must convert it again and search the sorted cells; each
-  is compared with the call that does that. The last row is the strictest: our fit and assign,
-  which convert every point twice, against a bare conversion of each point once, with neither cells nor look-ups.
-- s2sphere's own fit would also have to count and split; that part is left out of its time.
+  for every point. The scale is printed, and so is s2sphere's time per point: 12 µs on some machines, half of that on
+  others.
+- A fitting loop must convert each point; an assigning loop must convert it again and search the sorted cells. Each is
+  compared with the call that does the same. The last row is the strictest: our fit and assign, which convert every
+  point twice, against a bare conversion of each point once, without cells or look-ups.
+- A fit with s2sphere would also have to count and split; its time leaves that out.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ REPEATS = 3
 
 
 def made_points(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Skewed as photos are: 2,000 towns of very unequal size hold nine tenths, some with one exact geotag."""
+    """Points as skewed as photos: nine tenths are in 2,000 towns of very unequal size, some with one exact geotag."""
     rng = np.random.default_rng(seed)
     town_latitude = np.degrees(np.arcsin(rng.uniform(-0.6, 0.95, 2000)))
     town_longitude = rng.uniform(-180, 180, 2000)
@@ -57,12 +57,12 @@ def convert(latitude: float, longitude: float) -> s2sphere.CellId:
 
 
 def loop_convert(latitude: list[float], longitude: list[float]) -> list[int]:
-    """What any use of s2sphere begins with: the leaf of each point."""
+    """Returns the leaf cell of each point, the first step of any use of s2sphere."""
     return [convert(a, b).id() for a, b in zip(latitude, longitude, strict=True)]
 
 
 def loop_assign(tokens: list[str], latitude: list[float], longitude: list[float]) -> list[int]:
-    """The cell of each point with s2sphere and Python's bisect over the sorted cells."""
+    """Returns the cell of each point, by s2sphere and Python's bisect over the sorted cells."""
     cells = [s2sphere.CellId.from_token(token) for token in tokens]
     first, last = [c.range_min().id() for c in cells], [c.range_max().id() for c in cells]
     found = []
@@ -74,7 +74,7 @@ def loop_assign(tokens: list[str], latitude: list[float], longitude: list[float]
 
 
 def timed(call: Callable[[], Any], repeats: int) -> tuple[float, Any]:
-    """The best of some runs, in seconds, and the answer."""
+    """Returns the seconds of the best of some runs, and the answer."""
     best, answer = float("inf"), None
     for _ in range(repeats):
         start = time.perf_counter()
@@ -86,8 +86,8 @@ def timed(call: Callable[[], Any], repeats: int) -> tuple[float, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--geotags", type=Path, help="CSV with latitude and longitude of real photos")
-    parser.add_argument("--points", type=int, default=1_000_000, help="how many points to make")
-    parser.add_argument("--sample", type=int, default=50_000, help="points that the loops are measured on")
+    parser.add_argument("--points", type=int, default=1_000_000, help="how many points to generate")
+    parser.add_argument("--sample", type=int, default=50_000, help="points on which the loops are measured")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     if options.geotags:

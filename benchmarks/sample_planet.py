@@ -1,16 +1,16 @@
-"""Is the sample planet a good instrument? The calibration study, a table a section.
+"""Is the sample planet a good instrument? The calibration study, one table per section.
 
     python benchmarks/sample_planet.py [--workspace DIR] [--photos N] [--sections 2 3 ...]
 
 Needs a workspace with a built recipe on photos of the sample planet (default: this repository after `make demo`), and
-reads it only. Sections 1 and 9 draw photos of their own in a temporary folder: `--photos` for the speed, `--pairs` for
-the overhead probe. `--seed` is that of the workspace's sample, whose truth is made again without drawing; `--truth`
-names a truth.csv instead, where the code that made the sample is not this code.
+only reads it. Sections 1 and 9 draw their own photos in a temporary folder: `--photos` for the speed, `--pairs` for the
+overhead probe. `--seed` is that of the workspace's sample, whose truth is made again without drawing. If other code
+made the sample, give its truth.csv with `--truth` instead.
 
-Intervals are 95 % percentile intervals of a bootstrap by photographer (geoloc.evaluation.measures.bootstrap),
-differences are paired. A verdict compares an interval with what was wanted: "holds" or "DOES NOT HOLD". Wishes stood
-before anything was measured, but for that about mean colour at city level (see docs/sample-planet.md). Rows without a
-verdict are shown for what they are. Exits with 1 if something does not hold.
+Intervals are 95 % percentile intervals of a bootstrap by photographer (geoloc.evaluation.measures.bootstrap);
+differences are paired. A verdict compares an interval with a target: "holds" or "DOES NOT HOLD". Targets were set
+before anything was measured, except for mean colour at city level (see docs/sample-planet.md). Rows without a verdict
+are for information. Exits with 1 if something does not hold.
 """
 
 from __future__ import annotations
@@ -75,18 +75,20 @@ MODELS = {"L": "classifier", "backbone": "backbone"}
 
 RESAMPLES = 1000
 WANTED_SPEED = 150.0  # photos a second on two cores
-MOST_CITIES = 0.05  # "almost no cities": at city level mean colour is less than this above a random reference
+MOST_CITIES = (
+    0.05  # "almost no cities": at city level, mean colour is at most this far above a random reference
+)
 PERMUTATIONS = 500
 SAME_PLACE_M = 40.0
 CANDIDATES = 50
 MAX_HAMMING = 6  # near-duplicates, as in params.yaml
-DIRT_RECALL = 0.8  # of what can be found
-DRAWS = 5  # of photographers, averaged, where a part of them is taken
+DIRT_RECALL = 0.8  # of what can be found at all
+DRAWS = 5  # random parts of the photographers that are averaged
 
 
 @dataclass(frozen=True)
 class Row:
-    """A line of a table. `holds` None: shown, not judged. `percent`: an estimate in [0, 1] is printed as per cent."""
+    """A line of a table. `holds` None: not judged. `percent`: an estimate in [0, 1] is printed as per cent."""
 
     what: str
     n: int
@@ -125,7 +127,7 @@ def show(title: str, rows: Sequence[Row], notes: Sequence[str] = ()) -> list[Row
 
 
 def means(values: ArrayLike, clusters: ArrayLike, seed: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Means of columns (N, K), and their intervals, (K,) each."""
+    """Returns the means of columns (N, K) and their intervals, (K,) each."""
     clusters = photographer_clusters(clusters)  # of a part of the photos: numbered without gaps
     table = np.asarray(values, np.float64).reshape(len(clusters), -1)
     low, high = interval(resampled_means(table, clusters, resamples=RESAMPLES, seed=seed))
@@ -138,7 +140,7 @@ def mean_row(what: str, values: ArrayLike, clusters: ArrayLike, seed: int, **mor
 
 
 def above(row: Row, limit: float = 0.0) -> Row:
-    """Judged: the whole interval is above the limit."""
+    """A judged row: holds if the whole interval is above the limit."""
     return dataclasses.replace(row, holds=bool(row.low > limit), wanted=row.wanted or f"above {limit:g}")
 
 
@@ -148,7 +150,7 @@ def below(row: Row, limit: float) -> Row:
 
 
 def ratio_row(what: str, over: ArrayLike, under: ArrayLike, clusters: ArrayLike, seed: int) -> Row:
-    """The ratio of two means on the same photos."""
+    """Returns the ratio of two means on the same photos."""
     table = np.stack([np.asarray(over, np.float64), np.asarray(under, np.float64)], axis=1)
     drawn = resampled_means(table, photographer_clusters(clusters), resamples=RESAMPLES, seed=seed)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -160,8 +162,8 @@ def ratio_row(what: str, over: ArrayLike, under: ArrayLike, clusters: ArrayLike,
 def area_row(
     what: str, alike: FloatArray, positive: NDArray[np.bool_], owners: Sequence[ArrayLike], seed: int
 ) -> Row:
-    """The area under the ROC curve of pairs. A pair has several owners (two photographers, a place): the interval is
-    the widest of those clustered by each.
+    """Returns the area under the ROC curve of pairs. A pair has several owners (two photographers, a place): the
+    interval is the widest of those clustered by each.
     """
     on, off = probe.placements(alike[positive], alike[~positive])
     table = np.zeros((len(alike), 4))
@@ -178,12 +180,12 @@ def area_row(
 
 
 class Workspace:
-    """What the study reads of a built workspace. Loaded when first used, never written."""
+    """What the study reads from a built workspace. Loaded on first use, never written."""
 
     def __init__(self, folder: Path, recipe: str) -> None:
         self.pool, self.build = folder / "data", folder / "build" / recipe
         if not self.build.is_dir():
-            raise SystemExit(f"{self.build} is not there: build the recipe first (make demo)")
+            raise SystemExit(f"{self.build} is missing: build the recipe first (make demo)")
 
     @cached_property
     def catalog(self) -> pd.DataFrame:
@@ -196,7 +198,7 @@ class Workspace:
         return splits.reindex(self.catalog["photo_id"]).reset_index(drop=True)
 
     def photos(self, split: str) -> pd.DataFrame:
-        """Catalog rows of a split that have embeddings, in the catalog's order; with their row as `row`."""
+        """Returns the catalog rows of a split that have embeddings, in the catalog's order; `row` is their position."""
         rows = self.catalog.assign(row=np.arange(len(self.catalog)))[(self.split == split).to_numpy()]
         readable = self.embeddings["L"].positions(rows["photo_id"]) >= 0
         return rows[readable].reset_index(drop=True)
@@ -225,7 +227,7 @@ class Workspace:
 
     @cached_property
     def pictures(self) -> NDArray[np.uint8]:
-        """Every photo at the size of most, uint8 [N, S, S, 3]."""
+        """Every photo at the most common size, uint8 [N, S, S, 3]."""
         side = int(self.catalog["width"].mode()[0])
         made = np.empty((len(self.catalog), side, side, 3), np.uint8)
         with ShardReader(self.pool) as reader:
@@ -246,7 +248,7 @@ def places(rows: pd.DataFrame) -> tuple[FloatArray, FloatArray]:
 
 
 def hits_of(answers: Any, queries: pd.DataFrame) -> FloatArray:
-    """Right or not at each level, (N, L)."""
+    """Returns whether each answer is right at each level, (N, L)."""
     return within(error_km(*places(queries), answers.latitude, answers.longitude)).astype(np.float64)
 
 
@@ -254,7 +256,7 @@ def hits_of(answers: Any, queries: pd.DataFrame) -> FloatArray:
 
 
 def drawn(folder: Path, *arguments: object) -> dict[str, Any]:
-    """`calibration.timed_sample` in a process of its own: the processes that draw begin with what their parent is, and
+    """Run `sample_calibration.timed_sample` in its own process: drawing processes inherit their parent's imports, and
     this script imports much that `geoloc sample` does not.
     """
     code = (
@@ -272,7 +274,7 @@ def drawn(folder: Path, *arguments: object) -> dict[str, Any]:
 
 
 def speed(options: argparse.Namespace, folder: Path) -> list[Row]:
-    """Photos a second, tiles apart, and the same bytes from one process and from two."""
+    """Photos per second, without tiles; and whether one process and two write the same bytes."""
     two = drawn(folder / "speed", options.photos, 3, 2)
     rate = two["photos"] / two["photos_s"]
     pictures = two["photos"] + two["tiles"]
@@ -296,7 +298,7 @@ def speed(options: argparse.Namespace, folder: Path) -> list[Row]:
 
 
 def _digest(folder: Path) -> tuple[str, int]:
-    """Of all files' names and bytes, and how many there are."""
+    """Returns a hash of all files' names and bytes, and the number of files."""
     digest, files = hashlib.sha256(), sorted(p for p in folder.rglob("*") if p.is_file())
     for path in files:
         digest.update(str(path.relative_to(folder)).encode() + path.read_bytes())
@@ -307,7 +309,7 @@ def _digest(folder: Path) -> tuple[str, int]:
 
 
 def trivial(space: Workspace, seed: int) -> list[Row]:
-    """Mean colour against the pipeline's models, and all against baselines and the ceiling."""
+    """Mean colour compared with the pipeline's models, and all with baselines and the ceiling."""
     queries, train = space.queries, space.photos("train")
     colours = space.pictures.reshape(len(space.pictures), -1, 3).mean(axis=1)
     known = colours[train["row"]]
@@ -379,9 +381,9 @@ def trivial(space: Workspace, seed: int) -> list[Row]:
 
 
 def _colour_among_others(space: Workspace, colours: FloatArray, seed: int) -> list[Row]:
-    """Each photo's nearest by mean colour among other photographers' photos, less a random one of these."""
+    """Each photo's nearest by mean colour among other photographers' photos, minus a random one of these."""
     features = colours / colours.std(axis=0)
-    # Copies by others are left out, as splits leave them out: they say nothing about colour.
+    # Copies by others are left out, as in splits: they are no evidence about colour.
     alike = near_duplicate_groups(space.catalog["phash"], space.catalog["sha256"], MAX_HAMMING)
     latitude, longitude = places(space.catalog)
     hits = np.zeros((len(features), len(LEVELS)))
@@ -412,7 +414,7 @@ def _answers(latitude: FloatArray, longitude: FloatArray) -> Answers:
 
 
 def more_references(space: Workspace, seed: int) -> list[Row]:
-    """[L]NN and [L]kNN with a part of the reference photographers."""
+    """[L]NN and [L]kNN with parts of the reference photographers."""
     queries, references = space.queries, space.references
     vectors = space.vectors("L", queries["photo_id"])
     own = photographer_clusters(queries["photographer"])
@@ -459,10 +461,11 @@ def more_references(space: Workspace, seed: int) -> list[Row]:
 
 
 def finer_cells(space: Workspace, seed: int) -> list[Row]:
-    """Linear softmax classifiers on stored embeddings over a coarse, a middle and a fine partition."""
+    """Linear softmax classifiers on stored embeddings, over a coarse, a middle and a fine partition."""
     train, validation, queries = space.photos("train"), space.photos("validation"), space.queries
     own = photographer_clusters(queries["photographer"])
-    sizes = {"coarse": 5, "middle": 30, "fine": 180}  # training photos over these: the most in a cell
+    # A cell has at most the number of training photos divided by these.
+    sizes = {"coarse": 5, "middle": 30, "fine": 180}
     partitions = {}
     for name, cells in sizes.items():
         limits = S2Settings(max_photos=max(2, len(train) // cells), min_photos=2)
@@ -505,12 +508,12 @@ def finer_cells(space: Workspace, seed: int) -> list[Row]:
 def _softmax(
     inputs: Sequence[NDArray[np.float32]], labels: NDArray[np.int32], check: NDArray[np.int32], cells: int
 ) -> NDArray[np.int64]:
-    """The likeliest cell of each query, by multinomial regression on 128 principal components; the weight decay that
-    suits the validation photos best.
+    """Returns the most probable cell of each query, by multinomial regression on 128 principal components. The weight
+    decay is the best one on the validation photos.
     """
     middle = inputs[0].mean(axis=0)
     turned = np.linalg.svd(inputs[0] - middle, full_matrices=False)[2][:128].T
-    scale = ((inputs[0] - middle) @ turned).std(axis=0).mean()  # one scale: whitening would blow up noise
+    scale = ((inputs[0] - middle) @ turned).std(axis=0).mean()  # one scale: whitening would amplify noise
     x, other, query = (torch.from_numpy((part - middle) @ turned / scale) for part in inputs)
     y, seen = torch.from_numpy(labels.astype(np.int64)), torch.from_numpy(labels >= 0)
     checked = torch.from_numpy(check >= 0)
@@ -518,7 +521,7 @@ def _softmax(
     best: tuple[float, NDArray[np.int64]] = (np.inf, np.zeros(len(query), np.int64))
     weight = torch.zeros((x.shape[1], cells), requires_grad=True)
     bias = torch.zeros(cells, requires_grad=True)
-    for decay in (1e-1, 1e-2, 1e-3, 1e-4):  # each begins where the stronger one ended
+    for decay in (1e-1, 1e-2, 1e-3, 1e-4):  # each starts from the result of the stronger one
         optimiser = torch.optim.LBFGS([weight, bias], max_iter=25, line_search_fn="strong_wolfe")
 
         def loss(
@@ -542,7 +545,7 @@ def _softmax(
 
 
 def leaks(space: Workspace, seed: int) -> list[Row]:
-    """Each photo's nearest neighbour among all other photos, and among those by other photographers."""
+    """Each photo's nearest neighbour among all other photos, and among other photographers' photos."""
     ids = space.embeddings["L"].photo_ids
     rows_of = space.catalog[space.catalog["photo_id"].isin(set(ids))].reset_index(drop=True)
     own = photographer_clusters(rows_of["photographer"])
@@ -572,7 +575,7 @@ def leaks(space: Workspace, seed: int) -> list[Row]:
 
 
 def posting_times(space: Workspace, seed: int) -> list[Row]:
-    """What the UTC hour of posting tells of the longitude."""
+    """How well the UTC hour of posting predicts the longitude."""
     rows_of = space.catalog[space.catalog["posted_at"].notna()].reset_index(drop=True)
     own = photographer_clusters(rows_of["photographer"])
     hour = rows_of["posted_at"].dt.hour.to_numpy(np.int64)
@@ -586,7 +589,7 @@ def posting_times(space: Workspace, seed: int) -> list[Row]:
         for _ in range(PERMUTATIONS)
     ]
     most = float(np.quantile(by_chance, 0.99))
-    # Five folds by photographer: nobody's own habits are known to the probe.
+    # Five folds by photographer: the probe never sees the habits of the photographers it is tested on.
     fold = np.random.default_rng([seed, 61]).permutation(own.max() + 1)[own] % 5
     told, constant = np.zeros(len(hour)), np.zeros(len(hour))
     for part in range(5):
@@ -610,7 +613,7 @@ def posting_times(space: Workspace, seed: int) -> list[Row]:
 
 
 def albums(space: Workspace, seed: int) -> list[Row]:
-    """How near the neighbour in the album is, and what it helps."""
+    """How near the neighbour in the album is, and how much it helps."""
     table = space.catalog.assign(row=np.arange(len(space.catalog)), time=space.catalog["taken_at"])
     table["time"] = table["time"].fillna(space.catalog["posted_at"])
     table = table[table["album"].notna() & (table["album"] != "") & table["time"].notna()]
@@ -620,7 +623,7 @@ def albums(space: Workspace, seed: int) -> list[Row]:
     pairs = []
     for step in (1, -1):
         other = table.shift(step)
-        # A minute apart: the next photo of a burst is the same picture, and no album is needed to know that.
+        # At least a minute apart: the next photo of a burst is the same picture, which needs no album.
         together = (other["album"] == table["album"]) & (other["photographer"] == table["photographer"])
         together &= (other["time"] - table["time"]).abs() > pd.Timedelta(minutes=1)
         pairs.append(pd.DataFrame({"row": table["row"], "other": other["row"], "kept": together}))
@@ -691,7 +694,7 @@ def albums(space: Workspace, seed: int) -> list[Row]:
 def _whole_albums(
     space: Workspace, model: str, queries: pd.DataFrame, alone: FloatArray, own: NDArray[np.int64], seed: int
 ) -> list[Row]:
-    """Another probe, shown beside: nearest neighbour of the mean of centred embeddings of the whole album."""
+    """Another probe, not judged: nearest neighbour of the mean of centred embeddings of the whole album."""
     known = space.vectors(model, space.references["photo_id"])
     middle = known.mean(axis=0)
     held = space.catalog[space.embeddings[model].positions(space.catalog["photo_id"]) >= 0]
@@ -718,7 +721,7 @@ def _whole_albums(
 
 
 def headings(space: Workspace, truth: pd.DataFrame | None, seed: int) -> list[Row]:
-    """Do photos from one place look more alike when they look the same way?"""
+    """Are photos from one place more alike if their headings are similar?"""
     table = space.catalog.assign(row=np.arange(len(space.catalog)))
     table = table[table["heading"].notna() & (table["prob_indoor"].fillna(0) < 0.5)]
     if truth is not None:
@@ -740,7 +743,7 @@ def headings(space: Workspace, truth: pd.DataFrame | None, seed: int) -> list[Ro
     for model in MODELS:
         a, b = (space.vectors(model, side["photo_id"]) for side in (one, two))
         views[f"[{model}]"] = (a * b).sum(axis=1, dtype=np.float64)
-    for most in (SAME_PLACE_M, 20.0, 10.0):  # nearer pairs are fewer and share more of their view: shown
+    for most in (SAME_PLACE_M, 20.0, 10.0):  # nearer pairs are fewer and share more of their view: not judged
         at = metres <= most
         owners = (one["photographer"][at], two["photographer"][at], np.array(spot)[at])
         if not same[at].any() or same[at].all():
@@ -842,8 +845,8 @@ def _read(folder: Path, files: Sequence[str]) -> NDArray[np.uint8]:
 
 
 def remade(space: Workspace, options: argparse.Namespace) -> pd.DataFrame | None:
-    """The truth of the workspace's photos, with `version` and `row` (of photos.csv, from 1); None where it does not
-    fit.
+    """Returns the truth of the workspace's photos, with `version` and `row` (of photos.csv, from 1); None if it does
+    not match.
     """
     if options.truth:
         truth = pd.read_csv(
@@ -862,7 +865,7 @@ def remade(space: Workspace, options: argparse.Namespace) -> pd.DataFrame | None
         )
         if len(both) < 0.95 * len(part) or same.mean() < 0.999:
             print(
-                f"   the truth made again does not fit version {version}: {same.sum()} of {len(part)} places agree"
+                f"   the truth made again does not match version {version}: {same.sum()} of {len(part)} places agree"
             )
             return None
         made.append(truth.assign(version=version, row=np.arange(len(truth)) + 1))
@@ -870,7 +873,7 @@ def remade(space: Workspace, options: argparse.Namespace) -> pd.DataFrame | None
 
 
 def dirt(space: Workspace, truth: pd.DataFrame | None, seed: int) -> list[Row]:
-    """What ingest and the consistency checks find of each kind of dirt, and what of their findings is dirt."""
+    """Recall of ingest and the consistency checks for each kind of dirt, and their precision."""
     if truth is None:
         return show(
             "10. Dirt",
@@ -976,7 +979,7 @@ def dirt(space: Workspace, truth: pd.DataFrame | None, seed: int) -> list[Row]:
 def statistics(
     space: Workspace, truth: pd.DataFrame | None, options: argparse.Namespace, seed: int
 ) -> list[Row]:
-    """How photos are spread over photographers, subjects, hours and the Earth."""
+    """The distribution of photos over photographers, subjects, hours and the Earth."""
     if truth is None:
         return show(
             "11. Statistics",
@@ -1014,7 +1017,7 @@ def statistics(
     weight = table.groupby("place")["weight"].sum()
     here = pd.Index(weight.index).get_indexer(good["city"])
     if (here >= 0).all():
-        # Resampling photographers would make ties and so lower the correlation: cities are resampled.
+        # Cities are resampled: resampling photographers would make ties and so lower the correlation.
         ranks = [rankdata(weight), rankdata(np.bincount(here, minlength=len(weight)))]
         x, y = (rank - rank.mean() for rank in ranks)
         products = np.stack([x, y, x * y, x * x, y * y], axis=1)
@@ -1034,13 +1037,13 @@ def statistics(
 
 
 def _correlation(moments: FloatArray) -> FloatArray:
-    """From means of x, y, xy, xx, yy in the last axis."""
+    """Returns the correlation from means of x, y, xy, xx, yy in the last axis."""
     x, y, xy, xx, yy = np.moveaxis(moments, -1, 0)
     return np.asarray((xy - x * y) / np.sqrt((xx - x * x) * (yy - y * y)))
 
 
 def _around(row: Row, wanted: float) -> Row:
-    """Judged: the interval holds the setting, or comes within a tenth of it."""
+    """A judged row: holds if the interval contains the setting, or is within a tenth of it."""
     near = row.low - 0.1 * wanted <= wanted <= row.high + 0.1 * wanted
     return dataclasses.replace(row, holds=bool(near), wanted=f"about {100 * wanted:g} %")
 
@@ -1053,14 +1056,14 @@ def main() -> int:
     parser.add_argument(
         "--pairs", type=int, default=2400, help="photos drawn with tiles for the overhead probe"
     )
-    parser.add_argument("--pairs-folder", type=Path, help="such a sample, if it has been drawn already")
+    parser.add_argument("--pairs-folder", type=Path, help="such a sample that is already drawn")
     parser.add_argument(
         "--processes", type=int, default=None, help="that draw these pairs (default: one a core)"
     )
     parser.add_argument(
         "--seed", type=int, default=0, help="of the workspace's sample (geoloc sample --seed)"
     )
-    parser.add_argument("--sample-photos", type=int, help="photos of each version (default: told by the ids)")
+    parser.add_argument("--sample-photos", type=int, help="photos of each version (default: from the ids)")
     parser.add_argument(
         "--truth", type=Path, help="truth.csv of the workspace's sample, beside its photos.csv"
     )

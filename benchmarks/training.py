@@ -1,14 +1,13 @@
-"""Training step throughput through geoloc's loop, from stored JPEG bytes, against a bare loop on the same batches.
+"""Throughput of geoloc's training loop, from stored JPEG bytes, compared with a bare loop on the same batches.
 
     python benchmarks/training.py [--photos FOLDER] [--backbone mobilenet_v2] [--count 256] [--batch-size 32]
                                   [--precision float32] [--rounds 3]
 
-The bare loop is what one would write by hand: batches already decoded and normalised in memory, forward pass,
-cross-entropy, backward pass, optimiser. geoloc's loop reads shards, decodes and augments while it trains, checks each
-loss and reports progress; it is timed over the steps of an epoch. Both train the same network with the same optimiser
-and memory layout, in turn, `--rounds` times; the table shows the fastest of each. Without `--photos`, JPEGs of short
-side 256 are made up. Exits with 1 if geoloc's loop is under 0.9 of the bare one. On a machine that does other work
-besides, take more rounds.
+The bare loop is hand-written: batches already decoded and normalised in memory, forward pass, cross-entropy, backward
+pass, optimiser. geoloc's loop reads shards, decodes and augments while it trains, checks each loss and reports
+progress; it is timed over the steps of an epoch. Both train the same network with the same optimiser and memory layout,
+in turn, `--rounds` times; the table shows the fastest of each. Without `--photos`, JPEGs of short side 256 are
+generated. Exits with 1 if geoloc's loop is below 0.9 of the bare one. On a busy machine, use more rounds.
 """
 
 from __future__ import annotations
@@ -42,9 +41,9 @@ WANTED_RATIO = 0.9
 
 
 def main() -> int:
-    """Measure, print the table; 1 if the ratio is below what is wanted."""
+    """Measure and print the table. Returns 1 if the ratio is below the target."""
     parser = argparse.ArgumentParser(description="training throughput against a bare loop")
-    parser.add_argument("--photos", type=Path, help="a folder of JPEGs; default: made up")
+    parser.add_argument("--photos", type=Path, help="a folder of JPEGs; default: generated")
     parser.add_argument("--backbone", default="mobilenet_v2")
     parser.add_argument("--count", type=int, default=256)
     parser.add_argument("--batch-size", type=int, default=32)
@@ -85,7 +84,7 @@ def main() -> int:
 
 
 def stored_photos(folder: Path | None, count: int) -> list[bytes]:
-    """`count` JPEGs: of the folder, in order and over again, or made up (short side 256, about 30 kB)."""
+    """Returns `count` JPEGs: of the folder, in order and repeated, or generated (short side 256, about 30 kB)."""
     if folder is not None:
         paths = sorted(folder.glob("*.jpg"))[:count]
         if not paths:
@@ -102,7 +101,7 @@ def stored_photos(folder: Path | None, count: int) -> list[bytes]:
 
 
 def make_pool(pool: Path, photos: list[bytes]) -> tuple[pd.DataFrame, Partition]:
-    """A shard of the photos, their rows with places all over, and a partition of them."""
+    """Returns a shard of the photos, their rows with places all over the Earth, and a partition fitted on them."""
     with ShardWriter(pool, "photos-000000.tar") as shard:
         places = [shard.add(f"p{i}", data) for i, data in enumerate(photos)]
     rng = np.random.default_rng(1)
@@ -124,7 +123,7 @@ def make_pool(pool: Path, photos: list[bytes]) -> tuple[pd.DataFrame, Partition]
 def bare_loop(
     model: Classifier, pool: Path, rows: pd.DataFrame, partition: Partition, settings: TrainingSettings
 ) -> float:
-    """Photos a second of a hand-written loop over batches in memory."""
+    """Returns photos per second of a hand-written loop over batches in memory."""
     device = choose_device("auto")
     model.to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     optimiser = torch.optim.SGD(
@@ -171,7 +170,7 @@ def geoloc_loop(
     settings: TrainingSettings,
     folder: Path,
 ) -> float:
-    """Photos a second of the steps of an epoch of train_classifier, decoding included."""
+    """Returns photos per second over the steps of an epoch of train_classifier, decoding included."""
     events: list[dict[str, Any]] = []
     with torch.no_grad():  # first-call work here too
         model(torch.zeros(settings.batch_size, 3, model.preprocess.image_size, model.preprocess.image_size))

@@ -332,5 +332,5 @@ def test_a_leave_photographer_out_evaluation_is_diagnosed_without_a_classifier(w
         further_diagnostics={"everyone": found.overview()},
     )
     text = report_html(report, report_figures(report))
-    assert "Behind the accuracy of [B]NN" in text
+    assert "Details of the accuracy of [B]NN" in text
     assert "Accuracy by continent" in text
