@@ -196,7 +196,7 @@ def weights_at_hand(workspace: Workspace, settings: BuildSettings, fetch: bool) 
         file = weights_file(workspace, settings) if wanted.startswith(RECIPE) else workspace.root / wanted
         if file is not None and file.is_file():
             return str(file), ""
-        absent = "not built" if wanted.startswith(RECIPE) else "absent"
+        absent = "not built" if wanted.startswith(RECIPE) else "missing"
     return "none", f"random weights in place of {wanted} ({absent})"
 
 

@@ -606,7 +606,7 @@ def posting_times(space: Workspace, seed: int) -> list[Row]:
         mean_row("degrees off, longitude by hour of posting", by_hour, own, seed, percent=False),
         above(mean_row("degrees gained by the hour", by_none - by_hour, own, seed, percent=False)),
     ]  # fmt: skip
-    return show("6. The time of posting tells of the longitude", rows)
+    return show("6. The time of posting predicts the longitude", rows)
 
 
 # 7

@@ -101,7 +101,7 @@ def test_weights_that_are_not_at_hand_are_said():
     assert of("kmeans_full", fetch=True) == ("registry", "")
     assert of("m1_fine_full")[0] == "none"
     assert of("m1_fine_full")[1] == "random weights in place of recipe:m1_fine_cycles_full (not built)"
-    assert of("cities_alexnet_full")[1].endswith("alexnet_places205.safetensors (absent)")
+    assert of("cities_alexnet_full")[1].endswith("alexnet_places205.safetensors (missing)")
 
 
 def test_the_pool_has_a_photo_at_each_place_and_more_at_some(tmp_path):
