@@ -311,8 +311,8 @@ def _calibration(explanations: Explanations) -> list[FigureGroup]:
             "Is a confidence what it says?",
             "Answers are binned by the probability of their cell; each dot shows the share of its bin that is the true "
             "cell, and its size the number of photos. On the diagonal 7 of 10 answers with 70 % are right. Below it "
-            "the classifier is overconfident, above it underconfident. The calibration error is the mean gap over photos. "
-            "After Guo and others, 2017."
+            "the classifier is overconfident, above it underconfident. The calibration error is the mean gap over "
+            "photos. After Guo and others, 2017."
             + (
                 " The temperature, one number that divides all scores, was fitted on validation photos."
                 if calibrated
