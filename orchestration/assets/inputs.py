@@ -11,12 +11,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from geoloc.files import read_json
-from geoloc.models.classifier import Classifier, build_classifier, load_model
-from geoloc.models.hierarchy import nested_parents
 from geoloc.models.settings import ModelSettings
 from geoloc.partitions import load_partition
 from geoloc.photos.catalog import read_catalog
-from geoloc.retrieval.embeddings import Embeddings
 from geoloc.settings import replace
 from orchestration.lineage.build import Build
 from orchestration.plan.chain import MODEL_FILE
@@ -25,7 +22,11 @@ from orchestration.run.stage import StageRun
 from orchestration.workspace import WorkspaceError
 
 if TYPE_CHECKING:
+    from geoloc.models.classifier import Classifier
     from geoloc.partitions.base import Partition
+
+# Networks are imported inside the functions that need them: torch takes seconds to import, and neither Dagster's graph
+# nor the stages without a network need it.
 
 SPLITS_FILE = "splits.parquet"
 PARTITIONS_FILE = "partitions.json"
@@ -90,6 +91,9 @@ def model_settings(build: Build) -> ModelSettings:
 
 def initial_model(build: Build, partitions: Mapping[str, Partition]) -> Classifier:
     """The classifier before training: the settings' initial weights, a random head for each partition."""
+    from geoloc.models.classifier import build_classifier
+    from geoloc.models.hierarchy import nested_parents
+
     parents = nested_parents(partitions) if build.settings.model.softmax == "hierarchical" else None
     return build_classifier(model_settings(build), cell_counts(partitions), build.settings.seed, parents)
 
@@ -100,6 +104,8 @@ def load_trained(build: Build, partitions: Mapping[str, Partition]) -> Classifie
     Raises WorkspaceError, which names what to build, where it was trained on others, and WeightsError for a damaged
     file.
     """
+    from geoloc.models.classifier import load_model
+
     network = load_model(build.folder("classifier") / MODEL_FILE)
     reason = ""
     try:
@@ -121,6 +127,8 @@ def load_trained(build: Build, partitions: Mapping[str, Partition]) -> Classifie
 def teacher_embeddings(run: StageRun, photos: pd.DataFrame) -> NDArray[np.float32] | None:
     """The embeddings of the photos that training.distillation names, [N, D], NaN where a photo has none; None where the
     training has no teacher."""
+    from geoloc.retrieval.embeddings import Embeddings
+
     if run.settings.training.distillation is None:
         return None
     embeddings = Embeddings.load(run.borrowed("teacher"))
