@@ -28,7 +28,6 @@ from geoloc.reports.maps import answer_map_html, error_map, great_circles, parti
 from geoloc.reports.pages import image_uri, kilometres, percent, place
 from geoloc.reports.report import (
     ReportInput,
-    report_figures,
     report_html,
     report_numbers,
     report_tables,
@@ -158,15 +157,15 @@ def full(evaluation):
 
 
 @pytest.fixture(scope="module")
-def pictures(full):
-    """The report's figures, seconds of drawing: for tests that change nothing that is drawn."""
-    return report_figures(full)
-
-
-@pytest.fixture(scope="module")
 def written(full, tmp_path_factory):
     folder = tmp_path_factory.mktemp("report")
     return folder, write_report(folder, full)
+
+
+@pytest.fixture
+def pictures(written):
+    """The figures by name: for tests that change nothing that is drawn, which takes seconds."""
+    return {file.stem: file.read_bytes() for file in written[1] if file.suffix == ".png"}
 
 
 def test_the_page_needs_no_network_and_runs_nothing(written):
@@ -280,11 +279,6 @@ def test_pngs_are_what_the_page_shows(written):
         with Image.open(file) as image:
             assert image.width > 800
             assert set(image.info) <= {"dpi"}  # no date, no version
-
-
-@pytest.fixture
-def pictures(written):
-    return {file.stem: file.read_bytes() for file in written[1] if file.suffix == ".png"}
 
 
 def test_what_was_not_given_is_left_out_or_said(evaluation, pictures):
