@@ -30,7 +30,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,9 @@ from geoloc.models.settings import RECIPE
 from geoloc.partitions import partition_of
 from geoloc.partitions.base import Partition
 from geoloc.partitions.cities import non_overlapping_cities
-from geoloc.partitions.settings import KindSettings, PartitionSettings
+from geoloc.partitions.settings import CitiesSettings, KindSettings, PartitionSettings
 from geoloc.photos.shards import ShardWriter
+from geoloc.settings import replace
 from geoloc.training.classification import train_classifier
 from orchestration.plan.settings import BuildSettings, known_recipes, load_settings, weights_file
 from orchestration.workspace import Workspace
@@ -104,10 +105,10 @@ class FirstSteps:
         return all(map(math.isfinite, numbers)) and self.moved[0] > 0
 
 
-def places(kind: str, count: int, radius_km: float, seed: int) -> NDArray[np.float64]:
+def places(settings: KindSettings, count: int, seed: int) -> NDArray[np.float64]:
     """`count` places, degrees, (count, 2): all over the Earth, or the largest cities that do not overlap."""
-    if kind == "cities":
-        return np.asarray(non_overlapping_cities(radius_km, 15_000).places[:count])
+    if isinstance(settings, CitiesSettings):
+        return np.asarray(non_overlapping_cities(settings.radius_km, 15_000).places[:count])
     # A Fibonacci lattice: as far apart as can be, for kmeans makes one cell of places that are near each other.
     number = np.random.default_rng(seed).permutation(count)
     latitude = np.degrees(np.arcsin(2 * (number + 0.5) / count - 1))
@@ -239,7 +240,7 @@ def first_steps(
     if batch_size < settings.training.batch_size:
         notes.append(f"batches of {batch_size} in place of {settings.training.batch_size}")
     first = next(iter(settings.partitions.values()))
-    at = places(first.kind, max(heads.values()), first.cities.radius_km, settings.seed)
+    at = places(first.chosen, max(heads.values()), settings.seed)
     partitions = partitions_with(settings, heads, at)
     counts = {name: partition.cell_count for name, partition in partitions.items()}
     parents = nested_parents(partitions) if settings.model.softmax == "hierarchical" else None

@@ -109,11 +109,11 @@ def settings_for(kind: str, cells: int, min_photos: int) -> KindSettings:
     many = 10**9
     grid = int(min(31, max(5, np.sqrt(cells / 2))))
     made: dict[str, KindSettings] = {
-        "s2": S2Settings(many, min_photos),
-        "latlon": LatLonSettings(many, min_photos=min_photos),
-        "delaunay": DelaunaySettings(many, min_photos, rows=grid, columns=grid),
+        "s2": S2Settings(max_photos=many, min_photos=min_photos),
+        "latlon": LatLonSettings(max_photos=many, min_photos=min_photos),
+        "delaunay": DelaunaySettings(max_photos=many, min_photos=min_photos, rows=grid, columns=grid),
         "cities": CitiesSettings(min_photos=min_photos),
-        "kmeans": KMeansSettings(cells, min_photos),
+        "kmeans": KMeansSettings(cells=cells, min_photos=min_photos),
     }
     return made[kind]
 
@@ -209,7 +209,9 @@ def published(geotags: pd.DataFrame, seed: int) -> None:
             ("ours: other photographers, all photos", at[:, ~out], at[:, out]),
         ):
             few = max(1, round(least * fit_on.shape[1] / photos))
-            start = DelaunaySettings(10**9, few, rows=min(31, int((cells / 2) ** 0.5)), columns=31)
+            start = DelaunaySettings(
+                max_photos=10**9, min_photos=few, rows=min(31, int((cells / 2) ** 0.5)), columns=31
+            )
             fitted = partition_of(threshold_for(start, *fit_on, cells, tolerance=0.01)).fit(*fit_on)
             for answer in ANSWERS:
                 errors = ceiling_errors_km(fitted, *measure_on, answer)
@@ -228,7 +230,7 @@ def published(geotags: pd.DataFrame, seed: int) -> None:
         f"{'t1':>9}{'classes':>9}{'median':>9}   {'our t1':>8}{'our t2':>8}{'classes':>9}{'median':>9}{'scaled':>9}"
     )
     for t1, classes, median in RESOLUTIONS:
-        ours = S2Settings(round(t1 * share), max(1, round(50 * share)))
+        ours = S2Settings(max_photos=round(t1 * share), min_photos=max(1, round(50 * share)))
         counts = partition_of(ours).fit(*at).photo_counts()
         middle = float(np.median(counts))
         print(
@@ -257,12 +259,12 @@ def draw(geotags: pd.DataFrame, kinds: list[str], cells: int, min_photos: int, p
 def full_size(kind: str, cells: int) -> KindSettings:
     """The published settings at the size of PlaNet's training set; k-means with PlaNet's number of cells."""
     made: dict[str, KindSettings] = {
-        "s2": S2Settings(10_000, 50),
-        "latlon": LatLonSettings(10_000),
-        "delaunay": DelaunaySettings(10_000, 50),
+        "s2": S2Settings(max_photos=10_000, min_photos=50),
+        "latlon": LatLonSettings(max_photos=10_000),
+        "delaunay": DelaunaySettings(max_photos=10_000, min_photos=50),
         "cities": CitiesSettings(min_photos=11_000),
         # A grid of 300 m: at 70 m, the default, moved points would make tens of millions of places to cluster.
-        "kmeans": KMeansSettings(cells, 50, grid_level=15),
+        "kmeans": KMeansSettings(cells=cells, min_photos=50, grid_level=15),
     }
     return made[kind]
 

@@ -65,6 +65,7 @@ from geoloc.retrieval.index import ReferenceIndex
 from geoloc.sample import SOURCE, SampleSettings
 from geoloc.sample.dirt import DIRT, NOT_KEPT, ODD
 from geoloc.sample.geography import cities
+from geoloc.settings import replace
 from geoloc.sphere import EARTH_RADIUS_KM, LEVELS_KM, distance_km, unit_vectors
 
 FloatArray = NDArray[np.float64]
@@ -328,8 +329,8 @@ def trivial(space: Workspace, seed: int) -> list[Row]:
     inside = np.where(cell[:, None] >= 0, partition.centroids()[cell], np.nan)
     answers["ceiling of the partition"] = _answers(inside[:, 0], inside[:, 1])
     found = evaluate(
-        answers, queries, space.references, partition,
-        dataclasses.replace(EvaluationSettings(), resamples=RESAMPLES), seed=seed,
+        answers, queries, space.references, {partition.kind: partition},
+        replace(EvaluationSettings(), resamples=RESAMPLES), seed=seed,
     )  # fmt: skip
     table, compared = found.accuracy, found.comparisons
 

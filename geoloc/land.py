@@ -2,12 +2,12 @@
 
 The raster has cells of a quarter of a degree, land where at least half of the cell is; lakes, the Caspian too, count
 as land. It is made from the mask of the package global-land-mask (NOAA's GLOBE model, 1 km), whose own loading
-takes seconds and 930 MB; so the small raster is kept in land_data.py. `python -m geoloc.land` makes it again.
+takes seconds and 930 MB. So the small raster is kept in land.zlib beside this module; `python -m geoloc.land` makes it
+again.
 """
 
 from __future__ import annotations
 
-import base64
 import functools
 import importlib.util
 import zipfile
@@ -17,18 +17,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from geoloc.land_data import LAND
 from geoloc.sphere import is_valid
 
 CELLS_PER_DEGREE = 4
 ROWS, COLUMNS = 180 * CELLS_PER_DEGREE, 360 * CELLS_PER_DEGREE
 _FINE = 120 // CELLS_PER_DEGREE  # cells of the package's mask along a cell of ours
+_DATA = Path(__file__).with_name("land.zlib")  # the raster as bits, row by row, compressed by zlib
 
 
 @functools.cache
 def land_raster() -> NDArray[np.bool_]:
     """bool (720, 1440), true on land; row 0 is the northernmost, column 0 begins at longitude -180. Read only."""
-    bits = np.frombuffer(zlib.decompress(base64.b85decode("".join(LAND.split()))), dtype=np.uint8)
+    bits = np.frombuffer(zlib.decompress(_DATA.read_bytes()), dtype=np.uint8)
     raster = np.unpackbits(bits, count=ROWS * COLUMNS).astype(bool).reshape(ROWS, COLUMNS)
     raster.flags.writeable = False
     return raster
@@ -142,15 +142,10 @@ def raster_from_package() -> NDArray[np.bool_]:
     return raster
 
 
-def _module_text(raster: NDArray[np.bool_]) -> str:
-    """land_data.py for a raster."""
-    text = base64.b85encode(zlib.compress(np.packbits(raster).tobytes(), 9)).decode()
-    lines = "\n".join(text[k : k + 100] for k in range(0, len(text), 100))
-    return (
-        '"""The raster of land.py (bits, zlib, base 85), made from global-land-mask by `python -m geoloc.land`."""'
-        f'\n\nLAND = """\n{lines}\n"""\n'
-    )
+def write_raster(path: Path, raster: NDArray[np.bool_]) -> None:
+    """Write a raster as `land_raster` reads it."""
+    path.write_bytes(zlib.compress(np.packbits(raster).tobytes(), 9))
 
 
 if __name__ == "__main__":
-    Path(__file__).with_name("land_data.py").write_text(_module_text(raster_from_package()), encoding="utf-8")
+    write_raster(_DATA, raster_from_package())

@@ -1,100 +1,166 @@
-"""Typed, frozen settings: from a mapping (YAML) to dataclasses, with errors that name the key and what is allowed.
+"""Typed, frozen settings: from a mapping (YAML) to pydantic models, with errors that name the key and what is allowed.
 
-A room declares its settings as a frozen dataclass whose fields use `setting(...)`:
+A room declares its settings as a model whose fields use `setting(...)`; Number is a float, Name the key of a mapping:
 
-    @dataclass(frozen=True)
-    class S2Settings:
+    class S2Settings(Settings):
         max_photos: int = setting(10_000, minimum=1, help="t1: a cell with more photos is split")
 
     parse(S2Settings, {"max_photos": 0}, "partition.s2")
     SettingsError: partition.s2.max_photos must be at least 1, got 0
+
+A module of settings only declares: what computes from them is in the module that uses it.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
-import re
-import sys
-import types
-import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticKnownError
 
 T = TypeVar("T")
-NAME = re.compile(r"[a-z][a-z0-9_]*")
-"""What users may call a thing of theirs in the settings: it becomes part of file names and of tables."""
+S = TypeVar("S", bound="Settings")
 
 
 class SettingsError(ValueError):
     """A setting is unknown, of the wrong type or out of range. The message names key, value and what is allowed."""
 
 
+def as_mapping(values: Any) -> Any:
+    """`values` as a dictionary; made settings as they are; an empty section of YAML (None) has only defaults."""
+    if isinstance(values, Settings):
+        return values
+    if values is not None and not isinstance(values, Mapping):
+        raise PydanticKnownError("dict_type")
+    return dict(values or {})
+
+
+def _as_float(value: Any) -> Any:
+    """Text and whole numbers as floats where they are numbers: YAML 1.1 reads 1e-3 as text."""
+    try:
+        return float(value) if isinstance(value, str | int) and not isinstance(value, bool) else value
+    except (ValueError, OverflowError):
+        return value
+
+
+FROM_TEXT = BeforeValidator(_as_float)
+Number = Annotated[float, FROM_TEXT]
+"""A finite float. Use it instead of `float`, which refuses 1e-3 from YAML; an element of a tuple or mapping that has
+limits is Annotated[float, Field(ge=0.0), FROM_TEXT]."""
+Name = Annotated[str, StringConstraints(pattern="^[a-z][a-z0-9_]*$")]
+"""What users may call a thing of theirs, the key of a mapping: it becomes part of file names and of tables."""
+WholeNumber = BeforeValidator(TypeAdapter(Annotated[int, Strict()]).validate_python)
+"""For a choice of whole numbers: True equals 1, and is none."""
+Text = Annotated[str, BeforeValidator(str)]
+"""A key that may be any text; YAML reads 5 as a number."""
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, strict, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_keys(cls, values: Any) -> Any:
+        values = as_mapping(values)
+        if isinstance(values, dict):
+            for name in values:
+                if name not in cls.model_fields:
+                    allowed = ", ".join(sorted(cls.model_fields))
+                    raise SettingsError(f"{name} is unknown; allowed here: {allowed}")
+            for name, field in cls.model_fields.items():
+                if field.is_required() and name not in values:
+                    raise SettingsError(f"{name} must be given: {field.description}")
+        return values
+
+    def check(self, key: str) -> None:
+        """Raise SettingsError for fields that do not fit each other. `parse` calls it with the dotted key of self."""
+
+
 def setting(
-    default: Any = dataclasses.MISSING,
+    default: Any = ...,
     *,
     minimum: float | None = None,
     maximum: float | None = None,
-    choices: tuple[Any, ...] | None = None,
     help: str = "",
     factory: Callable[[], Any] | None = None,
-    names: bool = False,
+    when: tuple[str, tuple[Any, ...]] | None = None,
+    counts: bool = True,
 ) -> Any:
-    """A dataclass field with limits. Limits are inclusive; for a tuple or mapping they hold for each element.
+    """A field of settings. Limits are inclusive; those of a tuple's or mapping's elements belong to their type.
 
-    A mapping (a field of type dict[str, X], X a number, text or a settings dataclass) takes its default from
-    `factory`; with `names`, its keys must be lower-case words (letters, digits and _, a letter first).
+    `when`: a field, here or in an enclosing section, and values of it; the setting changes no result while the field
+    has another value (of a tuple: while it has none of them). `counts=False`: it never changes a result.
     """
-    metadata = {"minimum": minimum, "maximum": maximum, "choices": choices, "help": help, "names": names}
     if isinstance(default, list | dict | set):
         raise TypeError("a settings default must be immutable: use a tuple, or a factory for a mapping")
+    extra: dict[str, Any] = {} if when is None else {"when": {when[0]: list(when[1])}}
+    if not counts:
+        extra["counts"] = False
     if factory is not None:
-        return dataclasses.field(default_factory=factory, metadata=metadata)
-    return dataclasses.field(default=default, metadata=metadata)
+        return Field(default_factory=factory, description=help or None, json_schema_extra=extra)
+    lists = False if isinstance(default, tuple) else None  # YAML has lists only, so not strict
+    return Field(
+        default, ge=minimum, le=maximum, strict=lists, description=help or None, json_schema_extra=extra
+    )
 
 
 def parse(cls: type[T], values: Mapping[str, Any] | None, key: str = "") -> T:
-    """Make settings of dataclass `cls` from a mapping; absent keys take their defaults.
+    """Make settings of type `cls` from a mapping; missing keys take their defaults.
 
-    Raises SettingsError that names the full dotted key, the value and what is allowed. If the dataclass has a
-    method `validate(key)`, it is called last for rules between fields.
+    Raises SettingsError that names the full dotted key, the value and what is allowed. The method `check(key)` of
+    all settings made is called last, for rules between fields.
     """
-    values = {} if values is None else values
-    if not isinstance(values, Mapping):
-        raise SettingsError(f"{key or 'settings'} must be a mapping, got {values!r}")
-    hints = typing.get_type_hints(cls)
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    for name in values:
-        if name not in fields:
-            raise SettingsError(f"{_join(key, name)} is unknown; allowed here: {', '.join(sorted(fields))}")
-    arguments = {}
-    for name, field in fields.items():
-        path = _join(key, name)
-        if name in values:
-            arguments[name] = _convert(values[name], hints[name], path, field.metadata)
-        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise SettingsError(f"{path} must be given: {field.metadata.get('help', '')}".rstrip(": "))
-    made = cls(**arguments)
-    if hasattr(made, "validate"):
-        made.validate(key)
+    made: T = _made(cls, values, key)
+    _check_rules(made, key)
+    return made
+
+
+def replace(settings: S, **changes: Any) -> S:
+    """A copy with some fields changed. Raises SettingsError for unknown fields, wrong types and values out of range."""
+    fields = {name: getattr(settings, name) for name in type(settings).model_fields}
+    made: S = _made(type(settings), fields | changes, "")
     return made
 
 
 def to_dict(settings: Any) -> dict[str, Any]:
     """Settings as plain JSON-able values, the inverse of `parse`."""
+    plain: dict[str, Any] = _plain(settings)
+    return plain
 
-    def plain(value: Any) -> Any:
-        if dataclasses.is_dataclass(value):
-            return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        if isinstance(value, tuple | list):
-            return [plain(v) for v in value]
-        if isinstance(value, dict):
-            return {k: plain(v) for k, v in value.items()}
-        return str(value) if isinstance(value, Path) else value
 
-    return plain(settings)
+def used(settings: Any) -> Any:
+    """Those settings that can change a result now, as plain values.
+
+    Left out are settings that never count, and those whose `when` does not hold. A mapping of sections becomes a list
+    of {"name": name, ...}, because its order counts.
+    """
+    return _plain(settings, {})
+
+
+def changes(recorded: Any, now: Any, key: str = "") -> list[str]:
+    """The dotted keys whose `used` value differs between a record and `now`: settings, a mapping of them, or a value.
+
+    `recorded` is what `used` gave once, perhaps of older settings: a key that it lacks counts as its default, a key
+    that only it has is ignored. Names of mappings and elements of lists are values, not keys.
+    """
+    return list(_changes(recorded, now, key, {}))
 
 
 def settings_hash(*settings: Any) -> str:
@@ -103,77 +169,131 @@ def settings_hash(*settings: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+@cache
+def _adapter(cls: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(cls)
+
+
+def _made(cls: Any, values: Any, key: str) -> Any:
+    try:
+        return _adapter(cls).validate_python(values)
+    except ValidationError as error:
+        raise SettingsError(_message(error, key)) from None
+
+
+def _check_rules(value: Any, key: str) -> None:
+    if isinstance(value, Settings):
+        for name in type(value).model_fields:
+            _check_rules(getattr(value, name), _join(key, name))
+        value.check(key)
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            _check_rules(inner, _join(key, name))
+    elif isinstance(value, tuple):
+        for i, inner in enumerate(value):
+            _check_rules(inner, f"{key}[{i}]")
+
+
+def _message(error: ValidationError, key: str) -> str:
+    """pydantic's first error in our words."""
+    first = error.errors(include_url=False)[0]
+    kind, value, context = first["type"], first["input"], first.get("ctx", {})
+    of_key = first["loc"][-1:] == ("[key]",)
+    for part in first["loc"][: -2 if of_key else None]:
+        if isinstance(part, int):
+            key = f"{key}[{part}]"
+        elif "=" not in part:  # else the tag of a union (kind=s2), which is in no file
+            key = _join(key, part)
+    if kind == "value_error":  # a SettingsError raised below this key
+        return _join(key, str(context["error"]))
+    key = key or "settings"
+    if of_key:
+        return f"{key} must have lower-case words (letters, digits and _, a letter first) as names, got {value!r}"
+    if kind in ("greater_than_equal", "less_than_equal"):
+        limit = f"at least {context['ge']}" if "ge" in context else f"at most {context['le']}"
+        return f"{key} must be {limit}, got {value}"
+    if kind == "literal_error":  # expected: 'a', 'b' or 'c'
+        choices = context["expected"].replace(" or ", ", ").replace("'", "")
+        return f"{key} must be one of {choices}; got {value!r}"
+    wanted = {
+        "bool_type": "true or false",
+        "int_type": "a whole number",
+        "float_type": "a number" if isinstance(value, str) else "a finite number",
+        "finite_number": "a finite number",
+        "string_type": "text",
+        "tuple_type": "a list",
+        "dict_type": "a mapping",
+    }
+    return f"{key} must be {wanted[kind]}, got {value!r}" if kind in wanted else f"{key}: {first['msg']}"
+
+
 def _join(key: str, name: str) -> str:
     return f"{key}.{name}" if key else str(name)
 
 
-def _convert(value: Any, hint: Any, key: str, limits: Mapping[str, Any]) -> Any:
-    """`value` as type `hint`, checked against the limits of its field."""
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        options = [t for t in inner if t is not type(None)]
-        if len(options) != 1:
-            raise TypeError(f"{key}: settings of type {hint!r} are not supported: one type, or None")
-        if value is None:
-            return None
-        return _convert(value, options[0], key, limits)
-    if dataclasses.is_dataclass(hint):
-        return value if isinstance(value, hint) else parse(hint, value, key)  # type: ignore[arg-type]
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise SettingsError(f"{key} must be a list, got {value!r}")
-        elements = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
-        if len(elements) != len(value):
-            raise SettingsError(f"{key} must be a list of {len(elements)}, got {value!r}")
-        pairs = zip(value, elements, strict=True)
-        return tuple(_convert(v, element, f"{key}[{i}]", limits) for i, (v, element) in enumerate(pairs))
-    if origin is dict:
-        if not isinstance(value, Mapping):
-            raise SettingsError(f"{key} must be a mapping, got {value!r}")
-        for name in value if limits.get("names") else ():
-            if not NAME.fullmatch(str(name)):
-                raise SettingsError(
-                    f"{key} must have lower-case words (letters, digits and _, a letter first) as names, got {name!r}"
-                )
-        return {str(k): _convert(v, inner[1], _join(key, k), limits) for k, v in value.items()}
-    return _check(_scalar(value, hint, key), key, limits)
+def _plain(value: Any, scope: Mapping[str, Any] | None = None) -> Any:
+    """`value` as plain values: all of them, or, given the fields of the enclosing sections, those that are used."""
+    if isinstance(value, Settings):
+        fields = _fields(value)
+        if scope is None:
+            return {name: _plain(inner) for name, inner in fields.items()}
+        scope = {**scope, **fields}
+        return {n: _plain(inner, scope) for n, inner in fields.items() if _counts(value, n, scope)}
+    if isinstance(value, dict):
+        if scope is not None and _has_sections(value):
+            return [{"name": name, **_plain(inner, scope)} for name, inner in value.items()]
+        return {name: _plain(inner, scope) for name, inner in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(inner, scope) for inner in value]
+    return str(value) if isinstance(value, Path) else value
 
 
-def _scalar(value: Any, hint: type, key: str) -> Any:
-    if hint is bool:
-        if isinstance(value, bool):
-            return value
-        raise SettingsError(f"{key} must be true or false, got {value!r}")
-    if hint is int:
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
-        raise SettingsError(f"{key} must be a whole number, got {value!r}")
-    if hint is float:
-        if isinstance(value, str):  # YAML 1.1 reads 1e-3 as text
-            try:
-                value = float(value)
-            except ValueError:
-                raise SettingsError(f"{key} must be a number, got {value!r}") from None
-        if (
-            isinstance(value, int | float)
-            and not isinstance(value, bool)
-            and abs(value) <= sys.float_info.max
-        ):
-            return float(value)
-        raise SettingsError(f"{key} must be a finite number, got {value!r}")
-    if hint is str:
-        if isinstance(value, str):
-            return value
-        raise SettingsError(f"{key} must be text, got {value!r}")
-    raise TypeError(f"{key}: settings of type {hint!r} are not supported")
+def _changes(recorded: Any, now: Any, key: str, scope: Mapping[str, Any]) -> Iterator[str]:
+    if isinstance(now, Settings) and isinstance(recorded, Mapping):
+        fields = _fields(now)
+        scope = {**scope, **fields}
+        for name, value in fields.items():
+            field = type(now).model_fields[name]
+            if not _counts(now, name, scope):
+                continue
+            if name in recorded:
+                yield from _changes(recorded[name], value, _join(key, name), scope)
+            elif field.is_required():
+                yield _join(key, name)
+            else:
+                default = _plain(field.get_default(call_default_factory=True), scope)
+                yield from _changes(default, value, _join(key, name), scope)
+    elif _has_sections(now) and isinstance(recorded, list):
+        before = {section["name"]: section for section in recorded}
+        gone = [name for name in before if name not in now]
+        yield from (_join(key, name) for name in [*gone, *now] if name in gone or name not in before)
+        if [name for name in before if name in now] != [name for name in now if name in before]:
+            yield key
+        for name in now:
+            if name in before:
+                yield from _changes(before[name], now[name], _join(key, name), scope)
+    elif isinstance(now, dict) and isinstance(recorded, Mapping):
+        names = [*now, *(name for name in recorded if name not in now)]
+        yield from (
+            _join(key, n) for n in names if n not in now or n not in recorded or _plain(now[n]) != recorded[n]
+        )
+    elif recorded != _plain(now, scope):
+        yield key
 
 
-def _check(value: Any, key: str, limits: Mapping[str, Any]) -> Any:
-    if limits.get("minimum") is not None and value < limits["minimum"]:
-        raise SettingsError(f"{key} must be at least {limits['minimum']}, got {value}")
-    if limits.get("maximum") is not None and value > limits["maximum"]:
-        raise SettingsError(f"{key} must be at most {limits['maximum']}, got {value}")
-    if limits.get("choices") and value not in limits["choices"]:
-        allowed = ", ".join(map(str, limits["choices"]))
-        raise SettingsError(f"{key} must be one of {allowed}; got {value!r}")
-    return value
+def _fields(settings: Settings) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in type(settings).model_fields}
+
+
+def _counts(settings: Settings, name: str, scope: Mapping[str, Any]) -> bool:
+    """Whether a field can change a result, given the values of its siblings and of the enclosing sections' fields."""
+    extra: Any = type(settings).model_fields[name].json_schema_extra or {}
+    for other, values in extra.get("when", {}).items():
+        given = scope.get(other, values[0])  # without such a field, it always counts
+        if not any(one in values for one in (given if isinstance(given, tuple) else (given,))):
+            return False
+    return bool(extra.get("counts", True))
+
+
+def _has_sections(value: Any) -> bool:
+    return isinstance(value, dict) and any(isinstance(inner, Settings) for inner in value.values())

@@ -51,30 +51,6 @@ def from_vectors(vectors: ArrayLike) -> tuple[FloatArray, FloatArray]:
     return latitude, longitude
 
 
-def mean_point(
-    latitude: ArrayLike, longitude: ArrayLike, weights: ArrayLike | None = None
-) -> tuple[float, float]:
-    """The spherical mean: direction of the (weighted) mean of unit vectors, in degrees.
-
-    A mean of longitudes is wrong near the antimeridian; this one is not. Raises ValueError for no points, for
-    weights that are negative, all zero or not one a point, and for points that cancel out (antipodes), which
-    have no mean.
-    """
-    vectors = unit_vectors(latitude, longitude).reshape(-1, 3)
-    if len(vectors) == 0:
-        raise ValueError("mean_point needs at least one point, got none")
-    shares = np.ones(len(vectors)) if weights is None else np.ravel(np.asarray(weights, dtype=np.float64))
-    if len(shares) != len(vectors):
-        raise ValueError(f"mean_point got {len(shares)} weights for {len(vectors)} points")
-    if (shares < 0).any() or not shares.sum() > 0:
-        raise ValueError("mean_point needs weights that are not negative and not all zero")
-    mean = np.average(vectors, axis=0, weights=shares)
-    if np.linalg.norm(mean) < 1e-9:
-        raise ValueError("mean_point: the points cancel out on the sphere and have no mean")
-    lat, lon = from_vectors(mean)
-    return float(lat), float(lon)
-
-
 def group_means(
     latitude: ArrayLike, longitude: ArrayLike, group: ArrayLike, group_count: int
 ) -> tuple[FloatArray, FloatArray]:
@@ -97,7 +73,7 @@ def group_means(
         counts += np.bincount(slot, minlength=group_count + 1)[:group_count]
         for axis in range(3):
             sums[:, axis] += np.bincount(slot, vectors[:, axis], group_count + 1)[:group_count]
-    # Against the count, because rounding errors grow with it; as in mean_point.
+    # Against the count, because rounding errors grow with it.
     sums[np.linalg.norm(sums, axis=-1) < 1e-9 * np.maximum(counts, 1)] = np.nan
     return from_vectors(sums)
 

@@ -2,75 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import dagster as dg
 
-from orchestration.graph.assets import asset_key, data_source, recipe_assets, shared_assets
-from orchestration.graph.checks import recipe_checks, shared_checks
-from orchestration.plan.chain import CHAIN
+from orchestration.graph.definitions import make_definitions
 from orchestration.plan.settings import DEFAULT_RECIPE
-from orchestration.stores.data_version import pipeline_recipes
+from orchestration.stores.pipeline import pipeline_recipes
 from orchestration.workspace import Workspace
-
-
-def make_definitions(workspace: Workspace, recipes: Sequence[str]) -> dg.Definitions:
-    """Dagster definitions for some recipes of a workspace. Raises SettingsError when a recipe is wrong."""
-    assets = [data_source(workspace), *shared_assets(workspace)]
-    checks = shared_checks(workspace)
-    jobs = []
-    for recipe in recipes:
-        assets += recipe_assets(workspace, recipe)
-        checks += recipe_checks(workspace, recipe)
-        keys = [asset_key(recipe, stage.name) for stage in CHAIN]
-        jobs.append(
-            dg.define_asset_job(
-                job_name(recipe),
-                selection=dg.AssetSelection.assets("data", *keys),
-                description=f"The whole chain for the recipe {recipe}; what is up to date is kept.",
-            )
-        )
-    return dg.Definitions(
-        assets=assets,
-        asset_checks=checks,
-        jobs=jobs,
-        loggers={"console": plain_logger},
-        # A process a step would import torch and Great Expectations anew each time: three times the wall time.
-        executor=dg.in_process_executor,
-    )
-
-
-def job_name(recipe: str) -> str:
-    """The name of the job that builds a recipe."""
-    return "build_" + "".join(c if c.isalnum() else "_" for c in recipe)
-
-
-@dg.logger
-def plain_logger(context: dg.InitLoggerContext) -> logging.Logger:
-    """Dagster's own console logger prints a stream of DEBUG lines; this one prints what stages say and what failed."""
-    logger = logging.Logger("geoloc", level=logging.INFO)
-    handler = logging.StreamHandler()
-    handler.setFormatter(_PlainFormatter())
-    handler.addFilter(_is_for_people)
-    logger.addHandler(handler)
-    return logger
-
-
-class _PlainFormatter(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        facts = getattr(record, "dagster_meta", None) or {}
-        step = str(facts.get("step_key") or "").replace("__", "/")
-        message = str(facts.get("orig_message") or record.getMessage())
-        return f"{step:<24} {message}"
-
-
-def _is_for_people(record: logging.LogRecord) -> bool:
-    facts = getattr(record, "dagster_meta", None) or {}
-    # What a stage said; failures are told at the end, and what could not run after them goes without saying.
-    return facts.get("dagster_event") is None and record.levelno in (logging.INFO, logging.WARNING)
 
 
 @dg.definitions

@@ -1,4 +1,4 @@
-"""Which errors are meant for users: they read a line, not a traceback."""
+"""Which errors are for users: they get a line, not a traceback."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ class UsageError(ValueError):
 
 
 def is_for_users(error: Exception) -> bool:
-    """True for the project's own error classes and for files that are absent or forbidden.
+    """True for the project's own error classes and for missing or forbidden files.
 
-    Anything else is a mistake in the program, and its traceback is wanted.
+    Any other error is a bug in the program, and its traceback is needed.
     """
     ours = type(error).__module__.split(".")[0] in ("geoloc", "orchestration")
     return ours or isinstance(error, FileNotFoundError | PermissionError | NotADirectoryError)

@@ -12,7 +12,9 @@ import numpy as np
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
 
-from geoloc.photos.ingest import IngestSettings, IngestSummary, ingest
+from geoloc.photos.ingest import IngestSummary, ingest
+from geoloc.photos.settings import IngestSettings
+from geoloc.photos.shards import ShardReader
 from geoloc.photos.sources import open_source
 
 KEY = b"a key of the tests"
@@ -110,3 +112,9 @@ def contents(pool: Path) -> dict[str, bytes]:
         for path in sorted(pool.rglob("*"))
         if path.is_file()
     }
+
+
+def read_photo_bytes(pool: Path, shard: str, offset: int, length: int) -> bytes:
+    """The stored bytes of one photo."""
+    with ShardReader(pool) as reader:
+        return reader.read(shard, offset, length)

@@ -1,15 +1,14 @@
-"""What stands behind an evaluation: top-k accuracy, class bias, accuracy by place and density, risk and coverage."""
+"""Diagnostics of an evaluation: top-k accuracy, class bias, accuracy by place and density, risk and coverage."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from geoloc.evaluation.measures.bootstrap import photographer_clusters
 from geoloc.evaluation.measures.class_bias import class_bias
@@ -22,37 +21,31 @@ from geoloc.evaluation.measures.groups import (
     errors_by_method,
 )
 from geoloc.evaluation.measures.selective import area_under_risk_coverage, best_possible_area, risk_coverage
-from geoloc.evaluation.measures.top_k import Ranked, top_k_accuracy
+from geoloc.evaluation.measures.top_k import top_k_accuracy
 from geoloc.evaluation.result import Evaluation, table_records, write_csv
 from geoloc.files import read_json, write_json
+from geoloc.localizers.base import Alternatives
+from geoloc.partitions.base import Partition
 
 FILE = "diagnostics.json"
 SMALLEST_COUNTRY = 20
-"""Photos; countries with fewer are put together."""
+"""Countries with fewer photos than this are grouped together."""
 _MOST_ALTERNATIVES = 5
 _CURVES = ("risk_coverage",)
-"""Tables with a row a photo, which are CSV only."""
+"""Tables with a row per photo, saved as CSV only."""
 _DECIMALS = 10
-
-
-class Cells(Protocol):
-    """What is read of a fitted partition."""
-
-    @property
-    def cell_count(self) -> int: ...
-    def assign(self, latitude: ArrayLike, longitude: ArrayLike) -> NDArray[np.int32]: ...
 
 
 @dataclass(frozen=True, eq=False)
 class Diagnostics:
-    """Tables by name, of an evaluation whose first method is `method`, the main one. Shares are in [0, 1].
+    """Tables by name. `method` is the main method, the first of the evaluation. Shares are in [0, 1].
 
-    - `top_k`: of each method with alternatives, the accuracy of the best of its first k.
-    - `class_bias`: of each partition, how often its cells are true and most probable.
+    - `top_k`: for each method with alternatives, the accuracy of the best of its top k.
+    - `class_bias`: for each partition, how often its cells are true and answered.
     - `accuracy_by_continent`, `accuracy_by_country` (of at least SMALLEST_COUNTRY photos), `accuracy_by_density` (of
-      the references), `accuracy_by_indoor` (absent where prob_indoor is unknown for all): of each method.
-    - `risk_coverage`: of the main method at each level, a row a photo, surest first.
-    - `selective`: of the main method at each level, the area under that curve and the least possible.
+      the references), `accuracy_by_indoor` (missing if prob_indoor is unknown for all): for each method.
+    - `risk_coverage`: for the main method at each level, a row per photo, most confident first.
+    - `selective`: for the main method at each level, the area under that curve and the smallest possible area.
     - further tables that the caller adds.
     """
 
@@ -60,7 +53,7 @@ class Diagnostics:
     tables: Mapping[str, pd.DataFrame]
 
     def save(self, folder: Path | str) -> None:
-        """Write diagnostics.json, and each table as CSV by its name; each file is whole or absent."""
+        """Write diagnostics.json, and each table as CSV by its name; each file is written atomically."""
         folder = Path(folder)
         kept = [
             {"name": name, "columns": list(table.columns), "rows": table_records(table)}
@@ -73,7 +66,7 @@ class Diagnostics:
 
     @classmethod
     def load(cls, folder: Path | str) -> Diagnostics:
-        """What `save` wrote to diagnostics.json: all tables but the curves."""
+        """Load what `save` wrote to diagnostics.json: all tables but the curves."""
         values = read_json(Path(folder) / FILE)
         return cls(
             values["method"],
@@ -85,7 +78,7 @@ class Diagnostics:
         )
 
     def overview(self) -> dict[str, pd.DataFrame]:
-        """The tables as people read them: of the main method only, per cent, a column a level, by title."""
+        """Returns the tables for people, by title: the main method only, in per cent, a column per level."""
         shown = {}
         for name, table in self.tables.items():
             if name in _CURVES:
@@ -111,23 +104,25 @@ class Diagnostics:
 
 def diagnose(
     evaluation: Evaluation,
-    alternatives: Mapping[str, Ranked],
+    alternatives: Mapping[str, Alternatives],
     answered_cells: Mapping[str, ArrayLike],
     queries: pd.DataFrame,
     references: pd.DataFrame,
-    partitions: Mapping[str, Cells],
+    partitions: Mapping[str, Partition],
     *,
     unreadable: Collection[str] = (),
     leave_photographer_out: bool = False,
 ) -> Diagnostics:
     """Diagnose an evaluation of `queries` (its photos in its order, with the catalog's columns).
 
-    `alternatives` are those of methods that have any, `answered_cells` the most probable cell of each photo by
-    partition, int (N,), -1 for none; `references` have latitude and longitude; `unreadable` are photo ids. With
-    `leave_photographer_out` the references are the queries, and those of a photo's own photographer do not count.
-    Methods by neighbour have neither alternatives nor cells, and then no such tables. Resamples, levels and the seed
-    are the evaluation's. Raises ValueError for photos that are not in the evaluation, and as the
-    measures do.
+    - `alternatives`: by method, for those that have any.
+    - `answered_cells`: by partition, the most probable cell of each photo, int (N,), -1 for none.
+    - `references`: latitude and longitude.
+    - `unreadable`: photo ids.
+    - `leave_photographer_out`: the references are the queries, and those by a photo's own photographer do not count.
+
+    Tables without input are missing. Resamples, levels and the seed are the evaluation's. Raises ValueError for photos
+    that are not in the evaluation, and as the measures do.
     """
     seed, levels_km = evaluation.seed, evaluation.levels_km
     resamples, confidence = evaluation.settings["resamples"], evaluation.settings["confidence"]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from geoloc.evaluation.measures import baselines as baseline_module
 from geoloc.evaluation.measures.accuracy import (
@@ -28,6 +28,8 @@ from geoloc.evaluation.measures.bootstrap import (
 from geoloc.evaluation.measures.comparison import compare, pairs_to_compare
 from geoloc.evaluation.result import PER_PHOTO, TABLES, Evaluation, make_table
 from geoloc.evaluation.settings import EvaluationSettings
+from geoloc.localizers.base import Answers
+from geoloc.partitions.base import Answer, Partition
 from geoloc.settings import to_dict
 from geoloc.sphere import LEVELS_KM, is_valid
 
@@ -35,32 +37,8 @@ DISJOINT_PROTOCOL = "photographer-disjoint split"
 LEAVE_PHOTOGRAPHER_OUT_PROTOCOL = "each photo against all photos by other photographers"
 
 _DECIMALS = 10
-"""Tables are rounded to this, so that the order in which a machine adds numbers up cannot change the bytes."""
-
-
-class AnswersLike(Protocol):
-    """What is read of a localizer's `Answers`: arrays (N,), coordinates NaN where it abstained."""
-
-    @property
-    def latitude(self) -> NDArray[np.float64]: ...
-    @property
-    def longitude(self) -> NDArray[np.float64]: ...
-    @property
-    def confidence(self) -> NDArray[np.float32]: ...
-
-
-class PartitionLike(Protocol):
-    """What is read of a fitted partition."""
-
-    def centroids(self) -> NDArray[np.float64]: ...
-    def photo_counts(self) -> NDArray[np.int64]: ...
-    def ceiling(
-        self,
-        latitude: ArrayLike,
-        longitude: ArrayLike,
-        levels_km: Mapping[str, float] = ...,
-        answer: Any = ...,
-    ) -> dict[str, float]: ...
+"""Tables are rounded to this many decimals, so that the order of a sum cannot change the bytes."""
+_CEILINGS: tuple[Answer, ...] = ("centroid", "centre")
 
 
 @dataclass(frozen=True)
@@ -68,15 +46,15 @@ class _Method:
     """One method's answers and errors on the queries."""
 
     name: str
-    answers: AnswersLike
+    answers: Answers
     error: NDArray[np.float64]
 
 
 def evaluate(
-    answers_by_method: Mapping[str, AnswersLike],
+    answers_by_method: Mapping[str, Answers],
     queries: pd.DataFrame,
     references: pd.DataFrame | None = None,
-    partitions: PartitionLike | Mapping[str, PartitionLike] | None = None,
+    partitions: Mapping[str, Partition] | None = None,
     settings: EvaluationSettings | None = None,
     *,
     seed: int,
@@ -93,17 +71,17 @@ def evaluate(
 
     Parameters
     ----------
-    answers_by_method: answers in the order of `queries`, one row a query.
+    answers_by_method: answers in the order of `queries`, one row per query.
     queries: photo_id (unique), latitude, longitude, photographer (null: a photographer of its own); further
         columns are left alone.
-    references: latitude, longitude, photographer of the photos with known places, for the baselines that choose
-        or draw a place among them; None leaves those baselines out.
-    partitions: one fitted partition, or several by name, for the densest cell and the ceilings.
+    references: latitude, longitude, photographer of the references, for the baselines that choose or draw a place
+        among them; None leaves those baselines out.
+    partitions: fitted partitions by name, for the densest cell and the ceilings.
     leave_photographer_out: the random reference is never by the query's own photographer.
     descriptions: what each method does, in a sentence, for the report.
 
-    Raises ValueError for no methods or queries, a repeated or unknown photo_id, coordinates out of range, or
-    answers that are not one a query; the message names the method.
+    Raises ValueError for no methods or queries, a repeated or unknown photo_id, coordinates out of range, or a number
+    of answers other than that of the queries; the message names the method.
     """
     settings = settings or EvaluationSettings()
     _check(answers_by_method, queries, references, unreadable, leave_photographer_out)
@@ -114,7 +92,7 @@ def evaluate(
         _Method(name, answers, _errors(name, answers, latitude, longitude, readable))
         for name, answers in answers_by_method.items()
     ]
-    named = _named(partitions)
+    named = partitions or {}
     baselines = _baselines(
         queries, references, named, settings, seed, levels_km, leave_photographer_out=leave_photographer_out
     )
@@ -176,7 +154,7 @@ def evaluate(
 
 
 def _check(
-    answers_by_method: Mapping[str, AnswersLike],
+    answers_by_method: Mapping[str, Answers],
     queries: pd.DataFrame,
     references: pd.DataFrame | None,
     unreadable: Collection[str],
@@ -202,7 +180,7 @@ def _check(
 
 def _errors(
     name: str,
-    answers: AnswersLike,
+    answers: Answers,
     latitude: NDArray[np.float64],
     longitude: NDArray[np.float64],
     readable: NDArray[np.bool_],
@@ -215,18 +193,10 @@ def _errors(
         raise ValueError(f"{name}: {error}") from None
 
 
-def _named(partitions: PartitionLike | Mapping[str, PartitionLike] | None) -> dict[str, PartitionLike]:
-    if partitions is None:
-        return {}
-    if isinstance(partitions, Mapping):
-        return dict(partitions)
-    return {str(getattr(partitions, "kind", "partition")): partitions}
-
-
 def _baselines(
     queries: pd.DataFrame,
     references: pd.DataFrame | None,
-    partitions: Mapping[str, PartitionLike],
+    partitions: Mapping[str, Partition],
     settings: EvaluationSettings,
     seed: int,
     levels_km: Mapping[str, float],
@@ -316,7 +286,7 @@ def _error_row(
 
 
 def _ceilings(
-    partitions: Mapping[str, PartitionLike],
+    partitions: Mapping[str, Partition],
     latitude: NDArray[np.float64],
     longitude: NDArray[np.float64],
     levels_km: Mapping[str, float],
@@ -331,7 +301,7 @@ def _ceilings(
             "n": len(latitude),
         }
         for name, partition in partitions.items()
-        for answer in ("centroid", "centre")
+        for answer in _CEILINGS
         for share in [partition.ceiling(latitude, longitude, levels_km, answer)]
         for level, km in levels_km.items()
     ]
@@ -340,7 +310,7 @@ def _ceilings(
 def _curve(
     methods: Sequence[_Method],
     baselines: Sequence[Baseline],
-    partitions: Mapping[str, PartitionLike],
+    partitions: Mapping[str, Partition],
     latitude: NDArray[np.float64],
     longitude: NDArray[np.float64],
     points: int,

@@ -35,7 +35,7 @@ TABLES: dict[str, dict[str, str]] = {
     },
     "curve": {"kind": "str", "name": "str", "km": "float64", "accuracy": "float64"},
 }  # fmt: skip
-"""The tables and the type of each column: the same whether a table has rows or not."""
+"""The tables and the dtype of each column, also of an empty table."""
 
 PER_PHOTO = {
     "photo_id": "str", "method": "str", "true_latitude": "float64", "true_longitude": "float64",
@@ -46,19 +46,19 @@ PER_PHOTO = {
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
-    """What was measured, on what, and how.
+    """The accuracies and errors of methods on one set of queries, with the settings used.
 
     Shares are in [0, 1]; distances in km. `low` and `high` bound the percentile interval of a bootstrap by
-    photographer, NaN where there is one photographer only. Tables (columns in `TABLES`):
+    photographer, NaN for a single photographer. Tables (columns in `TABLES`):
 
     - `accuracy`: method, level: share of all `n` queries within `km` (<=).
-    - `errors`: of each method, the mean over answered queries and the median over all (abstentions infinitely
-      far), its interval, the median over answered queries, and the counts.
+    - `errors`: per method, the mean over answered queries, the median over all (abstentions infinitely far) with its
+      interval, the median over answered queries, and the counts.
     - `comparisons`: accuracy of `method` less that of `other` (a method or a baseline), on the same photos.
     - `baselines`: as accuracy, with the point answered where there is one.
     - `ceilings`: the best that a perfect classifier could do with the partition, at centroids or centres.
     - `curve`: accuracy against distance; `kind` is method, baseline or ceiling.
-    - `per_photo` (columns `PER_PHOTO`): each answer of each method; `error_km` is NaN where there is none, and
+    - `per_photo` (columns `PER_PHOTO`): each answer of each method; `error_km` is NaN without an answer, and
       `status` is answered, abstained or unreadable.
     """
 
@@ -90,7 +90,7 @@ class Evaluation:
         return list(self.errors["method"])
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything but the table of each photo, as JSON values: NaN is None, infinity is "inf"."""
+        """Returns everything but `per_photo` as JSON values: NaN is None, infinity is "inf"."""
         values: dict[str, Any] = {
             field.name: getattr(self, field.name)
             for field in fields(self)
@@ -100,7 +100,7 @@ class Evaluation:
         return values | {name: table_records(getattr(self, name)) for name in TABLES}
 
     def save(self, folder: Path | str) -> None:
-        """Write evaluation.json, a CSV of each table, and per_photo.parquet; each file is whole or absent."""
+        """Write evaluation.json, a CSV of each table, and per_photo.parquet; each file is written atomically."""
         folder = Path(folder)
         write_json(folder / "evaluation.json", self.to_dict())
         for name in TABLES:
@@ -109,7 +109,7 @@ class Evaluation:
 
     @classmethod
     def load(cls, folder: Path | str) -> Evaluation:
-        """Read what `save` wrote. Raises FileNotFoundError where a file is absent."""
+        """Load what `save` wrote. Raises FileNotFoundError for a missing file."""
         folder = Path(folder)
         values = read_json(folder / "evaluation.json")
         for name in TABLES:
@@ -121,13 +121,13 @@ class Evaluation:
 
 
 def make_table(name: str, records: list[dict[str, Any]]) -> pd.DataFrame:
-    """Table `name` from records, its columns in order and of their types; "inf" and None are read back."""
+    """Returns table `name` from records, with its columns and dtypes; "inf" and None become numbers again."""
     columns = TABLES[name]
     return pd.DataFrame(records, columns=list(columns)).astype(columns)
 
 
 def table_records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """A table as a list of JSON values, one mapping a row: NaN is None, infinities are "inf" and "-inf"."""
+    """Returns a table as JSON values, one mapping per row: NaN is None, infinities are "inf" and "-inf"."""
 
     def plain(value: Any) -> Any:
         if isinstance(value, float | np.floating):

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from geoloc.settings import setting
+from geoloc.settings import Number, Settings, setting
 
 
-@dataclass(frozen=True)
-class EvaluationSettings:
+class EvaluationSettings(Settings):
     """How an evaluation is measured. The defaults are the ones that reports quote."""
 
     resamples: int = setting(1000, minimum=10, maximum=100_000, help="bootstrap resamples of photographers")
-    confidence: float = setting(0.95, minimum=0.5, maximum=0.999, help="share that an interval covers")
+    confidence: Number = setting(0.95, minimum=0.5, maximum=0.999, help="share that an interval covers")
     max_candidates: int = setting(
         5000, minimum=1, help="best constant point: reference locations tried; more are sampled by the seed"
     )

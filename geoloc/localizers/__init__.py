@@ -2,5 +2,5 @@
 
 `base` has the interface and the answers, `by_class` argmax over cells, `by_neighbour` retrieval, `hierarchy` and
 `overlay` several partitions at once, `within_level` the best point for a wanted level. What makes confidences mean
-something: `temperature` (calibration), `conformal` (regions of stated coverage), `abstention`, `areas` (of cells).
+something: `temperature` (scaling), `conformal` (regions with a chosen coverage), `calibration` (both), `abstention`.
 """

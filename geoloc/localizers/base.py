@@ -1,6 +1,6 @@
-"""What a localizer is and what it answers: places, confidence, alternatives, and why.
+"""The interface of localizers, and their answers: places, confidence, alternatives and evidence.
 
-A localizer turns what a model says of N photos (probabilities of cells, embeddings) into N answers. It never
+A localizer turns a model's output for N photos (probabilities of cells, or embeddings) into N answers. It never
 raises for a photo that it cannot place: that answer is NaN (abstained), and evaluation counts it as wrong.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from geoloc.retrieval.index import Neighbours
+from geoloc.retrieval.neighbours import Neighbours
 
 FloatArray = NDArray[np.float64]
 
@@ -32,7 +32,7 @@ class Alternatives:
 
 @dataclass(frozen=True)
 class CellEvidence:
-    """Why, for an answer by class: the most probable cells of each photo, best first; -1 and NaN where none."""
+    """Evidence for answers by class: the most probable cells of each photo, best first; -1 and NaN beyond the last."""
 
     cell: NDArray[np.int64]  # [N, A]
     probability: NDArray[np.float32]  # [N, A]
@@ -42,9 +42,9 @@ class CellEvidence:
 class Answers:
     """Answers for N photos. NaN coordinates mean abstained; then confidence is 0.
 
-    `confidence` is in [0, 1] and orders answers of one localizer; what it measures stands in that localizer's
-    docstring. `cells` or `neighbours` say why, whichever the localizer used. Raises ValueError for arrays that
-    differ in length, or a place with one coordinate only.
+    `confidence` is in [0, 1] and ranks the answers of one localizer; each localizer documents what it measures.
+    `cells` or `neighbours` are the evidence, whichever the localizer used. Raises ValueError for arrays of different
+    lengths, or an answer with only one coordinate.
     """
 
     latitude: FloatArray  # [N] degrees
@@ -81,7 +81,7 @@ class Answers:
         return np.isnan(self.latitude)
 
     def take(self, photos: ArrayLike) -> Answers:
-        """The answers for some photos, by position or mask, with all that belongs to them."""
+        """Returns the answers for some photos, by position or mask, with their alternatives and evidence."""
         chosen = np.asarray(photos)
 
         def pick(value: Any) -> Any:
@@ -99,10 +99,10 @@ class Answers:
         )
 
     def spread(self, positions: ArrayLike, count: int) -> Answers:
-        """These answers among `count` photos, at `positions` [N]; the other photos abstain.
+        """Returns answers for `count` photos: these at `positions` int [N], abstentions elsewhere.
 
-        For queries of which some could not be read: the denominator stays every query. Raises ValueError if
-        positions repeat, lie outside, or are not N.
+        Use it where some queries could not be read: accuracies still count every query. Raises ValueError for
+        positions that repeat, are out of range, or are not N.
         """
         place = np.asarray(positions, dtype=np.int64)
         if place.shape != (len(self),) or len(np.unique(place)) != len(place):
@@ -138,20 +138,20 @@ class Answers:
 
     @classmethod
     def none(cls, count: int) -> Answers:
-        """`count` abstentions."""
+        """Returns `count` abstentions."""
         return cls(np.full(count, np.nan), np.full(count, np.nan), np.zeros(count, dtype=np.float32))
 
 
 class Localizer(ABC):
     """Answers where photos were taken. `name` is in the literature's notation: [L]359C, [L]NN, [L]kNN σ=4.
 
-    `locate` takes what the localizer works on, one row a photo: see each one.
+    The input of `locate` depends on the localizer (probabilities or embeddings), one row per photo.
     """
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """Model in brackets, then approach."""
+        """The model in brackets, then the approach."""
 
     @abstractmethod
     def locate(self, evidence: NDArray[Any], /, *args: Any, **kwargs: Any) -> Answers:

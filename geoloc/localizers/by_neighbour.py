@@ -17,25 +17,26 @@ from numpy.typing import NDArray
 from geoloc.localizers.base import Alternatives, Answers, Localizer
 from geoloc.localizers.settings import LocalizerSettings
 from geoloc.retrieval.density import DensitySettings, densest
-from geoloc.retrieval.index import Neighbours, ReferenceIndex
+from geoloc.retrieval.index import ReferenceIndex
+from geoloc.retrieval.neighbours import Neighbours
 from geoloc.settings import parse
 
 Photographers = Sequence[str | None] | NDArray[np.object_]
 
 
 class NeighbourLocalizer(Localizer):
-    """What the localizers by neighbour share: the search, and photos that could not be read."""
+    """The base of localizers by neighbour: the search, and the abstention for unreadable photos."""
 
     index: ReferenceIndex
 
     @property
     @abstractmethod
     def k(self) -> int:
-        """Neighbours that `locate_neighbours` wants."""
+        """How many neighbours `locate_neighbours` needs."""
 
     @abstractmethod
     def locate_neighbours(self, neighbours: Neighbours) -> Answers:
-        """Answers from neighbours already found (at least k), so that one search serves several localizers."""
+        """Returns answers from neighbours already found (at least k), so that one search serves several localizers."""
 
     def locate(
         self,
@@ -46,8 +47,8 @@ class NeighbourLocalizer(Localizer):
     ) -> Answers:
         """Locate N photos from their L2-normalised embeddings, float [N, D].
 
-        `exclude_photographers` [N] leaves out each query's own photographer, `exclude_photos` [N] its own
-        photo. A query of which nothing is left abstains; so does a row with a NaN (an unreadable photo).
+        `exclude_photographers` [N] leaves out the references by that photographer, `exclude_photos` [N] the reference
+        of that photo. A query with no reference left abstains; so does a row with a NaN (an unreadable photo).
         """
         vectors = np.asarray(vectors)
         unread = np.isnan(vectors).any(axis=1) if vectors.ndim == 2 else np.zeros(0, dtype=bool)
@@ -67,8 +68,8 @@ class NeighbourLocalizer(Localizer):
 class NearestLocalizer(NeighbourLocalizer):
     """Answers with the location of the most similar reference.
 
-    Confidence is the similarity (cosine), 0 if negative: it orders answers and is no probability. The next
-    `alternatives` - 1 references are reported with theirs.
+    Confidence is the cosine similarity, 0 if negative. It ranks answers and is not a probability. The next
+    `alternatives` - 1 references are reported with their similarities.
     """
 
     def __init__(self, index: ReferenceIndex, model_name: str = "L", alternatives: int = 5) -> None:
@@ -91,7 +92,7 @@ class NearestLocalizer(NeighbourLocalizer):
         return f"nearest of {len(self.index):,} references in feature space"
 
     def locate_neighbours(self, neighbours: Neighbours) -> Answers:
-        """The same from neighbours already found."""
+        """Returns answers from neighbours already found."""
         shown = slice(None, self.alternatives)
         similarity = neighbours.similarity[:, shown]
         latitude, longitude = neighbours.latitude[:, shown], neighbours.longitude[:, shown]
@@ -109,7 +110,7 @@ class DensityLocalizer(NeighbourLocalizer):
 
     k, m, sigma (degrees) and flat are equation 1's, see DensitySettings; the defaults are the paper's, on the
     sphere. Confidence is the density there as a share of the highest possible (`Densest.share`): 1 when all
-    neighbours agree. It grows with sigma, orders answers, and is no calibrated probability. Alternatives are
+    neighbours agree. It grows with sigma, ranks answers, and is not a calibrated probability. Alternatives are
     further peaks, more than sigma apart.
     """
 
@@ -147,7 +148,7 @@ class DensityLocalizer(NeighbourLocalizer):
         return f"densest of {s.k} nearest of {len(self.index):,} references {geometry}, m = {s.m:g}, σ = {s.sigma:g}°"
 
     def locate_neighbours(self, neighbours: Neighbours) -> Answers:
-        """The same from neighbours already found (at least k), so that one search serves several σ."""
+        """Returns answers from neighbours already found (at least k), so that one search serves several σ."""
         found = densest(neighbours.latitude, neighbours.longitude, neighbours.similarity, self.settings)
         weight = np.where(np.isnan(found.peak_latitude), np.nan, found.peak_share).astype(np.float32)
         return Answers(
@@ -167,9 +168,9 @@ def locate_by_neighbours(
     exclude_photographers: Photographers | None = None,
     exclude_photos: Photographers | None = None,
 ) -> tuple[dict[str, Answers], dict[str, str], Neighbours]:
-    """The nearest and the k nearest with each kernel of `settings`, from one search for embeddings float [N, D].
+    """Locate by the nearest neighbour and by density with each kernel of `settings`, from one search.
 
-    Returns answers and descriptions by the localizers' names, and the neighbours of the search.
+    `vectors` are embeddings float [N, D]. Returns answers and descriptions by localizer name, and the neighbours.
     """
     localizers: list[NeighbourLocalizer] = [NearestLocalizer(index, model_name)]
     localizers += [

@@ -2,52 +2,55 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Annotated, Literal
 
-from geoloc.settings import SettingsError, setting
+from pydantic import Field
 
-FROZEN_APPROACHES = {"svm": "SVM", "knn": "kNN"}
-"""Kinds of classifiers on frozen features, and what they are called in the names of methods."""
+from geoloc.settings import FROM_TEXT, Number, Settings, SettingsError, WholeNumber, setting
 
 
-@dataclass(frozen=True)
-class FrozenSettings:
+class FrozenSettings(Settings):
     """Classifiers by class on embeddings of the network's first weights (Diving Deeper into IM2GPS, table 1)."""
 
-    kinds: tuple[str, ...] = setting(
-        (), choices=tuple(FROZEN_APPROACHES), help="a localizer each for each partition, by the first answer"
+    kinds: tuple[Literal["svm", "knn"], ...] = setting(
+        (), help="a localizer each for each partition, by the first answer"
     )
-    k: int = setting(10, minimum=1, help="knn: training photos that vote")
-    c: float = setting(1.0, minimum=1e-6, help="svm: the price of an error against the size of the weights")
-    max_iterations: int = setting(1000, minimum=1, help="svm: passes over the photos before it gives up")
+    k: int = setting(10, minimum=1, when=("kinds", ("knn",)), help="training photos that vote")
+    c: Number = setting(
+        1.0,
+        minimum=1e-6,
+        when=("kinds", ("svm",)),
+        help="the price of an error against the size of the weights",
+    )
+    max_iterations: int = setting(
+        1000, minimum=1, when=("kinds", ("svm",)), help="passes over the photos before it gives up"
+    )
 
-    def validate(self, key: str) -> None:
+    def check(self, key: str) -> None:
         """Raise SettingsError for repetitions."""
         if len(set(self.kinds)) < len(self.kinds):
             raise SettingsError(f"{key}.kinds must name each value once, got {list(self.kinds)}")
 
 
-@dataclass(frozen=True)
-class LocalizerSettings:
+class LocalizerSettings(Settings):
     """The localizers of a build. Defaults are those of Revisiting IM2GPS, section 3.2 and table 2."""
 
-    answers: tuple[str, ...] = setting(
-        ("centroid",), choices=("centroid", "centre"), help="points that stand for a cell, a localizer each"
+    answers: tuple[Literal["centroid", "centre"], ...] = setting(
+        ("centroid",), help="points that stand for a cell, a localizer each"
     )
     k: int = setting(100, minimum=1, help="neighbours that vote")
-    m: float = setting(10.0, minimum=0.0, help="power of the similarity")
-    sigmas: tuple[float, ...] = setting(
-        (1.0, 4.0, 16.0), minimum=1e-6, help="kernel widths in degrees, each a row"
+    m: Number = setting(10.0, minimum=0.0, help="power of the similarity")
+    sigmas: tuple[Annotated[float, Field(ge=1e-6), FROM_TEXT], ...] = setting(
+        (1.0, 4.0, 16.0), help="kernel widths in degrees, each a row"
     )
-    geometries: tuple[str, ...] = setting(
-        ("sphere",), choices=("sphere", "flat"), help="flat: degrees as printed in the paper, no wrap at 180"
+    geometries: tuple[Literal["sphere", "flat"], ...] = setting(
+        ("sphere",), help="flat: degrees as printed in the paper, no wrap at 180"
     )
-    crops: int = setting(
-        1, choices=(1, 5), help="by class: of a photo's centre, or the mean over its centre and four corners"
+    crops: Annotated[Literal[1, 5], WholeNumber] = setting(
+        1, help="by class: of a photo's centre, or the mean over its centre and four corners"
     )
-    combine: tuple[str, ...] = setting(
+    combine: tuple[Literal["product", "overlay"], ...] = setting(
         (),
-        choices=("product", "overlay"),
         help="several partitions at once: product of nested ones, overlay of any",
     )
     within_levels: bool = setting(
@@ -58,13 +61,13 @@ class LocalizerSettings:
         help="probabilities of cells scaled by a temperature, one a partition, fitted on the validation split; product "
         "and overlay combine the scaled ones and have no temperature of their own",
     )
-    coverages: tuple[float, ...] = setting(
+    coverages: tuple[Number, ...] = setting(
         (), help="shares of photos, each that of conformal regions fitted on the validation split"
     )
     batch_size: int = setting(64, minimum=1, help="photos in one forward pass of the classifier")
-    frozen: FrozenSettings = setting(FrozenSettings())
+    frozen: FrozenSettings = setting(FrozenSettings(), help="classifiers on features of the first weights")
 
-    def validate(self, key: str) -> None:
+    def check(self, key: str) -> None:
         """Raise SettingsError where nothing would be evaluated, for repetitions, and for coverages out of range."""
         if not self.answers:
             raise SettingsError(f"{key}.answers must name at least one of centroid, centre; got none")

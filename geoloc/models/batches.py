@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -32,14 +31,6 @@ _CHUNK = 8
 Crop = Callable[[NDArray[np.uint8], int], NDArray[np.uint8]]
 
 
-class PhotoReader(Protocol):
-    """What gives the stored bytes of a photo; safe to call from several threads."""
-
-    def read(self, shard: str, offset: int, length: int) -> bytes:
-        """`length` bytes at `offset` of `shard`."""
-        ...
-
-
 @dataclass(frozen=True)
 class Batch:
     """B decoded photos and those that could not be decoded.
@@ -56,7 +47,7 @@ class Batch:
 
 
 def iter_batches(
-    pool: Path | str | PhotoReader,
+    pool: Path | str | ShardReader,
     rows: pd.DataFrame,
     preprocess: Preprocess,
     batch_size: int,
@@ -74,7 +65,8 @@ def iter_batches(
     Each run of `batch_size` photos gives one batch; one with unreadable photos is that much smaller, possibly empty,
     so every position stands in exactly one batch. `order` (int64 positions) chooses and orders the photos. With
     `augmentation`, photo i is augmented by (seed, epoch, i), else its `crop` (one of preprocess.CROPS) is taken.
-    `workers` threads (0: one a processor) work `prefetch` batches ahead; neither changes the result.
+    `pool` is the pool's folder, or a reader of it that is open. `workers` threads (0: one a processor) work `prefetch`
+    batches ahead; neither changes the result.
 
     Raises ValueError for absent columns, a batch size below 1 or positions outside of `rows`; OSError when a shard
     cannot be read, which is a fault of the pool and not of a photo.
@@ -100,13 +92,30 @@ def iter_batches(
     )
 
 
+def batches_of_pixels(
+    photos: Sequence[NDArray[np.uint8]], preprocess: Preprocess, batch_size: int, *, crop: str = "centre"
+) -> Iterator[Batch]:
+    """Batches of photos that are decoded already, uint8 [H, W, 3] each, as `iter_batches` gives them of stored ones.
+
+    Raises ValueError for a batch size below 1.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    none = np.empty(0, dtype=np.int64)
+    for start in range(0, len(photos), batch_size):
+        some = photos[start : start + batch_size]
+        images = np.stack([preprocess.apply_uint8(photo, crop) for photo in some])
+        positions = np.arange(start, start + len(some))
+        yield Batch(torch.from_numpy(images).permute(0, 3, 1, 2), positions, none, ())
+
+
 def processors() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _batches(
-    pool: Path | str | PhotoReader,
+    pool: Path | str | ShardReader,
     rows: pd.DataFrame,
     positions: NDArray[np.int64],
     batch_size: int,
@@ -119,10 +128,7 @@ def _batches(
     offset = rows["offset"].to_numpy(dtype=np.int64, na_value=-1)
     length = rows["length"].to_numpy(dtype=np.int64, na_value=-1)
     with ExitStack() as stack:
-        if isinstance(pool, Path | str):
-            reader: PhotoReader = stack.enter_context(ShardReader(Path(pool)))
-        else:
-            reader = pool
+        reader = stack.enter_context(ShardReader(Path(pool))) if isinstance(pool, Path | str) else pool
 
         def work(images: NDArray[np.uint8], indices: NDArray[np.int64]) -> list[tuple[int, str]]:
             """Fill `images` with the photos at `indices`; which of them failed, and why."""

@@ -1,46 +1,35 @@
-"""The classifier: backbone, global pooling and linear heads over cells; built from settings, saved, loaded."""
+"""The classifier: an embedder and linear heads over cells; built from settings, saved, loaded."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from geoloc.files import atomic_path, sha256_bytes
-from geoloc.models.backbones import Backbone, make_backbone
+from geoloc.files import atomic_path
+from geoloc.models.backbones import Backbone
+from geoloc.models.embedder import Embedder, build_backbone, name_of_weights
 from geoloc.models.hierarchy import HierarchicalSoftmax, Parents
-from geoloc.models.padding import use_same_padding
-from geoloc.models.pooling import make_pooling
 from geoloc.models.preprocess import Preprocess
-from geoloc.models.settings import NORMALISATIONS, ModelSettings
-from geoloc.models.weights import (
-    METADATA_KEY,
-    Normalisation,
-    WeightsError,
-    load_registry_weights,
-    load_weights_file,
-    read_safetensors,
-)
-from geoloc.settings import SettingsError, parse, to_dict
+from geoloc.models.settings import ModelSettings
+from geoloc.models.weights import METADATA_KEY, WeightsError, read_safetensors
+from geoloc.settings import parse, replace, to_dict, used
 
 FORMAT = 2
 
 
-class Classifier(nn.Module):
-    """Scores of the cells of one or several partitions (Revisiting IM2GPS, figure 3: convolutional layers, global
-    pooling, one layer a partition; [L] has one, [M] several).
+class Classifier(Embedder):
+    """Scores of the cells of one or several partitions (Revisiting IM2GPS, figure 3: an embedder and one layer a
+    partition; [L] has one, [M] several).
 
-    Takes float32 [B, 3, S, S] that `preprocess` normalised, or uint8 [B, 3, S, S], which it normalises itself.
-    `embedding_size` is D; `heads` maps the name of each partition to its number of cells, in order, the main one
-    first; C is their sum. The heads are one matrix: `split` gives each its own scores. Softmax of a head's scores is
-    its probabilities; where settings.softmax is hierarchical, scores are the log-probabilities of `parents`.
+    `heads` maps the name of each partition to its number of cells, in order, the main one first; C is their sum. The
+    heads are one matrix: `split` gives each its own scores. Softmax of a head's scores is its probabilities; where
+    settings.softmax is hierarchical, scores are the log-probabilities of `parents`.
     """
 
     def __init__(
@@ -51,16 +40,12 @@ class Classifier(nn.Module):
         preprocess: Preprocess,
         parents: Parents | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(backbone, settings, preprocess)
         if not heads or min(heads.values()) < 1:
             raise ValueError(
                 f"a classifier needs at least one head, each with at least one cell, got {dict(heads)}"
             )
-        self.settings, self.preprocess = settings, preprocess
-        self.initial_weights = "none"
-        self.heads, self.embedding_size = dict(heads), backbone.feature_count
-        self.backbone = backbone
-        self.pooling = make_pooling(settings.pooling, settings.gem_power)
+        self.heads = dict(heads)
         self.dropout = nn.Dropout(settings.dropout)
         self.head = nn.Linear(self.embedding_size, sum(self.heads.values()))
         self.parents = parents if settings.softmax == "hierarchical" else None
@@ -69,13 +54,6 @@ class Classifier(nn.Module):
             if parents is None:
                 raise ValueError("model.softmax hierarchical needs the parents of the cells, got none")
             self.hierarchy = HierarchicalSoftmax(self.heads, parents)
-
-    def embed(self, images: torch.Tensor) -> torch.Tensor:
-        """Pooled features [B, D] of images [B, 3, S, S]; not normalised."""
-        if images.dtype == torch.uint8:
-            images = self.preprocess.normalise(images)
-        pooled: torch.Tensor = self.pooling(self.backbone(images))
-        return pooled
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
         """Scores (logits, or log-probabilities) [B, C] of pooled features [B, D]."""
@@ -105,31 +83,6 @@ class Classifier(nn.Module):
                     "build the model for it"
                 )
 
-    def train(self, mode: bool = True) -> Classifier:
-        """Training mode, but for what must not move: frozen blocks, and batch norm if the settings say eval."""
-        super().train(mode)
-        if mode:
-            for block in self.backbone.blocks:
-                if not any(parameter.requires_grad for parameter in block.parameters()):
-                    block.eval()
-            if self.settings.batch_norm == "eval":
-                for module in self.backbone.modules():
-                    if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                        module.eval()
-        return self
-
-    def freeze_backbone(self, trainable_blocks: int | None = 0) -> int:
-        """Let only the last `trainable_blocks` blocks of the backbone learn (None: all of it); pooling and head
-        always learn. Returns the number of weights that learn. Raises ValueError for more blocks than there are."""
-        blocks = self.backbone.blocks
-        if trainable_blocks is not None and not 0 <= trainable_blocks <= len(blocks):
-            raise ValueError(f"trainable_blocks must be 0 to {len(blocks)}, got {trainable_blocks}")
-        self.backbone.requires_grad_(trainable_blocks is None)
-        for block in blocks[len(blocks) - (trainable_blocks or 0) :]:
-            block.requires_grad_(True)
-        self.train(self.training)
-        return sum(p.numel() for p in self.parameters() if p.requires_grad)
-
     def __repr__(self) -> str:
         s = self.settings
         heads = ", ".join(f"{name} {count} cells" for name, count in self.heads.items())
@@ -152,33 +105,6 @@ class Served(nn.Module):
         return torch.cat([s.softmax(dim=1) for s in self.model.split(self.model(images)).values()], dim=1)
 
 
-def build_backbone(settings: ModelSettings, seed: int) -> tuple[Backbone, Preprocess]:
-    """A backbone with its initial weights and padding, and the preprocessing that goes with them.
-
-    Random weights come from `seed`; torch's own generator is left as it was. Raises ValueError for an unknown
-    backbone, WeightsError for weights that are absent or do not fit.
-    """
-    settings.validate("model")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        backbone = make_backbone(settings.backbone, settings.image_size)
-    normalisation: Normalisation = NORMALISATIONS["imagenet"]
-    if settings.weights == "registry":
-        normalisation = _rgb(load_registry_weights(backbone, settings.backbone))
-    elif settings.weights != "none":
-        metadata = load_weights_file(backbone, settings.weights)
-        if metadata is not None:
-            normalisation = _rgb((metadata["preprocess"]["mean"], metadata["preprocess"]["std"]))
-            _check_same_rules(settings, metadata)
-    if settings.normalisation != "auto":
-        normalisation = NORMALISATIONS[settings.normalisation]
-    if settings.padding == "tensorflow_same":
-        use_same_padding(backbone)
-    return backbone, Preprocess(
-        settings.resize_short_side, settings.image_size, *normalisation, settings.interpolation
-    )
-
-
 def build_classifier(
     settings: ModelSettings, heads: Mapping[str, int], seed: int, parents: Parents | None = None
 ) -> Classifier:
@@ -191,7 +117,7 @@ def build_classifier(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 1)  # not the backbone's, or head and first layer would share their numbers
         model = Classifier(backbone, heads, settings, preprocess, parents)
-    model.initial_weights = _name_of_weights(settings.weights)
+    model.initial_weights = name_of_weights(settings.weights)
     return model
 
 
@@ -204,7 +130,7 @@ def save_model(path: Path | str, model: Classifier) -> None:
     metadata = {
         "format": FORMAT,
         "kind": "classifier",
-        "settings": to_dict(dataclasses.replace(model.settings, weights="none")),
+        "settings": used(replace(model.settings, weights="none")),
         "preprocess": to_dict(model.preprocess),
         "heads": list(model.heads.items()),
         "parents": None
@@ -244,25 +170,3 @@ def example_input(model: Classifier, batch_size: int = 2) -> torch.Tensor:
     size = model.preprocess.image_size
     generator = torch.Generator().manual_seed(0)
     return torch.randint(0, 256, (batch_size, 3, size, size), dtype=torch.uint8, generator=generator)
-
-
-def _check_same_rules(settings: ModelSettings, metadata: dict[str, Any]) -> None:
-    """A backbone taken from a saved model must keep the rules that its weights were trained under."""
-    stored = parse(ModelSettings, metadata["settings"], "model")
-    for name in ("backbone", "padding"):
-        if getattr(settings, name) != getattr(stored, name):
-            raise SettingsError(
-                f"model.{name} must be {getattr(stored, name)}, as in the model that model.weights names; "
-                f"got {getattr(settings, name)}"
-            )
-
-
-def _name_of_weights(weights: str) -> str:
-    return (
-        weights if weights in ("none", "registry") else f"sha256:{sha256_bytes(Path(weights).read_bytes())}"
-    )
-
-
-def _rgb(normalisation: Normalisation) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    mean, std = normalisation
-    return tuple(float(x) for x in mean), tuple(float(x) for x in std)

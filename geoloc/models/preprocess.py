@@ -6,23 +6,27 @@ Pixels stay uint8 [H, W, 3] until a whole batch is there; a batch becomes float3
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from geoloc.models.settings import INTERPOLATIONS, NORMALISATIONS, Augmentation
-from geoloc.settings import SettingsError, setting
+from geoloc.models.settings import Augmentation, Interpolation
+from geoloc.settings import Number, Settings, SettingsError, setting
+
+NORMALISATIONS = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "minus_one_to_one": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+}
+"""Mean and standard deviation of RGB in [0, 1]; minus_one_to_one is x / 127.5 - 1, as TensorFlow models want."""
 
 CROPS = ("centre", "top left", "top right", "bottom left", "bottom right")
 """Where a crop may lie in the resized photo; five-crop evaluation takes all."""
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
-@dataclass(frozen=True)
-class Preprocess:
+class Preprocess(Settings):
     """How a photo becomes the input of one network.
 
     The short side is resized to `resize_short_side` (antialiased; left alone if it is that already), the centre
@@ -31,11 +35,11 @@ class Preprocess:
 
     resize_short_side: int = setting(256, minimum=1)
     image_size: int = setting(224, minimum=1)
-    mean: tuple[float, ...] = setting(NORMALISATIONS["imagenet"][0])
-    std: tuple[float, ...] = setting(NORMALISATIONS["imagenet"][1])
-    interpolation: str = setting("bilinear", choices=INTERPOLATIONS)
+    mean: tuple[Number, ...] = setting(NORMALISATIONS["imagenet"][0])
+    std: tuple[Number, ...] = setting(NORMALISATIONS["imagenet"][1])
+    interpolation: Interpolation = setting("bilinear")
 
-    def validate(self, key: str) -> None:
+    def check(self, key: str) -> None:
         """Raise SettingsError where fields do not fit each other."""
         if self.resize_short_side < self.image_size:
             raise SettingsError(

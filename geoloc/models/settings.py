@@ -2,46 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Literal
 
-from geoloc.settings import SettingsError, setting
-
-NORMALISATIONS = {
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "minus_one_to_one": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-}
-"""Mean and standard deviation of RGB in [0, 1]; minus_one_to_one is x / 127.5 - 1, as TensorFlow models want."""
+from geoloc.settings import Number, Settings, SettingsError, setting
 
 RECIPE = "recipe:"
 """What `weights` starts with where it names a recipe whose trained backbone is taken."""
 
-INTERPOLATIONS = ("bilinear", "bicubic")
+Interpolation = Literal["bilinear", "bicubic"]
 
 
-@dataclass(frozen=True)
-class Augmentation:
+class Augmentation(Settings):
     """Random changes of a training photo, a function of (seed, epoch, photo index) alone."""
 
-    minimum_area: float = setting(
+    minimum_area: Number = setting(
         0.35, minimum=0.01, maximum=1.0, help="a random crop covers this share to all of the photo"
     )
-    maximum_aspect: float = setting(4 / 3, minimum=1.0, help="aspect of the crop, and 1 / it; 1: square")
+    maximum_aspect: Number = setting(4 / 3, minimum=1.0, help="aspect of the crop, and 1 / it; 1: square")
     flip: bool = setting(True, help="mirror every other photo left to right")
 
 
-@dataclass(frozen=True)
-class ModelSettings:
+class ModelSettings(Settings):
     """A network over cells: backbone, pooling, where its weights start, and the photo that it takes."""
 
     backbone: str = setting(
         "mobilenet_v2", help="a torchvision classification network, or timm/NAME for one of timm's"
     )
-    pooling: str = setting("average", choices=("average", "max", "gem"), help="of the last feature map")
-    gem_power: float = setting(3.0, minimum=1.0, help="where GeM's learnt power starts; 1 is the average")
-    dropout: float = setting(0.0, minimum=0.0, maximum=0.95, help="of the pooled features, in training")
-    softmax: str = setting(
+    pooling: Literal["average", "max", "gem"] = setting("average", help="of the last feature map")
+    gem_power: Number = setting(
+        3.0, minimum=1.0, when=("pooling", ("gem",)), help="where GeM's learnt power starts; 1 is the average"
+    )
+    dropout: Number = setting(0.0, minimum=0.0, maximum=0.95, help="of the pooled features, in training")
+    softmax: Literal["flat", "hierarchical"] = setting(
         "flat",
-        choices=("flat", "hierarchical"),
         help="hierarchical: of nested partitions, the finest first, a cell's probability is a share of its parent's",
     )
     weights: str = setting(
@@ -49,26 +42,23 @@ class ModelSettings:
         help="none (random), registry (torchvision's or timm's own), recipe:NAME (the backbone of the classifier that "
         "was built by that recipe) or a path to a .safetensors file",
     )
-    normalisation: str = setting(
+    normalisation: Literal["auto", "imagenet", "minus_one_to_one"] = setting(
         "auto",
-        choices=("auto", *NORMALISATIONS),
         help="auto: what the registry says of its weights, imagenet otherwise",
     )
-    padding: str = setting(
+    padding: Literal["torch", "tensorflow_same"] = setting(
         "torch",
-        choices=("torch", "tensorflow_same"),
         help="of strided convolutions: as built, or TensorFlow's SAME, which weights from TensorFlow need",
     )
-    batch_norm: str = setting(
+    batch_norm: Literal["train", "eval"] = setting(
         "train",
-        choices=("train", "eval"),
         help="eval keeps running statistics fixed in training, as weights with folded batch norm need",
     )
     resize_short_side: int = setting(256, minimum=8, help="pixels; a photo's short side before the crop")
     image_size: int = setting(224, minimum=8, help="pixels; side of the square that the network sees")
-    interpolation: str = setting("bilinear", choices=INTERPOLATIONS)
+    interpolation: Interpolation = setting("bilinear", help="of the resizing")
 
-    def validate(self, key: str) -> None:
+    def check(self, key: str) -> None:
         """Raise SettingsError where fields do not fit each other."""
         if self.resize_short_side < self.image_size:
             raise SettingsError(

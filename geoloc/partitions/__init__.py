@@ -64,12 +64,12 @@ def load_partition(path: Path | str) -> Partition:
 
     Raises PartitionError where the folder is absent, damaged, or of a kind or format this version does not know.
     """
-    from geoloc.partitions.base import load_saved
     from geoloc.partitions.cities import CitiesPartition
     from geoloc.partitions.delaunay import DelaunayPartition
     from geoloc.partitions.kmeans import KMeansPartition
     from geoloc.partitions.latlon import LatLonPartition
     from geoloc.partitions.s2 import S2Partition
+    from geoloc.partitions.saved import load_saved
 
     kinds = (S2Partition, LatLonPartition, DelaunayPartition, CitiesPartition, KMeansPartition)
     return load_saved(path, kinds)

@@ -1,8 +1,6 @@
-"""Areas of a partition's cells on the sphere, in km²."""
+"""The area of a polygon on the sphere, in km²."""
 
 from __future__ import annotations
-
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,26 +8,6 @@ from numpy.typing import NDArray
 from geoloc.sphere import EARTH_RADIUS_KM, unit_vectors
 
 _NOTHING = 1e-14  # steradians, 0.4 m²: an outline that encloses less goes around the whole Earth
-
-
-@runtime_checkable
-class Outlined(Protocol):
-    """What is read of a fitted partition."""
-
-    @property
-    def cell_count(self) -> int: ...
-    def polygon(self, cell: int, points_per_edge: int = 1) -> NDArray[np.float64]: ...
-
-
-def cell_areas_km2(partition: Outlined) -> NDArray[np.float64]:
-    """Area of each cell in km², float64 (C,): the partition's own `areas_km2`, or that of its outlines.
-
-    Outlines are taken as they are, their edges parts of great circles.
-    """
-    own = getattr(partition, "areas_km2", None)
-    if own is not None:
-        return np.asarray(own(), dtype=np.float64)
-    return np.array([polygon_area_km2(partition.polygon(cell)) for cell in range(partition.cell_count)])
 
 
 def polygon_area_km2(polygon: NDArray[np.float64]) -> float:

@@ -6,18 +6,17 @@ Fitting takes the geotags of training photos and nothing else, so any split or r
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
-from geoloc.files import read_json, sha256_bytes, write_json, write_parquet
+from geoloc.files import sha256_bytes, write_json, write_parquet
+from geoloc.partitions.areas import polygon_area_km2
 from geoloc.partitions.balance import effective_classes
 from geoloc.partitions.outlines import geojson_geometry, map_rings
 from geoloc.sphere import LEVELS_KM, distance_km, group_means, is_valid
@@ -28,7 +27,7 @@ CELLS_FILE = "cells.parquet"
 GEOMETRY_FILE = "geometry.parquet"
 CHUNK = 1 << 18
 """Photos worked on at a time: temporaries of a few MB each, however many photos there are."""
-_COLUMNS = (
+CELLS_COLUMNS = (
     "token",
     "photos",
     "centre_latitude",
@@ -45,10 +44,10 @@ class PartitionError(ValueError):
     """A partition cannot be fitted, used or loaded. The message says why and what to do."""
 
 
-def chunks(count: int, size: int = CHUNK) -> Iterator[slice]:
-    """Slices that cover 0 to `count`, each of at most `size`."""
-    for start in range(0, count, size):
-        yield slice(start, min(start + size, count))
+def chunks(count: int) -> Iterator[slice]:
+    """Slices that cover 0 to `count`, each of at most CHUNK."""
+    for start in range(0, count, CHUNK):
+        yield slice(start, min(start + CHUNK, count))
 
 
 class Partition(ABC):
@@ -224,6 +223,13 @@ class Partition(ABC):
         """
         return effective_classes(self.photo_counts())
 
+    def areas_km2(self) -> NDArray[np.float64]:
+        """Area of each cell in km², float64 (C,), its outline's edges taken as parts of great circles.
+
+        A kind that knows its areas otherwise overrides this.
+        """
+        return np.array([polygon_area_km2(self.polygon(cell)) for cell in range(self.cell_count)])
+
     def rings(self, cell: int) -> list[Coordinates]:
         """The outline of a cell as rings that a flat map can draw: cut at the antimeridian, led along the poles.
 
@@ -341,92 +347,3 @@ def _counts(cells: NDArray[np.int32], cell_count: int) -> NDArray[np.int64]:
         some = cells[part]
         total += np.bincount(some[some >= 0], minlength=cell_count)
     return total
-
-
-def load_saved(path: Path | str, kinds: Sequence[type[Partition]]) -> Partition:
-    """Load the partition in the folder `path`, which must be of one of `kinds`; see `load_partition`.
-
-    Raises PartitionError where the folder is absent, damaged, or of another kind or format.
-    """
-    folder = Path(path)
-    metadata = _read_metadata(folder)
-    known = {kind.kind: kind for kind in kinds}
-    if metadata["kind"] not in known:
-        raise PartitionError(
-            f"{folder} holds a partition of kind {metadata['kind']!r}; this version knows {', '.join(sorted(known))}"
-        )
-    cells = _read_cells(folder, metadata)
-    if "geometry_sha256" in metadata:
-        cells.attrs["geometry"] = _read_table(folder / GEOMETRY_FILE, metadata["geometry_sha256"])
-    try:
-        made = known[metadata["kind"]]._restore(metadata["settings"], cells)
-        tokens, centres = made._geometry()
-    except ValueError as error:
-        raise PartitionError(f"{folder} is damaged: {error}") from error
-    saved_centres = cells[["centre_latitude", "centre_longitude"]].to_numpy()
-    if tokens != cells["token"].tolist() or not np.allclose(centres, saved_centres, rtol=0, atol=1e-9):
-        raise PartitionError(f"{folder} is damaged: its cells do not have the names or centres it gives them")
-    centroids = cells[["centroid_latitude", "centroid_longitude"]].to_numpy()
-    made._take(tokens, cells["photos"].to_numpy(), saved_centres, centroids, metadata["fitted_photos"])
-    return made
-
-
-def _read_metadata(folder: Path) -> dict[str, Any]:
-    """partition.json with its keys and types checked."""
-    file = folder / METADATA_FILE
-    if not file.is_file():
-        raise PartitionError(f"{folder} holds no partition: {METADATA_FILE} is absent")
-    try:
-        metadata = read_json(file)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise PartitionError(f"{file} is damaged: {error}") from error
-    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
-        raise PartitionError(f"{file} is not a partition of format {FORMAT}, the one this version reads")
-    types = {"kind": str, "settings": dict, "cell_count": int, "fitted_photos": int, "cells_sha256": str}
-    for key, kind in types.items():
-        if not isinstance(metadata.get(key), kind):
-            raise PartitionError(
-                f"{file} is damaged: {key} must be a {kind.__name__}, got {metadata.get(key)!r}"
-            )
-    return metadata
-
-
-def _read_table(file: Path, sha256: str) -> pd.DataFrame:
-    """A Parquet file whose bytes have this hash."""
-    if not file.is_file():
-        raise PartitionError(f"{file.parent} is damaged: {file.name} is absent")
-    if sha256_bytes(file.read_bytes()) != sha256:
-        raise PartitionError(f"{file} is damaged: its bytes are not those that {METADATA_FILE} names")
-    try:
-        return pd.read_parquet(file)
-    except (pa.ArrowException, OSError) as error:
-        raise PartitionError(f"{file} is damaged: {error}") from error
-
-
-def _read_cells(folder: Path, metadata: Mapping[str, Any]) -> pd.DataFrame:
-    """cells.parquet with hash, columns, types and values checked."""
-    file = folder / CELLS_FILE
-    cells = _read_table(file, metadata["cells_sha256"])
-    if tuple(cells.columns) != _COLUMNS:
-        raise PartitionError(f"{file} is damaged: its columns are {', '.join(map(str, cells.columns))}")
-    numbers = cells[list(_COLUMNS[2:])]
-    well_typed = (
-        pd.api.types.is_string_dtype(cells["token"])
-        and cells["photos"].dtype == np.int64
-        and all(dtype == np.float64 for dtype in numbers.dtypes)
-    )
-    if not well_typed:
-        raise PartitionError(
-            f"{file} is damaged: its columns are not text, whole numbers and floats as they must be"
-        )
-    valid = is_valid(cells["centre_latitude"], cells["centre_longitude"]) & is_valid(
-        cells["centroid_latitude"], cells["centroid_longitude"]
-    )
-    total, count = int(cells["photos"].sum()), len(cells)
-    if not valid.all() or (cells["photos"] < 0).any() or total > metadata["fitted_photos"]:
-        raise PartitionError(f"{file} is damaged: it holds impossible coordinates or photo counts")
-    if count != metadata["cell_count"]:
-        raise PartitionError(f"{file} is damaged: it holds {count} cells, not {metadata['cell_count']}")
-    if count == 0:
-        raise PartitionError(f"{file} is damaged: it holds no cells")
-    return cells

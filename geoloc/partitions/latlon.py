@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from geoloc.partitions import boxes
 from geoloc.partitions.base import Coordinates, Partition, PartitionError, chunks
 from geoloc.partitions.settings import LatLonSettings
-from geoloc.settings import parse, to_dict
+from geoloc.settings import parse, used
 from geoloc.sphere import EARTH_RADIUS_KM
 
 __all__ = ["LatLonPartition", "LatLonSettings"]
@@ -123,7 +123,7 @@ class LatLonPartition(Partition):
         return [word or ROOT for word in words], self._boxes().middles()
 
     def _settings(self) -> dict[str, Any]:
-        return dict(to_dict(self.settings))
+        return dict(used(self.settings))
 
     @classmethod
     def _restore(cls, settings: Mapping[str, Any], cells: pd.DataFrame) -> Self:

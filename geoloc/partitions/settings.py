@@ -2,108 +2,120 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from geoloc.settings import SettingsError, setting
+from pydantic import BeforeValidator, Discriminator, Tag
+
+from geoloc.settings import Number, Settings, SettingsError, as_mapping, parse, setting
 
 KINDS = ("s2", "latlon", "delaunay", "cities", "kmeans")
+_KIND = f"how the Earth is cut: one of {', '.join(KINDS)}; what shapes it is in a section of that name"
 
 
-@dataclass(frozen=True)
-class S2Settings:
+class S2Settings(Settings):
     """Adaptive S2 cells, PlaNet section 3. The first two defaults are PlaNet's (section 4): t1 10,000, t2 50.
 
     PlaNet names no level cap. One is needed: identical geotags can put any number of photos in one cell that no
     subdivision separates. A level-15 cell is about 0.3 km wide, well inside the street level of 1 km.
     """
 
-    max_photos: int = setting(10_000, minimum=1, help="t1: a cell with more photos than this is split")
+    max_photos: int = setting(
+        10_000, minimum=1, when=("wanted_cells", (0,)), help="t1: a cell with more photos than this is split"
+    )
     min_photos: int = setting(50, minimum=1, help="t2: a cell with fewer photos than this is discarded")
     max_level: int = setting(15, minimum=0, maximum=30, help="cells of this level are never split")
 
-    def validate(self, key: str) -> None:
+    def check(self, key: str) -> None:
         """Raise SettingsError where no cell could hold both limits."""
         _limits_agree(self.max_photos, self.min_photos, key)
 
 
-@dataclass(frozen=True)
-class LatLonSettings:
+class LatLonSettings(Settings):
     """Boxes of latitude and longitude, Revisiting IM2GPS section 3.1, which names neither threshold.
 
     The rule is the paper's: a box is divided until it holds fewer than `max_photos` photos or is smaller than
     `min_area_km2`. The default area, 0.1 km2, is that of the smallest S2 cells here, well inside the street level.
     """
 
-    max_photos: int = setting(10_000, minimum=1, help="t_img: a box is split until it holds fewer photos")
-    min_area_km2: float = setting(0.1, minimum=0.001, help="t_area: a box smaller than this is never split")
+    max_photos: int = setting(
+        10_000,
+        minimum=1,
+        when=("wanted_cells", (0,)),
+        help="t_img: a box is split until it holds fewer photos",
+    )
+    min_area_km2: Number = setting(0.1, minimum=0.001, help="t_area: a box smaller than this is never split")
     min_photos: int = setting(1, minimum=1, help="a box with fewer photos than this is discarded")
-    split: str = setting("even", choices=("even", "random"), help="where the longer side is cut")
-    seed: int = setting(0, minimum=0, help="of the cuts, where they are random")
+    split: Literal["even", "random"] = setting("even", help="where the longer side is cut")
+    seed: int = setting(0, minimum=0, when=("split", ("random",)), help="of the cuts")
 
-    def validate(self, key: str) -> None:
+    def check(self, key: str) -> None:
         """Raise SettingsError where no cell could hold both limits."""
         _limits_agree(self.max_photos, self.min_photos, key)
 
 
-@dataclass(frozen=True)
-class DelaunaySettings:
+class DelaunaySettings(Settings):
     """Triangles, Multi-modal Geolocation table 1. The defaults are its fine mesh; see DELAUNAY_MESHES for all three.
 
     The paper names no smallest triangle. One is needed, as for S2: identical geotags are never separated.
     """
 
     max_photos: int = setting(
-        5000, minimum=1, help="refinement limit: a triangle with more photos is refined"
+        5000,
+        minimum=1,
+        when=("wanted_cells", (0,)),
+        help="refinement limit: a triangle with more photos is refined",
     )
     min_photos: int = setting(500, minimum=1, help="a triangle with fewer photos than this is discarded")
-    min_area_km2: float = setting(0.1, minimum=0.001, help="a triangle smaller than this is never refined")
+    min_area_km2: Number = setting(0.1, minimum=0.001, help="a triangle smaller than this is never refined")
     rows: int = setting(31, minimum=3, maximum=301, help="parallels of the start grid, both poles included")
     columns: int = setting(
         31, minimum=4, maximum=301, help="meridians of the start grid, -180 and 180 both counted"
     )
 
-    def validate(self, key: str) -> None:
+    def check(self, key: str) -> None:
         """Raise SettingsError where no cell could hold both limits."""
         _limits_agree(self.max_photos, self.min_photos, key)
 
 
 DELAUNAY_MESHES = {
-    "coarse": DelaunaySettings(8000, 1000),
-    "fine": DelaunaySettings(5000, 500),
-    "fineP": DelaunaySettings(10_000, 50),
+    "coarse": DelaunaySettings(max_photos=8000, min_photos=1000),
+    "fine": DelaunaySettings(max_photos=5000, min_photos=500),
+    "fineP": DelaunaySettings(max_photos=10_000, min_photos=50),
 }
 """The three meshes of Multi-modal Geolocation, table 1: 538, 6565 and 4771 cells on its 2 and 14 million photos."""
 
 
-@dataclass(frozen=True)
-class CitiesSettings:
+class CitiesSettings(Settings):
     """Cities as classes, Diving Deeper into IM2GPS section III: at least 11,000 photos each, none overlapping.
 
     The paper does not say how far a city reaches; 25 km is the city level of Revisiting IM2GPS.
     """
 
-    radius_km: float = setting(
+    radius_km: Number = setting(
         25.0, minimum=0.1, maximum=1000.0, help="photos this near a city's centre are in it"
     )
     min_photos: int = setting(11_000, minimum=1, help="a city with fewer photos than this is discarded")
     min_population: int = setting(15_000, minimum=500, help="smaller places are not cities")
 
 
-@dataclass(frozen=True)
-class KMeansSettings:
+class KMeansSettings(Settings):
     """Voronoi cells around sites that are placed where photos are: see geoloc/partitions/kmeans.py."""
 
     cells: int = setting(
-        1000, minimum=1, help="how many cells are wanted; fewer where there are too few places"
+        1000,
+        minimum=1,
+        when=("wanted_cells", (0,)),
+        help="how many cells are wanted; fewer where there are too few places",
     )
     min_photos: int = setting(50, minimum=1, help="no cell has fewer photos than this")
-    balance: float = setting(
+    balance: Number = setting(
         0.25, minimum=0.0, maximum=0.5, help="least share of a cluster's photos on either side"
     )
-    smallest_km: float = setting(
+    smallest_km: Number = setting(
         0.5, minimum=0.0, help="clusters that spread less (root mean square) are not divided"
     )
-    softness_km: float = setting(
+    softness_km: Number = setting(
         5.0, minimum=0.01, maximum=5000.0, help="errors below this count as much alike"
     )
     rounds: int = setting(
@@ -114,35 +126,94 @@ class KMeansSettings:
     )
 
 
-@dataclass(frozen=True)
-class PartitionSettings:
-    """A partition: its kind, and a section for each kind."""
-
-    kind: str = setting("s2", choices=KINDS, help="how the Earth is cut")
+class _AnyKind(Settings):
+    kind: str = setting(help=_KIND)
     wanted_cells: int = setting(
         0,
         minimum=0,
         help="about so many cells: the max_photos (of cities the min_photos, of kmeans the cells) that gives them is "
         "found, whatever its section says; 0: as its section says",
     )
+
+    @property
+    def chosen(self) -> KindSettings:
+        """The section of the kind."""
+        section: KindSettings = getattr(self, self.kind)
+        return section
+
+
+class S2PartitionSettings(_AnyKind):
+    """A partition into S2 cells."""
+
+    kind: Literal["s2"] = setting("s2", help=_KIND)
+    s2: S2Settings = setting(S2Settings())
+
+
+class LatLonPartitionSettings(_AnyKind):
+    """A partition into boxes of latitude and longitude."""
+
+    kind: Literal["latlon"] = setting(help=_KIND)
+    latlon: LatLonSettings = setting(LatLonSettings())
+
+
+class DelaunayPartitionSettings(_AnyKind):
+    """A partition into triangles."""
+
+    kind: Literal["delaunay"] = setting(help=_KIND)
+    delaunay: DelaunaySettings = setting(DelaunaySettings())
+
+
+class CitiesPartitionSettings(_AnyKind):
+    """A partition into cities."""
+
+    kind: Literal["cities"] = setting(help=_KIND)
+    cities: CitiesSettings = setting(CitiesSettings())
+
+
+class KMeansPartitionSettings(_AnyKind):
+    """A partition into Voronoi cells."""
+
+    kind: Literal["kmeans"] = setting(help=_KIND)
+    kmeans: KMeansSettings = setting(KMeansSettings())
+
+
+class _Sections(Settings):
+    """The sections of all kinds."""
+
     s2: S2Settings = setting(S2Settings())
     latlon: LatLonSettings = setting(LatLonSettings())
     delaunay: DelaunaySettings = setting(DelaunaySettings())
     cities: CitiesSettings = setting(CitiesSettings())
     kmeans: KMeansSettings = setting(KMeansSettings())
 
-    @property
-    def chosen(self) -> KindSettings:
-        """The section of the kind that is named."""
-        sections: dict[str, KindSettings] = {
-            "s2": self.s2,
-            "latlon": self.latlon,
-            "delaunay": self.delaunay,
-            "cities": self.cities,
-            "kmeans": self.kmeans,
-        }
-        return sections[self.kind]
 
+def _of_one_kind(values: Any) -> Any:
+    """`values` with a kind, without the sections of other kinds: these are checked, but cannot matter."""
+    values = as_mapping(values)
+    if not isinstance(values, dict):
+        return values
+    kind = values.get("kind", "s2")
+    if kind not in KINDS:
+        raise SettingsError(f"kind must be one of {', '.join(KINDS)}; got {kind!r}")
+    others = {name: section for name, section in values.items() if name in KINDS and name != kind}
+    parse(_Sections, others)
+    return {"kind": kind, **{name: value for name, value in values.items() if name not in others}}
+
+
+def _tag(values: Any) -> str:
+    return f"kind={values['kind'] if isinstance(values, Mapping) else values.kind}"
+
+
+PartitionSettings = Annotated[
+    Annotated[S2PartitionSettings, Tag("kind=s2")]
+    | Annotated[LatLonPartitionSettings, Tag("kind=latlon")]
+    | Annotated[DelaunayPartitionSettings, Tag("kind=delaunay")]
+    | Annotated[CitiesPartitionSettings, Tag("kind=cities")]
+    | Annotated[KMeansPartitionSettings, Tag("kind=kmeans")],
+    Discriminator(_tag),
+    BeforeValidator(_of_one_kind),
+]
+"""A partition: its kind (s2 where none is given), a section of that name, and `wanted_cells`."""
 
 KindSettings = S2Settings | LatLonSettings | DelaunaySettings | CitiesSettings | KMeansSettings
 """The settings of any one kind; all have `min_photos`."""

@@ -7,7 +7,6 @@ name the thresholds, which depend on the photos anyway; comparisons of kinds are
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TypeVar
 
 from numpy.typing import ArrayLike
@@ -15,6 +14,7 @@ from numpy.typing import ArrayLike
 from geoloc.partitions import partition_of
 from geoloc.partitions.base import Partition, PartitionError
 from geoloc.partitions.settings import CitiesSettings, KindSettings, KMeansSettings, PartitionSettings
+from geoloc.settings import replace
 
 __all__ = ["GRANULARITIES", "fit_partition", "threshold_for"]
 
@@ -72,7 +72,7 @@ def threshold_for(
     lowest = 1 if name == "min_photos" else settings.min_photos
     highest = len(latitude) + 1  # type: ignore[arg-type]
     found = _search(count, lowest, highest, cells, tolerance, _ADVICE[partition.kind])
-    return replace(settings, **{name: found})  # type: ignore[arg-type]
+    return replace(settings, **{name: found})
 
 
 def _search(

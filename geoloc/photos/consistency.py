@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from scipy.spatial import KDTree
 from geoloc.land import CELLS_PER_DEGREE, is_land, land_raster
 from geoloc.photos.duplicates import near_duplicate_groups
 from geoloc.places import place_table
-from geoloc.settings import setting
+from geoloc.settings import Number, Settings, setting
 from geoloc.sphere import EARTH_RADIUS_KM, distance_km, is_valid, unit_vectors
 
 COLUMNS = ("photo_id", "check", "detail")
@@ -37,21 +36,22 @@ _ROUNDS = (
 )
 
 
-@dataclass(frozen=True)
-class ConsistencySettings:
+class ConsistencySettings(Settings):
     """From where on a photo contradicts the rest of the pool."""
 
-    sea_km: float = setting(60.0, minimum=0.0, help="at sea: further than this from land and from any city")
-    speed_km_per_hour: float = setting(1200.0, minimum=1.0, help="no photographer travels faster")
-    slack_km: float = setting(
+    sea_km: Number = setting(60.0, minimum=0.0, help="at sea: further than this from land and from any city")
+    speed_km_per_hour: Number = setting(1200.0, minimum=1.0, help="no photographer travels faster")
+    slack_km: Number = setting(
         50.0, minimum=0.0, help="free distance in a journey: for maps, clocks and short times"
     )
-    hours_before_taken: float = setting(14.0, minimum=0.0, help="a camera's clock may be so far ahead of UTC")
-    swap_near_km: float = setting(50.0, minimum=0.0, help="swapped: so near to a neighbour after exchanging")
-    swap_far_km: float = setting(
+    hours_before_taken: Number = setting(
+        14.0, minimum=0.0, help="a camera's clock may be so far ahead of UTC"
+    )
+    swap_near_km: Number = setting(50.0, minimum=0.0, help="swapped: so near to a neighbour after exchanging")
+    swap_far_km: Number = setting(
         200.0, minimum=0.0, help="swapped: further than this from all neighbours as given"
     )
-    duplicate_km: float = setting(25.0, minimum=0.0, help="near-duplicates stand no further apart")
+    duplicate_km: Number = setting(25.0, minimum=0.0, help="near-duplicates stand no further apart")
     max_hamming: int = setting(
         2, minimum=0, maximum=12, help="near-duplicate: at most so many of 64 bits; fewer than for splits, where a "
         "false one costs nothing: at 4 and more, pictures with nothing but a face pass for copies",

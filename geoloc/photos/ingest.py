@@ -22,35 +22,12 @@ from geoloc.photos.photographers import photographer_id
 from geoloc.photos.pool import PoolAppender, locked
 from geoloc.photos.quarantine import Reason, Rejected
 from geoloc.photos.screening import Screened, screen
+from geoloc.photos.settings import IngestSettings
 from geoloc.photos.sources.candidates import Candidates, Load
-from geoloc.settings import setting
 
 _PROGRESS_EVERY = 100
 _METADATA_ROWS = 2_000_000
 """Metadata rows between commits: each writes the catalog anew, and metadata is read again quickly."""
-
-
-@dataclass(frozen=True)
-class IngestSettings:
-    """How photos are taken in. The same photos and limits give the same shards, whatever `workers` is."""
-
-    max_pixels: int = setting(
-        80_000_000, minimum=1, maximum=170_000_000, help="a picture with more is quarantined, undecoded"
-    )
-    max_side: int = setting(20_000, minimum=1, maximum=65_500, help="longest side of a picture, in pixels")
-    max_file_bytes: int = setting(
-        64 * 1024**2, minimum=1, maximum=2**31 - 1, help="a larger file is quarantined"
-    )
-    resize_short_side: int | None = setting(
-        None, minimum=16, help="store photos no larger than this short side; null: as they are"
-    )
-    shard_bytes: int = setting(256 * 1024**2, minimum=1, help="a shard is closed once it has so many bytes")
-    workers: int = setting(0, minimum=0, help="decoding threads; 0: one a core")
-
-    @property
-    def limits(self) -> Limits:
-        """Those that a picture must keep."""
-        return Limits(self.max_pixels, self.max_side, self.max_file_bytes, self.resize_short_side)
 
 
 @dataclass
@@ -211,7 +188,7 @@ class _Run:
     ) -> None:
         table = screened.table.take(rows)
         ids, references = table["photo_id"].to_pylist(), table["reference"].to_pylist()
-        limits = self.settings.limits
+        limits = _limits(self.settings)
         accepted: list[int] = []
         stored: list[tuple[object, ...]] = []
 
@@ -316,6 +293,10 @@ class _Known:
             return False
         self.contents.add(digest)
         return True
+
+
+def _limits(settings: IngestSettings) -> Limits:
+    return Limits(settings.max_pixels, settings.max_side, settings.max_file_bytes, settings.resize_short_side)
 
 
 def _prepared(load: Load, row: int, limits: Limits) -> tuple[StoredPhoto, str] | Rejected:

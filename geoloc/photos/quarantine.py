@@ -139,3 +139,13 @@ def rows(
         ],
         schema=SCHEMA,
     )
+
+
+def count_reasons(quarantine: pd.DataFrame) -> pd.DataFrame:
+    """How often each reason stands in quarantine: columns reason, count. A photo that was kept without one damaged
+    field, or without its overhead tile, is told apart from one that was turned away.
+    """
+    kept = {PHOTO: "", FIELD: " (field left out, photo kept)", PAIR: " (pair left out, photo kept)"}
+    reason = quarantine["reason"] + quarantine["severity"].map(kept).astype("str")
+    counts = reason.value_counts().sort_index()
+    return counts.rename_axis("reason").reset_index(name="count")

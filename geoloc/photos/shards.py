@@ -168,12 +168,6 @@ class ShardReader:
         self.__init__(*state)  # type: ignore[misc]
 
 
-def read_photo_bytes(pool: Path, shard: str, offset: int, length: int) -> bytes:
-    """The stored bytes of one photo; for many, share a ShardReader. Raises as `ShardReader.read`."""
-    with ShardReader(pool) as reader:
-        return reader.read(shard, offset, length)
-
-
 def _open(pool: Path, shard: str) -> int:
     if Path(shard).name != shard or shard in ("", ".", ".."):
         raise ValueError(f"a shard is a file name below {SHARDS_FOLDER}/, got {shard!r}")

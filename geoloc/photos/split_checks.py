@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from geoloc.photos.splits import SplitSettings  # the settings only, none of the algorithms
+from geoloc.photos.settings import SplitSettings
 from geoloc.sphere import distance_km, unit_vectors
 
 _EXTERNAL = "(external)"

@@ -17,78 +17,21 @@ anything, and a published test keeps its denominator.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from geoloc.photos.duplicates import near_duplicate_groups
-from geoloc.settings import SettingsError, setting
+from geoloc.photos.settings import SideSettings, SplitSettings
+from geoloc.settings import SettingsError
 from geoloc.sphere import EARTH_RADIUS_KM, distance_km, is_valid, unit_vectors
 
 TRAIN, VALIDATION, TEST, UNUSED = "train", "validation", "test", "unused"
-_OWN_NAMES = (TRAIN, VALIDATION, TEST, UNUSED)
+FACTS = ("photographer", "latitude", "longitude", "prob_indoor", "sha256")
+"""Columns of the catalog that training, retrieval and evaluation use: a change in another one changes none of them."""
 _KEY = "splits"  # where these settings stand in params.yaml, for messages
-
-
-@dataclass(frozen=True)
-class SideSettings:
-    """Size of the validation or the test split."""
-
-    share: float = setting(0.1, minimum=0.0, maximum=0.9, help="expected share of the photographers; 0: none")
-    count: int | None = setting(None, minimum=1, help="how many of their photos to use; null: all")
-
-
-@dataclass(frozen=True)
-class SplitSettings:
-    """How photos are split; `splits` in params.yaml."""
-
-    validation: SideSettings = dataclasses.field(
-        default_factory=SideSettings, metadata={"help": "photos to choose settings and stop training on"}
-    )
-    test: SideSettings = dataclasses.field(
-        default_factory=SideSettings, metadata={"help": "photos to measure on"}
-    )
-    external: dict[str, str] = dataclasses.field(
-        default_factory=dict,
-        metadata={"help": "external tests: name of the test -> source of its photos"},
-    )
-    max_hamming: int = setting(6, minimum=0, maximum=12, help="near-duplicate: at most so many of 64 bits")
-    exclude_radius_km: float | None = setting(
-        None,
-        minimum=0.0,
-        maximum=1000.0,
-        help="no train photo so near to a test photo; null: off",
-    )
-    stratify_level: int = setting(5, minimum=0, maximum=15, help="strata as large as S2 cells of this level")
-    max_share_per_stratum: float = setting(
-        1.0, minimum=0.0001, maximum=1.0, help="largest share of a set from one stratum"
-    )
-
-    def validate(self, key: str) -> None:
-        """Rules between fields. Raises SettingsError."""
-        if self.test.share + self.validation.share >= 1:
-            raise SettingsError(
-                f"{key}.test.share and {key}.validation.share must sum to less than 1, "
-                f"got {self.test.share:g} + {self.validation.share:g}"
-            )
-        for name, side in ((TEST, self.test), (VALIDATION, self.validation)):
-            if side.count is not None and side.share == 0:
-                raise SettingsError(
-                    f"{key}.{name}.share must be above 0 when {key}.{name}.count is given, got 0"
-                )
-        for name in self.external:
-            if name in _OWN_NAMES or not name:
-                raise SettingsError(
-                    f"{key}.external: a test needs a name other than {', '.join(_OWN_NAMES)}; got {name!r}"
-                )
-        sources = list(self.external.values())
-        for source in sources:
-            if sources.count(source) > 1:
-                raise SettingsError(f"{key}.external: source {source!r} must stand in one test, got several")
 
 
 def make_splits(catalog: pd.DataFrame, settings: SplitSettings, seed: int) -> pd.DataFrame:
@@ -102,7 +45,7 @@ def make_splits(catalog: pd.DataFrame, settings: SplitSettings, seed: int) -> pd
     Raises SettingsError when a split that was asked for cannot be filled, ValueError for a catalog with
     duplicate ids or bad coordinates.
     """
-    settings.validate(_KEY)
+    settings.check(_KEY)
     photos = catalog.reset_index(drop=True).sort_values("photo_id", ignore_index=True)
     _check_catalog(photos, settings)
     plan = _Plan(photos, settings, seed)

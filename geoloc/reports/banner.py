@@ -1,4 +1,4 @@
-"""What stands at the very top of a page: the note of the settings, and that photos are of the sample planet."""
+"""The warnings at the top of a page: the note from the settings, and that photos are of the sample planet."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 
 SAMPLE_SOURCE = "sample-planet"
-"""`geoloc.sample.SOURCE`, said again (and tested to be equal): importing it would make every report depend on the code
-that draws the photos."""
+"""A copy of `geoloc.sample.SOURCE` (a test compares them): importing it would make every report depend on the code that
+draws the photos."""
 
 SAMPLE_BANNER = (
     "Built on the sample planet: generated photos of a made-up Earth. "
@@ -16,10 +16,10 @@ SAMPLE_BANNER = (
 
 
 def banners(note: str, sources: Mapping[str, int]) -> tuple[str, ...]:
-    """The warnings of a page, most important first: of the sample planet where photos come from it, then `note`.
+    """Returns the warnings of a page, most important first: of the sample planet if photos come from it, then `note`.
 
-    `sources` is the number of photos by source. The note is left out where it says no more than the other does, and
-    is never a way to hide it.
+    `sources` is the number of photos by source. The note is left out if it repeats the other warning; it never replaces
+    it, unless it contains it.
     """
     generated, photos = sources.get(SAMPLE_SOURCE, 0), sum(sources.values())
     if not generated:
@@ -37,5 +37,5 @@ def banners(note: str, sources: Mapping[str, int]) -> tuple[str, ...]:
 
 
 def _plain(text: str) -> str:
-    """Words only: two texts that differ in case, spaces and punctuation say the same."""
+    """Returns the words only: texts that differ in case, spaces and punctuation compare equal."""
     return " ".join(re.findall(r"\w+", text.casefold()))

@@ -1,10 +1,10 @@
-"""Figures about what a classifier thinks: probabilities on the world, its surest photos of a cell, occlusion maps."""
+"""Figures that explain a classifier: probabilities on a world map, most confident photos per cell, occlusion maps."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -23,20 +23,13 @@ if TYPE_CHECKING:
     from geoloc.evaluation.explaining.occlusion import (
         OcclusionMap,  # brings torch, which a report need not load
     )
+    from geoloc.partitions.base import Partition
 
-_FAINT = 1e-3  # of the largest probability: cells below it would all look alike
-
-
-class Drawable(Protocol):
-    """What a map reads of a fitted partition."""
-
-    @property
-    def cell_count(self) -> int: ...
-    def rings(self, cell: int) -> list[NDArray[np.float64]]: ...
+_FAINT = 1e-3  # of the largest probability: cells below this would all look alike
 
 
 def probability_map(
-    partition: Drawable,
+    partition: Partition,
     probabilities: NDArray[np.float64],
     photo: bytes | None = None,
     truth: tuple[float, float] | None = None,
@@ -92,15 +85,15 @@ def probability_map(
 
 
 def confident_figure(
-    partition: Drawable,
+    partition: Partition,
     table: pd.DataFrame,
     photos: Mapping[str, bytes],
     names: Mapping[int, str] | None = None,
 ) -> bytes:
-    """The surest photos of each cell, a row a cell with the cell on the world, as JPEG (PlaNet, figure 8).
+    """The most confident photos per cell, a row per cell with the cell on a world map, as JPEG (PlaNet, figure 8).
 
-    `table` is that of `most_confident_photos`; `photos` gives the bytes (JPEG or PNG) by photo_id, and a photo without
-    any is an empty frame; `names` says what a cell is called. Raises ValueError for an empty table.
+    `table` is that of `most_confident_photos`. `photos` are JPEG or PNG bytes by photo_id; a photo without bytes is an
+    empty frame. `names` are the titles of cells. Raises ValueError for an empty table.
     """
     if table.empty:
         raise ValueError("no cell has a photo: there is nothing to show")
@@ -129,7 +122,7 @@ def occlusion_figure(photo: bytes | NDArray[np.uint8], maps: Sequence[tuple[str,
     """A photo beside its occlusion maps, each with a title, as JPEG (PlaNet, figure 10).
 
     `photo` is the square that the network saw, JPEG or PNG bytes or uint8 [S, S, 3]. Red is where covering the photo
-    costs probability, blue where it gains; the whole photo's is white. Raises ValueError for no map.
+    lowers the probability, blue where it raises it, white no change. Raises ValueError without maps.
     """
     if not maps:
         raise ValueError("an occlusion figure needs at least one map, got none")
@@ -164,7 +157,7 @@ def _per_cent(share: float) -> str:
     return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.2g} %"
 
 
-def _cell_on_the_world(figure: Figure | SubFigure, partition: Drawable, cell: int, name: str) -> None:
+def _cell_on_the_world(figure: Figure | SubFigure, partition: Partition, cell: int, name: str) -> None:
     rings = [ring[:, ::-1] for ring in partition.rings(cell)]
     axes = land_axes(figure, min(ring[:, 1].min() for ring in rings))
     axes.add_collection(
@@ -173,7 +166,7 @@ def _cell_on_the_world(figure: Figure | SubFigure, partition: Drawable, cell: in
         )
     )
     middle = np.concatenate(rings).mean(axis=0)
-    # A small cell would be a dot that no one sees.
+    # A small cell would be an invisible dot.
     axes.scatter(
         middle[0], middle[1], s=260, facecolors="none", edgecolors=ERROR_COLOURS[-1], linewidths=1.1, zorder=4
     )

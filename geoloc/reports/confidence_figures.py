@@ -10,13 +10,14 @@ from matplotlib.ticker import FuncFormatter, PercentFormatter
 from numpy.typing import NDArray
 
 from geoloc.evaluation.measures.accuracy import accuracy_curve, curve_distances
+from geoloc.evaluation.measures.calibration import calibration_error
 from geoloc.evaluation.measures.selective import area_under_risk_coverage
 from geoloc.reports.style import GRID, MUTED, drawing, method_colour, method_dash, new_figure, png
 from geoloc.sphere import LEVELS_KM
 
 
-def top_k_figure(errors: NDArray[np.float64], ks: Sequence[int] = (1, 2, 3, 4, 5), points: int = 61) -> bytes:
-    """Accuracy against distance of the best of k answers, a line for each k, as PNG (PlaNet, figure 3).
+def top_k_figure(errors: NDArray[np.float64], ks: Sequence[int] = (1, 2, 3, 4, 5)) -> bytes:
+    """Accuracy against distance of the best of k answers, a line per k, as PNG (PlaNet, figure 3).
 
     `errors` is that of `best_of_k_errors`, float64 [N, A] in km. Raises ValueError for no photos, or a k that is not
     from 1 to A.
@@ -25,7 +26,7 @@ def top_k_figure(errors: NDArray[np.float64], ks: Sequence[int] = (1, 2, 3, 4, 5
         raise ValueError(
             f"k must be from 1 to {errors.shape[1]} for at least one photo, got {list(ks)}, {len(errors)}"
         )
-    km = curve_distances(points)
+    km = curve_distances(61)
     with drawing():
         figure = new_figure(7.2, 4.2)
         axes = figure.add_subplot()
@@ -78,9 +79,10 @@ def risk_coverage_figure(curves: Mapping[str, pd.DataFrame], km: float) -> bytes
 
 
 def calibration_figure(tables: Mapping[str, pd.DataFrame]) -> bytes:
-    """Accuracy against confidence, a line a method, as PNG; `tables` are those of `calibration_table`.
+    """A reliability diagram: accuracy against confidence, a line per table, as PNG.
 
-    On the diagonal a confidence is what it says; a dot grows with the photos of its bin. Raises ValueError for none.
+    `tables` are those of `calibration_table`. The diagonal is perfect calibration; dots grow with the photos of their
+    bins. Raises ValueError without tables.
     """
     if not tables:
         raise ValueError("a calibration figure needs at least one table, got none")
@@ -90,10 +92,9 @@ def calibration_figure(tables: Mapping[str, pd.DataFrame]) -> bytes:
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1.1, linestyle="--", zorder=1)
         for i, (name, table) in enumerate(tables.items()):
             seen = table[table["n"] > 0]
-            gap = float((np.abs(seen["confidence"] - seen["accuracy"]) * seen["n"]).sum() / seen["n"].sum())
             axes.plot(
                 seen["confidence"], seen["accuracy"], color=method_colour(i), linestyle=method_dash(i),
-                linewidth=1.6, label=f"{name}: calibration error {gap:.3f}",
+                linewidth=1.6, label=f"{name}: calibration error {calibration_error(table):.3f}",
             )  # fmt: skip
             axes.scatter(
                 seen["confidence"], seen["accuracy"], s=8 + 110 * seen["n"] / seen["n"].sum(),

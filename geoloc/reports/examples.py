@@ -1,4 +1,4 @@
-"""Which photos a report shows, best and worst, and small pictures of them."""
+"""Picks the photos that a report shows (best and worst), and makes thumbnails."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from geoloc.evaluation.result import Evaluation
 
 @dataclass(frozen=True)
 class ExampleNeighbour:
-    """A reference photo that spoke for an answer. `thumbnail` is JPEG or PNG bytes, None where there is none."""
+    """A reference photo behind an answer. `thumbnail` is JPEG or PNG bytes, or None."""
 
     photo_id: str
     thumbnail: bytes | None
@@ -26,7 +26,7 @@ class ExampleNeighbour:
 
 @dataclass(frozen=True)
 class Example:
-    """One query, where it was taken, where it was placed, and why. Coordinates of the answer are NaN where none."""
+    """One query: where it was taken, where it was placed, and the evidence. The answer is NaN if there is none."""
 
     photo_id: str
     thumbnail: bytes | None
@@ -53,9 +53,9 @@ class ExampleSet:
 def pick_examples(
     evaluation: Evaluation, method: str, count: int = 6, photographer: pd.Series | None = None
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Rows of `per_photo` of the `count` best and the `count` worst answers, best first and worst first.
+    """Returns the rows of `per_photo` of the `count` best answers, best first, and the `count` worst, worst first.
 
-    Abstentions and unreadable photos are no examples. With `photographer` (indexed by photo_id) each side shows
+    Abstentions and unreadable photos are left out. With `photographer` (indexed by photo_id) each side shows
     at most one photo of a photographer while there are enough of them: ten views of one street teach little.
     Ties go by photo_id. Raises ValueError for an unknown method.
     """
@@ -70,9 +70,9 @@ def pick_examples(
 
 
 def thumbnail(data: bytes, side: int = 200, quality: int = 80) -> bytes:
-    """A small JPEG, `side` pixels at most each way, of JPEG bytes from the pool; its EXIF is left behind.
+    """Returns a JPEG thumbnail, at most `side` pixels each way, without EXIF, of a stored photo's bytes.
 
-    Raises OSError (PIL.UnidentifiedImageError is one) for bytes that are no picture.
+    Raises OSError (for example PIL.UnidentifiedImageError) for bytes that are not an image.
     """
     with Image.open(io.BytesIO(data)) as image:
         image.draft("RGB", (side, side))  # lets the JPEG decoder skip most of a large picture

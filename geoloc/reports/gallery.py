@@ -19,12 +19,12 @@ from geoloc.reports.pages import data_uri, image_uri, render
 
 GALLERY_FILE = "gallery.html"
 TILES = ("photos", "photographers", "countries", "albums", "street and overhead pairs")
-"""Facts that stand large at the top, where a gallery has them."""
+"""Facts that are shown large at the top, if a gallery has them."""
 
 
 @dataclass(frozen=True)
 class GalleryPhoto:
-    """A photo with what is written under it. `thumbnail` is JPEG or PNG bytes, None where there is none."""
+    """A photo with its caption. `thumbnail` is JPEG or PNG bytes, or None."""
 
     photo_id: str
     thumbnail: bytes | None
@@ -55,7 +55,7 @@ class GalleryPair:
 
 @dataclass(frozen=True, eq=False)
 class GalleryInput:
-    """All that a gallery says. Sections without content are left out; equal input gives equal bytes."""
+    """The content of a gallery. Sections without content are left out; equal input gives equal bytes."""
 
     workspace: str
     data_version: str
@@ -69,9 +69,9 @@ class GalleryInput:
     facts: Mapping[str, str] = field(default_factory=dict)
     """Counts and the like of the whole collection, by label, in order."""
     continents_table: pd.DataFrame | None = None
-    """A row a continent."""
+    """A row per continent."""
     sources: pd.DataFrame | None = None
-    """A row a source: source, photos."""
+    """A row per source: source, photos."""
     continents: tuple[GalleryGroup, ...] = ()
     albums: tuple[GalleryGroup, ...] = ()
     """Photos in order of time."""
@@ -89,7 +89,7 @@ def write_gallery(folder: Path | str, gallery: GalleryInput) -> Path:
 
 
 def gallery_numbers(gallery: GalleryInput) -> dict[str, Any]:
-    """What the gallery holds, as JSON values: the facts, and the ids of the photos that it shows."""
+    """Returns the gallery's content as JSON values: the facts, and the ids of the photos shown."""
 
     def groups(shown: tuple[GalleryGroup, ...]) -> list[list[str]]:
         return [[photo.photo_id for photo in group.photos] for group in shown]

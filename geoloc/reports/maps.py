@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,9 @@ from geoloc.reports.answer_map import answer_map_html
 from geoloc.reports.style import COAST, ERROR_COLOURS, INK, LAND, SEA, bare, drawing, new_figure, png
 from geoloc.sphere import from_vectors, unit_vectors
 
+if TYPE_CHECKING:
+    from geoloc.partitions.base import Partition
+
 __all__ = ["answer_map_html", "error_map", "great_circles", "partition_map", "photo_map", "world_axes"]
 
 FloatArray = NDArray[np.float64]
@@ -31,17 +34,6 @@ _MAX_LINES = 300
 _SMALL_CELL = (
     2.5  # degrees: where no cell is larger, as with cities, none can be seen on a world map without a dot
 )
-
-
-class Drawable(Protocol):
-    """What a map reads of a fitted partition."""
-
-    @property
-    def cell_count(self) -> int: ...
-    @property
-    def fitted_photos(self) -> int: ...
-    def photo_counts(self) -> NDArray[np.int64]: ...
-    def rings(self, cell: int) -> list[NDArray[np.float64]]: ...
 
 
 def world_axes(figure: Figure | SubFigure, latitudes: FloatArray | None = None) -> Axes:
@@ -99,7 +91,7 @@ def _cut(path: FloatArray) -> list[FloatArray]:
 def error_map(evaluation: Evaluation, method: str, max_lines: int = _MAX_LINES) -> bytes:
     """Where one method's answers went, as PNG: a dot where each photo was taken, a line to where it was placed.
 
-    Colours say within which level the answer was. Of more than `max_lines` answers a sample gets lines, drawn by
+    Colours show within which level the answer was. Of more than `max_lines` answers a sample gets lines, drawn by
     the evaluation's seed. Raises ValueError for an unknown method.
     """
     photos = evaluation.per_photo[evaluation.per_photo["method"] == method].reset_index(drop=True)
@@ -155,7 +147,7 @@ def error_map(evaluation: Evaluation, method: str, max_lines: int = _MAX_LINES) 
         return png(figure, dpi=140)
 
 
-def partition_map(partition: Drawable, path: Path | str | None = None) -> bytes:
+def partition_map(partition: Partition, path: Path | str | None = None) -> bytes:
     """The cells of a partition on the world, coloured by how many photos each was fitted on, as PNG.
 
     Also written to `path`, atomically, where one is given.
@@ -222,7 +214,7 @@ def photo_map(latitude: FloatArray, longitude: FloatArray) -> bytes:
         raise ValueError("photo_map needs at least one photo with coordinates, got none")
     places = pd.DataFrame({"latitude": latitude[known], "longitude": longitude[known]})
     squares = places.groupby([np.floor(places["latitude"]), np.floor(places["longitude"])], sort=True)
-    # A dot stands at the mean of its photos: a grid of dots would show squares, not cities.
+    # A dot is at the mean of its photos: a grid of dots would show squares, not cities.
     dots = squares.mean().assign(photos=squares.size()).sort_values("photos", kind="stable")
     many = max(int(dots["photos"].max()), 2)
     with drawing():

@@ -16,12 +16,12 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def render(template: str, **values: Any) -> str:
-    """A page from a template. Every value is escaped; a name that the template needs and is absent is an error."""
+    """Returns a page from a template. Every value is escaped; a missing value is an error."""
     return _environment().get_template(template).render(**values)
 
 
 def script(name: str) -> tuple[Markup, str]:
-    """A script of the templates, to be put in a page as it is, and the hash by which the page may run it alone."""
+    """Returns a script of the templates, unescaped, and its hash for the page's content security policy."""
     text = (TEMPLATES / name).read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
     return Markup(text), f"sha256-{digest}"

@@ -23,14 +23,14 @@ _WIDTH = 1440  # pixels: four a degree
 _SOUTH, _NORTH = -90.0, 86.0
 
 
-def jpeg(figure: Figure, dpi: int = 110, quality: int = 88) -> bytes:
+def jpeg(figure: Figure) -> bytes:
     """The figure as JPEG bytes, without dates or versions; colours at full resolution, so that text stays sharp."""
-    figure.set_dpi(dpi)
+    figure.set_dpi(110)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     stream = io.BytesIO()
     Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).save(
-        stream, format="jpeg", quality=quality, subsampling=0
+        stream, format="jpeg", quality=88, subsampling=0
     )
     return stream.getvalue()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -19,16 +19,19 @@ from geoloc.reports.pages import image_uri, place, render
 from geoloc.reports.photo_figures import fewer_colours
 from geoloc.reports.thoughts import FigureGroup
 
+if TYPE_CHECKING:
+    from geoloc.partitions.base import Partition
+
 JPEG = b"\xff\xd8\xff"
 """What every JPEG begins with."""
 
 
 @dataclass(frozen=True, eq=False)
 class ReportInput:
-    """All that a report says. Only the first four are needed; the section of what is None or empty is left out.
+    """The content of a report. Only the first four fields are required; sections that are None or empty are left out.
 
-    Nothing here is read from a clock or from the machine: equal input gives equal bytes. Times and run ids
-    stand in `provenance` only, which goes into report.html and provenance.json, never into report.json.
+    Nothing is read from the clock or the machine: equal input gives equal bytes. Times and run ids are in `provenance`
+    only, which goes into report.html and provenance.json, never into report.json.
     """
 
     workspace: str
@@ -43,11 +46,11 @@ class ReportInput:
     banner: str = ""
     """A warning at the very top: what the photos are, and what the numbers cannot be compared with."""
     sources: Mapping[str, int] = field(default_factory=dict)
-    """Photos by source. Those of the sample planet put a warning of their own at the top, whatever `banner` says."""
+    """Photos by source. Photos of the sample planet add their own warning at the top, whatever `banner` is."""
     gallery: GalleryInput | None = None
     """The page that shows the collection, written beside the report and linked from it."""
     title: str = "How well were the photos located?"
-    partitions: Mapping[str, maps.Drawable] = field(default_factory=dict)
+    partitions: Mapping[str, Partition] = field(default_factory=dict)
     """Fitted partitions by name, drawn on the world."""
     training: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     """Training history of each model by name: a row an epoch, columns epoch and *loss*, *accuracy*."""
@@ -56,7 +59,7 @@ class ReportInput:
     checks: pd.DataFrame | None = None
     """Results of data checks: columns name, passed (bool), detail; optionally suite, severity, count."""
     quarantine: pd.DataFrame | None = None
-    """Rejected inputs: columns reason, count. An empty frame says that nothing was rejected; None says nothing."""
+    """Rejected inputs: columns reason, count. An empty frame means that none were rejected, None that it is unknown."""
     diagnostics: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     """Tables by title, as people read them; see evaluation.diagnostics.Diagnostics.overview."""
     further_diagnostics: Mapping[str, Mapping[str, pd.DataFrame]] = field(default_factory=dict)

@@ -16,7 +16,7 @@ INK, MUTED, GRID, PAPER = "#1d2733", "#5b6773", "#dfe4ea", "#ffffff"
 SEA, LAND, COAST = "#f3f6f9", "#dcdfe0", "#b4bac0"
 
 METHOD_COLOURS = ("#0b6fb8", "#c8511b", "#12805c", "#8a4fa3", "#a87800", "#b3356b", "#3f8fb0", "#555555")
-"""Dark enough on white (at least 3:1) and told apart by colour-blind readers; line styles differ as well."""
+"""Dark enough on white (at least 3:1) and distinguishable when colour-blind; line styles differ as well."""
 METHOD_DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
 ERROR_COLOURS = ("#0a4f8f", "#3d9bd6", "#d9a400", "#e06c1f", "#a3161a")
 """From right to wrong: blue to red by way of yellow, falling in no one's eyes into the same grey."""
@@ -48,7 +48,7 @@ _RC: dict[Any, Any] = {
 
 @contextmanager
 def drawing() -> Iterator[None]:
-    """Draw with this module's style, whatever matplotlibrc says; the caller's settings are put back."""
+    """Draw with this module's style, whatever matplotlibrc has; the caller's settings are restored."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_RC)

@@ -1,15 +1,17 @@
-"""What a report says in words and table rows: the headline, the warning where no method beats a constant."""
+"""The report's sentences and table rows: the headline, and the warning if no method beats a constant."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from geoloc.evaluation.result import Evaluation
-from geoloc.reports.maps import Drawable
 from geoloc.reports.pages import count, kilometres, percent
+
+if TYPE_CHECKING:
+    from geoloc.partitions.base import Partition
 
 HEADLINE_LEVEL = "city"
 
@@ -23,7 +25,7 @@ def headline(evaluation: Evaluation) -> tuple[str, pd.Series]:
 
 
 def digits(evaluation: Evaluation) -> int:
-    """Decimals of percentages: a second one says nothing about fewer than a thousand photos."""
+    """Returns the decimals of percentages: a second one means nothing for fewer than a thousand photos."""
     return 2 if evaluation.queries >= 1000 else 1
 
 
@@ -144,7 +146,7 @@ def comparison_rows(evaluation: Evaluation) -> dict[str, list[dict[str, Any]]]:
     return groups
 
 
-def partition_facts(partition: Drawable) -> str:
+def partition_facts(partition: Partition) -> str:
     """A sentence on a partition."""
     counts = partition.photo_counts()
     inside = int(counts.sum())

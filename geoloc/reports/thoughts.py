@@ -1,4 +1,4 @@
-"""What the classifier thinks, and how sure the methods are: the figures of that section with what they show."""
+"""The report's section on explanations and confidence: its figures, with captions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import io
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from geoloc.evaluation.explaining.explanations import (
         Explanations,  # brings torch, which a report need not load
     )
+    from geoloc.partitions.base import Partition
 
 _BY_NEIGHBOUR = re.compile(r"\](NN|kNN σ)")
 _MOST_LINES = 8
@@ -34,20 +35,9 @@ _MOST_LINES = 8
 _WIDER_LEVEL = "country"
 
 
-class Cells(Protocol):
-    """What is read of a fitted partition."""
-
-    @property
-    def cell_count(self) -> int: ...
-    def centroids(self) -> NDArray[np.float64]: ...
-    def centres(self) -> NDArray[np.float64]: ...
-    def rings(self, cell: int) -> list[NDArray[np.float64]]: ...
-
-
 @dataclass(frozen=True)
 class Figure:
-    """A PNG or JPEG by its file name (without .png or .jpg), with the text for those who cannot see it, and what it
-    shows."""
+    """A PNG or JPEG with its file name (without .png or .jpg), alternative text and caption."""
 
     name: str
     data: bytes
@@ -57,8 +47,8 @@ class Figure:
 
 @dataclass(frozen=True)
 class FigureGroup:
-    """Figures that are read alike: how, and after whom. A group that is not `opened` is folded up; `narrow` ones stand
-    side by side."""
+    """Figures of one kind; `about` explains how to read them, with the source. A group is collapsed unless `opened`;
+    `narrow` figures are shown side by side."""
 
     title: str
     about: str
@@ -70,13 +60,13 @@ class FigureGroup:
 def gather_thoughts(
     evaluation: Evaluation,
     explanations: Explanations | None,
-    partition: Cells | None,
+    partition: Partition | None,
     read: Callable[[str], bytes | None],
 ) -> tuple[FigureGroup, ...]:
-    """Draw all of it; groups with nothing to show are left out.
+    """Draw all figures. Groups without figures are left out.
 
-    `explanations` are those of the classifier on the photos of `evaluation`, over `partition`; None, both, where no
-    classifier was tried. `read` gives the stored bytes of a photo by photo_id, None where there are none.
+    `explanations` are those of the classifier on the photos of `evaluation`, over `partition`; both are None without a
+    classifier. `read` returns the stored bytes of a photo by photo_id, or None.
     """
     groups: list[FigureGroup] = []
     if explanations is not None and partition is not None:
@@ -92,7 +82,7 @@ def gather_thoughts(
 
 @dataclass(frozen=True)
 class _Pictures:
-    """Small pictures of stored photos."""
+    """Small pictures of stored photos; `seen` is the share of the short side that the network's centre crop covers."""
 
     read: Callable[[str], bytes | None]
     seen: float
@@ -102,7 +92,7 @@ class _Pictures:
         return None if data is None else thumbnail(data, side)
 
     def square(self, photo_id: str) -> NDArray[np.uint8] | None:
-        """The middle of the photo that the network saw, at most 320 pixels wide."""
+        """Returns the centre crop that the network saw, at most 320 pixels wide."""
         data = self.read(photo_id)
         if data is None:
             return None
@@ -117,14 +107,14 @@ class _Pictures:
         return np.asarray(square)
 
 
-def _explained(explanations: Explanations, partition: Cells, pictures: _Pictures) -> list[FigureGroup]:
+def _explained(explanations: Explanations, partition: Partition, pictures: _Pictures) -> list[FigureGroup]:
     rows = explanations.explained
     truths = nearest_places(rows["true_latitude"], rows["true_longitude"])
     answers = nearest_places(rows["latitude"], rows["longitude"])
     maps, looks = [], []
     centre_only = (
-        f" What the maps tell, with nothing covered too, is of the centre crop alone; the confidence is of the mean "
-        f"over {explanations.crops} crops."
+        f" The maps, and the probability with nothing covered, are of the centre crop alone; the confidence is of the "
+        f"mean over {explanations.crops} crops."
         if explanations.crops > 1
         else ""
     )
@@ -159,28 +149,28 @@ def _explained(explanations: Explanations, partition: Cells, pictures: _Pictures
     return [
         FigureGroup(
             "Probabilities on the world",
-            f"What {explanations.method} gives each cell of {explanations.partition} for one photo: first the surest "
-            "answers of those in their true cell, then the worst errors. The darker a cell, the more probable, on a "
-            "scale of powers of ten. One dark cell is a photo that says where it is; many of one shade are a "
+            f"The probability that {explanations.method} gives each cell of {explanations.partition} for one photo: "
+            "first the most confident right answers, then the worst errors. Darker cells are more probable, on a "
+            "logarithmic scale. A single dark cell is a photo with a clear location. Many cells of one shade are a "
             "classifier that does not know, or a landscape that several places share. After PlaNet, figures 1 and 6.",
             tuple(maps),
             opened=True,
         ),
         FigureGroup(
             "What it looks at",
-            "A grey box of a fifth of the photo's side slides over the square that the network sees; colours tell "
-            "the probability of one cell with the box there. Red: covering this costs probability, so it spoke for "
-            "the cell. Blue: covering it gains, so it spoke against. White: nothing changes. Each map has a scale of "
-            "its own: read its ends, small changes mean little. Of a wrong answer both the answer's cell and the true "
-            "one are shown, where the photo is in one. After PlaNet, figure 10 (which shows the true cell), and "
-            "Zeiler and Fergus, 2014.",
+            "A grey box of a fifth of the photo's side slides over the square that the network sees. Colours show "
+            "the probability of one cell with the box at that position. Red: covering this part lowers the "
+            "probability, so it spoke for the cell. Blue: covering it raises the probability, so it spoke against the "
+            "cell. White: no change. Each map has its own scale: look at its ends, because small changes mean little. "
+            "For a wrong answer both its cell and the true cell are shown, if the photo is in one. After PlaNet, "
+            "figure 10 (which shows the true cell), and Zeiler and Fergus, 2014.",
             tuple(looks),
         ),
     ]
 
 
 def _strongest(found: Any) -> str:
-    """How far the probability falls at most, in words."""
+    """Returns a sentence on the largest drop of the probability; "" if it never drops."""
     lowest = float(found.probability.min())
     if lowest >= found.whole:
         return ""
@@ -191,7 +181,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
 
 
-def _confident(explanations: Explanations, partition: Cells, pictures: _Pictures) -> list[FigureGroup]:
+def _confident(explanations: Explanations, partition: Partition, pictures: _Pictures) -> list[FigureGroup]:
     table = explanations.confident
     if table.empty:
         return []
@@ -214,10 +204,10 @@ def _confident(explanations: Explanations, partition: Cells, pictures: _Pictures
     return [
         FigureGroup(
             "The surest photos of a cell",
-            "The cells that are the answer most often, each in its ring on the world, and of the photos that were "
-            "placed there those with the highest probability, a photographer once while there are enough. A tick "
-            "marks a photo that was taken in the cell. What these photos share is what the classifier takes the "
-            "place to look like. After PlaNet, figure 8.",
+            "The cells that are answered most often, each circled on the world, with the photos that have the highest "
+            "probability among those placed there, each photographer once while there are enough. A tick marks a photo "
+            "that was taken in the cell. What these photos have in common is what the classifier expects of the "
+            "place. After PlaNet, figure 8.",
             (
                 Figure(
                     "surest",
@@ -240,8 +230,8 @@ def _best_of_k(explanations: Explanations) -> list[FigureGroup]:
     return [
         FigureGroup(
             "The best of several answers",
-            f"How far off {explanations.method} would be if the best of its k most probable cells were its answer. No "
-            "one but the truth could choose it: the gap between the lines is what the classifier half knows. After "
+            f"The error of {explanations.method} if the best of its k most probable cells were its answer. Choosing it "
+            "needs the truth; the gap between the lines shows how often the right place is among the top k. After "
             "PlaNet, figure 3.",
             (
                 Figure(
@@ -285,9 +275,9 @@ def _risk(evaluation: Evaluation) -> list[FigureGroup]:
     return [
         FigureGroup(
             "How wrong are the surest answers?",
-            "If a method may be silent on the photos that it is least sure of: the share of the others that it gets "
-            "wrong. At the right every photo is answered. A line that falls to the left has a confidence that can be "
-            "trusted to choose; a level one does not know when it is right. The smaller the area under it, the better. "
+            "The error rate if a method abstains on its least confident photos. At the right every photo is answered. "
+            "A line that falls to the left has a useful confidence; with a flat line the confidence does not show when "
+            "the method is right. The smaller the area under the line, the better. "
             "After Geifman and El-Yaniv, 2017.",
             tuple(figures),
             narrow=True,
@@ -296,7 +286,8 @@ def _risk(evaluation: Evaluation) -> list[FigureGroup]:
 
 
 def _without_twins(methods: Iterable[str]) -> list[str]:
-    """The methods less those that answer with the centres of the same cells as another: equally sure of each photo."""
+    """Returns the methods without those at centres of cells that are answered at centroids too: their confidences are
+    equal."""
     kept = list(methods)
     return [m for m in kept if not (m.endswith(" centre") and m.removesuffix(" centre") in kept)]
 
@@ -309,7 +300,7 @@ def _calibration(explanations: Explanations) -> list[FigureGroup]:
     right = answers["cell"] == answers["true_cell"]
     calibrated = not np.isnan(explanations.temperature)
     tables = {
-        "as the network says": calibration_table(answers["uncalibrated"].clip(0, 1), right),
+        "before scaling": calibration_table(answers["uncalibrated"].clip(0, 1), right),
     }
     if calibrated:
         title = f"with temperature {explanations.temperature:.2f}"
@@ -318,14 +309,14 @@ def _calibration(explanations: Explanations) -> list[FigureGroup]:
     return [
         FigureGroup(
             "Is a confidence what it says?",
-            "Answers in bins by the probability of their cell, and how many of a bin are the true cell; a dot grows "
-            "with the photos of its bin. On the diagonal 7 of 10 answers with 70 % are right; below it the classifier "
-            "is too sure of itself, above it too modest. The calibration error is the mean gap over photos. After Guo "
-            "and others, 2017."
+            "Answers are binned by the probability of their cell; each dot shows the share of its bin that is the true "
+            "cell, and its size the number of photos. On the diagonal 7 of 10 answers with 70 % are right. Below it "
+            "the classifier is overconfident, above it underconfident. The calibration error is the mean gap over "
+            "photos. After Guo and others, 2017."
             + (
-                " The temperature was chosen on validation photos, and divides all scores by one number."
+                " The temperature, one number that divides all scores, was fitted on validation photos."
                 if calibrated
-                else " This build scales no confidence (localizers.calibrate)."
+                else " This build does not scale confidences (localizers.calibrate)."
             ),
             (
                 Figure(

@@ -45,7 +45,7 @@ class Densest:
 
     A density is a share: the weighted mean over the neighbours of exp(-distance² / 2σ²), which is f(x) of
     equation 1 with weights that sum to 1, divided by the highest value it can take (1 / 2πσ²). It is in (0,
-    1]: 1 when all neighbours stand at the answer, near 1/k when they are scattered and alike. It grows with
+    1]: 1 if all neighbours are at the answer, near 1/k if they are scattered and equally similar. It grows with
     σ and is a score, not a calibrated probability; shares of peaks need not sum to 1.
     """
 
@@ -93,7 +93,7 @@ def kernel_density(
     """Density at each neighbour's own location, float64 [Q, k]: Σ_j w_j exp(-distance(i, j)² / 2σ²).
 
     `latitude`, `longitude` [Q, k] in degrees and `weights` [Q, k] belong to k neighbours of Q queries; σ in
-    degrees. A neighbour with NaN coordinates is no neighbour: it adds nothing and its density is 0. Multiply
+    degrees. A neighbour with NaN coordinates is missing: it adds nothing and its density is 0. Multiply
     by 1 / 2πσ² for f(x) of equation 1. `threads` (default: the processors this process may use, at most 8)
     changes the speed only. Raises ValueError for shapes that differ, infinite coordinates, negative or NaN
     weights, or σ <= 0.
@@ -174,7 +174,7 @@ def _kernel(a: FloatArray, b: FloatArray, sigma: float, flat: bool) -> FloatArra
 def densest(
     latitude: ArrayLike, longitude: ArrayLike, similarity: ArrayLike, settings: DensitySettings
 ) -> Densest:
-    """Locate Q queries from their neighbours [Q, k], most similar first; NaN coordinates mark no neighbour.
+    """Locate Q queries from their neighbours [Q, k], most similar first; NaN coordinates mark a missing one.
 
     `similarity` is the inner product of L2-normalised vectors. Only the first `settings.k` columns are used.
     Peaks are candidates in falling order of density, each further than σ from all before it. Raises

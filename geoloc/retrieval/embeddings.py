@@ -23,15 +23,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from geoloc.files import atomic_path, read_json, write_json, write_parquet
-from geoloc.memory import freed_memory_kept
 from geoloc.retrieval.settings import EmbeddingSettings
-from geoloc.settings import settings_hash, to_dict
+from geoloc.settings import settings_hash, used
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from geoloc.models.batches import PhotoReader
+    from geoloc.photos.shards import ShardReader
 
 FORMAT = 1
 _META, _UNREADABLE = "meta.json", "unreadable.parquet"
@@ -120,7 +119,7 @@ class Embeddings:
 
 def extract_embeddings(
     model: nn.Module,
-    pool: Path | str | PhotoReader,
+    pool: Path | str | ShardReader,
     rows: pd.DataFrame,
     folder: Path | str,
     settings: EmbeddingSettings | None = None,
@@ -129,11 +128,11 @@ def extract_embeddings(
     """Embed the photos of `rows` (photo_id, shard, offset, length; sha256 if known) into `folder`, and load
     them.
 
-    `model` has `.embed(images) -> [B, D]` and `.preprocess`; it runs where it is, in eval mode, and is left
-    as it was. A folder that an earlier run left, killed or finished, is taken up: its parts are kept where
-    model, settings and photos are the same, so photos appended to `rows` cost only their own part. Model and
-    settings that differ start afresh. The bytes are the same however often a run was interrupted (with the
-    same number of processor threads; the order of float sums depends on it).
+    `model` has `.embed(images) -> [B, D]` and `.preprocess`, and runs as in models.prediction.run_network. A
+    folder that an earlier run left, killed or finished, is taken up: its parts are kept where model, settings
+    and photos are the same, so photos appended to `rows` cost only their own part. Model and settings that
+    differ start afresh. The bytes are the same however often a run was interrupted (with the same number of
+    processor threads; the order of float sums depends on it).
 
     A photo that cannot be decoded, or whose embedding is not finite or all zero, has no vector; it is listed
     with the reason. `on_progress` gets {"done", "total", "unreadable", "photos_per_second"} after each
@@ -150,17 +149,17 @@ def extract_embeddings(
     repeated = rows["photo_id"].duplicated()
     if repeated.any():
         raise ValueError(f"photo {rows.loc[repeated, 'photo_id'].iloc[0]!r} stands twice among the rows")
-    stored = {name: value for name, value in to_dict(settings).items() if name != "workers"}
+    size = part_rows(settings)
+    stored = {name: value for name, value in used(settings).items() if name != "models"}
     run = {
         "format": FORMAT,
         "model": model_hash(model),
-        "settings": stored | {"shard_rows": settings.part_rows},
+        "settings": stored | {"shard_rows": size},
     }
-    parts = -(-len(rows) // settings.part_rows)
-    todo = _take_up(folder, run, rows, settings.part_rows)
+    parts = -(-len(rows) // size)
+    todo = _take_up(folder, run, rows, size)
     if todo:
-        with freed_memory_kept():
-            _extract_parts(model, pool, rows, folder, settings, todo, on_progress)
+        _extract_parts(model, pool, rows, folder, settings, todo, on_progress)
     pairs = [_read_part(folder, part) for part in range(parts)]
     photos = [photo for photo, _ in pairs]
     everything = pd.concat(photos, ignore_index=True) if photos else _photos_frame(rows, [])
@@ -181,6 +180,11 @@ def extract_embeddings(
         },
     )
     return Embeddings.load(folder)
+
+
+def part_rows(settings: EmbeddingSettings) -> int:
+    """Photos in one part: `shard_rows` rounded up to whole batches."""
+    return -(-settings.shard_rows // settings.batch_size) * settings.batch_size
 
 
 def model_hash(model: nn.Module) -> str:
@@ -247,7 +251,7 @@ def _ids_hash(rows: pd.DataFrame) -> str:
 
 def _extract_parts(
     model: nn.Module,
-    pool: Path | str | PhotoReader,
+    pool: Path | str | ShardReader,
     rows: pd.DataFrame,
     folder: Path,
     settings: EmbeddingSettings,
@@ -255,7 +259,7 @@ def _extract_parts(
     on_progress: Callable[[dict[str, Any]], None] | None,
 ) -> None:
     """Embed the photos of some parts in one stream, so that decoding never waits at the end of a part."""
-    size = settings.part_rows
+    size = part_rows(settings)
     positions = np.concatenate([np.arange(p * size, min(len(rows), (p + 1) * size)) for p in todo])
     bounds = np.cumsum([min(len(rows), (p + 1) * size) - p * size for p in todo])
     wanted = rows.iloc[positions].reset_index(drop=True)
@@ -285,54 +289,27 @@ def _extract_parts(
 
 
 def _embedded_batches(
-    model: nn.Module, pool: Path | str | PhotoReader, rows: pd.DataFrame, settings: EmbeddingSettings
+    model: nn.Module, pool: Path | str | ShardReader, rows: pd.DataFrame, settings: EmbeddingSettings
 ) -> Iterator[tuple[NDArray[Any] | None, list[str | None]]]:
     """For each batch, in order: vectors of its readable photos, and for every photo None or why it has none."""
-    import torch  # five seconds to import, and reading embeddings does not need it
+    # Five seconds to import, and reading embeddings does not need it.
+    from geoloc.models.batches import iter_batches
+    from geoloc.models.prediction import unit_embeddings
 
-    from geoloc.models.batches import Batch, iter_batches
-
-    network: Any = model  # its embed and preprocess are no part of nn.Module
-    device = next(model.parameters()).device
-    autocast = settings.precision != "float32"
-    kind = getattr(torch, settings.precision)
-
-    def forward(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Normalised embeddings and their lengths, on the device; without waiting for it."""
-        with torch.inference_mode(), torch.autocast(device.type, kind, enabled=autocast):
-            features = network.embed(network.preprocess.normalise(images.to(device, non_blocking=True)))
-        with torch.inference_mode():
-            features = features.float()
-            norms = torch.linalg.vector_norm(features, dim=1, keepdim=True)
-            return features / norms, norms[:, 0]
-
-    def finish(batch: Batch, done: int, results: tuple[torch.Tensor, torch.Tensor] | None) -> Any:
+    preprocess: Any = model.preprocess  # no part of nn.Module
+    photos, done = iter_batches(pool, rows, preprocess, settings.batch_size, settings.workers), 0
+    for batch, found in unit_embeddings(model, photos, settings.precision):
         reasons: list[str | None] = [None] * (len(batch.row_indices) + len(batch.unreadable_indices))
         for position, reason in zip(batch.unreadable_indices.tolist(), batch.reasons, strict=True):
             reasons[position - done] = reason
-        if results is None:
-            return None, reasons
-        vectors, norms = (result.cpu().numpy() for result in results)
-        sound = np.isfinite(norms) & (norms > 0)
-        for position in batch.row_indices[~sound].tolist():
-            reasons[position - done] = "the network gave no finite embedding, or all zeros"
-        return vectors[sound].astype(settings.dtype), reasons
-
-    before = model.training
-    model.eval()
-    try:
-        # The result of a batch is fetched after the next is under way, so that an accelerator never idles.
-        waiting, done = None, 0
-        for batch in iter_batches(pool, rows, network.preprocess, settings.batch_size, settings.workers):
-            current = (batch, done, forward(batch.images) if len(batch.row_indices) else None)
-            done += len(batch.row_indices) + len(batch.unreadable_indices)
-            if waiting is not None:
-                yield finish(*waiting)
-            waiting = current
-        if waiting is not None:
-            yield finish(*waiting)
-    finally:
-        model.train(before)
+        vectors = None
+        if found is not None:
+            sound = np.isfinite(found["norms"]) & (found["norms"] > 0)
+            for position in batch.row_indices[~sound].tolist():
+                reasons[position - done] = "the network gave no finite embedding, or all zeros"
+            vectors = found["vectors"][sound].astype(settings.dtype)
+        done += len(reasons)
+        yield vectors, reasons
 
 
 def _joined(vectors: list[NDArray[Any]], dtype: str) -> NDArray[Any]:

@@ -22,7 +22,7 @@ import numpy as np
 
 
 def choose_factory(references: int, dimension: int) -> str:
-    """The factory string that "auto" stands for; see the top of this file."""
+    """Returns the factory string that "auto" selects; see the top of this file."""
     if references < 100_000:
         return "Flat"
     lists = 2 ** round(np.log2(4 * np.sqrt(references)))

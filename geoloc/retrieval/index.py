@@ -6,9 +6,7 @@ see factory.py.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ from geoloc.retrieval.factory import (
     make_faiss,
     reason,
 )
+from geoloc.retrieval.neighbours import Neighbours, stable_ids
 from geoloc.retrieval.settings import IndexSettings
 from geoloc.settings import parse, to_dict
 from geoloc.sphere import is_valid
@@ -35,55 +34,15 @@ FORMAT = 1
 REFERENCE_COLUMNS = ("photo_id", "latitude", "longitude", "photographer")
 _ADD_ROWS = 65_536  # vectors turned to float32 at a time
 _SEARCH_CELLS = 4_000_000  # neighbours fetched at a time
-_OVERFETCH_LIMIT = 1_024  # excluding more references than this, FAISS is told to skip them instead
-
-
-@dataclass(frozen=True)
-class Neighbours:
-    """The references nearest to Q queries, most similar first. Where there are fewer than k: row and id -1,
-    similarity and coordinates NaN. Never index with -1."""
-
-    row: NDArray[np.int64]  # [Q, k] row in the index's `references`
-    id: NDArray[np.int64]  # [Q, k] the index's id of the reference: `stable_ids` of its photo_id
-    similarity: NDArray[np.float32]  # [Q, k] inner product of L2-normalised vectors
-    latitude: NDArray[np.float64]  # [Q, k] degrees
-    longitude: NDArray[np.float64]  # [Q, k]
-    reference_photo_ids: NDArray[np.object_] = field(repr=False)  # [R] photo_id of each row, shared
-
-    def __len__(self) -> int:
-        return len(self.row)
-
-    def photo_ids(self, count: int | None = None) -> NDArray[np.object_]:
-        """photo_id of the first `count` neighbours (default all), [Q, count]; None where there is none."""
-        row = self.row[:, :count]
-        found = np.full(row.shape, None, dtype=object)
-        found[row >= 0] = self.reference_photo_ids[row[row >= 0]]
-        return found
-
-    def take(self, queries: ArrayLike) -> Neighbours:
-        """The neighbours of some queries, by position or mask."""
-        q = np.asarray(queries)
-        return Neighbours(
-            self.row[q], self.id[q], self.similarity[q], self.latitude[q], self.longitude[q],
-            self.reference_photo_ids,
-        )  # fmt: skip
-
-
-def stable_ids(photo_ids: Sequence[str] | NDArray[np.object_]) -> NDArray[np.int64]:
-    """63-bit ids of photo ids, int64 >= 0: BLAKE2b of the UTF-8 text, the same in every process and index.
-
-    Among a million photos two share an id with probability 5e-8; the index checks and refuses that.
-    """
-    digests = b"".join(hashlib.blake2b(str(p).encode(), digest_size=8).digest() for p in photo_ids)
-    return (np.frombuffer(digests, dtype="<u8") & np.uint64(2**63 - 1)).astype(np.int64)
+_OVERFETCH_LIMIT = 1_024  # to exclude more references than this, FAISS skips them while searching
 
 
 class ReferenceIndex:
     """References (photos with known locations) that can be searched by embedding.
 
     Make one with `build` or `load`. `references` is a data frame with id, photo_id, latitude, longitude and
-    photographer (null where unknown), one row a reference. `without_embedding` counts the rows given to
-    `build` and `add` that had no embedding (unreadable photos) and so are absent.
+    photographer (null where unknown), one row per reference. `without_embedding` counts the rows passed to
+    `build` and `add` that have no embedding (unreadable photos) and so are not in the index.
     """
 
     def __init__(
@@ -111,7 +70,7 @@ class ReferenceIndex:
 
         Rows without an embedding are left out and counted; embeddings without a row are ignored, so one set
         of embeddings serves many indexes. `seed` drives the choice of training vectors and k-means. Raises
-        ValueError for absent columns, repeated photo ids, invalid coordinates, colliding ids, a factory
+        ValueError for missing columns, repeated photo ids, invalid coordinates, colliding ids, a factory
         string that FAISS does not know, or nothing to index.
         """
         settings = settings or IndexSettings()
@@ -227,8 +186,8 @@ class ReferenceIndex:
 
     @classmethod
     def load(cls, folder: Path | str) -> ReferenceIndex:
-        """Read a saved index. Raises FileNotFoundError if a file is absent, ValueError if the parts
-        disagree."""
+        """Load a saved index. Raises FileNotFoundError for a missing file, ValueError for files that do not
+        match."""
         folder = Path(folder)
         meta = read_json(folder / "meta.json")
         if meta.get("format") != FORMAT:
@@ -238,7 +197,7 @@ class ReferenceIndex:
         path = folder / "index.faiss"
         if path.stat().st_size != meta["index_bytes"]:
             raise ValueError(
-                f"{path} has {path.stat().st_size} bytes, its meta.json says {meta['index_bytes']}"
+                f"{path} has {path.stat().st_size} bytes, expected {meta['index_bytes']} (meta.json)"
             )
         index = faiss.read_index(str(path))
         references = pd.read_parquet(folder / "references.parquet")
@@ -272,7 +231,7 @@ class ReferenceIndex:
         return f"ReferenceIndex({len(self):,} references, {self.dimension} dimensions, {self.factory})"
 
     def _set_references(self, references: pd.DataFrame) -> None:
-        """Take the table as the truth and make the arrays that searches use."""
+        """Set the reference table and derive the arrays that searches use."""
         self.references = references.reset_index(drop=True)
         self._ids = self.references["id"].to_numpy(dtype=np.int64)
         self._order = np.argsort(self._ids, kind="stable")
@@ -286,7 +245,7 @@ class ReferenceIndex:
         self._owner_counts = np.append(np.bincount(codes[codes >= 0], minlength=len(names)), 0)
 
     def _tune(self) -> None:
-        """Search parameters, and what this kind of index can do."""
+        """Set search parameters, and find out whether this kind of index can remove and select single vectors."""
         self._ivf = ivf_inside(self._index)
         if self._ivf is not None:
             self._ivf.nprobe = min(self._ivf.nlist, self.settings.nprobe or max(1, self._ivf.nlist // 16))
@@ -299,7 +258,7 @@ class ReferenceIndex:
         self._selects = self._removes or (self._refine is not None and self._ivf is not None)
 
     def _append(self, references: pd.DataFrame, vectors: NDArray[Any]) -> None:
-        """Check new references against those there, then add both table rows and vectors."""
+        """Check new references against the existing ones, then add rows and vectors."""
         if vectors.shape[1] != self.dimension:
             raise ValueError(f"embeddings have {vectors.shape[1]} numbers, the index {self.dimension}")
         table = references.assign(id=stable_ids(references["photo_id"]))[["id", *REFERENCE_COLUMNS]]
@@ -377,13 +336,13 @@ class ReferenceIndex:
         )
 
     def _rows_of_photos(self, photo_ids: Any, queries: int) -> NDArray[np.int64]:
-        """Row of each photo_id, -2 where null or absent (so that it equals no row, nor -1)."""
+        """Returns the row of each photo_id, -2 if null or unknown (so that it equals no row, nor -1)."""
         found = _lookup(self._photo_index, photo_ids, queries, "exclude_photos")
         return np.where(found < 0, -2, found)
 
 
 def _lookup(names: pd.Index, wanted: Any, queries: int, argument: str) -> NDArray[np.int64]:
-    """Position in `names` of each wanted one, -1 where it is null or absent; all -1 if nothing is wanted."""
+    """Returns the position in `names` of each wanted name, -1 if null or unknown; all -1 if `wanted` is None."""
     if wanted is None:
         return np.full(queries, -1, dtype=np.int64)
     wanted = np.asarray(wanted, dtype=object)
@@ -393,18 +352,16 @@ def _lookup(names: pd.Index, wanted: Any, queries: int, argument: str) -> NDArra
 
 
 def _match(embeddings: Embeddings, rows: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[Any], int]:
-    """Rows that have an embedding, checked, in their order; their vectors; and how many rows have none."""
+    """Returns the rows with an embedding, in order, their vectors, and the number of rows without one."""
     missing = [c for c in REFERENCE_COLUMNS if c not in rows.columns]
     if missing:
         raise ValueError(
-            f"references need the columns {', '.join(REFERENCE_COLUMNS)}; absent: {', '.join(missing)}"
+            f"references need the columns {', '.join(REFERENCE_COLUMNS)}; missing: {', '.join(missing)}"
         )
     table = rows[list(REFERENCE_COLUMNS)].reset_index(drop=True)
     repeated = table["photo_id"].duplicated()
     if repeated.any():
-        raise ValueError(
-            f"photo {table.loc[repeated, 'photo_id'].iloc[0]!r} stands twice among the references"
-        )
+        raise ValueError(f"photo {table.loc[repeated, 'photo_id'].iloc[0]!r} is in the references twice")
     valid = is_valid(table["latitude"].to_numpy(np.float64), table["longitude"].to_numpy(np.float64))
     if not valid.all():
         raise ValueError(

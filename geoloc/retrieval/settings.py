@@ -2,40 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Literal
 
-from geoloc.settings import setting
+from geoloc.settings import Number, Settings, setting
 
 
-@dataclass(frozen=True)
-class EmbeddingSettings:
-    """How embeddings are extracted and stored. `workers` changes speed only, the others may change bytes."""
+class EmbeddingSettings(Settings):
+    """How embeddings are extracted and stored."""
 
-    models: tuple[str, ...] = setting(
+    models: tuple[Literal["classifier", "backbone"], ...] = setting(
         ("classifier", "backbone"),
-        choices=("classifier", "backbone"),
         help="whose embeddings a build extracts: the trained classifier's, its initial backbone's",
     )
     batch_size: int = setting(32, minimum=1, help="photos in one forward pass")
-    dtype: str = setting("float16", choices=("float16", "float32"), help="of the stored numbers")
+    dtype: Literal["float16", "float32"] = setting("float16", help="of the stored numbers")
     shard_rows: int = setting(
         16_384,
         minimum=1,
         help="photos in one part; rounded up to whole batches, so that a resumed run batches alike",
     )
-    workers: int = setting(0, minimum=0, help="decoding threads; 0: as many as processors")
-    precision: str = setting(
-        "float32", choices=("float32", "bfloat16", "float16"), help="of the forward pass (autocast)"
+    workers: int = setting(0, minimum=0, counts=False, help="decoding threads; 0: as many as processors")
+    precision: Literal["float32", "bfloat16", "float16"] = setting(
+        "float32", help="of the forward pass (autocast)"
     )
 
     @property
-    def part_rows(self) -> int:
-        """Photos in one part: `shard_rows` rounded up to whole batches."""
-        return -(-self.shard_rows // self.batch_size) * self.batch_size
+    def of_backbone(self) -> bool:
+        """Whether embeddings by the backbone with its first weights are wanted."""
+        return "backbone" in self.models
+
+    @property
+    def of_classifier(self) -> bool:
+        """Whether embeddings by the trained classifier are wanted."""
+        return "classifier" in self.models
 
 
-@dataclass(frozen=True)
-class IndexSettings:
+class IndexSettings(Settings):
     """Which FAISS index, and how hard it searches."""
 
     factory: str = setting("auto", help='a FAISS factory string, or "auto": by the number of references')
@@ -46,12 +48,11 @@ class IndexSettings:
     )
 
 
-@dataclass(frozen=True)
-class DensitySettings:
+class DensitySettings(Settings):
     """Equation 1's parameters; k = 100 and m = 10 are the paper's, which varies σ over 1, 4 and 16."""
 
     k: int = setting(100, minimum=1, help="neighbours that vote")
-    m: float = setting(10.0, minimum=0.0, help="power of the similarity: a neighbour weighs s^m")
-    sigma: float = setting(4.0, minimum=1e-6, help="width of the Gaussian kernel, degrees")
+    m: Number = setting(10.0, minimum=0.0, help="power of the similarity: a neighbour weighs s^m")
+    sigma: Number = setting(4.0, minimum=1e-6, help="width of the Gaussian kernel, degrees")
     flat: bool = setting(False, help="flat degrees as printed in the paper, instead of the sphere")
     alternatives: int = setting(5, minimum=1, help="peaks to report, the answer included")

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geoloc.sample.ground import REACH_M, Photo, View, ground_photo
+from geoloc.sample.camera import View
+from geoloc.sample.ground import REACH_M, Photo, ground_photo
 from geoloc.sample.hashing import mixed
 from geoloc.sample.looks import look_at
 from geoloc.sample.overhead import Tile, overhead_tile

@@ -110,16 +110,6 @@ def to_degrees(
     return np.clip(latitude, -90, 90), (longitude + 180) % 360 - 180
 
 
-def to_metres(
-    city_latitude: ArrayLike, city_longitude: ArrayLike, latitude: ArrayLike, longitude: ArrayLike
-) -> tuple[FloatArray, FloatArray]:
-    """The inverse of `to_degrees`: metres east and north of the city's centre, float64."""
-    lat0, lon0 = np.asarray(city_latitude, np.float64), np.asarray(city_longitude, np.float64)
-    north = (np.asarray(latitude, np.float64) - lat0) * METRES_PER_DEGREE
-    turn = (np.asarray(longitude, np.float64) - lon0 + 180) % 360 - 180
-    return turn * METRES_PER_DEGREE * np.cos(np.radians(lat0)), north
-
-
 def _sea(latitude: pd.Series, longitude: pd.Series) -> tuple[FloatArray, FloatArray]:
     """Distance in km to the nearest sea and its bearing in degrees; NaN beyond 60 km."""
     raster = land_raster()

@@ -75,8 +75,6 @@ class Surroundings:
     monuments: Posts
     signs: Posts
     landmark: tuple[float, float]
-    first_i: int
-    first_j: int
     lines_p: FloatArray
     lines_q: FloatArray
     widths_p: FloatArray
@@ -173,7 +171,7 @@ def surroundings(city: int, east_m: float, north_m: float, radius: float, left: 
         plan, p, q, float(plan.density(np.array(p), np.array(q))),
         made.houses(radius), made.trees(radius), made.monuments(radius), made.signs(radius),
         (float(mark[0]) - p, float(mark[1]) - q),
-        i0, j0, lines_p, lines_q, widths_p, widths_q, street_p, street_q, kinds, density > 0.12, left,
+        lines_p, lines_q, widths_p, widths_q, street_p, street_q, kinds, density > 0.12, left,
     )  # fmt: skip
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,60 +14,35 @@ from numpy.typing import NDArray
 
 from geoloc.files import sha256_bytes
 from geoloc.losses.classification import class_weights, unit_vectors
-from geoloc.losses.heads import HeadLoss
-from geoloc.memory import freed_memory_kept
-from geoloc.models.batches import PhotoReader
+from geoloc.losses.distillation import cosine_distillation
+from geoloc.losses.heads import HeadLoss, sum_of_heads
 from geoloc.models.classifier import Classifier
+from geoloc.models.prediction import mixed_precision
 from geoloc.partitions.base import Partition
-from geoloc.settings import settings_hash
-from geoloc.training.averages import WeightAverage
-from geoloc.training.checkpoints import (
-    CHECKPOINT,
-    CheckpointError,
-    Progress,
-    load_best,
-    load_checkpoint,
-    remove_others,
-)
-from geoloc.training.determinism import choose_device, deterministic
-from geoloc.training.loop import PROJECTION, Loop
-from geoloc.training.optimisers import make_optimiser
-from geoloc.training.photo_data import (
-    LabelledPhotos,
-    PhotoSource,
-    Source,
-    TrainingError,
-    cached_features,
-    label,
-)
+from geoloc.photos.shards import ShardReader
+from geoloc.settings import replace, settings_hash
+from geoloc.training import loop
+from geoloc.training.loop import OnProgress, Task, TrainingResult, loop_fingerprint
+from geoloc.training.photo_data import LabelledPhotos, PhotoSource, cached_features, label
+from geoloc.training.samplers import curriculum_length, curriculum_order, epoch_starts, without_lonely
 from geoloc.training.settings import TrainingSettings
+from geoloc.training.source import Inputs, Source, TrainingError
 from geoloc.training.validation import ValidatedHead, validate
 
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """What a training did. `history` has a record an epoch: epoch, step, loss, learning_rate, and the measures of
-    training.validation. `best_epoch` is the one whose weights the model has; `left_out` counts photos by reason."""
-
-    history: list[dict[str, Any]]
-    best_epoch: int
-    epochs: int
-    steps: int
-    stopped_early: bool
-    resumed_at_step: int | None
-    left_out: dict[str, int] = field(default_factory=dict)
+PROJECTION = "projection"
+"""The layer that a model has while it learns from a teacher, from its features to the teacher's."""
 
 
 def train_classifier(
     model: Classifier,
-    pool: Path | str | PhotoReader,
+    pool: Path | str | ShardReader,
     train: pd.DataFrame,
     validation: pd.DataFrame,
     partitions: Mapping[str, Partition],
     settings: TrainingSettings,
     seed: int,
     checkpoint_folder: Path | str,
-    on_progress: Callable[[dict[str, Any]], None] = lambda event: None,
+    on_progress: OnProgress = lambda event: None,
     teacher: NDArray[np.floating] | None = None,
 ) -> TrainingResult:
     """Train `model`, in place, on photos of `pool`; it ends in eval mode with the weights of the best epoch.
@@ -79,22 +52,18 @@ def train_classifier(
     `cell_<name>` where given, else as it assigns. A photo in no cell of a partition does not train that head, one in
     none at all and one that is unreadable train nothing; all are counted.
 
-    `checkpoint_folder` makes the training resumable: run again with the same arguments and an equal model, it goes on,
-    and ends with the same bytes as if it had never been killed (same machine, same thread count). A checkpoint of
-    another training is not mixed in: the training starts afresh, and says so.
+    `checkpoint_folder` makes the training resumable, as loop.train describes.
 
-    `teacher` [N, D] are a larger network's embeddings of the photos of `train`, NaN where it has none, and needed where
+    `teacher` [N, D] are a larger network's embeddings of the training photos, NaN where it has none, and needed where
     the settings have a distillation.
 
-    `on_progress` gets dicts by "kind": message (message); features (done, total, photos_per_second); step (epoch, step,
-    steps, loss, learning_rate, photos_per_second); epoch (a record of the history, best, photos_per_second).
+    `on_progress` gets the dicts of loop.train, and those of photo_data.cached_features.
 
     Raises TrainingError where model, partitions and photos do not fit each other, where fewer than two cells of a
     partition have photos, or when the loss is no longer finite.
     """
-    settings.validate("training")
+    settings.check("training")
     folder = Path(checkpoint_folder)
-    folder.mkdir(parents=True, exist_ok=True)
     _check_heads(model, partitions, settings)
     everything = label(train, partitions, "training")
     held_out = label(validation, partitions, "validation")
@@ -116,85 +85,94 @@ def train_classifier(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model.add_module(PROJECTION, torch.nn.Linear(model.embedding_size, taught.shape[1]))
-
-    device = choose_device(settings.device)
-    trained = "backbone" if settings.mode == "fine_tune" else "head"
     _set_learning(model, settings)
-    fingerprint = _fingerprint(model, settings, seed, photos, held_out, partitions)
-    if taught is not None:
-        fingerprint["teacher"] = sha256_bytes(taught.tobytes())
-    layout = torch.channels_last if settings.channels_last else torch.contiguous_format
-    model.to(device, memory_format=layout)  # type: ignore[call-overload]
+    fingerprint = loop_fingerprint(model, settings, seed)
+    fingerprint |= _fingerprint(model, photos, held_out, partitions, taught)
 
-    with deterministic(device), freed_memory_kept():
-        optimiser = make_optimiser(model, settings)
-        scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "float16")
-        average = WeightAverage(model, settings.average_decay) if settings.average_decay else None
-        progress = _take_up(folder, fingerprint, model, optimiser, scaler, average, on_progress)
-        resumed_at = progress.step or None
-        sources: list[Source] = []
-        for name, group in (("training", photos), ("validation", held_out)):
-            if progress.finished:
-                break
-            augmentation = settings.augmentation if (name, trained) == ("training", "backbone") else None
-            source = PhotoSource(
-                Path(pool) if isinstance(pool, str) else pool,
-                group,
-                model,
-                augmentation,
-                seed,
-                settings.workers,
-                settings.channels_last,
-            )
-            if trained == "backbone":
-                sources.append(source)
-                continue
-            model.eval()
-            cache = folder / f"features-{name}.safetensors"
-            key = settings_hash(fingerprint, name)
-            sources.append(
-                cached_features(
-                    model, source, settings.batch_size, device, settings.precision, cache, key, on_progress
-                )
-            )
-        if not progress.finished:
-            loop = Loop(
-                model=model,
-                source=sources[0],
-                photos=photos,
-                losses=_losses(counts, partitions, settings, device),
-                validate=_validation(model, sources[1], held_out, partitions, settings, device),
-                settings=settings,
-                seed=seed,
-                device=device,
-                folder=folder,
-                fingerprint=fingerprint,
-                optimiser=optimiser,
-                scaler=scaler,
-                average=average,
-                teacher=taught,
-                on_progress=on_progress,
-            )
-            loop.run(progress)
-    if progress.best_epoch is not None and progress.best_epoch != len(progress.history):
-        load_best(folder, model, progress.best_epoch)
-    elif average is not None:
-        average.apply(model)
+    def source(name: str, group: LabelledPhotos) -> Source:
+        """Photos, augmented for training, or what the frozen backbone makes of them."""
+        frozen = settings.mode == "frozen"
+        stored = PhotoSource(
+            Path(pool) if isinstance(pool, str) else pool,
+            group.rows,
+            model.preprocess,
+            None if frozen or name == "validation" else settings.augmentation,
+            seed,
+            settings.workers,
+            settings.channels_last,
+        )
+        if not frozen:
+            return stored
+        cache, key = folder / f"features-{name}.safetensors", settings_hash(fingerprint, name)
+        return cached_features(
+            model, stored, settings.batch_size, settings.precision, cache, key, on_progress
+        )
+
+    def prepare(device: torch.device) -> Task:
+        losses = _losses(counts, partitions, settings, device)
+        return Task(
+            source("training", photos),
+            lambda epoch: _epoch_order(photos.cells[:, 0], settings, seed, epoch),
+            _epoch_starts(photos.cells[:, 0], settings),
+            _loss_of(model, photos, losses, taught, settings, device),
+            _validation(model, source("validation", held_out), held_out, partitions, settings, device),
+        )
+
+    result = loop.train(model, prepare, settings, seed, folder, fingerprint, on_progress)
     if taught is not None:
         del model._modules[PROJECTION]
-    model.eval()
     for cache in folder.glob("features-*.safetensors"):
         cache.unlink()
-    left_out["training_unreadable"] = len(progress.unreadable)
-    return TrainingResult(
-        history=progress.history,
-        best_epoch=progress.best_epoch or len(progress.history),
-        epochs=len(progress.history),
-        steps=progress.step,
-        stopped_early=len(progress.history) < settings.epochs,
-        resumed_at_step=resumed_at,
-        left_out=left_out,
-    )
+    return dataclasses.replace(result, left_out=left_out | result.left_out)
+
+
+def _loss_of(
+    model: Classifier,
+    photos: LabelledPhotos,
+    losses: Mapping[str, HeadLoss],
+    taught: NDArray[np.float32] | None,
+    settings: TrainingSettings,
+    device: torch.device,
+) -> Callable[[Inputs], torch.Tensor]:
+    """The loss of a batch of photos, or of their features where the backbone is frozen: that of the heads and, with a
+    teacher, that of the features."""
+    every_cell = torch.from_numpy(photos.cells)
+    every_place = unit_vectors(photos.rows[["latitude", "longitude"]])
+
+    def loss_of(batch: Inputs) -> torch.Tensor:
+        (inputs,) = batch.tensors
+        taken = torch.from_numpy(batch.positions)
+        cells = every_cell[taken].to(device, non_blocking=True)
+        places = every_place[taken].to(device, non_blocking=True)
+        with mixed_precision(device, settings.precision):
+            features = inputs if settings.mode == "frozen" else model.embed(inputs)
+            scores = model.classify(features)
+        loss = sum_of_heads(losses, model.split(scores), cells, places)
+        if taught is None or settings.distillation is None:
+            return loss
+        teacher = torch.from_numpy(taught[batch.positions]).to(device, non_blocking=True)
+        projected = model.get_submodule(PROJECTION)(features.float())
+        return loss + settings.distillation.weight * cosine_distillation(projected, teacher)
+
+    return loss_of
+
+
+def _epoch_order(
+    cells: NDArray[np.int64], settings: TrainingSettings, seed: int, epoch: int
+) -> NDArray[np.int64]:
+    """The photos of an epoch, by their cells in the main partition."""
+    order = curriculum_order(cells, settings.curriculum, seed, epoch)
+    return order[: _taken(len(order), settings)]
+
+
+def _epoch_starts(cells: NDArray[np.int64], settings: TrainingSettings) -> list[int]:
+    lengths = [curriculum_length(cells, settings.curriculum, 1 + e) for e in range(settings.epochs)]
+    return epoch_starts([_taken(length, settings) for length in lengths], settings.batch_size)
+
+
+def _taken(photos: int, settings: TrainingSettings) -> int:
+    """How many photos of an epoch are trained on: a head alone has no batch norm, and takes them all."""
+    return without_lonely(photos, settings.batch_size) if settings.mode == "fine_tune" else photos
 
 
 def _check_heads(model: Classifier, partitions: Mapping[str, Partition], settings: TrainingSettings) -> None:
@@ -283,25 +261,15 @@ def _set_learning(model: Classifier, settings: TrainingSettings) -> None:
 
 def _fingerprint(
     model: Classifier,
-    settings: TrainingSettings,
-    seed: int,
     photos: LabelledPhotos,
     held_out: LabelledPhotos,
     partitions: Mapping[str, Partition],
+    taught: NDArray[np.float32] | None,
 ) -> dict[str, str]:
-    """What must be the same for a checkpoint to go on, each as a hash, by a name that a message can use."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(f"{name}\0{value.dtype}\0{tuple(value.shape)}\0".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    plain = dataclasses.replace(model.settings, weights="none")  # its content is in the weights' hash
-    # Settings that do not change the result: a training may go on with others.
-    ruling = dataclasses.replace(settings, workers=0, checkpoint_steps=0, progress_steps=1)
-    return {
-        "initial weights": digest.hexdigest(),
+    """What must be the same for a checkpoint to go on, beside what loop_fingerprint has."""
+    plain = replace(model.settings, weights="none")  # its content is in the weights' hash
+    found = {
         "model settings": settings_hash(plain, model.preprocess),
-        "training settings": settings_hash(ruling),
-        "seed": str(seed),
         "training photos": photos.fingerprint,
         "validation photos": held_out.fingerprint,
         "partitions": settings_hash(
@@ -311,31 +279,7 @@ def _fingerprint(
             ]
         ),
     }
-
-
-def _take_up(
-    folder: Path,
-    fingerprint: dict[str, str],
-    model: Classifier,
-    optimiser: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    average: WeightAverage | None,
-    on_progress: Callable[[dict[str, Any]], None],
-) -> Progress:
-    """Where an earlier run of this training was, or a fresh start with the reason for it."""
-    try:
-        averaged = None if average is None else average.tensors
-        progress = load_checkpoint(folder, fingerprint, model, optimiser, scaler, averaged)
-    except CheckpointError as error:
-        on_progress({"kind": "message", "message": f"the training starts afresh: {error}"})
-        (folder / CHECKPOINT).unlink()
-        progress = None
-    if progress is None:
-        remove_others(folder, None)
-        return Progress()
-    on_progress({"kind": "message", "message": f"the training goes on at step {progress.step}"})
-    remove_others(folder, progress.best_epoch)
-    return progress
+    return found if taught is None else found | {"teacher": sha256_bytes(taught.tobytes())}
 
 
 def _validation(
@@ -350,10 +294,9 @@ def _validation(
     if not len(photos):
         return None
     network = model if settings.mode == "fine_tune" else model.classify
-    kind = getattr(torch, settings.precision)
 
     def forward(inputs: torch.Tensor) -> dict[str, torch.Tensor]:
-        with torch.autocast(device.type, kind, enabled=settings.precision != "float32"):
+        with mixed_precision(device, settings.precision):
             return model.split(network(inputs.to(device, non_blocking=True)))
 
     weights = _head_weights(partitions, settings)

@@ -1,47 +1,154 @@
-"""The loop of steps and epochs, with checkpoints, validation and early stopping."""
+"""The loop of steps and epochs, for any network: checkpoints, exact resumption, validation, early stopping.
+
+It knows nothing of what is learned. A family of models (classification.py is one) is a plain function that makes a
+`Task` and calls `train`.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
-from geoloc.losses.classification import unit_vectors
-from geoloc.losses.distillation import cosine_distillation
-from geoloc.losses.heads import HeadLoss, sum_of_heads
-from geoloc.models.classifier import Classifier
+from geoloc.memory import freed_memory_kept
+from geoloc.settings import settings_hash, used
 from geoloc.training.averages import WeightAverage
-from geoloc.training.checkpoints import Progress, remove_others, save_best, save_checkpoint
-from geoloc.training.optimisers import set_learning_rate
-from geoloc.training.photo_data import LabelledPhotos, Source, TrainingError
-from geoloc.training.samplers import epoch_order, epoch_starts
+from geoloc.training.checkpoints import (
+    CHECKPOINT,
+    CheckpointError,
+    Progress,
+    load_best,
+    load_checkpoint,
+    remove_others,
+    save_best,
+    save_checkpoint,
+)
+from geoloc.training.determinism import choose_device, deterministic
+from geoloc.training.loop_settings import LoopSettings
+from geoloc.training.optimisers import make_optimiser, set_learning_rate
 from geoloc.training.schedules import learning_rate_share
-from geoloc.training.settings import TrainingSettings
+from geoloc.training.source import Inputs, Source, TrainingError
 
-PROJECTION = "projection"
-"""The layer that a model has while it learns from a teacher, from its features to the teacher's."""
 OnProgress = Callable[[dict[str, Any]], None]
 
 
-@dataclass
-class Loop:
-    """One training: what it works on, and `run`. `validate` gives the measures of an epoch, None without photos;
-    `teacher` [N, D] the embeddings to distil, which model.projection is compared with."""
+@dataclass(frozen=True)
+class Task:
+    """What a network learns from, as much as the loop needs to know.
 
-    model: Classifier
+    `order(epoch)` (epochs from 1) gives the positions in `source` of an epoch's examples, int64, in order, equal
+    whenever it is asked, before a kill and after it; each settings.batch_size of them are a step. `epoch_starts` are
+    the steps before each epoch, and after the last (samplers.epoch_starts). `loss_of(batch)` gives the mean loss of a
+    batch, a scalar, its tensors on the training's device and the model in training mode. `validate()` measures the
+    model as it is, in eval mode: the measures that settings.select_by chooses from; None without validation examples.
+    """
+
     source: Source
-    photos: LabelledPhotos
-    losses: Mapping[str, HeadLoss]
-    validate: Callable[[], dict[str, Any]] | None
-    settings: TrainingSettings
+    order: Callable[[int], NDArray[np.int64]]
+    epoch_starts: Sequence[int]
+    loss_of: Callable[[Inputs], torch.Tensor]
+    validate: Callable[[], dict[str, Any]] | None = None
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training did. `history` has a record an epoch: epoch, step, loss, learning_rate, and the measures of the
+    task's validation. `best_epoch` is the one whose weights the model has; `left_out` counts examples by reason."""
+
+    history: list[dict[str, Any]]
+    best_epoch: int
+    epochs: int
+    steps: int
+    stopped_early: bool
+    resumed_at_step: int | None
+    left_out: dict[str, int] = field(default_factory=dict)
+
+
+def train(
+    model: nn.Module,
+    prepare: Callable[[torch.device], Task],
+    settings: LoopSettings,
+    seed: int,
+    folder: Path,
+    fingerprint: dict[str, str],
+    on_progress: OnProgress = lambda event: None,
+) -> TrainingResult:
+    """Train `model`, in place; it ends in eval mode, on the training's device, with the weights of the best epoch.
+
+    Weights with requires_grad learn. `prepare` makes the task, once the model is on the device that it is given and
+    has the weights to go on from; it is not called where the training is finished already.
+
+    `folder` makes the training resumable: run again with an equal model and an equal `fingerprint`, it goes on, and
+    ends with the same bytes as if it had never been killed (same machine, same thread count). `fingerprint` has, by a
+    name that a message can use, all that must be equal: `loop_fingerprint` and what the family adds. A checkpoint of
+    another training is not mixed in: the training starts afresh, with a message.
+
+    `on_progress` gets dicts by "kind": message (message); step (epoch, step, steps, loss, learning_rate,
+    photos_per_second: examples, if they are not photos); epoch (a record of the history, best, photos_per_second).
+
+    Raises TrainingError where no example is readable or the loss is no longer finite, ValueError for a device that
+    is not there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    device = choose_device(settings.device)
+    layout = torch.channels_last if settings.channels_last else torch.contiguous_format
+    model.to(device, memory_format=layout)  # type: ignore[call-overload]
+    with deterministic(device), freed_memory_kept():
+        optimiser = make_optimiser(model, settings)
+        scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "float16")
+        average = WeightAverage(model, settings.average_decay) if settings.average_decay else None
+        run = _Run(
+            model, settings, seed, device, folder, fingerprint, optimiser, scaler, average, on_progress
+        )
+        progress = run.take_up()
+        resumed_at = progress.step or None
+        if not progress.finished:
+            run.to_the_end(prepare(device), progress)
+    if progress.best_epoch is not None and progress.best_epoch != len(progress.history):
+        load_best(folder, model, progress.best_epoch)
+    elif average is not None:
+        average.apply(model)
+    model.eval()
+    return TrainingResult(
+        history=progress.history,
+        best_epoch=progress.best_epoch or len(progress.history),
+        epochs=len(progress.history),
+        steps=progress.step,
+        stopped_early=len(progress.history) < settings.epochs,
+        resumed_at_step=resumed_at,
+        left_out={"training_unreadable": len(progress.unreadable)},
+    )
+
+
+def loop_fingerprint(model: nn.Module, settings: LoopSettings, seed: int) -> dict[str, str]:
+    """What of a training's fingerprint every family has: the weights as they are, the settings, the seed."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name}\0{value.dtype}\0{tuple(value.shape)}\0".encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return {
+        "initial weights": digest.hexdigest(),
+        "training settings": settings_hash(used(settings)),
+        "seed": str(seed),
+    }
+
+
+@dataclass
+class _Run:
+    """One training under way: what all its steps work with, and the step whose loss is not read yet."""
+
+    model: nn.Module
+    settings: LoopSettings
     seed: int
     device: torch.device
     folder: Path
@@ -49,38 +156,48 @@ class Loop:
     optimiser: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     average: WeightAverage | None
-    teacher: NDArray[np.float32] | None
     on_progress: OnProgress
+    waiting: tuple[int, int, float, torch.Tensor] | None = None
+    """Of the last step: its number, examples, learning rate and loss, on the device."""
 
-    def run(self, progress: Progress) -> None:
+    def take_up(self) -> Progress:
+        """Where an earlier run of this training was, or a fresh start with the reason for it."""
+        averaged = None if self.average is None else self.average.tensors
+        try:
+            progress = load_checkpoint(
+                self.folder, self.fingerprint, self.model, self.optimiser, self.scaler, averaged
+            )
+        except CheckpointError as error:
+            self.on_progress({"kind": "message", "message": f"the training starts afresh: {error}"})
+            (self.folder / CHECKPOINT).unlink()
+            progress = None
+        if progress is None:
+            remove_others(self.folder, None)
+            return Progress()
+        self.on_progress({"kind": "message", "message": f"the training goes on at step {progress.step}"})
+        remove_others(self.folder, progress.best_epoch)
+        return progress
+
+    def to_the_end(self, task: Task, progress: Progress) -> None:
         """Train from where `progress` is to the end, and move it; the model then has the last step's weights, and not
-        their average.
-
-        Raises TrainingError when the loss is no longer finite.
-        """
-        settings = self.settings
-        self._learning = [p for p in self.model.parameters() if p.requires_grad]
-        self._labels = torch.from_numpy(self.photos.cells)
-        self._places = unit_vectors(self.photos.rows[["latitude", "longitude"]])
-        self._starts = epoch_starts(self.photos.cells[:, 0], settings)
-        self._waiting: tuple[int, int, float, torch.Tensor] | None = None
+        their average."""
+        self.learning = [p for p in self.model.parameters() if p.requires_grad]
+        self.steps = task.epoch_starts[-1]
         while not progress.finished:
-            self._epoch(progress)
+            self._epoch(task, progress)
 
-    def _epoch(self, progress: Progress) -> None:
+    def _epoch(self, task: Task, progress: Progress) -> None:
         """The rest of the epoch under way, then its measures and its checkpoint."""
         settings = self.settings
         self.model.train()
-        order = epoch_order(self.photos.cells[:, 0], settings, self.seed, progress.epoch)
-        order = order[progress.epoch_step * settings.batch_size :]
-        self._reported, self._clock = progress.photos, time.perf_counter()
+        order = task.order(progress.epoch)[progress.epoch_step * settings.batch_size :]
+        self.reported, self.clock = progress.photos, time.perf_counter()
         started, photos_before = time.perf_counter(), progress.photos
-        for batch in self.source.batches(order, settings.batch_size, progress.epoch):
+        for batch in task.source.batches(order, settings.batch_size, progress.epoch):
             if len(batch.unreadable):
                 progress.unreadable = sorted({*progress.unreadable, *batch.unreadable.tolist()})
             if len(batch.positions):
-                taken = torch.from_numpy(batch.positions)
-                self._step(progress, batch.tensor, taken)
+                self._step(task, progress, batch)
             progress.step += 1
             progress.epoch_step += 1
             if settings.checkpoint_steps and progress.step % settings.checkpoint_steps == 0:
@@ -88,48 +205,38 @@ class Loop:
                 self._save(progress)
         self._settle(progress)
         if not progress.photos:
-            raise TrainingError(f"none of the {len(self.photos)} training photos is readable")
+            raise TrainingError(f"none of the {len(task.source)} training photos is readable")
         speed = (progress.photos - photos_before) / max(time.perf_counter() - started, 1e-9)
-        self._end_epoch(progress, speed)
+        self._end_epoch(task, progress, speed)
 
-    def _step(self, progress: Progress, inputs: torch.Tensor, taken: torch.Tensor) -> None:
+    def _step(self, task: Task, progress: Progress, batch: Inputs) -> None:
         """One step of the optimiser; its random numbers (dropout) are a function of seed and step."""
         settings = self.settings
-        rate = settings.learning_rate * learning_rate_share(settings, progress.step, self._starts)
+        rate = settings.learning_rate * learning_rate_share(settings, progress.step, task.epoch_starts)
         set_learning_rate(self.optimiser, rate)
         torch.manual_seed(int(np.random.SeedSequence([self.seed, progress.step]).generate_state(1)[0]))
-        inputs = inputs.to(self.device, non_blocking=True)
-        labels = self._labels[taken].to(self.device, non_blocking=True)
-        places = self._places[taken].to(self.device, non_blocking=True)
-        autocast = settings.precision != "float32"
-        with torch.autocast(self.device.type, getattr(torch, settings.precision), enabled=autocast):
-            features = inputs if settings.mode == "frozen" else self.model.embed(inputs)
-            scores = self.model.classify(features)
-        loss = sum_of_heads(self.losses, self.model.split(scores), labels, places)
-        if self.teacher is not None and settings.distillation is not None:
-            teacher = torch.from_numpy(self.teacher[taken.numpy()]).to(self.device, non_blocking=True)
-            projected = self.model.get_submodule(PROJECTION)(features.float())
-            loss = loss + settings.distillation.weight * cosine_distillation(projected, teacher)
+        tensors = tuple(tensor.to(self.device, non_blocking=True) for tensor in batch.tensors)
+        loss = task.loss_of(replace(batch, tensors=tensors))
         self.optimiser.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         if settings.gradient_clip:
             self.scaler.unscale_(self.optimiser)
-            torch.nn.utils.clip_grad_norm_(self._learning, settings.gradient_clip)
+            torch.nn.utils.clip_grad_norm_(self.learning, settings.gradient_clip)
         self.scaler.step(self.optimiser)
         self.scaler.update()
         if self.average is not None:
             self.average.update(self.model, progress.step)
         # A loss is read when the next step is under way, so that an accelerator never waits for us.
         self._settle(progress)
-        self._waiting = (progress.step, len(labels), rate, loss.detach())
+        self.waiting = (progress.step, len(batch.positions), rate, loss.detach())
         if self.device.type == "cpu":
             self._settle(progress)
 
     def _settle(self, progress: Progress) -> None:
         """Read the loss of the last step, check it, count it, report it."""
-        if self._waiting is None:
+        if self.waiting is None:
             return
-        (step, count, rate, loss), self._waiting = self._waiting, None
+        (step, count, rate, loss), self.waiting = self.waiting, None
         value = float(loss)
         if not math.isfinite(value):
             raise TrainingError(
@@ -145,17 +252,17 @@ class Loop:
                     "kind": "step",
                     "epoch": progress.epoch,
                     "step": step + 1,
-                    "steps": self._starts[-1],
+                    "steps": self.steps,
                     "loss": value,
                     "learning_rate": rate,
-                    "photos_per_second": (progress.photos - self._reported) / max(now - self._clock, 1e-9),
+                    "photos_per_second": (progress.photos - self.reported) / max(now - self.clock, 1e-9),
                 }
             )
-            self._reported, self._clock = progress.photos, now
+            self.reported, self.clock = progress.photos, now
 
-    def _end_epoch(self, progress: Progress, speed: float) -> None:
+    def _end_epoch(self, task: Task, progress: Progress, speed: float) -> None:
         settings = self.settings
-        share = learning_rate_share(settings, progress.step - 1, self._starts)
+        share = learning_rate_share(settings, progress.step - 1, task.epoch_starts)
         record: dict[str, Any] = {
             "epoch": progress.epoch,
             "step": progress.step,
@@ -164,9 +271,9 @@ class Loop:
         }
         # What is measured is what is kept: the average, where there is one.
         with self.average.in_place(self.model) if self.average is not None else contextlib.nullcontext():
-            if self.validate is not None:
+            if task.validate is not None:
                 self.model.eval()
-                record |= self.validate()
+                record |= task.validate()
             progress.history.append(record)
             better = self._is_better(progress)
             if better:
@@ -186,7 +293,7 @@ class Loop:
         self.on_progress({"kind": "epoch", **record, "best": better, "photos_per_second": speed})
 
     def _is_better(self, progress: Progress) -> bool:
-        """Whether the last epoch is the best; of equal ones the first is."""
+        """Whether the last epoch is the best; of equal ones the first is. Of a loss less is better, else more."""
         key = self.settings.select_by
         values = [record.get(key) for record in progress.history]
         if key == "last" or values[-1] is None:

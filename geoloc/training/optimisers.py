@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
-from geoloc.models.classifier import Classifier
-from geoloc.training.settings import TrainingSettings
+from geoloc.training.loop_settings import LoopSettings
 
 SHARE = "share"
 """Key of a group: its learning rate as a share of the training's."""
 
 
-def make_optimiser(model: Classifier, settings: TrainingSettings) -> torch.optim.Optimizer:
+def make_optimiser(model: nn.Module, settings: LoopSettings) -> torch.optim.Optimizer:
     """The optimiser over the weights of `model` that learn, in groups: backbone or not, decayed or not.
 
-    Weights of one dimension (biases, normalisation, GeM's power) are not decayed: pulling a scale towards zero is no
-    regularisation of the function.
+    The backbone's are those whose names begin with "backbone.". Weights of one dimension (biases, normalisation, GeM's
+    power) are not decayed: pulling a scale towards zero is no regularisation of the function.
     """
     groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,19 +14,20 @@ import torch
 from numpy.typing import NDArray
 
 from geoloc.files import sha256_bytes
-from geoloc.models.batches import PhotoReader, iter_batches
+from geoloc.models.batches import Batch, iter_batches
 from geoloc.models.classifier import Classifier
+from geoloc.models.prediction import mixed_precision, run_network
+from geoloc.models.preprocess import Preprocess
 from geoloc.models.settings import Augmentation
 from geoloc.models.weights import read_safetensors
 from geoloc.partitions.base import Partition
+from geoloc.photos.shards import ShardReader
 from geoloc.training.checkpoints import save_state
+from geoloc.training.loop import OnProgress
+from geoloc.training.source import Inputs, TrainingError
 
 _PLACE = ("photo_id", "shard", "offset", "length")
 _WHERE = ("latitude", "longitude")
-
-
-class TrainingError(ValueError):
-    """A training cannot start or go on. The message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -78,96 +79,98 @@ def label(frame: pd.DataFrame, partitions: Mapping[str, Partition], name: str) -
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """One batch for a network: `tensor` [B, ...], `positions` int64 [B], and positions of unreadable photos."""
-
-    tensor: torch.Tensor
-    positions: NDArray[np.int64]
-    unreadable: NDArray[np.int64]
-
-
-class Source(Protocol):
-    """What gives batches of the photos at some positions, in that order."""
-
-    def batches(self, order: NDArray[np.int64], batch_size: int, epoch: int) -> Iterator[Inputs]:
-        """Each `batch_size` positions as one batch, as far as they are readable."""
-        ...
-
-
-@dataclass(frozen=True)
 class PhotoSource:
-    """Batches of photos, decoded as they are needed: uint8 [B, 3, S, S]."""
+    """Batches of stored photos, decoded as they are needed: one tensor, uint8 [B, 3, S, S].
 
-    pool: Path | PhotoReader
-    photos: LabelledPhotos
-    model: Classifier
+    `rows` has the columns shard, offset, length; `preprocess` is the network's; `augmentation` changes photos at
+    random, by seed, epoch and position. `channels_last` is the memory layout.
+    """
+
+    pool: Path | ShardReader
+    rows: pd.DataFrame
+    preprocess: Preprocess
     augmentation: Augmentation | None
     seed: int
     workers: int
     channels_last: bool
 
-    def batches(self, order: NDArray[np.int64], batch_size: int, epoch: int) -> Iterator[Inputs]:
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def decoded(self, order: NDArray[np.int64], batch_size: int, epoch: int) -> Iterator[Batch]:
         """Decoded batches, augmented if the source is."""
-        for batch in iter_batches(
+        return iter_batches(
             self.pool,
-            self.photos.rows,
-            self.model.preprocess,
+            self.rows,
+            self.preprocess,
             batch_size,
             self.workers,
             order=order,
             augmentation=self.augmentation,
             seed=self.seed,
             epoch=epoch,
-        ):
+        )
+
+    def batches(self, order: NDArray[np.int64], batch_size: int, epoch: int) -> Iterator[Inputs]:
+        """The same in the memory layout that is wanted."""
+        for batch in self.decoded(order, batch_size, epoch):
             images = batch.images if self.channels_last else batch.images.contiguous()
-            yield Inputs(images, batch.row_indices, batch.unreadable_indices)
+            yield Inputs((images,), batch.row_indices, batch.unreadable_indices)
 
 
 @dataclass(frozen=True)
 class FeatureSource:
-    """Batches of pooled features that were computed once: float32 [B, D]."""
+    """Batches of pooled features that were computed once: one tensor, float32 [B, D]."""
 
     features: torch.Tensor
     readable: NDArray[np.bool_]
+
+    def __len__(self) -> int:
+        return len(self.readable)
 
     def batches(self, order: NDArray[np.int64], batch_size: int, epoch: int) -> Iterator[Inputs]:
         """Rows of the features."""
         for start in range(0, len(order), batch_size):
             positions = order[start : start + batch_size]
             kept = positions[self.readable[positions]]
-            yield Inputs(self.features[torch.from_numpy(kept)], kept, positions[~self.readable[positions]])
+            unreadable = positions[~self.readable[positions]]
+            yield Inputs((self.features[torch.from_numpy(kept)],), kept, unreadable)
 
 
 def cached_features(
     model: Classifier,
     source: PhotoSource,
     batch_size: int,
-    device: torch.device,
     precision: str,
     cache: Path,
     fingerprint: str,
-    on_progress: Callable[[dict[str, Any]], None],
+    on_progress: OnProgress,
 ) -> FeatureSource:
-    """Pooled features of the photos of `source`, without augmentation, from the file `cache` if it has the fingerprint.
+    """Pooled features of the photos of `source`, in its first epoch, from the file `cache` if it has the fingerprint.
 
-    `model` must be in eval mode on `device`.
+    The model runs as in models.prediction.run_network. `on_progress` gets dicts of kind features: done, total,
+    photos_per_second.
     """
-    count = len(source.photos)
+    count = len(source)
     if cache.exists():
         tensors, metadata = read_safetensors(cache)
         if metadata is not None and metadata.get("fingerprint") == fingerprint:
             return FeatureSource(tensors["features"], tensors["readable"].numpy().astype(bool))
+
+    def forward(images: torch.Tensor) -> dict[str, torch.Tensor]:
+        with mixed_precision(images.device, precision):
+            pooled = model.embed(images)
+        return {"features": pooled.float()}
+
     features = torch.zeros((count, model.embedding_size), dtype=torch.float32)
     readable = np.zeros(count, dtype=bool)
     started, done = time.perf_counter(), 0
-    autocast = torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32")
-    for batch in source.batches(np.arange(count), batch_size, epoch=0):
-        done += len(batch.positions) + len(batch.unreadable)
-        if len(batch.positions):
-            with torch.inference_mode(), autocast:
-                pooled = model.embed(batch.tensor.to(device, non_blocking=True))
-            features[torch.from_numpy(batch.positions)] = pooled.float().cpu()
-            readable[batch.positions] = True
+    decoded = source.decoded(np.arange(count), batch_size, epoch=0)
+    for batch, found in run_network(model, forward, decoded, source.channels_last):
+        done += len(batch.row_indices) + len(batch.unreadable_indices)
+        if found is not None:
+            features[torch.from_numpy(batch.row_indices)] = torch.from_numpy(found["features"])
+            readable[batch.row_indices] = True
         on_progress(
             {
                 "kind": "features",

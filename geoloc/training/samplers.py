@@ -1,37 +1,63 @@
-"""Which photos an epoch has and in which order: plain functions of (seed, epoch, cells), with no state to save."""
+"""Which examples an epoch has and in which order: plain functions of (seed, epoch, cells), with no state to save."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geoloc.training.settings import CurriculumSettings, TrainingSettings
+if TYPE_CHECKING:  # settings of one family of models, and this module is for all
+    from geoloc.training.settings import CurriculumSettings
 
 
-def epoch_order(
-    cells: NDArray[np.int64], settings: TrainingSettings, seed: int, epoch: int
+def shuffled(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Each of `count` positions once, int64, in random order, another one each epoch (from 1)."""
+    return _numbers(seed, epoch).permutation(count)
+
+
+def epoch_starts(lengths: Iterable[int], batch_size: int) -> list[int]:
+    """The number of steps before each epoch, from the first (0), and after the last; `lengths` are their examples."""
+    starts = [0]
+    for examples in lengths:
+        starts.append(starts[-1] + -(-examples // batch_size))
+    return starts
+
+
+def without_lonely(examples: int, batch_size: int) -> int:
+    """How many of an epoch's examples to take so that the last batch does not have one alone: batch norm has no
+    statistics of one. All where the epoch, or each batch, has one only."""
+    return examples - 1 if batch_size > 1 and examples > 1 and examples % batch_size == 1 else examples
+
+
+def curriculum_order(
+    cells: NDArray[np.int64], curriculum: CurriculumSettings | None, seed: int, epoch: int
 ) -> NDArray[np.int64]:
     """The photos of an epoch (from 1) in order, int64 positions in `cells` (N,), the main partition's, -1 where none.
 
-    Each photo once, in random order; or what `settings.curriculum` draws. In fine-tuning one photo is left out where
-    the last batch would have it alone: batch norm has no statistics of one photo.
+    Each photo once, in random order; or what `curriculum` draws.
     """
-    bias = None if settings.curriculum is None else settings.curriculum.bias(epoch)
-    if settings.curriculum is None or bias is None:
-        order = _numbers(seed, epoch).permutation(len(cells))
-    else:
-        order = biased_draw(cells, _wanted(cells, settings.curriculum, epoch), bias, seed, epoch)
-    return order[: _without_single(len(order), settings)]
+    bias = None if curriculum is None else curriculum_bias(curriculum, epoch)
+    if curriculum is None or bias is None:
+        return shuffled(len(cells), seed, epoch)
+    return biased_draw(cells, curriculum_length(cells, curriculum, epoch), bias, seed, epoch)
 
 
-def epoch_starts(cells: NDArray[np.int64], settings: TrainingSettings) -> list[int]:
-    """The number of steps before each epoch, from the first (0), and after the last."""
-    starts, curriculum = [0], settings.curriculum
-    for epoch in range(1, settings.epochs + 1):
-        biased = curriculum is not None and curriculum.bias(epoch) is not None
-        photos = _wanted(cells, curriculum, epoch) if biased and curriculum is not None else len(cells)
-        starts.append(starts[-1] + -(-_without_single(photos, settings) // settings.batch_size))
-    return starts
+def curriculum_length(cells: NDArray[np.int64], curriculum: CurriculumSettings | None, epoch: int) -> int:
+    """How many photos an epoch (from 1) has: all, or as many as its cycle wants, never more than are in cells."""
+    if curriculum is None or curriculum_bias(curriculum, epoch) is None:
+        return len(cells)
+    inside = cells[cells >= 0]
+    within = (epoch - 1) % curriculum.cycle_epochs
+    wanted = curriculum.examples_per_cell * len(np.unique(inside)) * (1 + curriculum.growth) ** within
+    return min(round(wanted), len(inside))
+
+
+def curriculum_bias(curriculum: CurriculumSettings, epoch: int) -> float | None:
+    """The bias of an epoch (from 1); None after the cycles."""
+    cycle = (epoch - 1) // curriculum.cycle_epochs
+    return curriculum.biases[cycle] if cycle < len(curriculum.biases) else None
 
 
 def biased_draw(
@@ -60,19 +86,6 @@ def biased_draw(
     rank = np.arange(len(inside)) - np.repeat(np.cumsum(photos) - photos, photos)
     each, rest = np.repeat(wanted // photos, photos), np.repeat(wanted % photos, photos)
     return numbers.permutation(np.repeat(inside[order], each + (rank < rest)))
-
-
-def _wanted(cells: NDArray[np.int64], curriculum: CurriculumSettings, epoch: int) -> int:
-    """How many photos an epoch of a biased cycle has: never more than there are in cells."""
-    inside = cells[cells >= 0]
-    within = (epoch - 1) % curriculum.cycle_epochs
-    wanted = curriculum.examples_per_cell * len(np.unique(inside)) * (1 + curriculum.growth) ** within
-    return min(round(wanted), len(inside))
-
-
-def _without_single(photos: int, settings: TrainingSettings) -> int:
-    lonely = photos > 1 and photos % settings.batch_size == 1 and settings.batch_size > 1
-    return photos - 1 if settings.mode == "fine_tune" and lonely else photos
 
 
 def _numbers(seed: int, epoch: int) -> np.random.Generator:

@@ -6,10 +6,10 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 
-from geoloc.training.settings import TrainingSettings
+from geoloc.training.loop_settings import LoopSettings
 
 
-def learning_rate_share(settings: TrainingSettings, step: int, epoch_starts: Sequence[int]) -> float:
+def learning_rate_share(settings: LoopSettings, step: int, epoch_starts: Sequence[int]) -> float:
     """Learning rate of step `step` (from 0) as a share of the highest; `epoch_starts` are the steps before each epoch,
     and after the last.
 

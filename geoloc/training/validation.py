@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from geoloc.losses.classification import cross_entropy
 from geoloc.sphere import distance_km
-from geoloc.training.photo_data import LabelledPhotos, Source
+from geoloc.training.photo_data import LabelledPhotos
+from geoloc.training.source import Source
 
 DISTANCES_KM = (25, 750)
 
@@ -45,7 +46,7 @@ def validate(
         if not len(batch.positions):
             continue
         with torch.inference_mode():
-            scores = forward(batch.tensor)
+            scores = forward(*batch.tensors)
             for h, name in enumerate(heads):
                 tallies[name].add(scores[name].float(), batch.positions, photos.cells[batch.positions, h])
     measures: dict[str, Any] = {"validation_loss": None, "validation_unreadable": unreadable}

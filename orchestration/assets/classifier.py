@@ -14,27 +14,27 @@ from geoloc.training.classification import train_classifier
 from orchestration.assets.inputs import (
     initial_model,
     load_partitions,
-    photos_with_split,
+    read_photos,
     stored,
+    teacher_embeddings,
+    with_pixels,
 )
-from orchestration.plan.chain import MODEL_FILE
+from orchestration.plan.chain import MODEL_FILE, TRAINING_FILE
 from orchestration.run.stage import StageResult, StageRun
-from orchestration.run.teacher import teacher_embeddings
 from orchestration.stores.tracking import Tracker, log_served_model, tracked_run
 
 CURVES = ("loss", "learning_rate", "validation_loss", "accuracy", "accuracy_25km", "accuracy_750km")
-TRAINING_FILE = "training.json"
 
 
 def build(run: StageRun) -> StageResult:
-    photos = stored(photos_with_split(run.workspace.pool, run.input("splits")))
+    photos = with_pixels(run.workspace.pool, stored(read_photos(run.input("splits"))))
     partitions = load_partitions(run.input("partition"))
-    model = initial_model(run.workspace, run.settings, partitions)
+    model = initial_model(run.build, partitions)
     run.log(f"training {model!r}")
     with tracked_run(
         run.workspace,
         f"{run.settings.recipe} classifier",
-        settings=run.settings.sections(run.stage.sections),
+        settings=run.build.used(run.stage),
         tags=run.tags,
         data_version=run.tags["data_version"],
         resume_file=run.scratch / "mlflow.json",

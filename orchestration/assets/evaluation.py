@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
 from geoloc.evaluation.diagnostics import Diagnostics, diagnose
@@ -16,62 +14,68 @@ from geoloc.evaluation.evaluate import LEAVE_PHOTOGRAPHER_OUT_PROTOCOL, evaluate
 from geoloc.evaluation.explaining.explanations import FOLDER as EXPLANATIONS_FOLDER
 from geoloc.evaluation.explaining.explanations import explain
 from geoloc.evaluation.result import Evaluation
-from geoloc.files import write_json, write_parquet
-from geoloc.localizers.base import Answers
-from geoloc.localizers.by_class.methods import Calibration, ClassMethod, Probabilities, class_methods
-from geoloc.localizers.by_neighbour import locate_by_neighbours, neighbour_table
-from geoloc.localizers.frozen.localizer import FrozenLocalizer, fit_frozen, frozen_table, vectors_of
-from geoloc.models.classifier import Classifier
-from geoloc.models.prediction import predict_probabilities
+from geoloc.files import write_json
+from geoloc.localizers.by_neighbour import locate_by_neighbours
+from geoloc.localizers.frozen.localizer import frozen_table
 from geoloc.retrieval.embeddings import Embeddings
 from geoloc.retrieval.index import ReferenceIndex
-from orchestration.assets.inputs import load_partitions, model_names, photos_with_split, stored
-from orchestration.assets.trained import load_trained
+from orchestration.assets.answers import (
+    Answered,
+    ByClass,
+    ClassAnswers,
+    Way,
+    by_frozen,
+    by_neighbour,
+    frozen_localizers,
+)
+from orchestration.assets.inputs import (
+    embedding_folders,
+    load_partitions,
+    model_names,
+    read_photos,
+    stored,
+    with_pixels,
+)
 from orchestration.run.stage import StageResult, StageRun
 from orchestration.stores.tracking import tracked_run
 
 if TYPE_CHECKING:
     from geoloc.partitions.base import Partition
 
-NEIGHBOURS_SHOWN = 5
 EVERYONE = "leave-photographer-out"
 
 
-@dataclass(frozen=True)
-class ByClass:
-    """The trained classifier, its partitions by name, and all that answers by them, fitted."""
-
-    model: Classifier
-    partitions: Mapping[str, Partition]
-    methods: list[ClassMethod]
-    calibration: Calibration
-    frozen: list[FrozenLocalizer]
-
-
 def build(run: StageRun) -> StageResult:
-    photos = photos_with_split(run.workspace.pool, run.input("splits"))
-    references = photos[(photos["split"] == "train") & photos["shard"].notna()]
-    tests = [
-        name for name in sorted(photos["split"].unique()) if name not in ("train", "validation", "unused")
-    ]
-    by_class = _by_class(run, references, photos[photos["split"] == "validation"])
+    photos = with_pixels(run.workspace.pool, read_photos(run.input("splits")))
+    by_split = dict(list(photos.groupby("split")))
+    references, validation = (stored(by_split.get(split, photos[:0])) for split in ("train", "validation"))
+    partitions = load_partitions(run.input("partition"))
+    by_class = ByClass.open(run, partitions, references, validation)
+    frozen = frozen_localizers(run, partitions, references, validation)
+    ways: list[Way] = [by_neighbour(run, model, len(partitions)) for model in embedding_folders(run.build)]
+    if frozen:
+        ways.append(by_frozen(run, frozen))
+
     made, behind = {}, {}
+    tests = [name for name in sorted(by_split) if name not in ("train", "validation", "unused")]
     for name in tests:
-        queries = photos[photos["split"] == name].reset_index(drop=True)
-        made[name], behind[name] = _evaluate_test_set(
-            run, name, queries, references, by_class, main=name == tests[0]
-        )
+        queries = by_split[name].reset_index(drop=True)
+        answered = by_class.answer(name, queries)
+        made[name], behind[name] = _measure(run, name, queries, references, partitions, answered, ways)
+        if regions := _regions(by_class, answered, queries):
+            behind[name] = Diagnostics(behind[name].method, {**behind[name].tables, **regions})
+        if name == tests[0]:
+            _explain(run, name, made[name], queries, by_class, answered)
         behind[name].save(run.output / name)
     if run.settings.evaluation.leave_photographer_out:
-        everyone = photos[photos["shard"].notna()].reset_index(drop=True)
-        made[EVERYONE], behind[EVERYONE] = _leave_photographer_out(run, everyone)
+        made[EVERYONE], behind[EVERYONE] = _leave_photographer_out(run, stored(photos))
         behind[EVERYONE].save(run.output / EVERYONE)
     for name, evaluation in made.items():
         evaluation.save(run.output / name)
     write_json(run.output / "evaluations.json", list(made))
     metadata: dict[str, Any] = {name: _headline(evaluation) for name, evaluation in made.items()}
-    if by_class.frozen:
-        metadata["classifiers on frozen features"] = frozen_table(by_class.frozen)
+    if frozen:
+        metadata["classifiers on frozen features"] = frozen_table(frozen)
     metadata |= {
         f"{name}: {title}": table
         for name, diagnostics in behind.items()
@@ -80,133 +84,52 @@ def build(run: StageRun) -> StageResult:
     return StageResult(metadata, _log_to_mlflow(run, made))
 
 
-def _by_class(run: StageRun, references: pd.DataFrame, validation: pd.DataFrame) -> ByClass:
-    """Everything by class that does not depend on the test set; what validation photos taught is written."""
-    settings = run.settings
-    partitions = load_partitions(run.input("partition"))
-    # First of all, because partitions that cannot be combined should stop the stage before a photo is read.
-    methods = class_methods(
-        partitions,
-        settings.localizers,
-        references["latitude"],
-        references["longitude"],
-        model_name=model_names(len(partitions))["classifier"],
-        seed=settings.seed,
-    )
-    model = load_trained(run.workspace, settings.recipe, partitions)
-    model.to(memory_format=torch.channels_last)
-    frozen = _frozen(run, partitions, references, validation)
-    if not Calibration.wanted(settings.localizers):
-        return ByClass(model, partitions, methods, Calibration.none(), frozen)
-    seen = stored(validation)
-    run.log(f"calibration: class probabilities of {len(seen)} validation photos")
-    probabilities, _ = _probabilities(run, model, seen)
-    calibration = Calibration.fit(
-        partitions, probabilities, seen["latitude"], seen["longitude"], settings.localizers
-    )
-    calibration.save(run.output)
-    return ByClass(model, partitions, methods, calibration, frozen)
-
-
-def _frozen(
-    run: StageRun, partitions: Mapping[str, Partition], references: pd.DataFrame, validation: pd.DataFrame
-) -> list[FrozenLocalizer]:
-    """Classifiers on features of the network's first weights, fitted and written; none where none are asked for."""
-    if not run.settings.localizers.frozen.kinds:
-        return []
-    made = fit_frozen(
-        partitions,
-        run.settings.localizers,
-        Embeddings.load(run.input("embeddings") / "backbone"),
-        references,
-        validation,
-        model_name=model_names(len(partitions))["backbone"],
-        seed=run.settings.seed,
-        log=run.log,
-    )
-    for one in made:
-        one.save(run.output)
-    return made
-
-
-def _probabilities(
-    run: StageRun, model: Classifier, photos: pd.DataFrame
-) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.int64]]:
-    """Probabilities by partition, and the positions of photos that cannot be read, or were never stored: NaN."""
-    limits = run.settings.localizers
-    return predict_probabilities(model, run.workspace.pool, photos, limits.batch_size, crops=limits.crops)
-
-
-def _evaluate_test_set(
+def _measure(
     run: StageRun,
-    name: str,
+    test: str,
     queries: pd.DataFrame,
     references: pd.DataFrame,
-    by_class: ByClass,
-    *,
-    main: bool,
+    partitions: Mapping[str, Partition],
+    by_class: ClassAnswers,
+    ways: Sequence[Way],
 ) -> tuple[Evaluation, Diagnostics]:
-    settings = run.settings
-    names = model_names(len(by_class.partitions))
-    run.log(f"{name}: class probabilities of {len(queries)} photos")
-    # A photo that cannot be read, or was never stored, has NaN probabilities and so abstains.
-    raw, unreadable = _probabilities(run, by_class.model, queries)
-    probabilities = by_class.calibration.scaled(raw)
-    answers: dict[str, Answers] = {}
-    descriptions: dict[str, str] = {}
-    for method in by_class.methods:
-        answers[method.localizer.name] = method.locate(probabilities)
-        descriptions[method.localizer.name] = method.localizer.describe()
-    for model_folder in sorted(p for p in run.input("index").iterdir() if p.is_dir()):
-        index = ReferenceIndex.load(model_folder)
-        embeddings = Embeddings.load(run.input("embeddings") / model_folder.name)
-        position = embeddings.positions(queries["photo_id"])
-        run.log(f"{name}: neighbours in {index!r}")
-        found, described, neighbours = locate_by_neighbours(
-            index,
-            embeddings.vectors[position[position >= 0]],
-            names[model_folder.name],
-            settings.localizers,
-        )
-        readable = (position >= 0).nonzero()[0]
-        answers |= {key: value.spread(readable, len(queries)) for key, value in found.items()}
-        descriptions |= described
-        write_parquet(
-            run.output / f"neighbours-{name}-{model_folder.name}.parquet",
-            neighbour_table(queries["photo_id"].iloc[readable], neighbours, NEIGHBOURS_SHOWN),
-        )
-    if by_class.frozen:
-        vectors = vectors_of(Embeddings.load(run.input("embeddings") / "backbone"), queries["photo_id"])
-        answers |= {one.name: one.locate(vectors) for one in by_class.frozen}
-        descriptions |= {one.name: one.describe() for one in by_class.frozen}
-    missed = list(queries["photo_id"].iloc[unreadable])
+    """The answers by class and by all other ways, measured side by side, and what is behind the first method's."""
+    everything: Answered = by_class
+    for answer in ways:
+        everything = everything | answer(test, queries)
+    missed = list(queries["photo_id"].iloc[by_class.unreadable])
     evaluation = evaluate(
-        answers,
+        everything.answers,
         queries,
         references,
-        by_class.partitions,
-        settings.evaluation,
-        seed=settings.seed,
+        partitions,
+        run.settings.evaluation,
+        seed=run.settings.seed,
         unreadable=missed,
-        descriptions=descriptions,
+        descriptions=everything.descriptions,
     )
     diagnostics = diagnose(
         evaluation,
-        {key: found.alternatives for key, found in answers.items() if found.alternatives is not None},
-        {partition: _most_probable(p) for partition, p in probabilities.items()},
+        {
+            name: found.alternatives
+            for name, found in everything.answers.items()
+            if found.alternatives is not None
+        },
+        {partition: _most_probable(p) for partition, p in by_class.probabilities.items()},
         queries,
         references,
-        by_class.partitions,
+        partitions,
         unreadable=missed,
     )
-    if main:
-        _explain(run, name, evaluation, queries, by_class, (raw, probabilities), answers)
-    regions = by_class.calibration.region_table(
-        by_class.partitions, probabilities, queries["latitude"], queries["longitude"]
-    )
-    if len(regions):
-        diagnostics = Diagnostics(diagnostics.method, {**diagnostics.tables, "regions": regions})
     return evaluation, diagnostics
+
+
+def _regions(by_class: ByClass, answered: ClassAnswers, queries: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """How the conformal regions fared, as a table; none where the build has none."""
+    table = by_class.calibration.region_table(
+        by_class.partitions, answered.probabilities, queries["latitude"], queries["longitude"]
+    )
+    return {"regions": table} if len(table) else {}
 
 
 def _explain(
@@ -215,12 +138,11 @@ def _explain(
     evaluation: Evaluation,
     queries: pd.DataFrame,
     by_class: ByClass,
-    probabilities: tuple[Probabilities, Probabilities],
-    answers: Mapping[str, Answers],
+    answered: ClassAnswers,
 ) -> None:
-    """What the report shows of how the classifier comes to its answers; `probabilities` before and after scaling."""
+    """What the report shows of how the classifier comes to its answers."""
     main, partition = next(iter(by_class.partitions.items()))
-    places = answers[evaluation.methods[0]].alternatives
+    places = answered.answers[evaluation.methods[0]].alternatives
     assert places is not None  # the first method is by class, and these have alternatives
     wanted = run.settings.evaluation.explained
     run.log(f"{test}: occlusion maps of {wanted} photos" if wanted else f"{test}: no photo is explained")
@@ -231,8 +153,8 @@ def _explain(
         places,
         by_class.model,
         (main, partition),
-        probabilities[0][main],
-        probabilities[1][main],
+        answered.raw[main],
+        answered.probabilities[main],
         run.workspace.pool,
         run.settings.evaluation,
         temperature=np.nan if scaling is None else scaling.temperature,
@@ -254,7 +176,7 @@ def _leave_photographer_out(run: StageRun, photos: pd.DataFrame) -> tuple[Evalua
     Only embeddings of the initial backbone are fair here: the classifier has seen these photos and their places.
     """
     settings = run.settings
-    embeddings = Embeddings.load(run.input("embeddings") / "backbone")
+    embeddings = Embeddings.load(run.input("features"))
     index = ReferenceIndex.build(embeddings, photos, settings.index, settings.seed)
     position = embeddings.positions(photos["photo_id"])
     readable = (position >= 0).nonzero()[0]
@@ -300,7 +222,7 @@ def _log_to_mlflow(run: StageRun, made: dict[str, Evaluation]) -> str:
     with tracked_run(
         run.workspace,
         f"{run.settings.recipe} evaluation",
-        settings=run.settings.sections(run.stage.sections),
+        settings=run.build.used(run.stage),
         tags=run.tags,
         data_version=run.tags["data_version"],
     ) as tracker:

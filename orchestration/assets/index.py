@@ -6,23 +6,23 @@ from typing import Any
 
 from geoloc.retrieval.embeddings import Embeddings
 from geoloc.retrieval.index import ReferenceIndex
-from orchestration.assets.inputs import photos_with_split
+from orchestration.assets.inputs import embedding_folders, read_photos, stored
 from orchestration.run.stage import StageResult, StageRun
 
 
 def build(run: StageRun) -> StageResult:
-    photos = photos_with_split(run.workspace.pool, run.input("splits"))
-    references = photos[(photos["split"] == "train") & photos["shard"].notna()]
+    photos = stored(read_photos(run.input("splits")))
+    references = photos[photos["split"] == "train"]
     facts: dict[str, Any] = {}
-    for folder in sorted(path for path in run.input("embeddings").iterdir() if path.is_dir()):
+    for model, folder in embedding_folders(run.build).items():
         index = ReferenceIndex.build(
             Embeddings.load(folder), references, run.settings.index, run.settings.seed
         )
-        index.save(run.output / folder.name)
-        run.log(f"{folder.name}: {index!r}")
+        index.save(run.output / model)
+        run.log(f"{model}: {index!r}")
         facts |= {
-            f"{folder.name}/references": len(index),
-            f"{folder.name}/factory": index.factory,
-            f"{folder.name}/without embedding": index.without_embedding,
+            f"{model}/references": len(index),
+            f"{model}/factory": index.factory,
+            f"{model}/without embedding": index.without_embedding,
         }
     return StageResult(facts)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pandas as pd
-
 from geoloc.files import write_json
 from geoloc.photos.catalog import CATALOG_FILE, read_catalog
 from geoloc.photos.pairs import overhead_pool, read_pairs
-from geoloc.photos.quarantine import FIELD, PAIR, PHOTO, read_quarantine
+from geoloc.photos.quarantine import PHOTO, count_reasons, read_quarantine
 from orchestration.run.stage import StageResult, StageRun
 
 
@@ -19,7 +17,7 @@ def build(run: StageRun) -> StageResult:
     tiles, pairs = _overhead_tiles(run.workspace.pool), read_pairs(run.workspace.pool)
     sources = catalog["source"].value_counts().sort_index()
     turned_away = quarantine[quarantine["severity"] == PHOTO]
-    reasons = quarantine_reasons(quarantine)
+    reasons = count_reasons(quarantine)
     facts = {
         "photos": len(catalog),
         "photographers": int(catalog["photographer"].nunique()),
@@ -47,13 +45,3 @@ def _overhead_tiles(pool: Path) -> int:
     """How many overhead tiles the pool has beside its photos."""
     tiles = overhead_pool(pool)
     return len(read_catalog(tiles, ["photo_id"])) if (tiles / CATALOG_FILE).is_file() else 0
-
-
-def quarantine_reasons(quarantine: pd.DataFrame) -> pd.DataFrame:
-    """How often each reason stands in quarantine: columns reason, count. A photo that was kept without one damaged
-    field, or without its overhead tile, is told apart from one that was turned away.
-    """
-    kept = {PHOTO: "", FIELD: " (field left out, photo kept)", PAIR: " (pair left out, photo kept)"}
-    reason = quarantine["reason"] + quarantine["severity"].map(kept).astype("str")
-    counts = reason.value_counts().sort_index()
-    return counts.rename_axis("reason").reset_index(name="count")

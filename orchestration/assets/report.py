@@ -18,7 +18,7 @@ from geoloc.evaluation.result import Evaluation
 from geoloc.files import read_json
 from geoloc.photos.catalog import CATALOG_FILE, empty_catalog, read_catalog
 from geoloc.photos.pairs import overhead_pool, read_pairs
-from geoloc.photos.quarantine import PHOTO, read_quarantine
+from geoloc.photos.quarantine import PHOTO, count_reasons, read_quarantine
 from geoloc.photos.shards import ShardReader
 from geoloc.photos.split_checks import check_splits
 from geoloc.places import nearest_places
@@ -28,12 +28,9 @@ from geoloc.reports.gallery import GALLERY_FILE, GalleryInput
 from geoloc.reports.gallery_choice import gather_gallery
 from geoloc.reports.report import ReportInput, figure_file, write_report
 from geoloc.reports.thoughts import FigureGroup, gather_thoughts
-from orchestration.assets.classifier import TRAINING_FILE
-from orchestration.assets.inputs import load_partitions, model_names, photos_with_split, read_splits
-from orchestration.assets.photos import quarantine_reasons
-from orchestration.lineage.record import Lineage, git_state
-from orchestration.plan.chain import lineage_path
-from orchestration.plan.settings import load_settings
+from orchestration.assets.inputs import load_partitions, model_names, read_photos
+from orchestration.lineage.origin import git_state
+from orchestration.plan.chain import TRAINING_FILE
 from orchestration.run.stage import StageResult, StageRun
 
 if TYPE_CHECKING:
@@ -52,7 +49,11 @@ def build(run: StageRun) -> StageResult:
         for name in read_json(run.input("evaluation") / "evaluations.json")
     }
     main = next(iter(evaluations))
-    photos = photos_with_split(run.workspace.pool, run.input("splits")).set_index("photo_id")
+    splits = read_photos(run.input("splits"))[["photo_id", "split", "reason"]]
+    photos = read_catalog(run.workspace.pool).merge(
+        splits[["photo_id", "split"]], on="photo_id", validate="1:1"
+    )
+    photos = photos.set_index("photo_id")
     sources = {str(name): int(n) for name, n in photos["source"].value_counts().sort_index().items()}
     partitions = load_partitions(run.input("partition"))
     gallery = _gallery(run, photos.reset_index(), sources)
@@ -69,11 +70,11 @@ def build(run: StageRun) -> StageResult:
         partitions=partitions,
         training={"classifier": pd.DataFrame(read_json(run.input("classifier") / TRAINING_FILE)["history"])},
         splits=_sizes(photos),
-        checks=_checks(run),
+        checks=_checks(run, splits),
         diagnostics=_diagnostics(run.input("evaluation") / main),
         further_diagnostics={name: _diagnostics(run.input("evaluation") / name) for name in evaluations},
         thoughts=thoughts,
-        quarantine=quarantine_reasons(read_quarantine(run.workspace.pool)),
+        quarantine=count_reasons(read_quarantine(run.workspace.pool)),
         examples=_examples(run, main, photos, model_names(len(partitions))["classifier"]),
         provenance=_provenance(run),
     )
@@ -154,10 +155,9 @@ def _sizes(photos: pd.DataFrame) -> pd.DataFrame:
     return grouped.reset_index()
 
 
-def _checks(run: StageRun) -> pd.DataFrame:
+def _checks(run: StageRun, splits: pd.DataFrame) -> pd.DataFrame:
     """The split's promises, proved again on the table that was used."""
-    settings = load_settings(run.workspace, run.settings.recipe).splits
-    results = check_splits(read_catalog(run.workspace.pool), read_splits(run.input("splits")), settings)
+    results = check_splits(read_catalog(run.workspace.pool), splits, run.settings.splits)
     return pd.DataFrame(
         [{"name": c.name, "passed": c.passed, "count": c.count, "detail": c.detail} for c in results]
     )
@@ -217,21 +217,19 @@ def _side(
 
 
 def _provenance(run: StageRun) -> Mapping[str, str | None]:
-    def recorded(stage: str) -> Lineage:
-        record = Lineage.read(lineage_path(run.workspace, run.settings.recipe, stage))
-        assert record is not None  # the stage runs only when its inputs have records
-        return record
-
+    recorded = {
+        stage.name: run.build.built(stage.name) for stage in run.build.stages if stage.name != "report"
+    }
     commit, dirty = git_state(run.workspace.root)
-    evaluation = recorded("evaluation")
+    evaluation = recorded["evaluation"]
     return {
         "data version": run.tags["data_version"],
         "workspace commit": _commit(commit, dirty),
         "code commit": _commit(evaluation.code_commit, evaluation.code_dirty),
         "settings hash of the evaluation": evaluation.settings_hash,
         "code version of the evaluation": evaluation.code_version,
-        **{f"content of {name}": recorded(name).content for name in run.stage.inputs},
-        "MLflow run of the classifier": recorded("classifier").mlflow_run,
+        **{f"content of {name}": record.content for name, record in recorded.items()},
+        "MLflow run of the classifier": recorded["classifier"].mlflow_run,
         "MLflow run of the evaluation": evaluation.mlflow_run,
         "Dagster run": run.dagster_run,
         "made at": datetime.now(UTC).isoformat(timespec="seconds"),

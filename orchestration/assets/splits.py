@@ -1,24 +1,27 @@
-"""Stage splits: which photo is for training, validation, testing, or none of them, and why."""
+"""Stage splits: which photo is for training, validation, testing, or none of them, and why; with the facts of each
+photo that later stages use, so that they need not look at the pool."""
 
 from __future__ import annotations
 
 from geoloc.files import write_parquet
 from geoloc.photos.catalog import read_catalog
-from geoloc.photos.splits import make_splits
+from geoloc.photos.splits import FACTS, make_splits
+from orchestration.assets.inputs import SPLITS_FILE
 from orchestration.run.stage import StageResult, StageRun
 
 
 def build(run: StageRun) -> StageResult:
     catalog = read_catalog(run.workspace.pool)
     splits = make_splits(catalog, run.settings.splits, run.settings.seed)
-    write_parquet(run.output / "splits.parquet", splits)
+    # In the order of the catalog, so that photos that come later stand behind.
+    photos = catalog[["photo_id", *FACTS]].merge(splits, on="photo_id", validate="1:1")
+    write_parquet(run.output / SPLITS_FILE, photos)
     sizes = (
-        splits.merge(catalog[["photo_id", "photographer"]], on="photo_id")
-        .groupby("split")
+        photos.groupby("split")
         .agg(photos=("photo_id", "size"), photographers=("photographer", "nunique"))
         .reset_index()
     )
-    unused = splits.loc[splits["split"] == "unused", "reason"].value_counts().sort_index()
+    unused = photos.loc[photos["split"] == "unused", "reason"].value_counts().sort_index()
     run.log(", ".join(f"{row.photos} {row.split}" for row in sizes.itertuples()))
     return StageResult(
         {

@@ -4,22 +4,25 @@
 
 import math
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pandas as pd
 
-from orchestration.lineage.record import code_version
-from orchestration.plan.chain import CHAIN, SHARED, Stage, output_folder
-from orchestration.plan.settings import DEFAULT_RECIPE, BuildSettings, borrowed, load_settings
+from orchestration.graph.pictures import pictures
+from orchestration.lineage.build import Build
+from orchestration.lineage.code import code_version
+from orchestration.plan.chain import SHARED, Stage, borrowed, inputs_of
+from orchestration.plan.settings import DEFAULT_RECIPE
 from orchestration.run.stage import StageOutcome, run_stage
 from orchestration.stores.data_version import data_version
+from orchestration.tables import markdown
 from orchestration.workspace import Workspace
 
 OWNERS = ["team:geoloc"]
 DATA_KEY = dg.AssetKey("data")
+REUSED_TAG = "geoloc/reused"
 TABLE_ROWS = 50
 PICTURES = {".png": "png", ".jpg": "jpeg"}
 """The ends of files that are shown as pictures, and the kind of each."""
@@ -57,20 +60,20 @@ def data_source(workspace: Workspace) -> Any:
 
 def shared_assets(workspace: Workspace) -> list[dg.AssetsDefinition]:
     """The assets that do not depend on a recipe."""
-    settings = load_settings(workspace, DEFAULT_RECIPE)
-    return [_asset(workspace, settings, stage) for stage in CHAIN if stage.name in SHARED]
+    build = Build(workspace, DEFAULT_RECIPE)
+    return [_asset(build, stage) for stage in build.stages if stage.name in SHARED]
 
 
-def recipe_assets(workspace: Workspace, recipe: str) -> list[dg.AssetsDefinition]:
+def recipe_assets(build: Build) -> list[dg.AssetsDefinition]:
     """The assets of one recipe. Raises SettingsError when its settings are wrong."""
-    settings = load_settings(workspace, recipe)
-    return [_asset(workspace, settings, stage) for stage in CHAIN if stage.name not in SHARED]
+    return [_asset(build, stage) for stage in build.stages if stage.name not in SHARED]
 
 
-def _asset(workspace: Workspace, settings: BuildSettings, stage: Stage) -> dg.AssetsDefinition:
-    recipe = settings.recipe
-    deps = [*([DATA_KEY] if stage.name in SHARED else []), *(asset_key(recipe, n) for n in stage.inputs)]
-    deps += [asset_key(*source) for source in borrowed(settings, stage.sections).values()]
+def _asset(build: Build, stage: Stage) -> dg.AssetsDefinition:
+    workspace, recipe = build.workspace, build.recipe
+    above = dict.fromkeys((*stage.after, *inputs_of(build.settings, stage)))
+    deps = [*([DATA_KEY] if stage.name in SHARED else []), *(asset_key(recipe, name) for name in above)]
+    deps += [asset_key(*source) for source in borrowed(build.settings, stage).values()]
 
     @dg.asset(
         key=asset_key(recipe, stage.name),
@@ -82,56 +85,52 @@ def _asset(workspace: Workspace, settings: BuildSettings, stage: Stage) -> dg.As
         code_version=code_version(stage.module),
         metadata={
             "recipe": recipe,
-            "settings": dg.MetadataValue.json(settings.sections(stage.sections)),
+            "settings": dg.MetadataValue.json(build.used(stage)),
             "folder": f"build/{'/'.join(asset_key(recipe, stage.name).path)}",
         },
         pool=stage.group if stage.group in ("models", "retrieval") else None,
     )
     def asset(context: dg.AssetExecutionContext, config: BuildConfig) -> dg.MaterializeResult:
         # Settings are read again: the code server may be older than the last edit of params.yaml.
-        current = load_settings(workspace, recipe)
+        current = Build(workspace, recipe)
         outcome = run_stage(
-            workspace,
-            current,
-            stage.name,
-            log=context.log.info,
-            dagster_run=context.run_id,
-            force=config.force,
+            current, stage.name, log=context.log.info, dagster_run=context.run_id, force=config.force
         )
-        return _result(workspace, outcome)
+        return _result(current, outcome)
 
     return asset
 
 
-def _result(workspace: Workspace, outcome: StageOutcome) -> dg.MaterializeResult:
-    lineage = outcome.lineage
-    folder = output_folder(workspace, lineage.recipe, lineage.stage)
+def _result(build: Build, outcome: StageOutcome) -> dg.MaterializeResult:
+    record = outcome.record
     facts = {
         **outcome.metadata,
-        "lineage/content": lineage.content,
-        "lineage/inputs": lineage.inputs,
-        "lineage/settings hash": lineage.settings_hash,
-        "lineage/code version": lineage.code_version,
-        "lineage/workspace commit": f"{lineage.workspace_commit or 'none'}{' (dirty)' * bool(lineage.workspace_dirty)}",
-        "lineage/MLflow run": lineage.mlflow_run or "none",
-        "lineage/Dagster run": lineage.dagster_run or "none",
-        "folder": folder,
+        **pictures(build, record.stage),
+        "lineage/content": record.content,
+        "lineage/inputs": record.inputs,
+        "lineage/settings hash": record.settings_hash,
+        "lineage/code version": record.code_version,
+        "lineage/workspace commit": f"{record.workspace_commit or 'none'}{' (dirty)' * bool(record.workspace_dirty)}",
+        "lineage/MLflow run": record.mlflow_run or "none",
+        "lineage/Dagster run": record.dagster_run or "none",
+        **({"lineage/taken from": record.taken_from} if record.taken_from else {}),
+        "folder": build.folder(record.stage),
     }
     return dg.MaterializeResult(
         metadata={key: metadata_value(value) for key, value in facts.items()},
-        data_version=dg.DataVersion(lineage.content),
-        tags={"geoloc/reused": str(outcome.reused).lower()},
+        data_version=dg.DataVersion(record.content),
+        tags={REUSED_TAG: str(outcome.reused).lower()},
     )
 
 
 def metadata_value(value: Any) -> dg.MetadataValue:
     """A fact as Dagster shows it: data frames as tables, PNG and JPEG files as pictures, folders as paths."""
     if isinstance(value, pd.DataFrame):
-        return dg.MetadataValue.md(
-            markdown_table(value.columns, value.head(TABLE_ROWS).itertuples(index=False))
-        )
+        return dg.MetadataValue.md(markdown(value.head(TABLE_ROWS).itertuples(index=False), value.columns))
     if isinstance(value, Path):
-        return picture(value) if value.suffix in PICTURES else dg.MetadataValue.path(value)
+        return picture(value, value.stem) if value.suffix in PICTURES else dg.MetadataValue.path(value)
+    if isinstance(value, bytes):
+        return picture(value)
     if isinstance(value, dict | list | tuple):
         return dg.MetadataValue.json(list(value) if isinstance(value, tuple) else value)
     if isinstance(value, bool):
@@ -143,22 +142,10 @@ def metadata_value(value: Any) -> dg.MetadataValue:
     return dg.MetadataValue.md(value) if "\n" in str(value) else dg.MetadataValue.text(str(value))
 
 
-def picture(file: Path) -> dg.MetadataValue:
-    """A PNG or JPEG file inside the metadata itself, so that the UI shows it with no server for files."""
+def picture(image: Path | bytes, title: str = "picture") -> dg.MetadataValue:
+    """A PNG or JPEG picture inside the metadata itself, so that the UI shows it with no server for files."""
     import base64
 
-    data = base64.b64encode(file.read_bytes()).decode()
-    return dg.MetadataValue.md(f"![{file.stem}](data:image/{PICTURES[file.suffix]};base64,{data})")
-
-
-def markdown_table(columns: Iterable[object], rows: Iterable[Iterable[object]]) -> str:
-    """A table in Markdown; pipes in cells are escaped, numbers are rounded for reading."""
-
-    def cell(value: object) -> str:
-        text = f"{value:.4g}" if isinstance(value, float) else str(value)
-        return text.replace("|", "\\|").replace("\n", " ")
-
-    lines = [list(map(str, columns))]
-    lines.append(["---"] * len(lines[0]))
-    lines.extend([cell(value) for value in row] for row in rows)
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    data = image if isinstance(image, bytes) else image.read_bytes()
+    kind = PICTURES[image.suffix] if isinstance(image, Path) else "png"
+    return dg.MetadataValue.md(f"![{title}](data:image/{kind};base64,{base64.b64encode(data).decode()})")

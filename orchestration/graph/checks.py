@@ -9,8 +9,8 @@ import dagster as dg
 import pandas as pd
 
 from orchestration.graph.assets import asset_key
-from orchestration.plan.chain import output_folder
-from orchestration.plan.settings import DEFAULT_RECIPE, load_settings
+from orchestration.lineage.build import Build
+from orchestration.plan.settings import DEFAULT_RECIPE
 from orchestration.stores.data_version import data_changes
 from orchestration.workspace import Workspace
 
@@ -40,38 +40,32 @@ def data_check(workspace: Workspace) -> dg.AssetChecksDefinition:
 
 def shared_checks(workspace: Workspace) -> list[dg.AssetChecksDefinition]:
     """The checks on assets that all recipes share."""
-    from orchestration.quality import frames as quality
+    from orchestration.quality import of_build
 
-    def catalog() -> pd.DataFrame:
-        from geoloc.photos.catalog import read_catalog
-
-        return quality.catalog_frame(read_catalog(workspace.pool))
-
-    return [data_check(workspace), suite_check(workspace, DEFAULT_RECIPE, "photos", "catalog", catalog)]
+    return [data_check(workspace), suite_check(Build(workspace), "photos", "catalog", of_build.catalog)]
 
 
-def recipe_checks(workspace: Workspace, recipe: str) -> list[dg.AssetChecksDefinition]:
+def recipe_checks(build: Build) -> list[dg.AssetChecksDefinition]:
     """The checks on one recipe's assets."""
-    from orchestration.quality import of_build as check_frames
+    from orchestration.quality import of_build
 
-    checks = [
-        suite_check(workspace, recipe, stage, stage, functools.partial(make, workspace, recipe))
-        for stage, make in (("splits", check_frames.splits), ("embeddings", check_frames.embeddings))
-    ]
-    for name, settings in load_settings(workspace, recipe).partitions.items():
-        smallest_cell = settings.chosen.min_photos
-        frame = functools.partial(check_frames.partition, workspace, recipe, name)
-        parameters = {"minimum_photos": smallest_cell}
-        checks.append(suite_check(workspace, recipe, "partition", "partition", frame, parameters, about=name))
+    checks = [suite_check(build, "splits", "splits", of_build.splits)]
+    for stage, model in (("features", "backbone"), ("embeddings", "classifier")):
+        if stage in [one.name for one in build.stages]:
+            frame = functools.partial(of_build.embeddings, model=model)
+            checks.append(suite_check(build, stage, "embeddings", frame))
+    for name, settings in build.settings.partitions.items():
+        cells = functools.partial(of_build.partition, name=name)
+        parameters = {"minimum_photos": settings.chosen.min_photos}
+        checks.append(suite_check(build, "partition", "partition", cells, parameters, about=name))
     return checks
 
 
 def suite_check(
-    workspace: Workspace,
-    recipe: str,
+    build: Build,
     stage: str,
     suite: str,
-    frame: Callable[[], pd.DataFrame],
+    frame: Callable[[Build], pd.DataFrame],
     parameters: Mapping[str, object] | None = None,
     about: str = "",
 ) -> dg.AssetChecksDefinition:
@@ -82,7 +76,7 @@ def suite_check(
     """
 
     @dg.asset_check(
-        asset=asset_key(recipe, stage),
+        asset=asset_key(build.recipe, stage),
         name=f"{suite}_suite" + (f"_{about}" if about else ""),
         blocking=True,
         description=f"Great Expectations suite expectations/{suite}.json"
@@ -91,7 +85,9 @@ def suite_check(
     def check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         from orchestration.quality.frames import run_suite
 
-        result = run_suite(workspace.expectations / f"{suite}.json", frame(), parameters)
+        # Settings are read again: the code server may be older than the last edit of params.yaml.
+        looked_at = frame(Build(build.workspace, build.recipe))
+        result = run_suite(build.workspace.expectations / f"{suite}.json", looked_at, parameters)
         critical = result.critical_failures > 0
         for row in result.rows:
             if not row.passed and row.severity == "warning":  # a critical one is told as the build's failure
@@ -106,7 +102,7 @@ def suite_check(
                 "critical failures": result.critical_failures,
                 "warnings": result.warnings,
                 "results": dg.MetadataValue.md(result.markdown()),
-                "folder": str(output_folder(workspace, recipe, stage)),
+                "folder": str(build.folder(stage)),
             },
         )
 

@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from orchestration.lineage.record import content_of, why_stale
-from orchestration.plan.chain import CHAIN, SHARED, STAGES, artefact, output_folder
-from orchestration.plan.settings import BuildSettings, borrowed, load_settings, weights_file
-from orchestration.stores.data_version import commit_stages, unrecorded_stages, write_pipeline
+from orchestration.lineage.build import Build
+from orchestration.lineage.stale import borrowed_content, stale_stages, why_stale
+from orchestration.plan.chain import SHARED, STAGES, borrowed, uses
+from orchestration.plan.settings import weights_file
+from orchestration.stores.pipeline import commit_stages, unrecorded_stages, write_pipeline
 from orchestration.workspace import Workspace, WorkspaceError
 
 if TYPE_CHECKING:
@@ -34,82 +35,64 @@ def build(
     commit: bool = True,
     say: Callable[[str], None] = print,
 ) -> list[str]:
-    """Build what is out of date of a recipe (or of the stages in `only`); returns the stages that were run.
+    """Build what is out of date of a recipe (or of the stages in `only`); returns the stages that were made.
 
     With `commit`, what was built is written to dvc.lock. Raises SettingsError, WorkspaceError or BuildFailed.
     """
-    unknown = [name for name in only if name not in STAGES]
+    one = Build(workspace, recipe)
+    names = [stage.name for stage in one.stages]
+    unknown = [name for name in only if name not in names]
     if unknown:
-        raise WorkspaceError(f"--only must name stages of {', '.join(STAGES)}; got {', '.join(unknown)}")
-    settings = load_settings(workspace, recipe)
+        raise WorkspaceError(f"--only must name stages of {', '.join(names)}; got {', '.join(unknown)}")
     if commit and write_pipeline(workspace, recipe):
         say(f"dvc.yaml now has the stages of {recipe}")
-    wanted = set(only) or set(STAGES)
-    _check_borrowed(workspace, settings, wanted, say)
-    reasons = stale_stages(workspace, settings, wanted, force)
+    wanted = set(only) or set(names)
+    _check_borrowed(one, wanted, say)
+    reasons = stale_stages(one, wanted, force)
     if not reasons:
         if commit:  # a build that was killed between its last stage and dvc.lock is finished here
             commit_stages(workspace, recipe, unrecorded_stages(workspace, recipe, wanted))
         say(f"{recipe}: everything is up to date")
         return []
     for name, why in reasons.items():
-        say(f"{artefact(recipe, name):<24} {'; '.join(why)}")
+        say(f"{one.name(name):<24} {'; '.join(why)}")
     started = time.monotonic()
-    _run(workspace, recipe, list(reasons), force)
+    made = _run(one, list(reasons), force)
     if commit:
         commit_stages(workspace, recipe, unrecorded_stages(workspace, recipe, wanted))
-    say(f"{recipe}: built {', '.join(reasons)} in {time.monotonic() - started:.0f} s")
-    if "report" in reasons:
-        say(
-            f"report: {(output_folder(workspace, recipe, 'report') / 'report.html').relative_to(workspace.root)}"
-        )
-    return list(reasons)
+    say(f"{recipe}: built {', '.join(made) or 'nothing'} in {time.monotonic() - started:.0f} s")
+    if kept := [name for name in reasons if name not in made]:
+        say(f"{recipe}: up to date as they were: {', '.join(kept)}")
+    if "report" in made:
+        say(f"report: {(one.folder('report') / 'report.html').relative_to(workspace.root)}")
+    return made
 
 
-def _check_borrowed(
-    workspace: Workspace, settings: BuildSettings, wanted: set[str], say: Callable[[str], None]
-) -> None:
-    """Stop before anything is built where what it takes from elsewhere is absent; tell what of it is out of date."""
-    sections = {section for name in wanted for section in STAGES[name].sections}
-    if "model" in sections:
-        weights_file(workspace, settings)
-    for recipe, stage in borrowed(settings, sections).values():
-        content_of(workspace, settings.recipe, recipe, stage)
-        if why := why_stale(workspace, load_settings(workspace, recipe), STAGES[stage]):
-            source = artefact(recipe, stage)
-            say(f"{source}, which {settings.recipe} takes from, is out of date: {'; '.join(why)}")
+def _check_borrowed(one: Build, wanted: set[str], say: Callable[[str], None]) -> None:
+    """Stop before anything is built where what it takes from elsewhere is missing; warn where that is out of date."""
+    stages = [stage for stage in one.stages if stage.name in wanted]
+    if any(uses(stage, "model.weights") for stage in stages):
+        weights_file(one.workspace, one.settings)
+    for recipe, name in {source for stage in stages for source in borrowed(one.settings, stage).values()}:
+        borrowed_content(one, recipe, name)
+        source = one.of(recipe)
+        if why := why_stale(source, STAGES[name]):
+            say(f"{source.name(name)}, which {one.recipe} takes from, is out of date: {'; '.join(why)}")
 
 
-def stale_stages(
-    workspace: Workspace, settings: BuildSettings, wanted: set[str], force: bool = False
-) -> dict[str, list[str]]:
-    """The wanted stages that must run, in order, with the reasons; a stage below a stale one is stale."""
-    reasons: dict[str, list[str]] = {}
-    for stage in CHAIN:
-        if stage.name not in wanted:
-            continue
-        above = [name for name in stage.inputs if name in reasons]
-        if force:
-            reasons[stage.name] = ["forced"]
-        elif above:
-            reasons[stage.name] = [f"after {', '.join(above)}"]
-        elif why := why_stale(workspace, settings, stage):
-            reasons[stage.name] = why
-    return reasons
-
-
-def _run(workspace: Workspace, recipe: str, stages: Sequence[str], force: bool) -> None:
+def _run(one: Build, stages: Sequence[str], force: bool) -> list[str]:
+    """Run the stages in one Dagster run; returns those that were made, in order: the others were kept as they were."""
     import dagster as dg  # seconds to import: not for `--help`, nor when there is nothing to do
 
-    from orchestration.definitions import job_name, make_definitions
-    from orchestration.graph.assets import DATA_KEY, asset_key
+    from orchestration.graph.assets import DATA_KEY, REUSED_TAG, asset_key
+    from orchestration.graph.definitions import job_name, make_definitions
 
-    job = make_definitions(workspace, [recipe]).resolve_job_def(job_name(recipe))
-    keys = [asset_key(recipe, name) for name in stages]
+    job = make_definitions(one.workspace, [one.recipe]).resolve_job_def(job_name(one.recipe))
+    keys = {name: asset_key(one.recipe, name) for name in stages}
     # The source is observed in the same run, or lineage would record its version as INITIAL.
-    selection = [DATA_KEY, *keys] if any(name in SHARED for name in stages) else keys
-    ops = {"__".join(key.path): {"config": {"force": True}} for key in keys} if force else {}
-    with _only_build(workspace), dg.DagsterInstance.get() as instance:
+    selection = [DATA_KEY, *keys.values()] if any(name in SHARED for name in stages) else list(keys.values())
+    ops = {"__".join(key.path): {"config": {"force": True}} for key in keys.values()} if force else {}
+    with _only_build(one.workspace), dg.DagsterInstance.get() as instance:
         _end_killed_runs(instance)
         result = job.execute_in_process(
             instance=instance,
@@ -117,10 +100,16 @@ def _run(workspace: Workspace, recipe: str, stages: Sequence[str], force: bool) 
             # Without the loggers key Dagster falls back to its own console logger, whatever the job defines.
             run_config={"ops": ops, "loggers": {"console": {"config": {}}}},
             raise_on_error=False,
-            tags={"geoloc/recipe": recipe, HEADLESS_TAG: "true"},
+            tags={"geoloc/recipe": one.recipe, HEADLESS_TAG: "true"},
         )
         if not result.success:
-            raise BuildFailed("\n".join(_failures(result, recipe)))
+            raise BuildFailed("\n".join(_failures(result, one.recipe)))
+        made = {
+            event.asset_key
+            for event in result.get_asset_materialization_events()
+            if (event.materialization.tags or {}).get(REUSED_TAG) == "false"
+        }
+    return [name for name, key in keys.items() if key in made]
 
 
 @contextlib.contextmanager

@@ -1,69 +1,43 @@
-"""By class, for `geoloc locate`: which localizer answers, how sure it is, and the region of stated coverage."""
+"""By class, for `geoloc locate`: which localizer answers, its confidence, and regions of given coverage."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
 from geoloc.localizers.base import Answers
 from geoloc.localizers.by_class.cells import class_localizers
 from geoloc.localizers.by_class.methods import (
-    Calibration,
     ClassMethod,
     overlay_method,
     product_method,
     within_level_method,
 )
 from geoloc.localizers.by_class.overlay import OverlayLocalizer
+from geoloc.localizers.confidence.calibration import Calibration
 from geoloc.localizers.confidence.conformal import ConformalRegions
 from geoloc.localizers.settings import LocalizerSettings
 from geoloc.models.classifier import Classifier
-from geoloc.models.preprocess import CROPS
-from geoloc.partitions.areas import cell_areas_km2
+from geoloc.models.prediction import predict_probabilities_of_pixels
 from geoloc.sphere import LEVELS_KM
-from orchestration.assets.inputs import load_partitions, model_names, photos_with_split, stored
-from orchestration.assets.trained import load_trained
-from orchestration.lineage.record import Lineage
+from orchestration.assets.inputs import load_partitions, load_trained, model_names, read_photos, stored
+from orchestration.lineage.build import Build
+from orchestration.locate.located import Found, Region
 from orchestration.locate.question import Question
-from orchestration.plan.chain import lineage_path, output_folder
-from orchestration.plan.settings import BuildSettings
-from orchestration.workspace import Workspace, WorkspaceError
+from orchestration.workspace import WorkspaceError
 
 if TYPE_CHECKING:
     from geoloc.partitions.base import Partition
 
 
 @dataclass(frozen=True)
-class Region:
-    """Cells of `partition` that hold the photo with probability `coverage`: how many, their tokens, their area in km².
-
-    Where the validation photos could promise it of no region short of all cells, it is `anywhere`, with neither
-    tokens nor area.
-    """
-
-    coverage: float
-    partition: str
-    cells: int
-    area_km2: float | None
-    anywhere: bool
-    tokens: tuple[str, ...] | None
-
-    def __str__(self) -> str:
-        if self.anywhere:
-            return f"{100 * self.coverage:g} % region: anywhere"
-        cells = "1 cell" if self.cells == 1 else f"{self.cells:,} cells"
-        return f"{100 * self.coverage:g} % region: {cells}, {_area(self.area_km2 or 0.0)}"
-
-
-@dataclass(frozen=True)
 class ByClass:
-    """A build's classifier and what answers by it. Make it with `open`."""
+    """A build's classifier, and a localizer over its probabilities. Make it with `open`."""
 
     network: Classifier
     partitions: Mapping[str, Partition]
@@ -73,67 +47,56 @@ class ByClass:
     level: str | None
 
     @classmethod
-    def open(
-        cls, workspace: Workspace, settings: BuildSettings, question: Question, say: Callable[[str], None]
-    ) -> ByClass:
+    def open(cls, build: Build, question: Question, say: Callable[[str], None]) -> ByClass:
         """The localizer that the question asks for, over what the build saved.
 
-        Raises WorkspaceError where the build has no such partition, one only where several are combined, or none of
-        the photos that a localizer is fitted on; `say` is told where confidences cannot be scaled.
+        `say` gets a line if confidences cannot be scaled. Raises WorkspaceError where the build has no such partition,
+        only one where several are to be combined, or none of the photos that a localizer is fitted on.
         """
-        partitions = load_partitions(output_folder(workspace, settings.recipe, "partition"))
-        method = _method(workspace, settings, question, partitions)  # first: it needs no network
-        network = load_trained(workspace, settings.recipe, partitions)
-        calibration = _calibration(workspace, settings, partitions, say)
-        return cls(network, partitions, method, calibration, settings.localizers, question.level)
+        partitions = load_partitions(build.folder("partition"))
+        method = _method(build, question, partitions)  # first: it needs no network
+        network = load_trained(build, partitions)
+        calibration = _calibration(build, partitions, say)
+        return cls(network, partitions, method, calibration, build.settings.localizers, question.level)
 
     @property
     def name(self) -> str:
-        """The localizer's name, as tables have it."""
+        """The method's name, as in tables."""
         return self.method.localizer.name
 
     @property
     def within_km(self) -> float | None:
-        """What the confidence is the probability of being within; None where it is that of a cell."""
+        """The distance that confidences are about; None where they are probabilities of cells."""
         return LEVELS_KM[self.level] if self.level else None
 
     @property
     def scaled(self) -> bool:
-        """Whether the confidences are those of a fitted temperature; a combination has none of its own."""
+        """Whether a fitted temperature scales the confidences; there is none for a combination of partitions."""
         return len(self.method.partitions) == 1 and self.method.partitions[0] in self.calibration.temperatures
 
-    def locate(
-        self, photos: Sequence[NDArray[np.uint8]]
-    ) -> tuple[Answers, list[list[str]], list[tuple[Region, ...] | None]]:
-        """Of N photos uint8 [H, W, 3]: their answers, what speaks for each alternative, and their regions.
+    def locate(self, photos: Sequence[NDArray[np.uint8]]) -> Found:
+        """Locate N photos, uint8 [H, W, 3] each.
 
-        Regions are of the partition that answers, the main one of several; None where the build fitted none.
+        Regions are of the partition that answers, the main one where several do; None where the build fitted none.
         """
         probabilities = self.calibration.scaled(self._probabilities(photos))
         answers = self.method.locate(probabilities)
-        return answers, self._reasons(answers, probabilities), self._regions(probabilities)
+        return Found(answers, self._reasons(answers, probabilities), self._regions(probabilities))
 
     def _probabilities(self, photos: Sequence[NDArray[np.uint8]]) -> dict[str, NDArray[np.float32]]:
         """By partition, float32 [N, C]: means over the crops that the settings want, as in evaluation."""
-        total = {name: np.zeros((len(photos), count)) for name, count in self.network.heads.items()}
-        for crop in CROPS[: self.settings.crops]:
-            start = 0
-            for batch in batches(self.network, photos, self.settings.batch_size, crop):
-                with torch.inference_mode():
-                    scores = self.network.split(self.network(batch))
-                for name in total:
-                    total[name][start : start + len(batch)] += scores[name].softmax(dim=1).numpy()
-                start += len(batch)
-        return {name: (p / self.settings.crops).astype(np.float32) for name, p in total.items()}
+        return predict_probabilities_of_pixels(
+            self.network, photos, self.settings.batch_size, self.settings.crops
+        )
 
     def _reasons(self, answers: Answers, probabilities: Mapping[str, NDArray[np.float32]]) -> list[list[str]]:
-        """What speaks for each alternative of each photo: its cell, or the cells of all partitions."""
+        """The evidence for each alternative of each photo: its cell, or its cells in all partitions."""
         assert answers.alternatives is not None
         places = np.stack([answers.alternatives.latitude, answers.alternatives.longitude], axis=-1)
         localizer = self.method.localizer
         if isinstance(localizer, OverlayLocalizer):
             tokens = [self.partitions[name].tokens() for name in self.method.partitions]
-            # An overlay cell is known by its point, which the answer gives digit for digit.
+            # An overlay cell is found by its point, which the answer repeats bit for bit.
             at = {
                 tuple(point): cells for point, cells in zip(localizer.points(), localizer.cells, strict=True)
             }
@@ -144,7 +107,7 @@ class ByClass:
             return [[f"cells {overlap(point)}" for point in row] for row in places]
         name = self.method.partitions[0]
         if self.level:
-            # The point answers for all cells around it: what is told is the one that it is in.
+            # The probability is that of all cells around the point; shown is the cell that it is in.
             partition = self.partitions[name]
             found = partition.assign(places[..., 0].ravel(), places[..., 1].ravel()).reshape(places.shape[:2])
             of = partition.tokens()
@@ -166,7 +129,7 @@ class ByClass:
         if name not in self.calibration.regions:
             return [None] * count
         tokens = np.array(partition.tokens(), dtype=object)
-        areas = cell_areas_km2(partition)
+        areas = partition.areas_km2()
         by_coverage = [
             _regions_of(one, name, probabilities[name], areas, tokens)
             for one in self.calibration.regions[name]
@@ -174,25 +137,15 @@ class ByClass:
         return [tuple(regions) for regions in zip(*by_coverage, strict=True)]
 
 
-def batches(
-    network: Classifier, photos: Sequence[NDArray[np.uint8]], batch_size: int, crop: str = CROPS[0]
-) -> Iterator[torch.Tensor]:
-    """A crop of each photo, as batches uint8 [B, 3, S, S]."""
-    for start in range(0, len(photos), batch_size):
-        crops = [network.preprocess.apply_uint8(photo, crop) for photo in photos[start : start + batch_size]]
-        yield torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
-
-
-def _method(
-    workspace: Workspace, settings: BuildSettings, question: Question, partitions: Mapping[str, Partition]
-) -> ClassMethod:
+def _method(build: Build, question: Question, partitions: Mapping[str, Partition]) -> ClassMethod:
     chosen = question.partition or next(iter(partitions))
     if chosen not in partitions:
         raise WorkspaceError(f"--partition must be one of {', '.join(partitions)}; got {chosen}")
     name, shown = model_names(len(partitions))["classifier"], question.alternatives
+    settings = build.settings
     answer = settings.localizers.answers[0]
     if question.level:
-        train = _training_photos(workspace, settings, f"--level {question.level}")
+        train = _training_photos(build, f"--level {question.level}")
         return within_level_method(
             partitions,
             chosen,
@@ -213,7 +166,7 @@ def _method(
     try:
         if question.combine == "product":
             return product_method(partitions, answer, name, shown)
-        train = _training_photos(workspace, settings, "--combine overlay")
+        train = _training_photos(build, "--combine overlay")
         return overlay_method(partitions, train["latitude"], train["longitude"], name, shown)
     except ValueError as error:
         if isinstance(error, WorkspaceError):
@@ -224,57 +177,49 @@ def _method(
         ) from None
 
 
-def _training_photos(workspace: Workspace, settings: BuildSettings, option: str) -> pd.DataFrame:
-    """The stored training photos, as the evaluation has them. Raises WorkspaceError where the build has none here."""
-    splits = output_folder(workspace, settings.recipe, "splits")
-    if not splits.is_dir():
+def _training_photos(build: Build, option: str) -> pd.DataFrame:
+    """The stored training photos, as in the evaluation. Raises WorkspaceError where the build has none."""
+    if not build.folder("splits").is_dir():
         raise WorkspaceError(
-            f"{option} needs the places of the training photos, and {settings.recipe} has no splits; "
-            f"build them with: geoloc build --recipe {settings.recipe} --only splits"
+            f"{option} needs the places of the training photos, and {build.recipe} has no splits; "
+            f"build them with: {build.command('splits')}"
         )
-    photos = stored(photos_with_split(workspace.pool, splits))
+    photos = stored(read_photos(build.folder("splits")))
     train = photos[photos["split"] == "train"]
     if train.empty:
         raise WorkspaceError(
-            f"{option} needs the places of the training photos, and none of {settings.recipe}'s is in the pool now; "
-            f"build it again with: geoloc build --recipe {settings.recipe}"
+            f"{option} needs the places of the training photos, and the splits of {build.recipe} have none; "
+            f"build it again with: {build.command()}"
         )
     return train
 
 
 def _calibration(
-    workspace: Workspace,
-    settings: BuildSettings,
-    partitions: Mapping[str, Partition],
-    say: Callable[[str], None],
+    build: Build, partitions: Mapping[str, Partition], say: Callable[[str], None]
 ) -> Calibration:
-    """What the evaluation fitted, if it did, and on this very classifier."""
-    recipe = settings.recipe
-    folder = output_folder(workspace, recipe, "evaluation")
+    """The calibration that the evaluation fitted on this classifier; an empty one (no-op) if there is none."""
+    folder = build.folder("evaluation")
     try:
         found = Calibration.load(folder, partitions)
     except (ValueError, KeyError, TypeError) as error:
         raise WorkspaceError(
             f"a temperature or region in {folder} is damaged ({error}); build it again with: "
-            f"geoloc build --recipe {recipe} --only evaluation --force"
+            f"{build.command('evaluation')} --force"
         ) from None
     if not (found.temperatures or found.regions):
         return found
-    record = Lineage.read(lineage_path(workspace, recipe, "evaluation"))
-    of_now = {}
-    for stage in ("partition", "classifier"):
-        made = Lineage.read(lineage_path(workspace, recipe, stage))
-        of_now[stage] = made.content if made else None
+    record = build.record("evaluation")
+    of_now = {stage: build.record(stage) for stage in ("partition", "classifier")}
     fitting = (
         record is not None
-        and all(record.inputs.get(stage) == content for stage, content in of_now.items())
-        and record.settings["localizers"]["crops"] == settings.localizers.crops
+        and all(made and record.inputs.get(stage) == made.content for stage, made in of_now.items())
+        and record.settings["localizers"]["crops"] == build.settings.localizers.crops
     )
     if fitting:
         return found
     say(
-        f"confidences are not scaled and there are no regions: the evaluation of {recipe} is of another classifier, "
-        f"partition or number of crops; renew it with: geoloc build --recipe {recipe}"
+        f"confidences are not scaled and there are no regions: the evaluation of {build.recipe} used another "
+        f"classifier, partition or number of crops; build it again with: {build.command()}"
     )
     return Calibration.none()
 
@@ -294,10 +239,3 @@ def _regions_of(
         Region(conformal.coverage, partition, int(size), float(area), False, tuple(tokens[cells]))
         for size, area, cells in zip(found.size, found.area_km2, found.cells, strict=True)
     ]
-
-
-def _area(km2: float) -> str:
-    """An area for people: 3.4 million km², 12,300 km², 0.42 km²."""
-    if km2 >= 999_500:
-        return f"{km2 / 1e6:.1f} million km²"
-    return f"{float(f'{km2:.3g}'):,g} km²"  # three digits: more would say what a region does not know

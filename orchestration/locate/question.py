@@ -1,4 +1,4 @@
-"""What `geoloc locate` is asked, checked: a light module, so that wrong options are told before torch is loaded."""
+"""The checked options of `geoloc locate`. A light module: wrong options are reported before torch is loaded."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from orchestration.errors import UsageError
 METHODS = ("class", "nn", "knn")
 MODELS = ("classifier", "backbone")
 LEVELS = ("street", "city", "region", "country", "continent")
-"""Those of geoloc.sphere, finest first, named here because `geoloc --help` must not import NumPy."""
+"""Those of geoloc.sphere, finest first, repeated here because `geoloc --help` must not import NumPy."""
 COMBINATIONS = ("product", "overlay")
 
 
 @dataclass(frozen=True)
 class Question:
-    """How photos are to be located: `method` by class, nearest (nn) or k nearest neighbours (knn).
+    """How to locate photos: `method` by class, by the nearest (nn) or by the k nearest neighbours (knn).
 
-    By class: over the cells of `partition` (None: the main one); `level` asks for the point most probably within that
-    level; `combine` for a combination of all partitions. By neighbour: `model` says whose embeddings. Answers less
-    confident than `abstain_below`, in [0, 1], are not given. Raises UsageError for a value that is not
-    allowed and, naming both, for options that exclude each other.
+    By class: `partition` is the one whose cells are used (None: the main one); `level` asks for the point most probably
+    within that level; `combine` asks for a combination of all partitions. By neighbour: `model` is the one whose
+    embeddings are used. An answer with a confidence below `abstain_below`, in [0, 1], is withheld.
+
+    Raises UsageError for a value that is not allowed, and for options that exclude each other, naming both.
     """
 
     method: str = "class"
@@ -49,12 +50,12 @@ class Question:
     def _check_exclusions(self) -> None:
         if self.combine and self.level:
             raise UsageError(
-                f"--combine {self.combine} and --level {self.level} exclude each other: --level goes by one partition"
+                f"--combine {self.combine} and --level {self.level} exclude each other: --level uses one partition"
             )
         if self.combine and self.partition:
             raise UsageError(
                 f"--combine {self.combine} and --partition {self.partition} exclude each other: "
-                "--combine takes all partitions of the build"
+                "--combine uses all partitions of the build"
             )
         by_class = {"--level": self.level, "--combine": self.combine, "--partition": self.partition}
         for option, value in by_class.items():

@@ -1,9 +1,8 @@
-"""The settings of a build: params.yaml, overridden by one recipe, as typed and frozen dataclasses."""
+"""The settings of a build: params.yaml, overridden by one recipe, as typed and frozen models."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,14 @@ import yaml
 
 from geoloc.evaluation.settings import EvaluationSettings
 from geoloc.localizers.settings import LocalizerSettings
-from geoloc.models.settings import RECIPE, ModelSettings
-from geoloc.partitions.settings import PartitionSettings
-from geoloc.photos.splits import SplitSettings
+from geoloc.models.settings import ModelSettings
+from geoloc.partitions.settings import LatLonPartitionSettings, PartitionSettings, S2PartitionSettings
+from geoloc.photos.settings import SplitSettings
 from geoloc.retrieval.settings import EmbeddingSettings, IndexSettings
-from geoloc.settings import SettingsError, parse, setting, to_dict
+from geoloc.settings import Name, Settings, SettingsError, parse, setting, used
+from geoloc.settings import changes as settings_changes
 from geoloc.training.settings import TrainingSettings
-from orchestration.plan.chain import MODEL_FILE, output_folder
+from orchestration.plan.chain import MODEL_FILE, borrowings, output_folder
 from orchestration.workspace import Workspace
 
 NAMED = ("partitions", "head_weights")
@@ -28,17 +28,15 @@ DEFAULT_RECIPE = "default"
 """The recipe with no file of its own: params.yaml as it stands."""
 
 
-@dataclass(frozen=True)
-class BuildSettings:
+class BuildSettings(Settings):
     """All that shapes a build. One section a room; `recipe` says which file overrode params.yaml."""
 
-    recipe: str = setting(DEFAULT_RECIPE)
+    recipe: str = setting(DEFAULT_RECIPE, help="set by the name of the recipe's file, and by nothing else")
     note: str = setting("", help="shown at the top of every report: what the photos are")
     seed: int = setting(0, minimum=0, help="every random choice takes its seed from here")
     splits: SplitSettings = setting(SplitSettings())
-    partitions: dict[str, PartitionSettings] = setting(
-        factory=lambda: {"fine": PartitionSettings()},
-        names=True,
+    partitions: dict[Name, PartitionSettings] = setting(
+        factory=lambda: {"fine": S2PartitionSettings()},
         help="ways to cut the Earth, by name: the classifier has a head for each, the first is the main one",
     )
     model: ModelSettings = setting(ModelSettings())
@@ -48,7 +46,7 @@ class BuildSettings:
     localizers: LocalizerSettings = setting(LocalizerSettings())
     evaluation: EvaluationSettings = setting(EvaluationSettings())
 
-    def validate(self, key: str) -> None:
+    def check(self, key: str) -> None:
         """Raise SettingsError where sections do not fit each other."""
         if not self.partitions:
             raise SettingsError("partitions must name at least one, got none")
@@ -68,12 +66,37 @@ class BuildSettings:
             )
         _check_combinations(self)
 
-    def sections(self, names: tuple[str, ...]) -> dict[str, Any]:
-        """The named sections as plain values; partitions as a list, because their order counts."""
-        plain: dict[str, Any] = {name: to_dict(getattr(self, name)) for name in names}
-        if "partitions" in plain:
-            plain["partitions"] = [{"name": name, **values} for name, values in plain["partitions"].items()]
-        return plain
+    def sections(self, names: Collection[str]) -> dict[str, Any]:
+        """Those values of the named sections or settings ("model.backbone") that can change a result now, by name.
+
+        Partitions are a list, because their order counts. A named setting that cannot change a result now is left out.
+        """
+        everything, found = used(self), {}
+        for name in names:
+            *above, last = name.split(".")
+            owner, values = self, everything
+            for part in above:
+                owner, values = getattr(owner, part), values[part]
+            if last in values:
+                found[name] = values[last]
+            else:
+                getattr(owner, last)  # AttributeError for a name that is none
+        return found
+
+    def changes(self, recorded: Mapping[str, Any], names: Collection[str]) -> list[str]:
+        """The dotted keys below `names` whose values differ from `recorded`, which `sections` once gave.
+
+        A setting that the record lacks counts as its default: see geoloc.settings.changes.
+        """
+        nested: dict[str, Any] = {}
+        for name, value in recorded.items():
+            *above, last = name.split(".")
+            section = nested
+            for part in above:
+                section = section.setdefault(part, {})
+            section[last] = value
+        found = settings_changes(nested, self)
+        return [key for key in found if any(key == name or key.startswith(f"{name}.") for name in names)]
 
 
 def load_settings(workspace: Workspace, recipe: str = DEFAULT_RECIPE) -> BuildSettings:
@@ -103,34 +126,21 @@ def load_settings(workspace: Workspace, recipe: str = DEFAULT_RECIPE) -> BuildSe
         raise SettingsError(f"{where}: {error}") from None
 
 
-def borrowed(settings: BuildSettings, sections: Collection[str]) -> dict[str, tuple[str, str]]:
-    """What a stage that uses these sections takes from other recipes: recipe and stage by the name of the input.
-
-    `weights`: the classifier whose trained backbone `model.weights` asks for. `teacher`: the embeddings that
-    `training.distillation` names.
-    """
-    found = {}
-    if "model" in sections and settings.model.weights.startswith(RECIPE):
-        found["weights"] = (settings.model.weights.removeprefix(RECIPE), "classifier")
-    if "training" in sections and settings.training.distillation is not None:
-        found["teacher"] = (settings.training.distillation.recipe, "embeddings")
-    return found
-
-
 def weights_file(workspace: Workspace, settings: BuildSettings) -> Path | None:
     """The file that `model.weights` names, from the workspace's root; None where weights are none or registry.
 
-    Raises SettingsError where it is absent and not another recipe's, which `borrowed` is for.
+    Raises SettingsError where it is missing and not another recipe's, which `chain.borrowed` is for.
     """
     if settings.model.weights in ("none", "registry"):
         return None
-    for source, stage in borrowed(settings, ("model",)).values():
-        return output_folder(workspace, source, stage) / MODEL_FILE
+    for row, recipe in borrowings(settings):
+        if row.setting == "model.weights":
+            return output_folder(workspace, recipe, row.stage) / MODEL_FILE
     file = workspace.root / settings.model.weights
     if not file.is_file():
         raise SettingsError(
             f"model.weights must be none, registry, recipe:NAME or a .safetensors file below {workspace.root}; "
-            f"got {settings.model.weights!r}, which is absent"
+            f"{settings.model.weights!r} is missing"
         )
     return file
 
@@ -152,7 +162,7 @@ def _check_combinations(settings: BuildSettings) -> None:
     # Latitude/longitude boxes nest in those cut in the same places only.
     cuts = {
         (p.kind, p.latlon.split, p.latlon.seed if p.latlon.split == "random" else 0)
-        if p.kind == "latlon"
+        if isinstance(p, LatLonPartitionSettings)
         else (p.kind,)
         for p in partitions.values()
     }
@@ -168,11 +178,7 @@ def _check_combinations(settings: BuildSettings) -> None:
 def _check_borrowed(workspace: Workspace, settings: BuildSettings, base: Mapping[str, Any]) -> None:
     """Raise SettingsError where a recipe that this one takes something from is unknown, or takes from this one."""
     others = [name for name in known_recipes(workspace) if name != settings.recipe]
-    first = {
-        {"weights": "model.weights", "teacher": "training.distillation.recipe"}[name]: source
-        for name, (source, _) in borrowed(settings, ("model", "training")).items()
-    }
-    waiting = [(key, [settings.recipe, source]) for key, source in first.items()]
+    waiting = [(row.setting, [settings.recipe, recipe]) for row, recipe in borrowings(settings)]
     while waiting:
         key, way = waiting.pop()
         if way[-1] in way[:-1]:
@@ -181,17 +187,9 @@ def _check_borrowed(workspace: Workspace, settings: BuildSettings, base: Mapping
             raise SettingsError(
                 f"{key} must name one of the recipes {', '.join(others) or 'none'}; got {way[-1]}"
             )
+        # As read, not parsed: another recipe may be wrong elsewhere.
         overrides = {} if way[-1] == DEFAULT_RECIPE else _read(workspace.recipes / f"{way[-1]}.yaml")
-        waiting += [(key, [*way, source]) for source in _named_recipes(_merge(base, overrides))]
-
-
-def _named_recipes(values: Mapping[str, Any]) -> list[str]:
-    """The recipes that settings as read take something from, without parsing them: they may be wrong elsewhere."""
-    model, training = values.get("model"), values.get("training")
-    weights = str(model.get("weights", "")) if isinstance(model, Mapping) else ""
-    distillation = training.get("distillation") if isinstance(training, Mapping) else None
-    found = [weights.removeprefix(RECIPE)] if weights.startswith(RECIPE) else []
-    return found + ([str(distillation.get("recipe"))] if isinstance(distillation, Mapping) else [])
+        waiting += [(key, [*way, recipe]) for _, recipe in borrowings(_merge(base, overrides))]
 
 
 def _read(file: Path) -> Mapping[str, Any]:
@@ -200,9 +198,7 @@ def _read(file: Path) -> Mapping[str, Any]:
     except yaml.YAMLError as error:
         raise SettingsError(f"{file.name} is not valid YAML: {error}") from None
     if values is not None and not isinstance(values, Mapping):
-        raise SettingsError(
-            f"{file.name} must be a mapping of {', '.join(f.name for f in fields(BuildSettings))}"
-        )
+        raise SettingsError(f"{file.name} must be a mapping of {', '.join(BuildSettings.model_fields)}")
     return values or {}
 
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import pandas as pd
 
+from orchestration.tables import markdown
+
 MAX_SAMPLE = 10  # how many unexpected values an outcome shows
 
 
@@ -57,9 +59,8 @@ class SuiteResult:
 
     def markdown(self) -> str:
         """A Markdown table, failures first, for Dagster metadata and terminals."""
-        lines = ["| | rule | columns | severity | observed | examples |", "|---|---|---|---|---|---|"]
-        for row in sorted(self.rows, key=lambda row: row.passed):
-            cells = (
+        rows = [
+            (
                 "ok" if row.passed else "**FAILS**",
                 row.description,
                 ", ".join(row.columns),
@@ -67,8 +68,9 @@ class SuiteResult:
                 row.observed,
                 "; ".join(row.sample),
             )
-            lines.append("| " + " | ".join(map(_cell, cells)) + " |")
-        return "\n".join(lines)
+            for row in sorted(self.rows, key=lambda row: row.passed)
+        ]
+        return markdown(rows, ["", "rule", "columns", "severity", "observed", "examples"])
 
 
 def run_suite(
@@ -259,10 +261,6 @@ def _named(expectation: Mapping[str, Any]) -> str:
 
 def _plain(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) and value % 1 else str(value)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ").replace("\r", " ")
 
 
 def _lower_first(text: str) -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
 from geoloc.evaluation.claims.claim import evaluate_claims
-from geoloc.evaluation.claims.evaluated import Built, Choice
+from geoloc.evaluation.claims.evaluated import Choice
 from geoloc.evaluation.claims.published import PUBLISHED_CLAIMS
 from geoloc.evaluation.claims.roles import (
     CEILINGS,
@@ -19,16 +18,11 @@ from geoloc.evaluation.claims.roles import (
     measure_roles,
     parse_roles,
 )
-from geoloc.evaluation.result import Evaluation, table_records
-from geoloc.files import read_json
-from geoloc.models.settings import RECIPE
-from geoloc.photos.catalog import read_catalog
-from orchestration.assets.inputs import load_partitions, model_names
-from orchestration.lineage.record import Lineage
-from orchestration.plan.chain import artefact, lineage_path, output_folder
-from orchestration.plan.settings import known_recipes, load_settings
-from orchestration.results.text_tables import aligned, with_interval
-from orchestration.workspace import Workspace, WorkspaceError
+from geoloc.evaluation.result import table_records
+from orchestration.plan.settings import load_settings
+from orchestration.results.gather import gather
+from orchestration.tables import markdown, with_interval
+from orchestration.workspace import Workspace
 
 NOT_BUILT = "not built"
 
@@ -56,9 +50,9 @@ class ClaimsReport:
     def __str__(self) -> str:
         """The roles, the table (Markdown, so it can stand in a document as it is), and what the empty roles need."""
         lines = [f"claims on the photos of {self.test!r}, by what is built of {', '.join(self.recipes)}", ""]
-        lines += aligned(["role", "played by"], [[role, _player(role, c)] for role, c in self.roles.items()])
+        lines.append(markdown([[r, _player(r, c)] for r, c in self.roles.items()], ["role", "played by"]))
         header = ["claim", "source", "level", "compared", "n", "difference, points", "verdict", "note"]
-        lines += ["", *aligned(header, [_cells(row) for row in self.table.to_dict(orient="records")])]
+        lines += ["", markdown([_cells(row) for row in self.table.to_dict(orient="records")], header)]
         empty = {role: text for role, text in ROLES.items() if role not in self.roles}
         if empty:
             lines += ["", "not built (or name another method with --role NAME=RECIPE:METHOD):"]
@@ -92,87 +86,6 @@ def claims(workspace: Workspace, test: str = "test", roles: Sequence[str] = ()) 
             ]
             table.loc[row, "note"] = "; ".join(filter(None, notes))
     return ClaimsReport(test, tuple(one.recipe for one in built), bound, table)
-
-
-def gather(workspace: Workspace, test: str, recipes: Collection[str] = ()) -> list[Built]:
-    """The recipes with an evaluation on `test`, as the library takes them; only those named, where some are.
-
-    Raises WorkspaceError where there is none, one that is named has none, or a recipe's test photos are no longer in
-    the pool.
-    """
-    found = {}
-    for recipe in known_recipes(workspace):
-        file = output_folder(workspace, recipe, "evaluation") / "evaluations.json"
-        if file.is_file():
-            found[recipe] = list(read_json(file))
-    if not found:
-        raise WorkspaceError(
-            f"no recipe of {workspace.root} has an evaluation yet; build one with: geoloc build"
-        )
-    known = list(dict.fromkeys(name for names in found.values() for name in names))
-    if test not in known:
-        raise WorkspaceError(f"--test must be one of {', '.join(known)}; got {test!r}")
-    able = [recipe for recipe, names in found.items() if test in names]
-    for recipe in recipes:
-        if recipe not in able:
-            raise WorkspaceError(
-                f"recipe must be one of {', '.join(able)}, which are evaluated on {test!r}; got {recipe!r}"
-            )
-    catalog = read_catalog(workspace.pool).set_index("photo_id")
-    return [_built(workspace, recipe, test, catalog) for recipe in able if not recipes or recipe in recipes]
-
-
-def _built(workspace: Workspace, recipe: str, test: str, catalog: pd.DataFrame) -> Built:
-    evaluation = Evaluation.load(output_folder(workspace, recipe, "evaluation") / test)
-    partitions = load_partitions(output_folder(workspace, recipe, "partition"))
-    setup = _setup(workspace, recipe)
-    first_weights = str(setup["model"]["weights"])
-    return Built(
-        recipe,
-        evaluation,
-        _queries(evaluation, catalog, recipe),
-        partitions,
-        model=model_names(len(partitions))["classifier"],
-        setup=json.dumps(setup, sort_keys=True, default=str),
-        starts_from=first_weights.removeprefix(RECIPE) if first_weights.startswith(RECIPE) else "",
-        fine_tuned=setup["training"]["mode"] == "fine_tune",
-        pretrained=first_weights != "none",
-        backbone=model_names(len(partitions))["backbone"],
-    )
-
-
-def _setup(workspace: Workspace, recipe: str) -> dict[str, Any]:
-    """The settings in which networks must agree to be compared, as they were when these were built: those in
-    params.yaml and recipes/ may have changed since."""
-
-    def used(stage: str) -> dict[str, Any]:
-        record = Lineage.read(lineage_path(workspace, recipe, stage))
-        if record is None:
-            raise WorkspaceError(
-                f"{artefact(recipe, stage)} has no record of what made it; build it again with: "
-                f"geoloc build --recipe {recipe}"
-            )
-        return record.settings
-
-    setup = {**used("splits"), **used("classifier"), "crops": used("evaluation")["localizers"]["crops"]}
-    # How heads are weighted is no difference between a network with one and a network with several.
-    setup["training"] = {name: v for name, v in setup["training"].items() if name != "head_weights"}
-    return setup
-
-
-def _queries(evaluation: Evaluation, catalog: pd.DataFrame, recipe: str) -> pd.DataFrame:
-    """The evaluation's photos with what the catalog knows of them; the places are those that were measured against."""
-    photos = evaluation.per_photo.drop_duplicates("photo_id")
-    gone = ~photos["photo_id"].isin(catalog.index)
-    if gone.any():
-        raise WorkspaceError(
-            f"{recipe}/evaluation has {int(gone.sum())} photos that are no longer in the pool; "
-            f"build it again with: geoloc build --recipe {recipe}"
-        )
-    known = catalog.loc[photos["photo_id"], ["photographer", "prob_indoor"]].reset_index()
-    known["latitude"] = photos["true_latitude"].to_numpy()
-    known["longitude"] = photos["true_longitude"].to_numpy()
-    return known
 
 
 def _player(role: str, choice: Choice) -> str:

@@ -6,7 +6,6 @@ from the first, and what a perfect classifier would reach over each one's cells.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,9 +18,9 @@ from geoloc.evaluation.evaluate import evaluate
 from geoloc.evaluation.result import Evaluation, table_records
 from geoloc.evaluation.settings import EvaluationSettings
 from geoloc.localizers.base import Answers
-from geoloc.settings import parse
-from orchestration.results.claims import gather
-from orchestration.results.text_tables import aligned, with_interval
+from geoloc.settings import parse, replace
+from orchestration.results.gather import gather
+from orchestration.tables import markdown, with_interval
 from orchestration.workspace import Workspace, WorkspaceError
 
 PARTITIONS = {
@@ -74,11 +73,13 @@ class Comparison:
             f"accuracy in per cent on the {made.queries:,} photos of {self.test!r}, by {made.query_photographers:,} "
             f"photographers [{share} interval over resampled photographers]",
             "",
-            *aligned(["method", *levels], _rows(made.accuracy, "accuracy", made.methods)),
+            markdown(_rows(made.accuracy, "accuracy", made.methods), ["method", *levels]),
         ]
         if len(made.methods) > 1:
             lines += ["", f"difference from {self.first}, in points, on the same photos", ""]
-            lines += aligned(["method", *levels], _rows(made.comparisons, "difference", made.methods[1:]))
+            lines.append(
+                markdown(_rows(made.comparisons, "difference", made.methods[1:]), ["method", *levels])
+            )
         if len(self.partitions):
             wide = self.partitions.pivot(index="method", columns="level", values="ceiling")
             about = self.partitions.drop_duplicates("method").set_index("method")
@@ -92,7 +93,7 @@ class Comparison:
                 "the cells they answer over, and the ceiling: a perfect classifier over these cells",
                 "",
             ]
-            lines += aligned(["method", "partition", "kind", "cells", "answer", *levels], rows)
+            lines.append(markdown(rows, ["method", "partition", "kind", "cells", "answer", *levels]))
         if self.unlike:
             lines += ["", f"note: {', '.join(self.unlike)} differ in more than partitions from the first recipe "
                       "(seed, splits, model, training or crops)"]  # fmt: skip
@@ -119,9 +120,7 @@ def compare(workspace: Workspace, methods: Sequence[str], test: str = "test") ->
     measured = evaluate(
         {str(choice): _answers(built[choice.recipe], choice.method, first) for choice in chosen},
         first.photos,
-        settings=dataclasses.replace(
-            parse(EvaluationSettings, first.evaluation.settings), compare_with=names[0]
-        ),
+        settings=replace(parse(EvaluationSettings, first.evaluation.settings), compare_with=names[0]),
         seed=first.evaluation.seed,
         protocol=first.evaluation.protocol,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import shutil
 import time
@@ -12,16 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from geoloc.files import atomic_folder
-from orchestration.lineage.record import (
-    Lineage,
-    environment,
-    expected_lineage,
-    folder_content,
-    git_state,
-    why_stale,
-)
-from orchestration.plan.chain import STAGES, Stage, artefact, lineage_path, output_folder
+from geoloc.settings import settings_hash
+from orchestration.lineage.build import Build, folder_content
+from orchestration.lineage.origin import environment, git_state
+from orchestration.lineage.record import Part, Record
+from orchestration.lineage.stale import Expected, expected, why_stale
+from orchestration.plan.chain import STAGES, Stage, borrowed
 from orchestration.plan.settings import BuildSettings
+from orchestration.run.reuse import equal_output, equal_part, link_tree, part_content
 from orchestration.stores.data_version import data_version
 from orchestration.workspace import Workspace
 
@@ -34,18 +33,53 @@ class StageRun:
     resumable work under `scratch` (kept after a kill, removed when the stage is done).
     """
 
-    workspace: Workspace
-    settings: BuildSettings
-    stage: Stage
+    build: Build
+    expected: Expected
     output: Path
     scratch: Path
     log: Callable[[str], None]
     tags: dict[str, str]
     dagster_run: str | None
+    parts: dict[str, Part] = field(default_factory=dict)
+
+    @property
+    def workspace(self) -> Workspace:
+        return self.build.workspace
+
+    @property
+    def settings(self) -> BuildSettings:
+        return self.build.settings
+
+    @property
+    def stage(self) -> Stage:
+        return self.expected.stage
 
     def input(self, name: str) -> Path:
-        """The output folder of an earlier stage."""
-        return output_folder(self.workspace, self.settings.recipe, name)
+        """The output folder of a stage that this one reads. Raises ValueError for one that its row does not declare."""
+        if name not in self.stage.inputs:
+            raise ValueError(
+                f"the stage {self.stage.name} reads {name}, which its row in the chain does not declare"
+            )
+        return self.build.folder(name)
+
+    def borrowed(self, name: str) -> Path:
+        """The output folder of another recipe that the input `name` is taken from."""
+        recipe, stage = borrowed(self.settings, self.stage)[name]
+        return self.build.of(recipe).folder(stage)
+
+    def part(self, name: str, settings: Any, make: Callable[[Path], None]) -> Path:
+        """A folder of the output that is made apart: by `make(folder)`, or taken from another recipe that made it from
+        equal settings, inputs and code. `settings` are plain values."""
+        folder = self.output / name
+        found = equal_part(self.build, self.expected, settings)
+        if found is not None:
+            link_tree(found[0], folder)
+            self.log(f"{name}: taken from {found[1]}, made from the same")
+        else:
+            folder.mkdir()
+            make(folder)
+        self.parts[name] = Part(part_content(folder), settings, found[1] if found else None)
+        return folder
 
 
 @dataclass(frozen=True)
@@ -58,64 +92,86 @@ class StageResult:
 
 @dataclass(frozen=True)
 class StageOutcome:
-    """What became of a stage: its lineage, its facts, and whether an earlier output was kept."""
+    """What became of a stage: its record, its facts, and whether an earlier output was kept."""
 
-    lineage: Lineage
+    record: Record
     metadata: dict[str, Any]
     reused: bool
 
 
 def run_stage(
-    workspace: Workspace,
-    settings: BuildSettings,
+    build: Build,
     name: str,
     *,
     log: Callable[[str], None],
     dagster_run: str | None = None,
     force: bool = False,
 ) -> StageOutcome:
-    """Build a stage's output, or keep the one there is when nothing that it depends on has changed.
+    """Build a stage's output; keep the one there is if nothing that it depends on has changed; or take over an equal
+    one of another recipe.
 
     Raises WorkspaceError where an input is not built, and whatever the stage itself raises; the earlier output
     then stays as it was.
     """
     stage = STAGES[name]
-    record_path = lineage_path(workspace, settings.recipe, name)
-    found = Lineage.read(record_path)
-    if found is not None and not force and not why_stale(workspace, settings, stage):
+    found = build.record(name)
+    if found is not None and not force and not why_stale(build, stage):
         return StageOutcome(found, {"unchanged since": found.started_at}, reused=True)
+    wanted = expected(build, stage)
+    if not force and (equal := equal_output(build, wanted)) is not None:
+        return _take_over(build, wanted, *equal, log)
+    return _make(build, wanted, log, dagster_run)
 
-    expected = expected_lineage(workspace, settings, stage)
+
+def _take_over(
+    build: Build, wanted: Expected, folder: Path, source: Record, log: Callable[[str], None]
+) -> StageOutcome:
+    """Another recipe's output as this one's own, by hard links."""
+    name = wanted.stage.name
+    with atomic_folder(build.folder(name)) as output:
+        link_tree(folder, output)
+    origin = source.taken_from or source.artefact
+    record = dataclasses.replace(
+        source, artefact=build.name(name), recipe=build.recipe, inputs=wanted.inputs, taken_from=origin
+    )
+    record.write(build.record_path(name))
+    log(f"taken from {origin}, made from the same")
+    return StageOutcome(record, {"taken from": origin}, reused=False)
+
+
+def _make(
+    build: Build, wanted: Expected, log: Callable[[str], None], dagster_run: str | None
+) -> StageOutcome:
+    stage, used = wanted.stage, build.used(wanted.stage)
     tags = {
-        "recipe": settings.recipe,
-        "stage": name,
-        "data_version": data_version(workspace),
-        "settings_hash": expected.settings_hash,
-        "code_version": expected.code_version,
-        **{f"input.{key}": content for key, content in expected.inputs.items()},
+        "recipe": build.recipe,
+        "stage": stage.name,
+        "data_version": data_version(build.workspace),
+        "settings_hash": settings_hash(used),
+        "code_version": wanted.code_version,
+        **{f"input.{key}": content for key, content in wanted.inputs.items()},
     }
-    scratch = workspace.scratch / artefact(settings.recipe, name)
+    scratch = build.workspace.scratch / build.name(stage.name)
     scratch.mkdir(parents=True, exist_ok=True)
     started, clock = datetime.now(UTC), time.monotonic()
-    build = importlib.import_module(stage.module).build
-    final = output_folder(workspace, settings.recipe, name)
+    make = importlib.import_module(stage.module).build
+    final = build.folder(stage.name)
     with atomic_folder(final) as output:
-        result: StageResult = build(
-            StageRun(workspace, settings, stage, output, scratch, log, tags, dagster_run)
-        )
+        run = StageRun(build, wanted, output, scratch, log, tags, dagster_run)
+        result: StageResult = make(run)
         content = folder_content(output, stage)
     shutil.rmtree(scratch)
-    workspace_commit, workspace_dirty = git_state(workspace.root)
+    workspace_commit, workspace_dirty = git_state(build.workspace.root)
     code_commit, code_dirty = git_state(Path(__file__).parent)
-    lineage = Lineage(
-        artefact=artefact(settings.recipe, name),
-        stage=name,
-        recipe=settings.recipe,
+    record = Record(
+        artefact=build.name(stage.name),
+        stage=stage.name,
+        recipe=build.recipe,
         content=content,
-        inputs=expected.inputs,
-        settings=expected.settings,
-        settings_hash=expected.settings_hash,
-        code_version=expected.code_version,
+        inputs=wanted.inputs,
+        settings=used,
+        settings_hash=settings_hash(used),
+        code_version=wanted.code_version,
         workspace_commit=workspace_commit,
         workspace_dirty=workspace_dirty,
         code_commit=code_commit,
@@ -125,13 +181,14 @@ def run_stage(
         started_at=started.isoformat(timespec="seconds"),
         seconds=round(time.monotonic() - clock, 3),
         environment=environment(),
+        parts=run.parts,
     )
-    lineage.write(record_path)
+    record.write(build.record_path(stage.name))
     facts = {
         key: final / value.relative_to(output) if isinstance(value, Path) else value
         for key, value in result.metadata.items()
     }
-    return StageOutcome(lineage, facts, reused=False)
+    return StageOutcome(record, facts, reused=False)
 
 
 def progress_logger(

@@ -20,8 +20,8 @@ import pandas as pd
 import pytest
 import s2sphere
 
+from geoloc.photos.settings import SplitSettings
 from geoloc.photos.split_checks import CheckResult, check_splits
-from geoloc.photos.splits import SplitSettings
 from orchestration.quality.frames import (
     QualityError,
     SuiteResult,

@@ -14,10 +14,11 @@ import pytest
 from PIL import Image
 
 from geoloc.photos.catalog import read_catalog
-from geoloc.photos.ingest import IngestSettings, ingest
+from geoloc.photos.ingest import ingest
 from geoloc.photos.photographers import photographer_id
 from geoloc.photos.pool import PoolBusyError, locked
 from geoloc.photos.quarantine import read_quarantine
+from geoloc.photos.settings import IngestSettings
 from geoloc.photos.shards import ShardReader
 from geoloc.photos.sources import open_source
 from geoloc.settings import SettingsError, parse

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +11,15 @@ import torch
 
 from geoloc.models.classifier import Classifier
 from geoloc.models.prediction import predict_probabilities
+from geoloc.settings import replace
 from geoloc.training.averages import WeightAverage
-from geoloc.training.classification import TrainingResult, train_classifier
+from geoloc.training.classification import train_classifier
+from geoloc.training.loop import TrainingResult
 from geoloc.training.settings import TrainingSettings
 from tests.model.training_world import FINE_TUNE, PLAIN, FourCells, tiny_model, world
 
 RUNNING = "backbone.conv1.1.running_mean"
-AVERAGED = dataclasses.replace(FINE_TUNE, average_decay=0.8, epochs=2, checkpoint_steps=3)
+AVERAGED = replace(FINE_TUNE, average_decay=0.8, epochs=2, checkpoint_steps=3)
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +41,7 @@ def train(
 
 
 def test_the_average_is_the_formula_and_is_what_is_measured_and_kept(tmp_path: Path) -> None:
-    settings = dataclasses.replace(
+    settings = replace(
         AVERAGED, mode="frozen", select_by="last", learning_rate=0.2, epochs=4, augmentation=None
     )
     model = tiny_model(PLAIN)
@@ -82,7 +83,7 @@ def test_a_training_with_an_average_resumes_to_the_same_bytes(tmp_path: Path) ->
     assert_equal(resumed, whole)
     # Once more over the finished training.
     assert_equal(train(tmp_path / "killed", AVERAGED)[0], whole)
-    plain, _ = train(tmp_path / "plain", dataclasses.replace(AVERAGED, average_decay=0.0))
+    plain, _ = train(tmp_path / "plain", replace(AVERAGED, average_decay=0.0))
     assert not torch.equal(plain.head.weight, whole.head.weight)
 
 

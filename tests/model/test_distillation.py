@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -14,14 +13,19 @@ import torch
 
 from geoloc.losses.distillation import cosine_distillation
 from geoloc.models.classifier import Classifier
-from geoloc.settings import SettingsError, parse
-from geoloc.training.classification import TrainingResult, train_classifier
-from geoloc.training.photo_data import TrainingError
+from geoloc.settings import SettingsError, parse, replace
+from geoloc.training.classification import train_classifier
+from geoloc.training.loop import TrainingResult
 from geoloc.training.settings import DistillationSettings, TrainingSettings
+from geoloc.training.source import TrainingError
 from tests.model.training_world import FINE_TUNE, PLAIN, FourCells, tiny_model, world
 
-TAUGHT = dataclasses.replace(
-    FINE_TUNE, epochs=3, augmentation=None, schedule="constant", distillation=DistillationSettings("other")
+TAUGHT = replace(
+    FINE_TUNE,
+    epochs=3,
+    augmentation=None,
+    schedule="constant",
+    distillation=DistillationSettings(recipe="other"),
 )
 
 
@@ -73,15 +77,13 @@ def test_the_loss_is_the_formula_and_unknown_teachers_count_as_nothing() -> None
 
 def test_features_come_to_resemble_the_teachers(tmp_path: Path) -> None:
     """With heads that hardly count, the loss is the mean of 1 - cos, and falls; the model keeps its own layers only."""
-    settings = dataclasses.replace(
-        TAUGHT, head_weights={"fine": 1e-6}, epochs=8, label_smoothing=0.0, select_by="last"
-    )
+    settings = replace(TAUGHT, head_weights={"fine": 1e-6}, epochs=8, label_smoothing=0.0, select_by="last")
     model, result = train(tmp_path, settings)
     losses = [record["loss"] for record in result.history]
     assert losses[0] < 2
     assert losses[-1] < 0.5 * losses[0]
     assert model.state_dict().keys() == tiny_model(PLAIN).state_dict().keys()
-    untaught, _ = train(tmp_path / "b", dataclasses.replace(settings, distillation=None))
+    untaught, _ = train(tmp_path / "b", replace(settings, distillation=None))
     moved = [
         float((network.backbone.state_dict()[name] - value).abs().max())
         for name, value in list(tiny_model(PLAIN).backbone.state_dict().items())[:1]
@@ -98,7 +100,7 @@ def test_a_taught_training_resumes_to_the_same_bytes(tmp_path: Path) -> None:
         if event["kind"] == "step" and event["step"] == 7:
             raise Stop
 
-    settings = dataclasses.replace(TAUGHT, epochs=2, checkpoint_steps=3, average_decay=0.5)
+    settings = replace(TAUGHT, epochs=2, checkpoint_steps=3, average_decay=0.5)
     whole, expected = train(tmp_path / "whole", settings)
     with pytest.raises(Stop):
         train(tmp_path / "killed", settings, stop)
@@ -110,7 +112,7 @@ def test_a_taught_training_resumes_to_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_each_photo_has_its_own_teacher_though_some_are_in_no_cell(tmp_path: Path) -> None:
-    settings = dataclasses.replace(TAUGHT, epochs=1)
+    settings = replace(TAUGHT, epochs=1)
     plain, _ = train(tmp_path / "a", settings)
     more = np.concatenate([teacher()[5:8] * 9, teacher()])
     mixed, result = train(tmp_path / "b", settings, nowhere=3, teacher=more)
@@ -122,7 +124,7 @@ def test_each_photo_has_its_own_teacher_though_some_are_in_no_cell(tmp_path: Pat
 def test_photos_without_a_teacher_are_counted_and_a_wrong_one_is_told(tmp_path: Path) -> None:
     some = teacher()
     some[:4] = np.nan
-    _, result = train(tmp_path / "a", dataclasses.replace(TAUGHT, epochs=1), teacher=some)
+    _, result = train(tmp_path / "a", replace(TAUGHT, epochs=1), teacher=some)
     assert result.left_out["training_no_teacher"] == 4
     with pytest.raises(TrainingError, match="needs an embedding of each of 18 training photos, got none"):
         train(tmp_path, teacher=None)

@@ -1,7 +1,6 @@
 """The benchmark of first steps: exactly the published cells, the recipe's own training, honest numbers."""
 
 import math
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +8,8 @@ import pytest
 
 from benchmarks import first_steps as steps
 from geoloc.models.hierarchy import nested_parents
+from geoloc.partitions.settings import S2Settings
+from geoloc.settings import replace
 from orchestration.plan.settings import load_settings
 from orchestration.workspace import Workspace
 
@@ -29,7 +30,7 @@ WORKSPACE = Workspace.open(Path(__file__).parents[2])
 def test_partitions_have_exactly_the_cells_and_every_place_is_in_one(recipe, heads):
     settings = load_settings(WORKSPACE, recipe)
     first = next(iter(settings.partitions.values()))
-    at = steps.places(first.kind, max(heads.values()), first.cities.radius_km, 0)
+    at = steps.places(first.chosen, max(heads.values()), 0)
     made = steps.partitions_with(settings, heads, at)
     assert list(made) == list(settings.partitions)
     for name, partition in made.items():
@@ -47,7 +48,7 @@ def test_partitions_have_exactly_the_cells_and_every_place_is_in_one(recipe, hea
 
 def test_cells_that_cannot_be_had_exactly_are_an_error():
     settings = load_settings(WORKSPACE, "planet_full")
-    at = steps.places("s2", 50, 25.0, 0)
+    at = steps.places(S2Settings(), 50, 0)
     with pytest.raises(ValueError, match="fine has 50 cells, wanted 60"):
         steps.partitions_with(settings, {"fine": 60}, at)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,11 @@ from geoloc.models.classifier import (
 )
 from geoloc.models.prediction import predict_probabilities
 from geoloc.models.preprocess import CROPS
-from geoloc.training.classification import TrainingResult, train_classifier
-from geoloc.training.photo_data import TrainingError
+from geoloc.settings import replace
+from geoloc.training.classification import train_classifier
+from geoloc.training.loop import TrainingResult
 from geoloc.training.settings import CurriculumSettings, TrainingSettings
+from geoloc.training.source import TrainingError
 from tests.model.training_world import LONGITUDES, PLAIN, FourCells, world
 
 FROZEN = TrainingSettings(
@@ -90,7 +91,7 @@ def test_the_loss_is_the_weighted_sum_and_photos_in_no_cell_count_as_nothing() -
 
 
 def test_both_heads_learn_and_are_measured_apart(tmp_path: Path) -> None:
-    model, result = train(tmp_path, dataclasses.replace(FROZEN, epochs=12, head_weights={"coarse": 0.5}))
+    model, result = train(tmp_path, replace(FROZEN, epochs=12, head_weights={"coarse": 0.5}))
     assert result.left_out == {
         "training_no_cell": 0,
         "training_no_cell_fine": 0,
@@ -117,7 +118,7 @@ def test_both_heads_learn_and_are_measured_apart(tmp_path: Path) -> None:
 
 def test_a_head_that_weighs_nothing_stays_as_it_was(tmp_path: Path) -> None:
     before = build_classifier(PLAIN, HEADS, seed=3).head.weight.detach().clone()
-    settings = dataclasses.replace(FROZEN, head_weights={"coarse": 0.0}, weight_decay=0.0)
+    settings = replace(FROZEN, head_weights={"coarse": 0.0}, weight_decay=0.0)
     after = train(tmp_path, settings)[0].head.weight.detach()
     assert torch.equal(before[4:], after[4:])
     assert not torch.equal(before[:4], after[:4])
@@ -125,13 +126,11 @@ def test_a_head_that_weighs_nothing_stays_as_it_was(tmp_path: Path) -> None:
 
 def test_a_photo_in_no_cell_of_a_head_does_not_train_that_head(tmp_path: Path) -> None:
     """All photos of the fourth colour are in no coarse cell: without them the coarse head learns the same."""
-    settings = dataclasses.replace(
-        FROZEN, head_weights={"fine": 0.0}, batch_size=64, epochs=2, weight_decay=0.0
-    )
+    settings = replace(FROZEN, head_weights={"fine": 0.0}, batch_size=64, epochs=2, weight_decay=0.0)
     _, training, validation = world()
     inside = training[training["longitude"] < 50]
     optimiser = {"optimiser": "adagrad"}  # does not see that all gradients are smaller by a factor
-    settings = dataclasses.replace(settings, **optimiser)
+    settings = replace(settings, **optimiser)
     whole = train(tmp_path / "a", settings, validation=validation[:0])[0].head.weight[4:]
     without = train(tmp_path / "b", settings, train=inside, validation=validation[:0])[0].head.weight[4:]
     torch.testing.assert_close(whole, without, atol=1e-6, rtol=1e-4)
@@ -158,9 +157,9 @@ def test_heads_that_do_not_match_are_told(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="the head coarse has 5 cells, the partition coarse has 3"):
         train(tmp_path, heads={"fine": 4, "coarse": 5})
     with pytest.raises(TrainingError, match=r"head_weights\.corse is of no partition.* fine, coarse"):
-        train(tmp_path, dataclasses.replace(FROZEN, head_weights={"corse": 1.0}))
+        train(tmp_path, replace(FROZEN, head_weights={"corse": 1.0}))
     with pytest.raises(TrainingError, match="must leave a head that learns"):
-        train(tmp_path, dataclasses.replace(FROZEN, head_weights={"fine": 0.0, "coarse": 0.0}))
+        train(tmp_path, replace(FROZEN, head_weights={"fine": 0.0, "coarse": 0.0}))
     _, training, _ = world()
     one = training[(training["longitude"] < 0.05) | (training["longitude"] > 50)]
     with pytest.raises(TrainingError, match="all 6 training photos are in cell 0 of the partition coarse"):
@@ -184,7 +183,7 @@ def test_methods_of_partitions_with_equal_counts_are_named_apart() -> None:
 
 
 def test_a_curriculum_trains_and_resumes_within_a_cycle(tmp_path: Path) -> None:
-    settings = dataclasses.replace(
+    settings = replace(
         FROZEN,
         epochs=5,
         schedule="linear",
@@ -216,7 +215,7 @@ def test_smoothing_by_distance_shares_probability_with_cells_near_by(tmp_path: P
     pool, _, validation = world()
     found = {}
     for tau in (0.0, 50.0):
-        settings = dataclasses.replace(FROZEN, epochs=20, learning_rate=0.1, label_smoothing_km=tau)
+        settings = replace(FROZEN, epochs=20, learning_rate=0.1, label_smoothing_km=tau)
         model, _ = train(tmp_path / str(tau), settings, heads={"fine": 4}, partitions={"fine": FourCells()})
         found[tau] = predict_probabilities(model, pool, validation, 4)[0]["fine"][:4].astype(np.float64)
     smooth, plain = found[50.0], found[0.0]

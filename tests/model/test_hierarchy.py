@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 from pathlib import Path
@@ -19,11 +18,12 @@ from geoloc.models.hierarchy import HierarchicalSoftmax, nested_parents
 from geoloc.models.prediction import predict_probabilities
 from geoloc.partitions.s2 import S2Partition
 from geoloc.partitions.settings import S2Settings
+from geoloc.settings import replace
 from geoloc.training.classification import train_classifier
 from geoloc.training.settings import TrainingSettings
 from tests.model.training_world import PLAIN, FourCells, world
 
-NESTED = dataclasses.replace(PLAIN, softmax="hierarchical")
+NESTED = replace(PLAIN, softmax="hierarchical")
 
 
 def product_of_conditionals(

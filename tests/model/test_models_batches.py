@@ -59,7 +59,7 @@ def jpeg(array: np.ndarray) -> bytes:
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_centre_is_torchvisions_resize_and_a_plain_crop(height: int, width: int, interpolation: str) -> None:
     photo = pixels(1, height, width)
-    ours = Preprocess(40, 32, interpolation=interpolation).apply_uint8(photo)
+    ours = Preprocess(resize_short_side=40, image_size=32, interpolation=interpolation).apply_uint8(photo)
     image = v2.Resize(40, v2.InterpolationMode(interpolation))(Image.fromarray(photo))
     left, top = math.floor(image.width / 2 - 16), math.floor(image.height / 2 - 16)
     np.testing.assert_array_equal(ours, np.asarray(image.crop((left, top, left + 32, top + 32))))
@@ -179,7 +179,9 @@ def test_augmentation_limits_hold() -> None:
 
 def test_whole_photo_when_nothing_is_random() -> None:
     photo = pixels(5, 64, 64)
-    cut = SMALL.augment_uint8(photo, Augmentation(1.0, 1.0, False), seed=0, epoch=0, index=0)
+    cut = SMALL.augment_uint8(
+        photo, Augmentation(minimum_area=1.0, maximum_aspect=1.0, flip=False), seed=0, epoch=0, index=0
+    )
     np.testing.assert_array_equal(
         cut, np.asarray(Image.fromarray(photo).resize((32, 32), Image.Resampling.BILINEAR))
     )
@@ -198,7 +200,7 @@ def test_wrong_arguments_say_what_is_wrong() -> None:
 @pytest.mark.parametrize("shape", [(50, 61, 3), (64, 40, 3), (40, 40, 3)])
 def test_five_crops_are_torchvisions(shape: tuple[int, int, int]) -> None:
     photo = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
-    preprocess = Preprocess(min(shape[:2]), 32)  # no resizing: crops only
+    preprocess = Preprocess(resize_short_side=min(shape[:2]), image_size=32)  # no resizing: crops only
     top_left, top_right, bottom_left, bottom_right, _ = v2.FiveCrop(32)(Image.fromarray(photo))
     expected = dict(zip(CROPS[1:], (top_left, top_right, bottom_left, bottom_right), strict=True))
     for crop, wanted in expected.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import signal
 import subprocess
 import sys
@@ -16,9 +15,11 @@ import torch
 
 import tests.model.training_world as tiny
 from geoloc.models.classifier import Classifier, load_model
-from geoloc.training.classification import TrainingResult, train_classifier
-from geoloc.training.photo_data import TrainingError
+from geoloc.settings import replace
+from geoloc.training.classification import train_classifier
+from geoloc.training.loop import TrainingResult
 from geoloc.training.settings import TrainingSettings
+from geoloc.training.source import TrainingError
 from tests.model.training_world import FINE_TUNE, FourCells, tiny_model, world
 
 FROZEN = TrainingSettings(
@@ -70,7 +71,7 @@ def test_eight_photos_are_learnt_by_heart(tmp_path: Path) -> None:
     pool, _, _ = world()
     photos = pool.add([0] * 8, seed=5)
     photos["cell_fine"] = [0, 1, 2, 3, 3, 2, 1, 0]
-    settings = dataclasses.replace(
+    settings = replace(
         FINE_TUNE,
         epochs=60,
         batch_size=8,
@@ -91,7 +92,7 @@ def test_eight_photos_are_learnt_by_heart(tmp_path: Path) -> None:
 @pytest.mark.parametrize("optimiser", ["sgd", "adagrad", "adamw"])
 def test_loss_falls_and_accuracies_mean_what_they_say(tmp_path: Path, optimiser: str) -> None:
     events: list[dict[str, Any]] = []
-    settings = dataclasses.replace(FROZEN, optimiser=optimiser, epochs=12)
+    settings = replace(FROZEN, optimiser=optimiser, epochs=12)
     model, result = train(tmp_path, settings, tiny_model(tiny.PLAIN), events)
     losses = [record["loss"] for record in result.history]
     assert losses[-1] < 0.6 * losses[0]
@@ -113,7 +114,7 @@ def test_loss_falls_and_accuracies_mean_what_they_say(tmp_path: Path, optimiser:
 
 def test_losses_are_means_over_photos_though_the_last_batch_is_smaller(tmp_path: Path) -> None:
     """Without learning, both losses are those of the model as it was."""
-    settings = dataclasses.replace(FROZEN, learning_rate=0.0, epochs=1)
+    settings = replace(FROZEN, learning_rate=0.0, epochs=1)
     _, result = train(tmp_path, settings, tiny_model(tiny.PLAIN))
     pool, *frames = world()
     for frame, key in zip(frames, ("loss", "validation_loss"), strict=True):
@@ -142,14 +143,14 @@ def test_frozen_training_leaves_the_backbone_as_it_was(tmp_path: Path) -> None:
 
 
 def test_only_the_last_blocks_move_and_batch_norm_stays_where_it_must(tmp_path: Path) -> None:
-    settings = dataclasses.replace(FINE_TUNE, epochs=1, trainable_blocks=2, checkpoint_steps=0)
+    settings = replace(FINE_TUNE, epochs=1, trainable_blocks=2, checkpoint_steps=0)
     before = bytes_of(tiny_model())
     after = bytes_of(train(tmp_path / "blocks", settings)[0])
     moved = {name.rsplit(".", 1)[0] for name in after if after[name] != before[name]}
     assert moved == {"backbone.conv5.0", "backbone.conv5.1", "head"}
 
-    still = tiny_model(dataclasses.replace(tiny.TINY, batch_norm="eval"))
-    after = bytes_of(train(tmp_path / "eval", dataclasses.replace(settings, trainable_blocks=None), still)[0])
+    still = tiny_model(replace(tiny.TINY, batch_norm="eval"))
+    after = bytes_of(train(tmp_path / "eval", replace(settings, trainable_blocks=None), still)[0])
     running = [name for name in after if "running" in name]
     assert running
     assert all(after[name] == before[name] for name in running)
@@ -189,7 +190,7 @@ class Stop(Exception):
 @pytest.mark.parametrize("mode", ["frozen", "fine_tune"])
 def test_every_optimiser_resumes_to_the_same_bytes(tmp_path: Path, optimiser: str, mode: str) -> None:
     base = FINE_TUNE if mode == "fine_tune" else FROZEN
-    settings = dataclasses.replace(base, optimiser=optimiser, epochs=2, checkpoint_steps=3)
+    settings = replace(base, optimiser=optimiser, epochs=2, checkpoint_steps=3)
     whole, expected = train(tmp_path / "whole", settings)
 
     def stop(event: dict[str, Any]) -> None:
@@ -216,10 +217,10 @@ def test_every_optimiser_resumes_to_the_same_bytes(tmp_path: Path, optimiser: st
 
 
 def test_equal_runs_are_equal_and_seeds_matter(tmp_path: Path) -> None:
-    settings = dataclasses.replace(FINE_TUNE, epochs=1)
+    settings = replace(FINE_TUNE, epochs=1)
     first = bytes_of(train(tmp_path / "a", settings)[0])
     torch.rand(7)  # what others draw must not matter
-    assert bytes_of(train(tmp_path / "b", dataclasses.replace(settings, workers=3))[0]) == first
+    assert bytes_of(train(tmp_path / "b", replace(settings, workers=3))[0]) == first
     assert bytes_of(train(tmp_path / "c", settings, seed=12)[0]) != first
 
 
@@ -228,7 +229,7 @@ def test_nothing_global_is_changed(tmp_path: Path) -> None:
     expected = torch.rand(3)
     torch.manual_seed(4)
     seen = []
-    train(tmp_path, dataclasses.replace(FROZEN, epochs=1))
+    train(tmp_path, replace(FROZEN, epochs=1))
     seen.append(torch.are_deterministic_algorithms_enabled())
     assert seen == [False]
     assert torch.utils.deterministic.fill_uninitialized_memory
@@ -236,7 +237,7 @@ def test_nothing_global_is_changed(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_of_another_training_is_not_mixed_in(tmp_path: Path) -> None:
-    train(tmp_path / "a", dataclasses.replace(FROZEN, learning_rate=0.5))
+    train(tmp_path / "a", replace(FROZEN, learning_rate=0.5))
     events: list[dict[str, Any]] = []
     model, result = train(tmp_path / "a", FROZEN, events=events)
     assert "starts afresh" in events[0]["message"]
@@ -257,7 +258,7 @@ def test_a_damaged_checkpoint_starts_afresh(tmp_path: Path) -> None:
 
 def test_the_best_epoch_is_kept_and_training_stops_early(tmp_path: Path) -> None:
     """At a rate this high the loss rises after some epoch; the weights must be of the epoch before."""
-    settings = dataclasses.replace(
+    settings = replace(
         FROZEN, epochs=30, learning_rate=3.0, optimiser="sgd", schedule="constant", early_stopping_epochs=3
     )
     model, result = train(tmp_path / "long", settings)
@@ -265,7 +266,7 @@ def test_the_best_epoch_is_kept_and_training_stops_early(tmp_path: Path) -> None
     assert result.best_epoch == int(np.argmin(losses)) + 1
     assert result.stopped_early
     assert result.epochs == result.best_epoch + 3
-    short = dataclasses.replace(settings, epochs=result.best_epoch, select_by="last", early_stopping_epochs=0)
+    short = replace(settings, epochs=result.best_epoch, select_by="last", early_stopping_epochs=0)
     assert bytes_of(train(tmp_path / "short", short)[0]) == bytes_of(model)
     assert len(list((tmp_path / "long").glob("best-*"))) == 1
 
@@ -278,7 +279,7 @@ def test_left_out_photos_are_counted_and_do_not_train(tmp_path: Path) -> None:
         pool.photos[position] = b"not a photo"
     more = pd.concat([training, nowhere, broken], ignore_index=True)
     held_out = pd.concat([validation, nowhere, broken[:1]], ignore_index=True)
-    for mode in (FROZEN, dataclasses.replace(FINE_TUNE, epochs=1)):
+    for mode in (FROZEN, replace(FINE_TUNE, epochs=1)):
         _, result = train(tmp_path / mode.mode, mode, pool=pool, train=more, validation=held_out)
         assert result.left_out == {
             "training_no_cell": 2,
@@ -288,6 +289,15 @@ def test_left_out_photos_are_counted_and_do_not_train(tmp_path: Path) -> None:
         record = result.history[-1]
         assert record["validation_unreadable"] == 1
         assert record["accuracy"] <= 8 / 11  # three of eleven can never be right
+
+
+def test_fine_tuning_leaves_a_lonely_last_photo_out_and_a_head_alone_does_not(tmp_path: Path) -> None:
+    """17 photos in batches of 4: batch norm has no statistics of one photo, and a frozen backbone needs none."""
+    photos = world()[1][:17]
+    for settings, steps in ((FROZEN, 5), (FINE_TUNE, 4)):
+        one = replace(settings, epochs=1, warm_up_epochs=0.0)
+        _, result = train(tmp_path / settings.mode, one, train=photos)
+        assert result.steps == steps
 
 
 def test_without_validation_the_last_weights_are_kept(tmp_path: Path) -> None:
@@ -313,17 +323,15 @@ def test_what_cannot_be_trained_is_said(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="training photos need the columns latitude"):
         train(tmp_path, FROZEN, train=training.drop(columns="latitude"))
     with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at epoch \d+, step \d+"):
-        train(tmp_path, dataclasses.replace(FROZEN, learning_rate=1e38, optimiser="sgd", epochs=30))
+        train(tmp_path, replace(FROZEN, learning_rate=1e38, optimiser="sgd", epochs=30))
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match=r"training\.device is cuda"):
-            train(tmp_path, dataclasses.replace(FROZEN, device="cuda"))
+            train(tmp_path, replace(FROZEN, device="cuda"))
 
 
 def test_mixed_precision_trains_too(tmp_path: Path) -> None:
-    settings = dataclasses.replace(FINE_TUNE, precision="bfloat16", epochs=1)
+    settings = replace(FINE_TUNE, precision="bfloat16", epochs=1)
     model, result = train(tmp_path, settings)
     assert result.history[0]["loss"] < 3
     assert model.head.weight.dtype == torch.float32
-    assert bytes_of(model) != bytes_of(
-        train(tmp_path / "b", dataclasses.replace(settings, precision="float32"))[0]
-    )
+    assert bytes_of(model) != bytes_of(train(tmp_path / "b", replace(settings, precision="float32"))[0])

@@ -9,18 +9,18 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import dagster as dg
 import pytest
 import yaml
 
 from orchestration.cli import main
-from orchestration.lineage.record import Lineage, expected_lineage, folder_content
-from orchestration.plan.chain import CHAIN, lineage_path, output_folder
-from orchestration.plan.settings import load_settings
+from orchestration.lineage.build import Build
+from orchestration.plan.chain import output_folder
 from orchestration.workspace import Workspace
-from tests.photo_fixtures import photo_table, take_in
+from tests.unit import pretended
 
 SMALL = {
     "note": "Built on generated photos by the tests.",
@@ -31,6 +31,10 @@ SMALL = {
     "training": {"epochs": 2, "batch_size": 16},
     "evaluation": {"resamples": 50},
 }
+
+
+BELOW_PARTITION = ["partition", "classifier", "embeddings", "index", "evaluation", "report"]
+"""The stages that may change when the partition does."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -132,40 +136,22 @@ def initialised(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(scope="session")
-def bare_original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What `bare_workspace` copies."""
-    root = tmp_path_factory.mktemp("bare") / "w"
-    (root / "recipes").mkdir(parents=True)
-    (root / "params.yaml").write_text(yaml.safe_dump(SMALL, sort_keys=False))
-    (root / "data.dvc").write_text(yaml.safe_dump({"outs": [{"md5": f"{1:032x}.dir", "path": "data"}]}))
-    workspace = Workspace.open(root)
-    take_in(workspace.pool, "table", photo_table(tmp_path_factory.mktemp("photos"), 6))
-    record_as_built(workspace)
-    return root
-
-
 @pytest.fixture
-def bare_workspace(bare_original: Path, tmp_path: Path) -> Workspace:
-    """A workspace for questions about what is stale: no git, DVC or MLflow, and nothing was ever run in it.
-
-    It has params.yaml, six tiny photos, a data.dvc written by hand and, for the default recipe, a record of each
-    stage that is up to date. The outputs hold one file each, which no later stage could read.
-    """
-    return Workspace.open(shutil.copytree(bare_original, tmp_path / "bare"))
+def bare_workspace(tmp_path: Path) -> Workspace:
+    """A workspace for questions about what is stale: no git, DVC or MLflow, and every stage pretended to be built."""
+    made = pretended.bare_workspace(tmp_path / "bare", SMALL)
+    pretended.pretend(Build(made))
+    return made
 
 
-def record_as_built(workspace: Workspace, recipe: str = "default") -> None:
-    """Give every stage of the recipe an output of one file and the record of a build that ended just now."""
-    settings = load_settings(workspace, recipe)
-    for stage in CHAIN:
-        folder = output_folder(workspace, recipe, stage.name)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "output.txt").write_text(f"{recipe} {stage.name}\n")
-        values = {field.name: "" for field in dataclasses.fields(Lineage)}
-        values |= {"recipe": recipe, "stage": stage.name, "content": folder_content(folder, stage)}
-        values |= dataclasses.asdict(expected_lineage(workspace, settings, stage))
-        Lineage(**values).write(lineage_path(workspace, recipe, stage.name))
+def facts(workspace: Workspace, recipe: str, stage: str) -> Mapping[str, dg.MetadataValue]:
+    """What the page of a stage's asset shows in the Dagster UI."""
+    workspace.set_environment()
+    with dg.DagsterInstance.get() as instance:
+        event = instance.get_latest_materialization_event(dg.AssetKey([recipe, stage]))
+    assert event is not None
+    assert event.asset_materialization is not None
+    return event.asset_materialization.metadata
 
 
 def commit_all(root: Path) -> None:
@@ -187,14 +173,14 @@ def geoloc_process(workspace: Workspace, *arguments: str, **keywords: object) ->
 def stand_in(workspace: Workspace, recipe: str, **training: object) -> None:
     """A copy of the default recipe's partition and evaluation as a further recipe, recorded as trained otherwise."""
     (workspace.recipes / f"{recipe}.yaml").write_text("note: stands in\n")
-    for stage in ("partition", "evaluation"):
+    for stage in ("splits", "partition", "evaluation"):
         shutil.copytree(output_folder(workspace, "default", stage), output_folder(workspace, recipe, stage))
     for stage in ("splits", "classifier", "evaluation"):
-        record = Lineage.read(lineage_path(workspace, "default", stage))
+        record = Build(workspace).record(stage)
         assert record is not None
         settings = dict(record.settings)
         if stage == "classifier":
             settings["training"] = {**settings["training"], **training}
         dataclasses.replace(record, recipe=recipe, settings=settings).write(
-            lineage_path(workspace, recipe, stage)
+            Build(workspace, recipe).record_path(stage)
         )

@@ -10,12 +10,11 @@ import pandas as pd
 import pytest
 import yaml
 
-from geoloc.files import read_json
-from geoloc.photos.catalog import read_catalog
-from orchestration.assets.inputs import read_splits
-from orchestration.lineage.record import Lineage
-from orchestration.plan.chain import lineage_path, output_folder
-from tests.pipeline.conftest import SMALL, geoloc
+from orchestration.assets.inputs import read_photos
+from orchestration.lineage.build import Build
+from orchestration.lineage.record import Record
+from orchestration.plan.chain import output_folder
+from tests.pipeline.conftest import SMALL, facts, geoloc
 
 
 def cells(kind, **values):
@@ -77,11 +76,12 @@ def test_photos_in_no_cell_are_counted_where_people_look(workspace, capfd):
     (workspace.root / "params.yaml").write_text(yaml.safe_dump({**SMALL, **few}, sort_keys=False))
     assert geoloc(workspace, "build", "--only", "partition", "--no-commit") == 0
     folder = output_folder(workspace, "default", "partition") / "fine"
-    splits = read_splits(output_folder(workspace, "default", "splits"))
-    train = read_catalog(workspace.pool).merge(splits[splits["split"] == "train"], on="photo_id")
+    splits = read_photos(output_folder(workspace, "default", "splits"))
+    train = splits[splits["split"] == "train"]
     inside = int(pd.read_parquet(folder / "cells.parquet")["photos"].sum())
     assert 0 < inside < len(train)
-    assert read_json(folder / "facts.json")["training photos in no cell"] == len(train) - inside
+    shown = facts(workspace, "default", "partition")
+    assert shown["fine/training photos in no cell"].value == len(train) - inside
     assert f"cells with {inside} of {len(train)} photos" in capfd.readouterr().err
 
 
@@ -98,8 +98,8 @@ def test_heads_of_other_partitions_stop_the_evaluation_with_what_to_do(workspace
 
 
 def test_a_classifier_of_other_cells_of_equal_number_stops_the_evaluation(workspace, capfd):
-    path = lineage_path(workspace, "default", "partition")
-    dataclasses.replace(Lineage.read(path), content="cells of other photos").write(path)
+    path = Build(workspace).record_path("partition")
+    dataclasses.replace(Record.read(path), content="cells of other photos").write(path)
     assert geoloc(workspace, "build", "--only", "evaluation", "--no-commit", "--force") == 1
     assert (
         "the classifier of default was not built for its partitions: the partition was built again since; "

@@ -16,12 +16,12 @@ from geoloc.files import read_json
 from geoloc.photos.catalog import read_catalog
 from geoloc.photos.pairs import overhead_pool, read_pairs
 from geoloc.reports.banner import SAMPLE_BANNER, SAMPLE_SOURCE
-from orchestration.graph.headless import stale_stages
-from orchestration.lineage.record import Lineage, audit, find_artefact
-from orchestration.plan.chain import CHAIN, STAGES, artefact, lineage_path, output_folder
-from orchestration.plan.settings import load_settings
+from orchestration.lineage.audit import audit, find_artefact
+from orchestration.lineage.build import Build
+from orchestration.lineage.stale import stale_stages
+from orchestration.plan.chain import CHAIN, STAGES, artefact, output_folder
 from orchestration.workspace import Workspace
-from tests.pipeline.conftest import geoloc
+from tests.pipeline.conftest import BELOW_PARTITION, geoloc
 
 STAGE_NAMES = [stage.name for stage in CHAIN]
 
@@ -35,15 +35,16 @@ def materializations(workspace: Workspace, stage: str) -> int:
 
 
 def contents(workspace: Workspace) -> dict[str, str]:
-    found = {name: Lineage.read(lineage_path(workspace, "default", name)) for name in STAGE_NAMES}
+    found = {name: Build(workspace).record(name) for name in STAGE_NAMES}
     return {name: record.content for name, record in found.items() if record is not None}
 
 
 def test_every_stage_has_its_output_and_its_lineage(built):
     assert list(contents(built)) == STAGE_NAMES
     for name in STAGE_NAMES:
-        record = Lineage.read(lineage_path(built, "default", name))
-        assert set(STAGES[name].inputs) | {"data"} == set(record.inputs)
+        record = Build(built).record(name)
+        data = {"data"} if STAGES[name].looks_at_pool else set()
+        assert set(STAGES[name].inputs) | data == set(record.inputs)
         assert all(re.fullmatch(r"[0-9a-f]{32,64}(\.dir)?", value) for value in record.inputs.values())
         assert record.dagster_run
 
@@ -51,11 +52,11 @@ def test_every_stage_has_its_output_and_its_lineage(built):
 def test_dagster_knows_content_versions_and_input_versions(built):
     built.set_environment()
     with dg.DagsterInstance.get() as instance:
-        event = instance.get_latest_materialization_event(dg.AssetKey(["default", "splits"]))
+        event = instance.get_latest_materialization_event(dg.AssetKey(["default", "partition"]))
         tags = event.asset_materialization.tags
     records = contents(built)
-    assert tags["dagster/data_version"] == records["splits"]
-    assert tags["dagster/input_data_version/photos"] == records["photos"]
+    assert tags["dagster/data_version"] == records["partition"]
+    assert tags["dagster/input_data_version/default/splits"] == records["splits"]
 
 
 def test_the_source_was_observed_at_the_version_of_data_dvc(built):
@@ -87,15 +88,13 @@ def test_dvc_is_clean_after_a_build_and_has_nothing_to_do(workspace):
     [
         (("note",), "another note", ["report"]),
         (("evaluation", "resamples"), 60, ["evaluation", "report"]),
-        (("index", "factory"), "Flat,", None),
-        (("partitions", "fine", "s2", "max_photos"), 40, STAGE_NAMES[2:]),
+        (("index", "factory"), "Flat", ["index", "evaluation", "report"]),
+        (("partitions", "fine", "s2", "max_photos"), 40, BELOW_PARTITION),
+        (("model", "dropout"), 0.1, ["classifier", "embeddings", "index", "evaluation", "report"]),
         (("seed",), 4, STAGE_NAMES[1:]),
     ],
 )
 def test_a_changed_setting_makes_stale_exactly_what_depends_on_it(bare_workspace, key, value, rebuilt):
-    if rebuilt is None:
-        rebuilt = ["index", "evaluation", "report"]
-    assert stale_stages(bare_workspace, load_settings(bare_workspace), set(STAGES)) == {}
     params = bare_workspace.root / "params.yaml"
     values = yaml.safe_load(params.read_text())
     inner = values
@@ -103,7 +102,7 @@ def test_a_changed_setting_makes_stale_exactly_what_depends_on_it(bare_workspace
         inner = inner.setdefault(part, {})
     inner[key[-1]] = value
     params.write_text(yaml.safe_dump(values))
-    stale = stale_stages(bare_workspace, load_settings(bare_workspace), set(STAGES))
+    stale = stale_stages(Build(bare_workspace), set(STAGES))
     assert list(stale) == rebuilt
     assert key[0] in " ".join(stale[rebuilt[0]])
 
@@ -141,11 +140,6 @@ def test_a_wrong_setting_stops_at_once_with_key_value_and_limits(bare_workspace,
     assert "partitions.fine.s2.max_photos must be at least 1, got 0" in capsys.readouterr().err
 
 
-def test_removed_output_is_built_again(bare_workspace):
-    (output_folder(bare_workspace, "default", "partition") / "output.txt").unlink()
-    assert list(stale_stages(bare_workspace, load_settings(bare_workspace), {"partition"})) == ["partition"]
-
-
 def test_audit_walks_from_the_report_to_the_photos(built, capsys):
     assert geoloc(built, "audit", "report", "--json") == 0
     tree = json.loads(capsys.readouterr().out)
@@ -167,7 +161,7 @@ def test_audit_sees_a_changed_artefact(workspace):
     text = numbers.read_text()
     numbers.unlink()  # it may be a link into DVC's cache
     numbers.write_text(text.replace("1", "2", 1))
-    assert audit(workspace, *find_artefact(workspace, "default/evaluation"))["on_disk"] == "changed"
+    assert audit(Build(workspace), find_artefact(workspace, "default/evaluation")[1])["on_disk"] == "changed"
 
 
 def test_mlflow_has_the_training_with_its_data_version_and_curves(built):
@@ -175,7 +169,7 @@ def test_mlflow_has_the_training_with_its_data_version_and_curves(built):
 
     from orchestration.stores.tracking import tracking_uri
 
-    record = Lineage.read(lineage_path(built, "default", "classifier"))
+    record = Build(built).record("classifier")
     client = mlflow.MlflowClient(tracking_uri(built))
     run = client.get_run(record.mlflow_run)
     pointer = yaml.safe_load(built.data_pointer.read_text())["outs"][0]["md5"]
@@ -294,7 +288,7 @@ def test_the_exported_model_serves_the_probabilities_of_the_saved_one(built):
     from geoloc.models.classifier import example_input, load_model
     from orchestration.stores.tracking import tracking_uri
 
-    record = Lineage.read(lineage_path(built, "default", "classifier"))
+    record = Build(built).record("classifier")
     model = load_model(output_folder(built, "default", "classifier") / "model.safetensors")
     photos = example_input(model, batch_size=3)
     mlflow.set_tracking_uri(tracking_uri(built))

@@ -12,7 +12,7 @@ from geoloc.evaluation.result import Evaluation
 from geoloc.photos.catalog import read_catalog
 from orchestration.plan.chain import output_folder
 from orchestration.results.compare import compare
-from orchestration.results.text_tables import aligned, with_interval
+from orchestration.tables import with_interval
 from orchestration.workspace import Workspace
 from tests.pipeline.conftest import geoloc, stand_in
 
@@ -120,8 +120,7 @@ def test_wrong_options_are_told_with_what_is_allowed(built, options, message, ca
     assert message in capsys.readouterr().err
 
 
-def test_tables_line_up_and_numbers_read_as_people_write_them():
-    assert aligned(["a", "long"], [["σ=4", "1"]]) == ["| a   | long |", "|-----|------|", "| σ=4 | 1    |"]
+def test_shares_are_shown_as_per_cent_with_their_interval():
     assert with_interval(0.1234, 0.1, 0.2) == "12.3 [10.0, 20.0]"
     assert with_interval(0.012, -0.004, 0.03, sign="+") == "+1.2 [-0.4, +3.0]"
     assert with_interval(0.5, np.nan, np.nan) == "50.0"

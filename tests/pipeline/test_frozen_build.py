@@ -13,11 +13,11 @@ import yaml
 from geoloc.evaluation.result import Evaluation
 from geoloc.localizers.frozen.svm import FrozenSvm
 from geoloc.retrieval.embeddings import Embeddings
-from orchestration.assets.inputs import load_partitions, photos_with_split
-from orchestration.graph.headless import stale_stages
-from orchestration.lineage.record import Lineage
-from orchestration.plan.chain import STAGES, lineage_path, output_folder
-from orchestration.plan.settings import load_settings
+from orchestration.assets.inputs import load_partitions, read_photos
+from orchestration.lineage.build import Build
+from orchestration.lineage.record import Record
+from orchestration.lineage.stale import stale_stages
+from orchestration.plan.chain import STAGES, output_folder
 from orchestration.results.claims import claims
 from tests.pipeline.conftest import geoloc
 
@@ -41,7 +41,7 @@ def test_frozen_features_are_measured_told_and_bound_to_claims(workspace, capsys
 
     # The votes of the three nearest training photos, counted by hand, name the cell of every test photo.
     embeddings = Embeddings.load(output_folder(workspace, "default", "embeddings") / "backbone")
-    photos = photos_with_split(workspace.pool, output_folder(workspace, "default", "splits"))
+    photos = read_photos(output_folder(workspace, "default", "splits"))
     photos = photos[photos["photo_id"].isin(embeddings.photo_ids)]
     photos["cell"] = partition.assign(photos["latitude"], photos["longitude"])
     vectors = dict(zip(embeddings.photo_ids, embeddings.vectors.astype(np.float64), strict=True))
@@ -68,8 +68,8 @@ def test_frozen_features_are_measured_told_and_bound_to_claims(workspace, capsys
     # A network whose head alone learned is not fine-tuned; that is read off what was built, not off what is set now.
     change(workspace, training={"mode": "fine_tune", "epochs": 2, "batch_size": 16})
     assert not {"fine-tuned", "frozen SVM"} & set(claims(workspace).roles)
-    path = lineage_path(workspace, "default", "classifier")
-    record = Lineage.read(path)
+    path = Build(workspace).record_path("classifier")
+    record = Record.read(path)
     training = {**record.settings["training"], "mode": "fine_tune"}
     dataclasses.replace(record, settings={**record.settings, "training": training}).write(path)
     report = claims(workspace)
@@ -97,5 +97,4 @@ def test_frozen_features_need_embeddings_of_the_first_weights(bare_workspace, ca
 
 def test_frozen_features_make_only_the_evaluation_stale(bare_workspace):
     change(bare_workspace, localizers={"frozen": {"kinds": ["svm"]}})
-    stale = stale_stages(bare_workspace, load_settings(bare_workspace), set(STAGES))
-    assert list(stale) == ["evaluation", "report"]
+    assert list(stale_stages(Build(bare_workspace), set(STAGES))) == ["evaluation", "report"]

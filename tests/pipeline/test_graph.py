@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from orchestration.definitions import make_definitions
+from orchestration.graph.definitions import make_definitions
 from orchestration.plan.chain import CHAIN
 
 
@@ -19,7 +19,7 @@ def test_the_graph_is_the_chain(built):
         key = dg.AssetKey("photos" if stage.name == "photos" else ["default", stage.name])
         node = graph.get(key)
         parents = {path.path[-1] for path in node.parent_keys}
-        assert parents == (set(stage.inputs) or {"data"})
+        assert parents == ({*stage.inputs, *stage.after} or {"data"})
         assert node.description
         assert node.kinds
         assert node.owners == ["team:geoloc"]
@@ -36,6 +36,7 @@ def test_critical_checks_block(built):
         ("photos", "catalog_suite"),
         ("splits", "splits_suite"),
         ("partition", "partition_suite_fine"),
+        ("features", "embeddings_suite"),
         ("embeddings", "embeddings_suite"),
     }
     assert all(graph.get(key).blocking for key in graph.asset_check_keys)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pandas as pd
@@ -17,14 +18,14 @@ from geoloc.localizers.confidence.conformal import ConformalRegions
 from geoloc.localizers.confidence.temperature import TemperatureScaling
 from geoloc.models.classifier import load_model
 from geoloc.photos.catalog import read_catalog
-from geoloc.photos.shards import read_photo_bytes
 from geoloc.settings import SettingsError
-from orchestration.graph.headless import stale_stages
-from orchestration.lineage.record import Lineage
-from orchestration.plan.chain import CHAIN, MODEL_FILE, STAGES, lineage_path, output_folder
+from orchestration.lineage.build import Build
+from orchestration.lineage.stale import stale_stages
+from orchestration.plan.chain import MODEL_FILE, STAGES, output_folder
 from orchestration.plan.settings import load_settings
 from orchestration.workspace import WorkspaceError
-from tests.pipeline.conftest import geoloc
+from tests.photo_fixtures import read_photo_bytes
+from tests.pipeline.conftest import BELOW_PARTITION, facts, geoloc
 
 TUNED = {
     "partitions": {
@@ -53,14 +54,29 @@ def test_two_partitions_from_another_recipes_weights(workspace, tmp_path, capsys
     assert geoloc(workspace, "build", "--recipe", "tuned") == 0
     capsys.readouterr()
 
-    # Each partition has its folder, its map, its facts; the model a head for each.
+    # Each partition has its folder; in the UI its map and its facts; the model has a head for each.
     folder = output_folder(workspace, "tuned", "partition")
     assert read_json(folder / "partitions.json") == ["fine", "coarse"]
-    facts = {name: read_json(folder / name / "facts.json") for name in ("fine", "coarse")}
-    cells = {name: values["cells"] for name, values in facts.items()}
+    shown = facts(workspace, "tuned", "partition")
+    cells = {name: shown[f"{name}/cells"].value for name in ("fine", "coarse")}
     assert cells["fine"] > cells["coarse"] > 1
-    assert facts["coarse"]["training photos in no cell"] > 0
-    assert all((folder / name / "cells.png").stat().st_size > 1000 for name in cells)
+    assert shown["coarse/training photos in no cell"].value > 0
+    assert all(shown[f"{name}/map"].value.startswith("![picture](data:image/png;base64,") for name in cells)
+
+    # What the default recipe made from the same is taken from there, and the record says so.
+    tuned, source = Build(workspace, "tuned"), Build(workspace)
+    assert tuned.record("splits").taken_from == "default/splits"
+    assert (
+        tuned.folder("splits").joinpath("splits.parquet").samefile(source.folder("splits") / "splits.parquet")
+    )
+    parts = tuned.record("partition").parts
+    assert {name: part.taken_from for name, part in parts.items()} == {
+        "fine": "default/partition",
+        "coarse": None,
+    }
+    assert tuned.record("classifier").taken_from is None
+    assert geoloc(workspace, "audit", "tuned/splits") == 0
+    assert "taken from default/splits" in capsys.readouterr().out
     model = load_model(output_folder(workspace, "tuned", "classifier") / MODEL_FILE)
     assert model.heads == cells
     training = read_json(output_folder(workspace, "tuned", "classifier") / "training.json")
@@ -104,9 +120,9 @@ def test_two_partitions_from_another_recipes_weights(workspace, tmp_path, capsys
     assert "--partition must be one of fine, coarse; got middle" in capsys.readouterr().err
 
     # Lineage knows where the weights came from, DVC too, and the audit walks there.
-    source = Lineage.read(lineage_path(workspace, "default", "classifier"))
-    record = Lineage.read(lineage_path(workspace, "tuned", "classifier"))
-    assert record.inputs["weights"] == source.content
+    trained = source.record("classifier")
+    record = Build(workspace, "tuned").record("classifier")
+    assert record.inputs["weights"] == trained.content
     stages = yaml.safe_load(workspace.dvc_yaml.read_text())["stages"]
     assert "build/default/classifier" in stages["tuned-classifier"]["deps"]
     assert "build/default/classifier" not in stages["tuned-partition"]["deps"]
@@ -117,23 +133,20 @@ def test_two_partitions_from_another_recipes_weights(workspace, tmp_path, capsys
     assert found["made_from"]
 
     # Another order of the same partitions is another build; nothing else is stale.
-    settings = load_settings(workspace, "tuned")
-    assert stale_stages(workspace, settings, set(STAGES)) == {}
+    assert stale_stages(Build(workspace, "tuned"), set(STAGES)) == {}
     turned = dict(reversed(TUNED["partitions"].items()))
     write_recipe(workspace, "tuned", TUNED | {"partitions": turned})
-    stale = stale_stages(workspace, load_settings(workspace, "tuned"), set(STAGES))
-    assert list(stale) == [stage.name for stage in CHAIN][2:]
+    stale = stale_stages(Build(workspace, "tuned"), set(STAGES))
+    assert list(stale) == BELOW_PARTITION
     assert stale["partition"] == ["settings changed: partitions"]
     write_recipe(workspace, "tuned", TUNED)
 
     # Where the other recipe's classifier is built again and differs, this one is stale and the audit says why.
-    source.__class__(**{**vars(source), "content": "0" * 64}).write(
-        lineage_path(workspace, "default", "classifier")
-    )
+    dataclasses.replace(trained, content="0" * 64).write(Build(workspace).record_path("classifier"))
     with pytest.raises(
         WorkspaceError, match=r"default/classifier, which was changed or removed since it was built"
     ):
-        stale_stages(workspace, settings, {"classifier"})
+        stale_stages(Build(workspace, "tuned"), {"classifier"})
     assert geoloc(workspace, "audit", "tuned/classifier", "--json") == 0
     tree = json.loads(capsys.readouterr().out)
     found = next(node for node in tree["made_from"] if node["artefact"] == "default/classifier")
@@ -176,20 +189,18 @@ def test_a_rebuilt_source_makes_what_starts_from_it_stale(workspace):
     training = {"epochs": 1, "mode": "fine_tune", "distillation": {"recipe": "default"}}
     write_recipe(workspace, "tuned", {"partitions": nested, "model": model, "training": training})
     assert geoloc(workspace, "build", "--recipe", "tuned", "--only", "splits", "partition", "classifier") == 0
-    recorded = Lineage.read(lineage_path(workspace, "tuned", "classifier"))
-    assert (
-        recorded.inputs["teacher"] == Lineage.read(lineage_path(workspace, "default", "embeddings")).content
-    )
+    recorded = Build(workspace, "tuned").record("classifier")
+    assert recorded.inputs["teacher"] == Build(workspace).record("features").content
     trained = load_model(output_folder(workspace, "tuned", "classifier") / MODEL_FILE)
     assert trained.parents is not None
     assert len(trained.parents["fine"]) == trained.heads["fine"]
     params = workspace.root / "params.yaml"
     params.write_text(params.read_text().replace("epochs: 2", "epochs: 1"))
     assert geoloc(workspace, "build", "--only", "classifier") == 0
-    stale = stale_stages(workspace, load_settings(workspace, "tuned"), {"partition", "classifier"})
+    stale = stale_stages(Build(workspace, "tuned"), {"partition", "classifier"})
     assert stale == {"classifier": ["weights changed"]}
     stages = yaml.safe_load(workspace.dvc_yaml.read_text())["stages"]
-    assert {"build/default/classifier", "build/default/embeddings"} < set(stages["tuned-classifier"]["deps"])
+    assert {"build/default/classifier", "build/default/features"} < set(stages["tuned-classifier"]["deps"])
 
 
 @pytest.mark.parametrize(

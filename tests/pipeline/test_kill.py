@@ -9,14 +9,14 @@ import time
 import pytest
 import yaml
 
-from orchestration.lineage.record import Lineage
-from orchestration.plan.chain import lineage_path, output_folder
+from orchestration.lineage.build import Build
+from orchestration.plan.chain import output_folder
 from tests.pipeline.conftest import geoloc, geoloc_process
 
 
 @pytest.mark.slow
 def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(workspace):
-    finished = Lineage.read(lineage_path(workspace, "default", "classifier"))
+    finished = Build(workspace).record("classifier")
     params = workspace.root / "params.yaml"
     values = yaml.safe_load(params.read_text())
     values["training"] |= {"checkpoint_steps": 2, "progress_steps": 1}  # neither changes the result
@@ -37,6 +37,6 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(workspace):
     assert model.read_bytes() == before, "a killed training must leave the earlier output alone"
     assert geoloc(workspace, "build", "--only", "classifier") == 0
     assert model.read_bytes() == before
-    resumed = Lineage.read(lineage_path(workspace, "default", "classifier"))
+    resumed = Build(workspace).record("classifier")
     assert resumed.content == finished.content
     assert resumed.dagster_run != finished.dagster_run

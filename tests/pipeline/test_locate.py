@@ -16,7 +16,8 @@ import torch
 import yaml
 
 from geoloc.files import write_json, write_parquet
-from geoloc.localizers.by_class.methods import Calibration, class_methods
+from geoloc.localizers.by_class.methods import class_methods
+from geoloc.localizers.confidence.calibration import Calibration
 from geoloc.localizers.confidence.conformal import ConformalRegions
 from geoloc.localizers.confidence.temperature import TemperatureScaling
 from geoloc.localizers.settings import LocalizerSettings
@@ -26,13 +27,19 @@ from geoloc.models.settings import ModelSettings
 from geoloc.partitions.areas import polygon_area_km2
 from geoloc.partitions.s2 import S2Partition, S2Settings
 from geoloc.photos.catalog import read_catalog
-from geoloc.photos.ingest import IngestSettings, ingest
+from geoloc.photos.decoding import check_and_normalise, decode_rgb
+from geoloc.photos.ingest import ingest
+from geoloc.photos.settings import IngestSettings
 from geoloc.photos.sources import open_source
+from geoloc.photos.splits import FACTS
 from geoloc.sphere import LEVELS_KM, distance_km
-from orchestration.assets.inputs import load_partitions, photos_with_split
-from orchestration.lineage.record import PLUMBING, Lineage, _module_file, code_modules
-from orchestration.locate.question import LEVELS
-from orchestration.plan.chain import MODEL_FILE, lineage_path, output_folder
+from orchestration.assets.inputs import load_partitions, read_photos
+from orchestration.lineage.build import Build
+from orchestration.lineage.code import imported_modules
+from orchestration.lineage.record import Record
+from orchestration.locate.by_class import ByClass
+from orchestration.locate.question import LEVELS, Question
+from orchestration.plan.chain import MODEL_FILE, output_folder
 from orchestration.workspace import Workspace
 from tests.photo_fixtures import KEY, jpeg
 from tests.pipeline.conftest import geoloc
@@ -77,7 +84,7 @@ def made(tmp_path_factory) -> Workspace:
     catalog = read_catalog(workspace.pool)
     assert len(catalog) == COUNT
     split = np.where(np.arange(COUNT) < TRAINING, "train", "test")
-    splits = pd.DataFrame({"photo_id": catalog["photo_id"], "split": split, "reason": ""})
+    splits = catalog[["photo_id", *FACTS]].assign(split=split, reason="")
     write_parquet(output_folder(workspace, "default", "splits") / "splits.parquet", splits)
     put_partitions(workspace, {"fine": 3, "coarse": 15})
     put_network(workspace)
@@ -123,9 +130,10 @@ def put_calibration(workspace, thresholds):
 
 def record(workspace, stage, inputs):
     """A lineage record, with as much in it as locate reads."""
-    values = {field.name: "" for field in dataclasses.fields(Lineage)}
+    values = {field.name: "" for field in dataclasses.fields(Record)}
     values |= {"content": f"content of {stage}", "inputs": inputs, "settings": SETTINGS}
-    Lineage(**values).write(lineage_path(workspace, "default", stage))
+    values |= {"parts": {}, "accepted": ()}
+    Record(**values).write(Build(workspace).record_path(stage))
 
 
 @pytest.fixture
@@ -159,7 +167,7 @@ QUERIES = range(TRAINING, COUNT)
 
 def test_every_localizer_answers_as_in_the_evaluation(made, capsys):
     partitions = load_partitions(output_folder(made, "default", "partition"))
-    everything = photos_with_split(made.pool, output_folder(made, "default", "splits"))
+    everything = read_photos(output_folder(made, "default", "splits"))
     train = everything[everything["split"] == "train"]
     settings = LocalizerSettings(combine=("product", "overlay"), within_levels=True)
     methods = class_methods(
@@ -209,7 +217,7 @@ def test_levels_are_those_of_the_sphere():
     assert tuple(LEVELS_KM) == LEVELS
 
 
-def test_regions_are_told_with_cells_and_area_and_drawn(made, capsys, tmp_path):
+def test_regions_have_cells_and_area_and_are_drawn(made, capsys, tmp_path):
     page = tmp_path / "map.html"
     found = ask(made, capsys, *files(made, *QUERIES), "--map", str(page))
     partition = load_partitions(output_folder(made, "default", "partition"))["fine"]
@@ -251,22 +259,22 @@ def test_without_an_evaluation_nothing_is_said_of_regions(changed, capsys):
     before = ask(changed, capsys, *files(changed, 40))[0]
     shutil.rmtree(output_folder(changed, "default", "evaluation"))
     assert geoloc(changed, "locate", *files(changed, 40)) == 0
-    told = capsys.readouterr()
-    assert "region:" not in told.out
-    assert told.err == ""
+    shown = capsys.readouterr()
+    assert "region:" not in shown.out
+    assert shown.err == ""
     after = ask(changed, capsys, *files(changed, 40))[0]
     assert after["regions"] is None
     assert (before["scaled"], after["scaled"]) == (True, False)
     assert after["confidence"] < before["confidence"]  # a temperature below 1 made it surer
 
 
-def test_an_evaluation_of_another_classifier_scales_nothing_and_that_is_told(changed, capsys):
+def test_an_evaluation_of_another_classifier_scales_nothing_and_a_line_says_so(changed, capsys):
     record(changed, "evaluation", {"partition": "content of partition", "classifier": "of another"})
     assert geoloc(changed, "locate", *files(changed, 40), "--json") == 0
-    told = capsys.readouterr()
-    assert (json.loads(told.out)[0]["scaled"], json.loads(told.out)[0]["regions"]) == (False, None)
-    assert "evaluation of default is of another classifier" in told.err
-    assert "geoloc build --recipe default" in told.err
+    shown = capsys.readouterr()
+    assert (json.loads(shown.out)[0]["scaled"], json.loads(shown.out)[0]["regions"]) == (False, None)
+    assert "evaluation of default used another classifier" in shown.err
+    assert "geoloc build --recipe default" in shown.err
 
 
 def test_an_answer_below_the_wanted_confidence_is_not_given_and_that_is_said(made, capsys, tmp_path):
@@ -280,15 +288,15 @@ def test_an_answer_below_the_wanted_confidence_is_not_given_and_that_is_said(mad
     assert [one["confidence"] for one in found] == sure  # also of those that are not given
     assert {one["scaled"] for one in found} == {True}
     assert silent["alternatives"] == []
-    told = re.fullmatch(rf"the confidence, (0\.\d+), is below {limit:g}", silent["error"])
-    assert float(told.group(1)) == pytest.approx(silent["confidence"], abs=1e-4)
+    shown = re.fullmatch(rf"the confidence, (0\.\d+), is below {limit:g}", silent["error"])
+    assert float(shown.group(1)) == pytest.approx(silent["confidence"], abs=1e-4)
     assert silent["regions"]  # what is known of the photo all the same
     assert "is below" in page.read_text()
     assert geoloc(made, "locate", *files(made, *QUERIES), "--abstain-below", "1") == 0
     assert capsys.readouterr().out.count("no answer: the confidence, 0.") == len(QUERIES)
 
 
-def test_an_unreadable_photo_is_told_of_as_its_neighbours_are(made, capsys, tmp_path):
+def test_an_unreadable_photo_has_the_method_of_the_others(made, capsys, tmp_path):
     damaged = tmp_path / "damaged.jpg"
     damaged.write_bytes(b"no picture")
     for options, scaled_and_within in (
@@ -324,7 +332,7 @@ def test_options_that_exclude_each_other_are_both_named(options, named, tmp_path
     assert all(name in error for name in named), error
 
 
-def test_what_the_build_lacks_is_told_with_the_command_that_makes_it(changed, capsys):
+def test_what_the_build_lacks_is_an_error_with_the_command_that_makes_it(changed, capsys):
     shutil.rmtree(output_folder(changed, "default", "splits"))
     for options in (["--level", "city"], ["--combine", "overlay"]):
         assert geoloc(changed, "locate", *files(changed, 40), *options) == 1
@@ -350,10 +358,32 @@ def test_what_the_build_lacks_is_told_with_the_command_that_makes_it(changed, ca
 def test_locate_needs_neither_dagster_nor_mlflow():
     """As a static fact: a process that shows it takes ten seconds of imports."""
     heavy = {"dagster", "mlflow", "dvc", "great_expectations", "matplotlib"}
-    for module in {*code_modules("orchestration.locate.locate"), *PLUMBING}:
-        file = _module_file(module)
-        assert file is not None
-        for node in ast.parse(Path(file).read_text()).body:
+    for module, file in imported_modules("orchestration.locate.locate").items():
+        for node in ast.parse(file.read_text()).body:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             assert not {name.split(".")[0] for name in names} & heavy, module
+
+
+def test_probabilities_are_those_of_the_evaluation_to_the_bit(made):
+    """Read from files here, from the pool there; one implementation of the mean over crops, in one layout."""
+    pixels = [
+        decode_rgb(check_and_normalise(Path(file).read_bytes()).bytes) for file in files(made, *QUERIES)
+    ]
+    asked = ByClass.open(Build(made), Question(partition="coarse"), print)
+    network = load_model(output_folder(made, "default", "classifier") / MODEL_FILE)
+    queries = read_catalog(made.pool).iloc[TRAINING:]
+    limits = Build(made).settings.localizers
+    stored, _ = predict_probabilities(
+        network.to(memory_format=torch.channels_last),
+        made.pool,
+        queries,
+        limits.batch_size,
+        crops=limits.crops,
+    )
+    expected = asked.method.locate(asked.calibration.scaled(stored))
+    answers = asked.locate(pixels).answers
+    assert asked.settings.crops == limits.crops
+    assert answers.confidence.tobytes() == expected.confidence.tobytes()
+    assert answers.alternatives.weight.tobytes() == expected.alternatives.weight.tobytes()
+    assert answers.latitude.tobytes() == expected.latitude.tobytes()

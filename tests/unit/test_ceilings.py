@@ -19,7 +19,7 @@ FIT_ON, MEASURE_ON = skewed_points(4000, 1), skewed_points(900, 2)
 
 @pytest.mark.parametrize("answer", ["centroid", "centre"])
 def test_errors_are_to_the_answer_of_the_photos_own_cell(answer):
-    fitted = partition_of(S2Settings(150, 12)).fit(*FIT_ON)
+    fitted = partition_of(S2Settings(max_photos=150, min_photos=12)).fit(*FIT_ON)
     errors = ceiling_errors_km(fitted, *MEASURE_ON, answer)
     cells = fitted.assign(*MEASURE_ON)
     assert 0 < (cells < 0).sum() < 900
@@ -32,9 +32,9 @@ def test_errors_are_to_the_answer_of_the_photos_own_cell(answer):
 
 def test_differences_are_those_of_the_ceilings_and_intervals_hold_them():
     kinds = {
-        "s2": S2Settings(150, 12),
-        "kmeans": KMeansSettings(60, 12),
-        "cities": CitiesSettings(50.0, min_photos=1),
+        "s2": S2Settings(max_photos=150, min_photos=12),
+        "kmeans": KMeansSettings(cells=60, min_photos=12),
+        "cities": CitiesSettings(radius_km=50.0, min_photos=1),
     }
     fitted = {name: partition_of(settings).fit(*FIT_ON) for name, settings in kinds.items()}
     hits = {name: within(ceiling_errors_km(one, *MEASURE_ON)) for name, one in fitted.items()}
@@ -90,7 +90,11 @@ def test_what_cannot_be_compared():
 
 
 def test_panels_show_each_partition():
-    kinds = {"s2": S2Settings(400, 12), "kmeans": KMeansSettings(20, 12), "more": KMeansSettings(40, 12)}
+    kinds = {
+        "s2": S2Settings(max_photos=400, min_photos=12),
+        "kmeans": KMeansSettings(cells=20, min_photos=12),
+        "more": KMeansSettings(cells=40, min_photos=12),
+    }
     fitted = {name: partition_of(settings).fit(*FIT_ON) for name, settings in kinds.items()}
     data = partition_panels(fitted)
     three, two = (

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax
 
-from geoloc.evaluation.measures.calibration import calibration_table, expected_calibration_error
+from geoloc.evaluation.measures.calibration import calibration_error, calibration_table
 from geoloc.evaluation.measures.selective import area_under_risk_coverage, best_possible_area, risk_coverage
 from geoloc.localizers.by_class.cells import ClassLocalizer
-from geoloc.localizers.confidence.abstention import abstain_below, threshold_for
+from geoloc.localizers.confidence.abstention import abstain_below
 from geoloc.localizers.confidence.conformal import ConformalRegions
 from geoloc.localizers.confidence.temperature import TemperatureScaling
-from geoloc.partitions.areas import cell_areas_km2, polygon_area_km2
+from geoloc.partitions.areas import polygon_area_km2
 from geoloc.sphere import EARTH_RADIUS_KM, destination
 from tests.unit.localizer_world import nested, photos, probabilities, softmax
 
@@ -44,8 +44,8 @@ def test_the_temperature_that_spoilt_the_probabilities_is_found():
     found = scaling.predict(sharp)
     np.testing.assert_allclose(found, softmax(logits * 3 / scaling.temperature), atol=1e-5)
     right = found.argmax(axis=1) == truth
-    before = expected_calibration_error(sharp.max(axis=1), right)
-    after = expected_calibration_error(found.max(axis=1), right)
+    before = calibration_error(calibration_table(sharp.max(axis=1), right))
+    after = calibration_error(calibration_table(found.max(axis=1), right))
     assert after < 0.02 < 0.15 < before
     np.testing.assert_array_equal(found.argmax(axis=1), sharp.argmax(axis=1))
 
@@ -99,8 +99,9 @@ def test_the_calibration_error_is_a_loop_over_bins(photos_seen, bins):
         if held:
             gap = abs(sum(s for s, _ in held) / len(held) - sum(r for _, r in held) / len(held))
             expected += gap * len(held) / len(photos_seen)
-    assert expected_calibration_error(sure, right, bins) == pytest.approx(expected, abs=1e-9)
-    assert calibration_table(sure, right, bins)["n"].sum() == len(sure)
+    table = calibration_table(sure, right, bins)
+    assert calibration_error(table) == pytest.approx(expected, abs=1e-9)
+    assert table["n"].sum() == len(sure)
 
 
 def test_confidences_that_are_none_are_refused():
@@ -112,7 +113,7 @@ def test_confidences_that_are_none_are_refused():
         ([0.5], [True], 0, "bins must be at least 1"),
     ):
         with pytest.raises(ValueError, match=text):
-            expected_calibration_error(sure, right, bins)
+            calibration_table(sure, right, bins)
 
 
 # Conformal regions
@@ -213,14 +214,14 @@ def test_an_unread_photo_has_every_cell():
 def test_areas_of_s2_cells_are_those_of_s2():
     lat, lon = photos(3000)
     for partition in nested(lat, lon):
-        areas = cell_areas_km2(partition)
+        areas = partition.areas_km2()
         expected = [
             s2sphere.Cell(s2sphere.CellId.from_token(token)).exact_area() * EARTH_RADIUS_KM**2
             for token in partition.tokens()
         ]
         np.testing.assert_allclose(areas, expected, rtol=1e-6)
     regions = ConformalRegions(0.5).fit(probabilities(20, partition.cell_count, 0), np.zeros(20))
-    found = regions.predict(probabilities(4, partition.cell_count, 1), partition)
+    found = regions.predict(probabilities(4, partition.cell_count, 1), areas)
     np.testing.assert_allclose(found.area_km2, found.cells @ areas)
 
 
@@ -244,19 +245,6 @@ def test_areas_of_known_outlines():
         polygon_area_km2(octant[:2])
 
 
-def test_a_partition_that_knows_its_areas_is_asked():
-    class Knows:
-        cell_count = 2
-
-        def areas_km2(self):
-            return [1, 2.5]
-
-        def polygon(self, cell, points_per_edge=1):
-            raise AssertionError("not needed")
-
-    assert cell_areas_km2(Knows()).tolist() == [1.0, 2.5]
-
-
 # Abstention
 
 
@@ -276,20 +264,6 @@ def test_abstaining_silences_the_answers_that_are_not_sure():
     assert found.confidence.dtype == np.float32
     assert abstain_below(found, 0.0).abstained.sum() == silent.sum()
     assert abstain_below(answers, np.inf).abstained.all()
-
-
-@given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=1, max_size=30), st.floats(0.05, 1.0))
-def test_the_threshold_is_the_lowest_that_keeps_the_accuracy(photos_seen, accuracy):
-    sure, right = np.array([s / 6 for s, _ in photos_seen]), np.array([r for _, r in photos_seen])
-    good = [t for t in sorted(set(sure)) if right[sure >= t].mean() >= accuracy - 1e-9 / len(sure)]
-    assert threshold_for(sure, right, accuracy) == (good[0] if good else np.inf)
-
-
-def test_thresholds_need_photos():
-    with pytest.raises(ValueError, match="at least one photo"):
-        threshold_for([], [], 0.5)
-    with pytest.raises(ValueError, match="above 0 and at most 1, got 0"):
-        threshold_for([0.5], [True], 0)
 
 
 # Risk and coverage

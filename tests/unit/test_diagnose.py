@@ -50,7 +50,7 @@ def world():
         {"class": by_class, "Paris": paris},
         queries,
         references,
-        FINE,
+        {"fine": FINE},
         EvaluationSettings(resamples=30),
         seed=1,
         unreadable=unread,

@@ -88,12 +88,12 @@ def test_saved_and_loaded_are_equal_and_so_are_their_bytes(kind, tmp_path):
     np.testing.assert_array_equal(loaded.predict_probabilities(asked), model.predict_probabilities(asked))
     loaded.save(tmp_path / "c.safetensors")
     assert (tmp_path / "c.safetensors").read_bytes() == (tmp_path / "a.safetensors").read_bytes()
-    with pytest.raises(ValueError, match=f"its header says 'frozen {kind.kind}'"):
+    with pytest.raises(ValueError, match=f"its header has kind 'frozen {kind.kind}'"):
         (FrozenKnn if kind is FrozenSvm else FrozenSvm).load(tmp_path / "a.safetensors")
     (tmp_path / "a.safetensors").write_bytes(b"damaged")
     with pytest.raises(ValueError, match="is damaged"):
         kind.load(tmp_path / "a.safetensors")
-    with pytest.raises(FileNotFoundError, match="is absent"):
+    with pytest.raises(FileNotFoundError, match="is missing"):
         kind.load(tmp_path / "nowhere.safetensors")
 
 

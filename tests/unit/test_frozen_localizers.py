@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,7 +14,7 @@ from geoloc.localizers.frozen.localizer import fit_frozen, frozen_table, vectors
 from geoloc.localizers.frozen.svm import FrozenSvm
 from geoloc.localizers.settings import FrozenSettings, LocalizerSettings
 from geoloc.retrieval.embeddings import Embeddings
-from geoloc.settings import SettingsError, parse
+from geoloc.settings import SettingsError, parse, replace
 from tests.unit.localizer_world import nested, photos
 
 LAT, LON = photos(300)
@@ -65,7 +63,7 @@ def test_there_is_one_a_kind_and_partition_named_as_the_house_does():
     fine, coarse = FINE.cell_count, COARSE.cell_count
     names = [f"[backbone]{a} {cells}C" for a in ("SVM", "kNN") for cells in (fine, coarse)]
     assert list(fitted()) == names
-    centre = dataclasses.replace(BOTH, answers=("centre", "centroid"))
+    centre = replace(BOTH, answers=("centre", "centroid"))
     assert list(fitted(centre)) == [f"{name} centre" for name in names]
     same = fitted(partitions={"one": COARSE, "two": COARSE})
     assert list(same) == [f"[backbone]{a} {coarse}C {n}" for a in ("SVM", "kNN") for n in ("one", "two")]
@@ -93,7 +91,7 @@ def test_answers_are_points_of_the_cells_that_an_independent_classifier_finds(na
 
 
 def test_calibration_chooses_the_temperature_by_the_validation_photos():
-    plain, scaled = fitted(), fitted(dataclasses.replace(BOTH, calibrate=True))
+    plain, scaled = fitted(), fitted(replace(BOTH, calibrate=True))
     truth = FINE.assign(VALIDATION["latitude"], VALIDATION["longitude"])
     used = [i for i, photo in enumerate(VALIDATION["photo_id"]) if photo in BY_ID and truth[i] >= 0]
     vectors = np.array([BY_ID[VALIDATION["photo_id"].iloc[i]] for i in used])
@@ -112,7 +110,7 @@ def test_calibration_chooses_the_temperature_by_the_validation_photos():
 
 
 def test_votes_are_shares_and_no_temperature_makes_them_less():
-    knn = fitted(dataclasses.replace(BOTH, calibrate=True))[f"[backbone]kNN {FINE.cell_count}C"]
+    knn = fitted(replace(BOTH, calibrate=True))[f"[backbone]kNN {FINE.cell_count}C"]
     assert knn.temperature is None
     vectors, cells = learned(FINE)
     confidence = knn.locate(vectors[:20].astype(np.float16)).confidence
@@ -123,7 +121,7 @@ def test_votes_are_shares_and_no_temperature_makes_them_less():
 
 def test_what_was_fitted_is_saved_and_answers_alike(tmp_path):
     asked = vectors_of(EMBEDDINGS, TEST["photo_id"])
-    for one in fitted(dataclasses.replace(BOTH, calibrate=True)).values():
+    for one in fitted(replace(BOTH, calibrate=True)).values():
         if isinstance(one.classifier, FrozenKnn):
             assert (
                 one.save(tmp_path) == []
@@ -138,7 +136,7 @@ def test_what_was_fitted_is_saved_and_answers_alike(tmp_path):
 
 def test_an_svm_that_has_not_converged_is_told_everywhere():
     lines: list[str] = []
-    hasty = dataclasses.replace(BOTH, frozen=FrozenSettings(kinds=("svm", "knn"), max_iterations=1, c=1000.0))
+    hasty = replace(BOTH, frozen=FrozenSettings(kinds=("svm", "knn"), max_iterations=1, c=1000.0))
     svm, knn = fitted(hasty, {"fine": FINE}, log=lines.append).values()
     assert "(not converged in 1 iterations)" in svm.describe()
     assert "not converged" not in knn.describe()
@@ -159,7 +157,7 @@ def test_what_cannot_be_learned_names_the_setting():
         )
         with pytest.raises(SettingsError, match=message):
             fit_frozen({"fine": FINE}, alone, EMBEDDINGS, one, VALIDATION)
-    nobody = dataclasses.replace(BOTH, calibrate=True)
+    nobody = replace(BOTH, calibrate=True)
     with pytest.raises(
         SettingsError, match=r"localizers\.calibrate cannot be done for a frozen svm of partit"
     ):

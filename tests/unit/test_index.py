@@ -14,7 +14,9 @@ from geoloc.files import content_hash
 from geoloc.retrieval import index as index_module
 from geoloc.retrieval.embeddings import Embeddings
 from geoloc.retrieval.factory import choose_factory
-from geoloc.retrieval.index import IndexSettings, ReferenceIndex, stable_ids
+from geoloc.retrieval.index import ReferenceIndex
+from geoloc.retrieval.neighbours import stable_ids
+from geoloc.retrieval.settings import IndexSettings
 from geoloc.settings import SettingsError, parse
 
 REFINED = "IVF16,PQ4x4fs,Refine(SQfp16)"
@@ -222,7 +224,7 @@ def test_a_damaged_or_mixed_folder_is_refused(tmp_path):
     path = folder / "index.faiss"
     whole = path.read_bytes()
     path.write_bytes(whole[:-100])
-    with pytest.raises(ValueError, match="bytes, its meta"):
+    with pytest.raises(ValueError, match="bytes, expected"):
         ReferenceIndex.load(folder)
     path.write_bytes(whole)
     references = pd.read_parquet(folder / "references.parquet")
@@ -266,13 +268,13 @@ def test_wrong_input_is_named():
     with pytest.raises(ValueError, match="already in the index"):
         index.add(embeddings, rows.iloc[:1])
     assert len(index) == 10
-    with pytest.raises(ValueError, match="stands twice"):
+    with pytest.raises(ValueError, match="in the references twice"):
         ReferenceIndex.build(embeddings, pd.concat([rows, rows]))
     with pytest.raises(ValueError, match=r"'p3' has no valid latitude and longitude \(1 such rows\)"):
         ReferenceIndex.build(
             embeddings, rows.assign(latitude=rows["latitude"].where(rows.index != 3, np.nan))
         )
-    with pytest.raises(ValueError, match="absent: photographer"):
+    with pytest.raises(ValueError, match="missing: photographer"):
         ReferenceIndex.build(embeddings, rows.drop(columns="photographer"))
     with pytest.raises(ValueError, match="nothing to index"):
         ReferenceIndex.build(embeddings, rows.assign(photo_id=rows["photo_id"] + "x"))

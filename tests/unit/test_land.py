@@ -3,20 +3,23 @@
 import os
 import subprocess
 import sys
+import tomllib
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from geoloc.land import (
-    _module_text,
+    _DATA,
     _trace,
     is_land,
     land_raster,
     land_rings,
     raster_from_package,
     water_rings,
+    write_raster,
 )
-from geoloc.land_data import LAND
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +27,11 @@ def fine():
     return raster_from_package()
 
 
-def test_the_kept_raster_is_the_one_the_package_gives(fine):
+def test_the_kept_raster_is_the_one_the_package_gives(fine, tmp_path):
     assert fine.shape == (720, 1440)
     assert np.array_equal(land_raster(), fine)
-    assert LAND in _module_text(fine)
+    write_raster(tmp_path / "land.zlib", fine)
+    assert zlib.decompress((tmp_path / "land.zlib").read_bytes()) == zlib.decompress(_DATA.read_bytes())
     with pytest.raises(ValueError, match="read-only"):
         land_raster()[0, 0] = True
 
@@ -135,3 +139,15 @@ def test_loads_fast_and_without_the_package():
     seconds, imported = ended.stdout.split()
     assert float(seconds) < 1
     assert imported == "False"
+
+
+def test_every_data_file_of_the_library_is_in_the_wheel():
+    root = Path(__file__).parents[2]
+    project = tomllib.loads((root / "pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["package-data"]["geoloc"]
+    packed = {path for pattern in patterns for path in (root / "geoloc").glob(pattern)}
+    kept = {
+        path for path in (root / "geoloc").rglob("*") if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert {path for path in kept if path.suffix != ".py"} == packed
+    assert _DATA in packed

@@ -7,14 +7,14 @@ import pytest
 
 from geoloc.files import read_json
 from geoloc.localizers.by_class.cells import ClassLocalizer
-from geoloc.localizers.by_class.methods import Calibration, class_methods
+from geoloc.localizers.by_class.methods import class_methods
 from geoloc.localizers.by_class.overlay import OverlayLocalizer
 from geoloc.localizers.by_class.product import HierarchyLocalizer
 from geoloc.localizers.by_class.within_level import WithinLevelLocalizer
+from geoloc.localizers.confidence.calibration import Calibration
 from geoloc.localizers.confidence.conformal import ConformalRegions
 from geoloc.localizers.confidence.temperature import TemperatureScaling
 from geoloc.localizers.settings import LocalizerSettings
-from geoloc.partitions.areas import cell_areas_km2
 from geoloc.partitions.kmeans import KMeansPartition
 from geoloc.partitions.settings import KMeansSettings
 from geoloc.settings import SettingsError
@@ -90,7 +90,7 @@ def test_a_calibration_is_of_scaled_probabilities_and_says_what_it_holds(tmp_pat
         ).temperature == (alone.temperature)
         region = ConformalRegions(0.9).fit(alone.predict(validation[name]), truth)
         assert read_json(tmp_path / f"conformal-{name}-0.9.json")["threshold"] == region.threshold
-        found = region.predict(scaled[name], cell_areas_km2(partition))
+        found = region.predict(scaled[name], partition.areas_km2())
         row = table[(table["partition"] == name) & (table["coverage"] == 0.9)].iloc[0]
         assert row["covered"] == found.covered(partition.assign(LAT[200:300], LON[200:300])).mean()
         assert row["median_area_km2"] == pytest.approx(np.median(found.area_km2))

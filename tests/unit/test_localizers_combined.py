@@ -13,7 +13,7 @@ from geoloc.localizers.by_class.cells import ClassLocalizer
 from geoloc.localizers.by_class.overlay import OverlayLocalizer
 from geoloc.localizers.by_class.product import HierarchyLocalizer
 from geoloc.localizers.by_class.within_level import WithinLevelLocalizer
-from geoloc.sphere import LEVELS_KM, destination, distance_km, mean_point
+from geoloc.sphere import LEVELS_KM, destination, distance_km, group_means
 from tests.unit.localizer_world import nested, photos, probabilities, softmax
 
 LAT, LON = photos()
@@ -145,8 +145,8 @@ def test_an_overlay_is_a_loop_over_places_that_hold_photos(seed, alternatives):
         np.testing.assert_allclose(localizer.scores(p)[row], scores, rtol=1e-5)
         best = max(range(len(held)), key=lambda k: scores[k])
         inside = (assigned == held[best]).all(axis=1)
-        expected = mean_point(lat[inside], lon[inside])
-        assert distance_km(*expected, found.latitude[row], found.longitude[row]) < 1e-6
+        expected = group_means(lat, lon, np.where(inside, 0, -1), 1)
+        assert distance_km(*expected, found.latitude[row], found.longitude[row])[0] < 1e-6
         total = sum(math.exp(s) for s in scores)
         assert found.confidence[row] == pytest.approx(math.exp(scores[best]) / total, rel=1e-4)
         weight = found.alternatives.weight[row]
@@ -167,7 +167,7 @@ def test_an_overlay_is_finer_than_its_partitions():
     localizer = OverlayLocalizer([Halves(0), Halves(1)]).fit([10, 10, -10, -30], [20, -20, 20, 20])
     found = localizer.locate([np.array([[0.9, 0.1]]), np.array([[0.2, 0.8]])])
     assert localizer.cells.tolist() == [[0, 1], [1, 0], [1, 1]]  # no photo in the south-west: no candidate
-    np.testing.assert_allclose([found.latitude[0], found.longitude[0]], mean_point([-10, -30], [20, 20]))
+    np.testing.assert_allclose([found.latitude[0], found.longitude[0]], [-20, 20])
     assert found.confidence[0] == pytest.approx(0.72 / (0.72 + 0.02 + 0.08))
     assert found.cells is None
     assert localizer.name == "[M]2+2C"

@@ -37,7 +37,9 @@ class TestMaps:
     @settings(max_examples=80, deadline=None)
     def test_polygon_is_s2s_and_its_extra_points_lie_on_the_edges(self, latitude, longitude, level, points):
         count = 2 if level else 1
-        fitted = S2Partition(S2Settings(1, 1, max_level=level)).fit([latitude] * count, [longitude] * count)
+        fitted = S2Partition(S2Settings(max_photos=1, min_photos=1, max_level=level)).fit(
+            [latitude] * count, [longitude] * count
+        )
         polygon = fitted.polygon(0, points)
         shape = s2sphere.Cell(oracle_leaf(latitude, longitude).parent(level))
         assert polygon.shape == (4 * points, 2)
@@ -52,12 +54,14 @@ class TestMaps:
 
     def test_points_per_edge_must_be_positive(self):
         with pytest.raises(PartitionError, match="points_per_edge must be at least 1, got 0"):
-            S2Partition(S2Settings(10, 1)).fit([0.0], [0.0]).polygon(0, 0)
+            S2Partition(S2Settings(max_photos=10, min_photos=1)).fit([0.0], [0.0]).polygon(0, 0)
 
     def test_rings_of_all_faces_tile_the_flat_map(self):
         latitude, longitude = sphere_points(4000, 12)
         for level, cells in ((0, 6), (1, 24), (2, 96)):
-            fitted = S2Partition(S2Settings(1, 1, max_level=level)).fit(latitude, longitude)
+            fitted = S2Partition(S2Settings(max_photos=1, min_photos=1, max_level=level)).fit(
+                latitude, longitude
+            )
             assert fitted.cell_count == cells
             rings = [ring for cell in range(cells) for ring in fitted.rings(cell)]
             area = sum(abs(shoelace(ring)) for ring in rings)
@@ -70,7 +74,7 @@ class TestMaps:
     def test_rings_hold_the_points_of_their_cell(self):
         """Even-odd test on the flat map against assign, for cells at the poles and the antimeridian too."""
         latitude, longitude = sphere_points(3000, 13)
-        fitted = S2Partition(S2Settings(60, 1)).fit(latitude, longitude)
+        fitted = S2Partition(S2Settings(max_photos=60, min_photos=1)).fit(latitude, longitude)
         cells = fitted.assign(latitude, longitude)
         rings = [fitted.rings(cell) for cell in range(fitted.cell_count)]
         assert any(len(parts) == 2 for parts in rings)
@@ -95,7 +99,9 @@ class TestMaps:
         assert one == pytest.approx([np.sign(pole) * 61.25])
 
     def test_geojson(self):
-        fitted = S2Partition(S2Settings(10, 1)).fit([10.0, 10.0, 0.0], [2.35, 2.35, 180.0])
+        fitted = S2Partition(S2Settings(max_photos=10, min_photos=1)).fit(
+            [10.0, 10.0, 0.0], [2.35, 2.35, 180.0]
+        )
         made = json.loads(json.dumps(fitted.to_geojson(), allow_nan=False))
         assert made["type"] == "FeatureCollection"
         first, second = made["features"]
@@ -117,7 +123,9 @@ class TestMaps:
 class TestFiles:
     @pytest.fixture
     def fitted(self):
-        return S2Partition(S2Settings(100, 10, max_level=14)).fit(*skewed_points(5000, 14))
+        return S2Partition(S2Settings(max_photos=100, min_photos=10, max_level=14)).fit(
+            *skewed_points(5000, 14)
+        )
 
     def test_a_saved_partition_comes_back_whole(self, fitted, tmp_path):
         fitted.save(tmp_path / "partition")
@@ -137,7 +145,9 @@ class TestFiles:
         assert f"{fitted.cell_count} cells with" in repr(fitted)
 
     def test_equal_partitions_give_equal_bytes(self, fitted, tmp_path):
-        again = S2Partition(S2Settings(100, 10, max_level=14)).fit(*skewed_points(5000, 14))
+        again = S2Partition(S2Settings(max_photos=100, min_photos=10, max_level=14)).fit(
+            *skewed_points(5000, 14)
+        )
         fitted.save(tmp_path / "one")
         again.save(tmp_path / "two")
         load_partition(tmp_path / "one").save(tmp_path / "three")
@@ -149,7 +159,7 @@ class TestFiles:
     def test_saving_leaves_other_files_alone_and_replaces_its_own(self, fitted, tmp_path):
         (tmp_path / "lineage.json").write_text("{}")
         fitted.save(tmp_path)
-        S2Partition(S2Settings(10, 1)).fit([1.0], [1.0]).save(tmp_path)
+        S2Partition(S2Settings(max_photos=10, min_photos=1)).fit([1.0], [1.0]).save(tmp_path)
         assert load_partition(tmp_path).cell_count == 1
         assert (tmp_path / "lineage.json").read_text() == "{}"
 
@@ -288,7 +298,7 @@ class TestInterface:
     def test_s2_does_not_nest_in_it_nor_loads_it(self, tmp_path):
         made = Halves().fit([10.0], [-20.0])
         with pytest.raises(PartitionError, match="nests in s2 partitions only, got kind 'halves'"):
-            S2Partition(S2Settings(10, 1)).fit([1.0], [1.0]).parent_cells(made)
+            S2Partition(S2Settings(max_photos=10, min_photos=1)).fit([1.0], [1.0]).parent_cells(made)
         made.save(tmp_path)
         with pytest.raises(PartitionError, match="of kind 'halves'; this version knows cities"):
             load_partition(tmp_path)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoloc.partitions import CitiesSettings, PartitionSettings, partition_of
-from geoloc.partitions.balance import balanced_sample, effective_classes
+from geoloc.partitions.balance import effective_classes
 from geoloc.partitions.base import PartitionError
 from geoloc.partitions.cities import CitiesPartition, non_overlapping_cities
 from geoloc.settings import SettingsError, parse
@@ -56,13 +56,15 @@ class TestFit:
     @functools.cache
     def fitted(seed):
         places = (PARIS, SYDNEY, SUVA, TOKYO, VANUA_LEVU)
-        return CitiesPartition(CitiesSettings(300.0, 20)).fit(*around(places, 30, 1.0, seed))
+        return CitiesPartition(CitiesSettings(radius_km=300.0, min_photos=20)).fit(
+            *around(places, 30, 1.0, seed)
+        )
 
     def test_known_cities(self):
         """GeoNames counts more people in Nasinu than in Suva beside it, which so is the suburb."""
         places = (PARIS, SYDNEY, SUVA)
         at = around(places, 100, 0.03, 1)
-        fitted = CitiesPartition(CitiesSettings(25.0, 50)).fit(*at)
+        fitted = CitiesPartition(CitiesSettings(radius_km=25.0, min_photos=50)).fit(*at)
         assert [token.split("-")[:2] for token in fitted.tokens()] == [
             ["Sydney", "AU"],
             ["Paris", "FR"],
@@ -90,12 +92,18 @@ class TestFit:
 
     def test_the_minimum_is_inclusive_and_cells_are_disjoint(self):
         at = around((PARIS, SYDNEY), 10, 0.001, 2)
-        assert CitiesPartition(CitiesSettings(25.0, 10)).fit(*at).photo_counts().tolist() == [10, 10]
+        assert CitiesPartition(CitiesSettings(radius_km=25.0, min_photos=10)).fit(
+            *at
+        ).photo_counts().tolist() == [10, 10]
         with pytest.raises(
             PartitionError, match=r"none of [\d,]+ cities has 11 of 20 photos within 25 km \(the most is 10\)"
         ):
-            CitiesPartition(CitiesSettings(25.0, 11)).fit(*at)
-        all_cities = CitiesPartition(CitiesSettings(25.0, 1)).fit(*sphere_points(20_000, 3)).centres()
+            CitiesPartition(CitiesSettings(radius_km=25.0, min_photos=11)).fit(*at)
+        all_cities = (
+            CitiesPartition(CitiesSettings(radius_km=25.0, min_photos=1))
+            .fit(*sphere_points(20_000, 3))
+            .centres()
+        )
         km = distance_km(
             all_cities[:, None, 0], all_cities[:, None, 1], all_cities[None, :, 0], all_cities[None, :, 1]
         )
@@ -106,14 +114,17 @@ class TestFit:
         at = around((PARIS, SYDNEY, SUVA), 50, 0.1, 4)
         order = np.random.default_rng(0).permutation(150)
         one, other = (
-            CitiesPartition(CitiesSettings(25.0, 5)).fit(*a) for a in (at, (at[0][order], at[1][order]))
+            CitiesPartition(CitiesSettings(radius_km=25.0, min_photos=5)).fit(*a)
+            for a in (at, (at[0][order], at[1][order]))
         )
         assert one.tokens() == other.tokens()
         assert one.photo_counts().tolist() == other.photo_counts().tolist()
 
     def test_a_city_across_the_antimeridian(self):
         """Taveuni, Fiji, lies beside it: photos on both sides are within reach of one city."""
-        cells = CitiesPartition(CitiesSettings(300.0, 2)).fit([-17.8, -17.9], [179.5, -179.5])
+        cells = CitiesPartition(CitiesSettings(radius_km=300.0, min_photos=2)).fit(
+            [-17.8, -17.9], [179.5, -179.5]
+        )
         assert cells.photo_counts().tolist() == [2]
         assert abs(cells.centroids()[0, 1]) > 179.9
         assert len(cells.rings(0)) == 2
@@ -126,7 +137,9 @@ class TestFit:
 class TestCells:
     @pytest.fixture(scope="class")
     def fitted(self):
-        return CitiesPartition(CitiesSettings(25.0, 5)).fit(*around((PARIS, SYDNEY, SUVA), 50, 0.1, 5))
+        return CitiesPartition(CitiesSettings(radius_km=25.0, min_photos=5)).fit(
+            *around((PARIS, SYDNEY, SUVA), 50, 0.1, 5)
+        )
 
     def test_files(self, fitted, tmp_path):
         round_trip(fitted, tmp_path)
@@ -175,19 +188,3 @@ class TestBalance:
         )
         with pytest.raises(ValueError, match="finite and not negative"):
             effective_classes([-1, 2])
-
-    @given(st.lists(st.integers(-1, 5), max_size=60), st.integers(1, 9), st.integers(0, 9))
-    def test_balanced_sample(self, cells, per_cell, seed):
-        rows = balanced_sample(cells, per_cell, seed)
-        assert rows.tolist() == sorted(set(rows.tolist()))
-        drawn = [cells[row] for row in rows]
-        assert {c: drawn.count(c) for c in set(drawn)} == {
-            c: min(per_cell, cells.count(c)) for c in set(cells) - {-1}
-        }
-        assert rows.tolist() == balanced_sample(cells, per_cell, seed).tolist()
-
-    def test_balanced_sample_is_random(self):
-        cells = np.repeat([0, 1], 1000)
-        assert balanced_sample(cells, 10, 1).tolist() != balanced_sample(cells, 10, 2).tolist()
-        with pytest.raises(ValueError, match="per_cell must be at least 1, got 0"):
-            balanced_sample(cells, 0, 1)

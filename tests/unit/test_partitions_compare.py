@@ -27,7 +27,12 @@ POINTS = skewed_points(30_000, 1)
 
 class TestThresholds:
     @pytest.mark.parametrize(
-        "kind", [S2Settings(10**6, 1), LatLonSettings(10**6), LatLonSettings(10**6, split="random")]
+        "kind",
+        [
+            S2Settings(max_photos=10**6, min_photos=1),
+            LatLonSettings(max_photos=10**6),
+            LatLonSettings(max_photos=10**6, split="random"),
+        ],
     )
     @pytest.mark.parametrize("cells", [10, 80, 359, 1060])
     def test_no_threshold_comes_nearer(self, kind, cells):
@@ -41,7 +46,9 @@ class TestThresholds:
         around |= {counter(max(1, solved.max_photos + d)) for d in (-2, -1, 1, 2)}
         assert all(abs(got - cells) <= abs(other - cells) for other in around)
 
-    @pytest.mark.parametrize("kind", [S2Settings(10**6, 1), LatLonSettings(10**6)])
+    @pytest.mark.parametrize(
+        "kind", [S2Settings(max_photos=10**6, min_photos=1), LatLonSettings(max_photos=10**6)]
+    )
     def test_counts_fall_as_the_threshold_grows(self, kind):
         counter = partition_of(kind).cell_counter(*POINTS)
         counts = [counter(t) for t in range(1, 400)]
@@ -50,7 +57,7 @@ class TestThresholds:
     def test_the_papers_granularities_on_photos_that_allow_them(self):
         at = sphere_points(60_000, 2)
         for cells in GRANULARITIES:
-            solved = threshold_for(LatLonSettings(10**6), *at, cells, tolerance=0.02)
+            solved = threshold_for(LatLonSettings(max_photos=10**6), *at, cells, tolerance=0.02)
             assert abs(partition_of(solved).fit(*at).cell_count - cells) <= max(0.1 * cells, 1)
 
     def test_settings_can_name_the_cells_in_place_of_a_threshold(self):
@@ -70,7 +77,10 @@ class TestThresholds:
         assert fit_partition(settings, *POINTS).settings == settings.s2
 
     def test_delaunay_and_kmeans(self):
-        for kind in (DelaunaySettings(10**6, 1, rows=7, columns=9), KMeansSettings(1, 10)):
+        for kind in (
+            DelaunaySettings(max_photos=10**6, min_photos=1, rows=7, columns=9),
+            KMeansSettings(cells=1, min_photos=10),
+        ):
             solved = threshold_for(kind, *POINTS, 300, tolerance=0.03)
             assert partition_of(solved).fit(*POINTS).cell_count == pytest.approx(300, rel=0.05)
 
@@ -78,11 +88,11 @@ class TestThresholds:
         places = non_overlapping_cities(100.0, 1_000_000).places
         number = np.minimum(np.random.default_rng(0).geometric(0.02, 5000), len(places)) - 1
         at = places[number].T
-        solved = threshold_for(CitiesSettings(100.0), *at, 37)
+        solved = threshold_for(CitiesSettings(radius_km=100.0), *at, 37)
         assert partition_of(solved).fit(*at).cell_count == pytest.approx(37, abs=2)
 
     def test_a_minimum_makes_counts_come_twice_and_the_coarsest_is_taken(self):
-        kind = S2Settings(10**6, 20)
+        kind = S2Settings(max_photos=10**6, min_photos=20)
         solved = threshold_for(kind, *POINTS, 100)
         counter = partition_of(kind).cell_counter(*POINTS)
         assert counter(solved.max_photos) == pytest.approx(100, abs=10)
@@ -92,11 +102,11 @@ class TestThresholds:
         with pytest.raises(
             PartitionError, match=r"no threshold from 1 up gives about 50,000 cells; the nearest .* is"
         ):
-            threshold_for(S2Settings(10**6, 1), *POINTS, 50_000)
+            threshold_for(S2Settings(max_photos=10**6, min_photos=1), *POINTS, 50_000)
         with pytest.raises(PartitionError, match="gives about 10 cells"):
-            threshold_for(DelaunaySettings(10**6, 1), *POINTS, 10)
+            threshold_for(DelaunaySettings(max_photos=10**6, min_photos=1), *POINTS, 10)
         with pytest.raises(PartitionError, match="do not make 5,000 cells of at least 100 photos"):
-            threshold_for(KMeansSettings(1, 100), *POINTS, 5000)
+            threshold_for(KMeansSettings(cells=1, min_photos=100), *POINTS, 5000)
         with pytest.raises(PartitionError, match="cells must be at least 1, got 0"):
             threshold_for(S2Settings(), *POINTS, 0)
 
@@ -114,7 +124,7 @@ class TestCompare:
 
     def test_a_row_is_what_the_partition_says(self):
         at, other = skewed_points(5000, 3), skewed_points(2000, 9)
-        some = [S2Settings(200, 10), KMeansSettings(50, 10)]
+        some = [S2Settings(max_photos=200, min_photos=10), KMeansSettings(cells=50, min_photos=10)]
         table = compare(some, at, other)
         assert table["kind"].tolist() == ["s2", "kmeans"]
         for settings, (_, row) in zip(some, table.iterrows(), strict=True):
@@ -134,10 +144,10 @@ class TestManyPoints:
     @pytest.mark.parametrize(
         "kind",
         [
-            S2Settings(6000, 10),
-            LatLonSettings(6000),
-            DelaunaySettings(6000, 10),
-            KMeansSettings(80, 10),
+            S2Settings(max_photos=6000, min_photos=10),
+            LatLonSettings(max_photos=6000),
+            DelaunaySettings(max_photos=6000, min_photos=10),
+            KMeansSettings(cells=80, min_photos=10),
         ],
     )
     def test_parts_make_the_whole(self, kind, monkeypatch):

@@ -17,7 +17,7 @@ from geoloc.partitions import (
     load_partition,
     partition_of,
 )
-from geoloc.partitions.base import PartitionError
+from geoloc.partitions.base import Partition, PartitionError
 from geoloc.partitions.delaunay import DelaunayPartition
 from geoloc.partitions.triangles import Mesh, refined, start_mesh, triangulate
 from geoloc.settings import SettingsError, parse
@@ -178,7 +178,7 @@ class TestMesh:
 
 
 limits = st.tuples(st.integers(1, 12), st.integers(1, 12)).map(
-    lambda t: DelaunaySettings(max(t), min(t), min_area_km2=100.0, rows=5, columns=7)
+    lambda t: DelaunaySettings(max_photos=max(t), min_photos=min(t), min_area_km2=100.0, rows=5, columns=7)
 )
 
 
@@ -203,8 +203,11 @@ class TestFit:
 
     def test_photos_are_in_the_triangle_that_holds_them(self):
         at = skewed_points(6000, 3)
-        fitted = DelaunayPartition(DelaunaySettings(100, 5)).fit(*at)
+        fitted = DelaunayPartition(DelaunaySettings(max_photos=100, min_photos=5)).fit(*at)
         cells = agree(fitted, *at)
+        np.testing.assert_allclose(
+            fitted.areas_km2(), Partition.areas_km2(fitted), rtol=1e-6
+        )  # of its outlines
         mesh = fitted._need_mesh()
         some = np.random.default_rng(0).choice(6000, 300, replace=False)
         for row, held in zip(some, holders(mesh, at[0][some], at[1][some]), strict=True):
@@ -213,25 +216,30 @@ class TestFit:
 
     def test_a_triangle_with_the_limit_is_not_refined_and_one_with_the_minimum_is_kept(self):
         one = [10.0] * 5, [20.0] * 5
-        assert DelaunayPartition(DelaunaySettings(5, 5)).fit(*one).areas_km2()[0] > 1e5
-        assert DelaunayPartition(DelaunaySettings(4, 4, min_area_km2=1.0)).fit(*one).areas_km2()[0] < 1.0
+        assert DelaunayPartition(DelaunaySettings(max_photos=5, min_photos=5)).fit(*one).areas_km2()[0] > 1e5
+        assert (
+            DelaunayPartition(DelaunaySettings(max_photos=4, min_photos=4, min_area_km2=1.0))
+            .fit(*one)
+            .areas_km2()[0]
+            < 1.0
+        )
         with pytest.raises(
             PartitionError, match=r"no cell is left.*holds 6 of them; lower delaunay.min_photos"
         ):
-            DelaunayPartition(DelaunaySettings(6, 6)).fit(*one)
+            DelaunayPartition(DelaunaySettings(max_photos=6, min_photos=6)).fit(*one)
 
     def test_order_of_photos_does_not_matter_and_a_fit_repeats(self, tmp_path):
         at = skewed_points(5000, 4)
         order = np.random.default_rng(0).permutation(5000)
         for k, (latitude, longitude) in enumerate((at, at, (at[0][order], at[1][order]))):
-            fitted = DelaunayPartition(DelaunaySettings(80, 5)).fit(latitude, longitude)
+            fitted = DelaunayPartition(DelaunaySettings(max_photos=80, min_photos=5)).fit(latitude, longitude)
             fitted._geometry_table().to_parquet(tmp_path / f"{k}.parquet")
         assert len({(tmp_path / f"{k}.parquet").read_bytes() for k in range(3)}) == 1
 
     def test_one_place_has_one_cell_under_all_its_names(self):
         latitude, longitude = edge_points()
         both = np.concatenate([latitude] * 3), np.concatenate([longitude] * 3)
-        fitted = DelaunayPartition(DelaunaySettings(3, 1, min_area_km2=1e4)).fit(*both)
+        fitted = DelaunayPartition(DelaunaySettings(max_photos=3, min_photos=1, min_area_km2=1e4)).fit(*both)
         cells = fitted.assign(latitude, longitude)
         # cos(90°) is 6e-17, not 0, so a pole under two longitudes is two points half a nanometre apart.
         assert len({*cells[:2]}) == len({*cells[[10, 13]]}) == 1
@@ -243,7 +251,7 @@ class TestFit:
 class TestCells:
     @pytest.fixture(scope="class")
     def fitted(self):
-        return DelaunayPartition(DelaunaySettings(100, 10)).fit(*skewed_points(5000, 5))
+        return DelaunayPartition(DelaunaySettings(max_photos=100, min_photos=10)).fit(*skewed_points(5000, 5))
 
     def test_files(self, fitted, tmp_path):
         round_trip(fitted, tmp_path)
@@ -274,7 +282,9 @@ class TestCells:
             load_partition(tmp_path)
 
     def test_map(self):
-        fitted = DelaunayPartition(DelaunaySettings(60, 1, rows=9, columns=13)).fit(*sphere_points(5000, 6))
+        fitted = DelaunayPartition(DelaunaySettings(max_photos=60, min_photos=1, rows=9, columns=13)).fit(
+            *sphere_points(5000, 6)
+        )
         tiles_the_map(fitted, *sphere_points(3000, 7), allowed=40)
 
     def test_outlines_and_names(self, fitted):
@@ -285,7 +295,9 @@ class TestCells:
         assert (fitted.parent(0), fitted.children(0), fitted.parent_cells(fitted)) == (None, None, None)
 
     def test_a_cell_keeps_its_name_among_other_cells(self, fitted):
-        other = DelaunayPartition(DelaunaySettings(101, 30)).fit(*skewed_points(5000, 5))
+        other = DelaunayPartition(DelaunaySettings(max_photos=101, min_photos=30)).fit(
+            *skewed_points(5000, 5)
+        )
         names = {
             token: tuple(centre) for token, centre in zip(fitted.tokens(), fitted.centres(), strict=True)
         }

@@ -47,7 +47,7 @@ class TestPlaces:
         rng = np.random.default_rng(0)
         latitude, longitude = (np.repeat(blobs, 100, axis=0) + 0.1 * rng.normal(size=(400, 2))).T
         longitude = (longitude + 180) % 360 - 180
-        sites = place_sites(*count_places(latitude, longitude, 17), KMeansSettings(4, 10))
+        sites = place_sites(*count_places(latitude, longitude, 17), KMeansSettings(cells=4, min_photos=10))
         nearest = (unit_vectors(*np.array(blobs).T) @ sites.T).max(axis=1)
         assert (nearest > math.cos(math.radians(0.1))).all()
 
@@ -56,7 +56,7 @@ class TestFit:
     @given(points, st.integers(1, 20), st.integers(1, 5))
     @settings(max_examples=80, deadline=None)
     def test_the_rules_hold_and_brute_force_agrees(self, at, cells, min_photos):
-        chosen = KMeansSettings(cells, min_photos, smallest_km=0.0)
+        chosen = KMeansSettings(cells=cells, min_photos=min_photos, smallest_km=0.0)
         if len(at[0]) < min_photos:
             with pytest.raises(PartitionError, match="are fewer than the"):
                 KMeansPartition(chosen).fit(*at)
@@ -70,7 +70,7 @@ class TestFit:
         assert km[np.arange(len(found)), found] == pytest.approx(km.min(axis=1), abs=1e-4)
 
     def test_brute_force_nearest_site(self):
-        fitted = KMeansPartition(KMeansSettings(200, 5)).fit(*skewed_points(20_000, 2))
+        fitted = KMeansPartition(KMeansSettings(cells=200, min_photos=5)).fit(*skewed_points(20_000, 2))
         latitude, longitude = sphere_points(3000, 3)
         centres = fitted.centres()
         km = distance_km(latitude[:, None], longitude[:, None], centres[None, :, 0], centres[None, :, 1])
@@ -78,30 +78,34 @@ class TestFit:
 
     def test_beats_s2_at_equal_cell_counts(self):
         at, other = skewed_points(20_000, 4), skewed_points(20_000, 4)
-        s2 = S2Partition(S2Settings(400, 20)).fit(*at)
-        fitted = KMeansPartition(KMeansSettings(s2.cell_count, 20)).fit(*at)
+        s2 = S2Partition(S2Settings(max_photos=400, min_photos=20)).fit(*at)
+        fitted = KMeansPartition(KMeansSettings(cells=s2.cell_count, min_photos=20)).fit(*at)
         ours, theirs = fitted.ceiling(*other), s2.ceiling(*other)
         assert fitted.cell_count <= s2.cell_count
         assert all(ours[level] > theirs[level] for level in ("city", "region", "country"))
 
     def test_wants_are_met_where_photos_allow(self):
         at = skewed_points(20_000, 5)
-        assert KMeansPartition(KMeansSettings(100, 1)).fit(*at).cell_count == 100
-        assert KMeansPartition(KMeansSettings(100, 10_001)).fit(*at).cell_count == 1
-        assert KMeansPartition(KMeansSettings(100, 1)).fit([1.0] * 9, [2.0] * 9).cell_count == 1
-        counts = KMeansPartition(KMeansSettings(100, 1, rounds=0)).fit(*at).photo_counts()
+        assert KMeansPartition(KMeansSettings(cells=100, min_photos=1)).fit(*at).cell_count == 100
+        assert KMeansPartition(KMeansSettings(cells=100, min_photos=10_001)).fit(*at).cell_count == 1
+        assert (
+            KMeansPartition(KMeansSettings(cells=100, min_photos=1)).fit([1.0] * 9, [2.0] * 9).cell_count == 1
+        )
+        counts = KMeansPartition(KMeansSettings(cells=100, min_photos=1, rounds=0)).fit(*at).photo_counts()
         assert counts.max() < 20 * np.median(counts)
 
     def test_equal_photos_in_any_order_give_equal_bytes(self, tmp_path):
         at = skewed_points(5000, 6)
         order = np.random.default_rng(0).permutation(5000)
         for k, (latitude, longitude) in enumerate((at, at, (at[0][order], at[1][order]))):
-            KMeansPartition(KMeansSettings(60, 5)).fit(latitude, longitude)._sites.tofile(tmp_path / str(k))
+            KMeansPartition(KMeansSettings(cells=60, min_photos=5)).fit(latitude, longitude)._sites.tofile(
+                tmp_path / str(k)
+            )
         assert len({(tmp_path / str(k)).read_bytes() for k in range(3)}) == 1
 
     def test_poles_and_antimeridian(self):
         latitude, longitude = (np.tile(x, 10) for x in edge_points())
-        fitted = KMeansPartition(KMeansSettings(8, 1)).fit(latitude, longitude)
+        fitted = KMeansPartition(KMeansSettings(cells=8, min_photos=1)).fit(latitude, longitude)
         cells = fitted.assign(*edge_points())
         # Both names of one place may lie on the border of two cells, to the last bit; either cell is as near.
         km = distance_km(*edge_points(), *fitted.centres()[cells].T)
@@ -113,7 +117,7 @@ class TestFit:
 class TestCells:
     @pytest.fixture(scope="class")
     def fitted(self):
-        return KMeansPartition(KMeansSettings(60, 5)).fit(*skewed_points(5000, 7))
+        return KMeansPartition(KMeansSettings(cells=60, min_photos=5)).fit(*skewed_points(5000, 7))
 
     def test_files(self, fitted, tmp_path):
         round_trip(fitted, tmp_path)
@@ -124,7 +128,7 @@ class TestCells:
         latitude, longitude = sphere_points(count, 40 + count)
         each = np.repeat(np.arange(count), 30)
         at = latitude[each] + 0.01 * rng.normal(size=len(each)), longitude[each]
-        fitted = KMeansPartition(KMeansSettings(count, 5)).fit(*at)
+        fitted = KMeansPartition(KMeansSettings(cells=count, min_photos=5)).fit(*at)
         assert fitted.cell_count == count
         tiles_the_map(fitted, *sphere_points(1500, 8), allowed=25)
         if count > 1:
@@ -135,7 +139,7 @@ class TestCells:
     def test_sites_on_one_side_of_the_earth(self):
         latitude, longitude = sphere_points(400, 9)
         at = 45 + latitude / 20, 10 + longitude / 40
-        fitted = KMeansPartition(KMeansSettings(20, 5)).fit(*at)
+        fitted = KMeansPartition(KMeansSettings(cells=20, min_photos=5)).fit(*at)
         tiles_the_map(fitted, *sphere_points(1500, 10), allowed=25)
 
     def test_tokens_are_no_numbers(self, fitted):

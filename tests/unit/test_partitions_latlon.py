@@ -77,7 +77,12 @@ class TestFit:
         agree(fitted, *at)
 
     @pytest.mark.parametrize(
-        "chosen", [LatLonSettings(300), LatLonSettings(60, min_photos=20), LatLonSettings(30, 500)]
+        "chosen",
+        [
+            LatLonSettings(max_photos=300),
+            LatLonSettings(max_photos=60, min_photos=20),
+            LatLonSettings(max_photos=30, min_area_km2=500),
+        ],
     )
     def test_many_skewed_photos(self, chosen):
         at = skewed_points(20_000, 3)
@@ -90,7 +95,13 @@ class TestFit:
     @given(points, limits, st.integers(0, 2**63 - 1))
     @settings(max_examples=60, deadline=None)
     def test_random_cuts_keep_the_rules(self, at, chosen, seed):
-        chosen = LatLonSettings(chosen.max_photos, max(chosen.min_area_km2, 0.5), 1, "random", seed)
+        chosen = LatLonSettings(
+            max_photos=chosen.max_photos,
+            min_area_km2=max(chosen.min_area_km2, 0.5),
+            min_photos=1,
+            split="random",
+            seed=seed,
+        )
         fitted = LatLonPartition(chosen).fit(*at)
         cells = agree(fitted, *at)
         assert (cells >= 0).all()
@@ -104,14 +115,15 @@ class TestFit:
     def test_random_cuts_lie_in_the_middle_third_and_depend_on_the_seed_only(self):
         at = sphere_points(4000, 1)
         one, again, other = (
-            LatLonPartition(LatLonSettings(100, split="random", seed=s)).fit(*at) for s in (1, 1, 2)
+            LatLonPartition(LatLonSettings(max_photos=100, split="random", seed=s)).fit(*at)
+            for s in (1, 1, 2)
         )
         assert one.tokens() == again.tokens()
         assert np.array_equal(one.centres(), again.centres())
         assert not np.array_equal(one.centres()[:5], other.centres()[:5])
         shares = []
         for seed in range(300):
-            west = LatLonPartition(LatLonSettings(2, split="random", seed=seed)).fit(
+            west = LatLonPartition(LatLonSettings(max_photos=2, split="random", seed=seed)).fit(
                 [0.0, 0.0], [-170.0, 170.0]
             )
             assert west.tokens() == ["w", "e"]
@@ -122,20 +134,20 @@ class TestFit:
 
     def test_limits_are_the_papers(self):
         """Until the number is smaller than t_img: exactly t_img is divided."""
-        assert LatLonPartition(LatLonSettings(6)).fit([1.0] * 5, [1.0] * 5).tokens() == ["earth"]
-        fitted = LatLonPartition(LatLonSettings(5, min_area_km2=2e8)).fit([1.0] * 5, [1.0] * 5)
+        assert LatLonPartition(LatLonSettings(max_photos=6)).fit([1.0] * 5, [1.0] * 5).tokens() == ["earth"]
+        fitted = LatLonPartition(LatLonSettings(max_photos=5, min_area_km2=2e8)).fit([1.0] * 5, [1.0] * 5)
         assert fitted.tokens() == [
             "en"
         ]  # a half has 2.55e8 km2 and is divided, a quarter is smaller than the limit
         assert fitted.areas_km2()[0] == pytest.approx(math.pi * RADIUS**2)
 
     def test_cells_make_the_earth_where_none_is_empty(self):
-        fitted = LatLonPartition(LatLonSettings(200)).fit(*sphere_points(60_000, 2))
+        fitted = LatLonPartition(LatLonSettings(max_photos=200)).fit(*sphere_points(60_000, 2))
         assert fitted.areas_km2().sum() == pytest.approx(4 * math.pi * RADIUS**2, rel=1e-12)
 
     def test_one_place_has_one_cell_under_all_its_names(self):
         latitude, longitude = edge_points()
-        fitted = LatLonPartition(LatLonSettings(2, min_area_km2=1e4)).fit(
+        fitted = LatLonPartition(LatLonSettings(max_photos=2, min_area_km2=1e4)).fit(
             np.concatenate([latitude, latitude]), np.concatenate([longitude, longitude])
         )
         cells = fitted.assign(latitude, longitude)
@@ -152,7 +164,8 @@ class TestFit:
         at = skewed_points(5000, 4)
         order = np.random.default_rng(0).permutation(5000)
         one, other = (
-            LatLonPartition(LatLonSettings(50)).fit(a[0], a[1]) for a in (at, (at[0][order], at[1][order]))
+            LatLonPartition(LatLonSettings(max_photos=50)).fit(a[0], a[1])
+            for a in (at, (at[0][order], at[1][order]))
         )
         assert one.tokens() == other.tokens()
         assert one.photo_counts().tolist() == other.photo_counts().tolist()
@@ -161,14 +174,16 @@ class TestFit:
 class TestCells:
     @pytest.fixture(scope="class")
     def fitted(self):
-        return LatLonPartition(LatLonSettings(100, min_photos=3)).fit(*skewed_points(5000, 5))
+        return LatLonPartition(LatLonSettings(max_photos=100, min_photos=3)).fit(*skewed_points(5000, 5))
 
     def test_files(self, fitted, tmp_path):
         round_trip(fitted, tmp_path)
 
     def test_files_of_random_cuts(self, tmp_path):
         round_trip(
-            LatLonPartition(LatLonSettings(100, split="random", seed=9)).fit(*skewed_points(5000, 5)),
+            LatLonPartition(LatLonSettings(max_photos=100, split="random", seed=9)).fit(
+                *skewed_points(5000, 5)
+            ),
             tmp_path,
         )
 
@@ -185,14 +200,14 @@ class TestCells:
         assert feature["geometry"]["coordinates"][0][2] == [east, north]
 
     def test_the_whole_earth_is_a_cell(self):
-        fitted = LatLonPartition(LatLonSettings(10)).fit([1.0], [2.0])
+        fitted = LatLonPartition(LatLonSettings(max_photos=10)).fit([1.0], [2.0])
         assert fitted.tokens() == ["earth"]
         assert fitted.rings(0)[0].tolist() == [[-90, -180], [-90, 180], [90, 180], [90, -180]]
         assert (fitted.parent(0), fitted.children(0)) == (None, ["w", "e"])
 
     def test_cells_nest(self, fitted):
         at = skewed_points(5000, 5)
-        coarse = LatLonPartition(LatLonSettings(1000, min_photos=300)).fit(*at)
+        coarse = LatLonPartition(LatLonSettings(max_photos=1000, min_photos=300)).fit(*at)
         outer = fitted.parent_cells(coarse)
         names = coarse.tokens()
         for token, found in zip(fitted.tokens(), outer, strict=True):
@@ -207,11 +222,11 @@ class TestCells:
 
     def test_cells_that_are_cut_elsewhere_do_not_nest(self, fitted):
         at = skewed_points(500, 5)
-        random = LatLonPartition(LatLonSettings(100, split="random", seed=1)).fit(*at)
+        random = LatLonPartition(LatLonSettings(max_photos=100, split="random", seed=1)).fit(*at)
         with pytest.raises(PartitionError, match="settings split and seed are even, 0 and random, 1"):
             fitted.parent_cells(random)
         with pytest.raises(PartitionError, match="nests in latlon partitions only, got kind 's2'"):
-            fitted.parent_cells(S2Partition(S2Settings(100, 1)).fit(*at))
+            fitted.parent_cells(S2Partition(S2Settings(max_photos=100, min_photos=1)).fit(*at))
 
     def test_tokens_are_no_numbers(self, fitted):
         assert all(set(token) <= set("wesn") for token in fitted.tokens())
@@ -239,7 +254,7 @@ class TestErrors:
 
     @pytest.mark.parametrize("name", ["wx", "ee", "w" * 61])
     def test_damaged_names(self, name, tmp_path):
-        LatLonPartition(LatLonSettings(2)).fit([0.0, 0.0], [-170.0, 170.0]).save(tmp_path)
+        LatLonPartition(LatLonSettings(max_photos=2)).fit([0.0, 0.0], [-170.0, 170.0]).save(tmp_path)
         cells = pd.read_parquet(tmp_path / "cells.parquet")
         write_parquet(tmp_path / "cells.parquet", cells.assign(token=["w", name]))
         digest = sha256_bytes((tmp_path / "cells.parquet").read_bytes())

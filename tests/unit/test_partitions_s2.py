@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from geoloc.partitions import PartitionSettings, partition_of
 from geoloc.partitions.base import PartitionError
 from geoloc.partitions.s2 import S2Partition, S2Settings
+from geoloc.partitions.settings import S2PartitionSettings
 from geoloc.settings import SettingsError, parse
 from geoloc.sphere import LEVELS_KM, distance_km
 from tests.unit.s2_oracle import latitudes, longitudes, oracle_leaf, skewed_points
@@ -111,22 +112,24 @@ class TestFit:
     def test_limits_are_inclusive_as_the_paper_says(self):
         """Exactly t1 photos: not split ('more than'). Exactly t2: kept ('less than' is discarded)."""
         latitude, longitude = np.full(5, 48.86), np.full(5, 2.35)
-        assert S2Partition(S2Settings(5, 5)).fit(latitude, longitude).levels().tolist() == [0]
-        deepest = S2Partition(S2Settings(4, 4, max_level=9)).fit(latitude, longitude)
+        assert S2Partition(S2Settings(max_photos=5, min_photos=5)).fit(
+            latitude, longitude
+        ).levels().tolist() == [0]
+        deepest = S2Partition(S2Settings(max_photos=4, min_photos=4, max_level=9)).fit(latitude, longitude)
         assert (deepest.levels().tolist(), deepest.photo_counts().tolist()) == ([9], [5])
         with pytest.raises(PartitionError, match=r"no cell is left.*holds 6 of them"):
-            S2Partition(S2Settings(6, 6)).fit(latitude, longitude)
+            S2Partition(S2Settings(max_photos=6, min_photos=6)).fit(latitude, longitude)
 
     def test_identical_geotags_stop_at_the_level_cap_and_keep_all_their_photos(self):
         latitude, longitude = np.full(1600, 48.85837), np.full(1600, 2.294481)
-        fitted = S2Partition(S2Settings(100, 50, max_level=30)).fit(latitude, longitude)
+        fitted = S2Partition(S2Settings(max_photos=100, min_photos=50, max_level=30)).fit(latitude, longitude)
         assert fitted.levels().tolist() == [30]
         assert fitted.photo_counts().tolist() == [1600]
         assert fitted.tokens() == [oracle_leaf(48.85837, 2.294481).to_token()]
 
     def test_many_skewed_photos_and_other_points_are_assigned_as_s2sphere_does(self):
         latitude, longitude = skewed_points(30_000, 7)
-        fitted = S2Partition(S2Settings(200, 20, max_level=20)).fit(latitude, longitude)
+        fitted = S2Partition(S2Settings(max_photos=200, min_photos=20, max_level=20)).fit(latitude, longitude)
         assert fitted.levels().max() == 20  # repeated geotags reach the cap
         cell_of = {token: cell for cell, token in enumerate(fitted.tokens())}
         new_latitude, new_longitude = skewed_points(3000, 8)
@@ -143,19 +146,19 @@ class TestFit:
     def test_order_of_photos_does_not_change_the_cells(self):
         latitude, longitude = skewed_points(4000, 9)
         order = np.random.default_rng(0).permutation(4000)
-        one = S2Partition(S2Settings(50, 5)).fit(latitude, longitude)
-        other = S2Partition(S2Settings(50, 5)).fit(latitude[order], longitude[order])
+        one = S2Partition(S2Settings(max_photos=50, min_photos=5)).fit(latitude, longitude)
+        other = S2Partition(S2Settings(max_photos=50, min_photos=5)).fit(latitude[order], longitude[order])
         assert one.tokens() == other.tokens()
         assert one.photo_counts().tolist() == other.photo_counts().tolist()
 
     def test_a_second_fit_forgets_the_first(self):
-        fitted = S2Partition(S2Settings(10, 1))
+        fitted = S2Partition(S2Settings(max_photos=10, min_photos=1))
         fitted.fit(*skewed_points(500, 10))
         fitted.fit([10.0], [20.0])
         assert (fitted.cell_count, fitted.photo_counts().tolist()) == (1, [1])
         with pytest.raises(PartitionError, match="no cell is left"):
-            S2Partition(S2Settings(10, 2)).fit([1.0], [1.0])
-        strict = S2Partition(S2Settings(10, 2)).fit([1.0, 1.0], [1.0, 1.0])
+            S2Partition(S2Settings(max_photos=10, min_photos=2)).fit([1.0], [1.0])
+        strict = S2Partition(S2Settings(max_photos=10, min_photos=2)).fit([1.0, 1.0], [1.0, 1.0])
         with pytest.raises(PartitionError, match="no cell is left"):
             strict.fit([1.0], [1.0])
         with pytest.raises(PartitionError, match="not fitted yet"):  # rather than answer from the fit before
@@ -165,7 +168,7 @@ class TestFit:
 class TestPoints:
     @pytest.fixture(scope="class")
     def fitted(self):
-        return S2Partition(S2Settings(100, 10)).fit(*skewed_points(5000, 11))
+        return S2Partition(S2Settings(max_photos=100, min_photos=10)).fit(*skewed_points(5000, 11))
 
     def test_centres_are_s2s(self, fitted):
         for token, (latitude, longitude) in zip(fitted.tokens(), fitted.centres(), strict=True):
@@ -184,7 +187,7 @@ class TestPoints:
             assert distance_km(*fitted.centroids()[cell], at.lat().degrees, at.lng().degrees) < 1e-6
 
     def test_a_centroid_across_the_antimeridian_is_between_its_photos(self):
-        fitted = S2Partition(S2Settings(10, 1)).fit([10.0, 10.0], [179.0, -179.0])
+        fitted = S2Partition(S2Settings(max_photos=10, min_photos=1)).fit([10.0, 10.0], [179.0, -179.0])
         ((latitude, longitude),) = fitted.centroids()
         assert latitude == pytest.approx(10.0, abs=0.01)
         assert abs(longitude) == pytest.approx(180.0, abs=1e-9)
@@ -202,13 +205,13 @@ class TestPoints:
             assert fitted.children(cell) == [child.to_token() for child in oracle.children()]
             if not oracle.is_face():
                 assert fitted.parent(cell) == oracle.parent().to_token()
-        face = S2Partition(S2Settings(10, 1)).fit([0.0], [0.0])
-        leaf = S2Partition(S2Settings(1, 1, max_level=30)).fit([0.0, 0.0], [0.0, 0.0])
+        face = S2Partition(S2Settings(max_photos=10, min_photos=1)).fit([0.0], [0.0])
+        leaf = S2Partition(S2Settings(max_photos=1, min_photos=1, max_level=30)).fit([0.0, 0.0], [0.0, 0.0])
         assert face.parent(0) is None
         assert leaf.children(0) is None
 
     def test_cells_nest_in_a_coarser_partition(self, fitted):
-        coarse = S2Partition(S2Settings(1000, 300)).fit(*skewed_points(5000, 11))
+        coarse = S2Partition(S2Settings(max_photos=1000, min_photos=300)).fit(*skewed_points(5000, 11))
         outer = fitted.parent_cells(coarse)
         coarse_cells = [s2sphere.CellId.from_token(token) for token in coarse.tokens()]
         for token, found in zip(fitted.tokens(), outer, strict=True):
@@ -217,7 +220,9 @@ class TestPoints:
             ]
             assert holders == ([found] if found >= 0 else [])
         assert {-1} < set(outer.tolist())
-        face_0, face_3 = (S2Partition(S2Settings(10, 1)).fit([0.0], [lon]) for lon in (0.0, 180.0))
+        face_0, face_3 = (
+            S2Partition(S2Settings(max_photos=10, min_photos=1)).fit([0.0], [lon]) for lon in (0.0, 180.0)
+        )
         assert face_0.parent_cells(face_3).tolist() == face_3.parent_cells(face_0).tolist() == [-1]
         assert fitted.parent_cells(fitted).tolist() == list(range(fitted.cell_count))
         assert (coarse.parent_cells(fitted) >= 0).sum() == len(set(coarse.tokens()) & set(fitted.tokens()))
@@ -230,7 +235,7 @@ class TestPoints:
 
     def test_ceiling_counts_by_hand(self):
         # One cell at Paris with two photos; its centroid lies between them, 11.1 km from each.
-        fitted = S2Partition(S2Settings(2, 2)).fit([48.8, 49.0], [2.35, 2.35])
+        fitted = S2Partition(S2Settings(max_photos=2, min_photos=2)).fit([48.8, 49.0], [2.35, 2.35])
         inside, far = (48.9, 2.35), (-33.9, 151.2)  # Sydney is on another face, in no cell
         latitude, longitude = np.array([inside, (48.8, 2.35), (49.5, 2.35), far]).T
         assert fitted.ceiling(latitude, longitude) == {
@@ -256,7 +261,7 @@ class TestErrors:
         [(math.nan, 0.0), (0.0, math.inf), (-math.inf, 0.0), (90.001, 0.0), (0.0, 180.001), (0.0, -181.0)],
     )
     def test_bad_coordinates_are_named_by_row(self, latitude, longitude):
-        made = S2Partition(S2Settings(10, 1))
+        made = S2Partition(S2Settings(max_photos=10, min_photos=1))
         with pytest.raises(PartitionError, match=r"fit got 1 of 3 coordinates .* in row 1, is latitude"):
             made.fit([1.0, latitude, 2.0], [1.0, longitude, 2.0])
         made.fit([1.0], [1.0])
@@ -275,7 +280,7 @@ class TestErrors:
         made = S2Partition()
         for use in (
             lambda: made.assign([0.0], [0.0]), made.tokens, made.centres, made.centroids, made.photo_counts,
-            lambda: made.cell_count, lambda: made.polygon(0), made.to_geojson, made.levels,
+            lambda: made.cell_count, lambda: made.polygon(0), made.to_geojson, made.areas_km2, made.levels,
             lambda: made.parent_cells(made), lambda: made.fitted_photos, lambda: made.save("never"),
         ):  # fmt: skip
             with pytest.raises(PartitionError, match="not fitted yet"):
@@ -283,7 +288,7 @@ class TestErrors:
         assert repr(made) == "S2Partition(max_photos=10000, min_photos=50, max_level=15), not fitted"
 
     def test_assigning_no_points_gives_no_cells(self):
-        cells = S2Partition(S2Settings(10, 1)).fit([1.0], [1.0]).assign([], [])
+        cells = S2Partition(S2Settings(max_photos=10, min_photos=1)).fit([1.0], [1.0]).assign([], [])
         assert cells.shape == (0,)
         assert cells.dtype == np.int32
 
@@ -312,6 +317,8 @@ class TestErrors:
             parse(PartitionSettings, {"kind": "h3"}, "partition")
 
     def test_partition_of_uses_the_settings(self):
-        made = partition_of(PartitionSettings(kind="s2", s2=S2Settings(7, 3, max_level=4)).chosen)
+        made = partition_of(
+            S2PartitionSettings(s2=S2Settings(max_photos=7, min_photos=3, max_level=4)).chosen
+        )
         assert isinstance(made, S2Partition)
-        assert made.settings == S2Settings(7, 3, max_level=4)
+        assert made.settings == S2Settings(max_photos=7, min_photos=3, max_level=4)

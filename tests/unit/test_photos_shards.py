@@ -25,7 +25,8 @@ from geoloc.photos.catalog import (
     write_table,
 )
 from geoloc.photos.photographers import photographer_id, photographer_ids
-from geoloc.photos.shards import ShardReader, ShardWriter, member_key, read_photo_bytes
+from geoloc.photos.shards import ShardReader, ShardWriter, member_key
+from tests.photo_fixtures import read_photo_bytes
 
 PHOTOS = {f"a/b.c {i}": bytes([i]) * (i * 300) for i in range(6)}
 

@@ -1,6 +1,5 @@
 """Recipes: all parse, full ones say what was published (stated here a second time), networks and cells exist."""
 
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -15,9 +14,10 @@ from geoloc.models.hierarchy import nested_parents
 from geoloc.models.preprocess import Preprocess
 from geoloc.models.settings import RECIPE
 from geoloc.partitions.thresholds import fit_partition
+from geoloc.settings import replace
 from geoloc.training.schedules import learning_rate_share
 from orchestration.plan.settings import DEFAULT_RECIPE, known_recipes, load_settings
-from orchestration.stores.data_version import pipeline, pipeline_recipes
+from orchestration.stores.pipeline import pipeline, pipeline_recipes
 from orchestration.workspace import Workspace
 
 WORKSPACE = Workspace.open(Path(__file__).parents[2])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 
 import imagehash
@@ -97,7 +96,7 @@ def test_the_photos_themselves_stay(shots: pd.DataFrame, table: pd.DataFrame) ->
 
 def test_originals_of_copies_are_clean(shots: pd.DataFrame) -> None:
     """A copy of dirt would be dirt of two kinds."""
-    most = DirtSettings(**{field.name: 0.05 for field in dataclasses.fields(DirtSettings)})
+    most = DirtSettings(**dict.fromkeys(DirtSettings.model_fields, 0.05))
     table = soiled(shots, most, 0, 1)
     originals = table["copy_of"][table["copy_of"] >= 0]
     assert len(originals) == 40
@@ -217,7 +216,7 @@ def test_near_copies_are_near(photo: bytes, number: int) -> None:
 @given(st.integers(2, 60), st.floats(0, 0.05), st.integers(0, 5))
 def test_any_share_of_any_number_of_photos(photos: int, share: float, seed: int) -> None:
     shots = make_shots(photos, seed, SampleSettings(cities=5))
-    every = DirtSettings(**{field.name: share for field in dataclasses.fields(DirtSettings)})
+    every = DirtSettings(**dict.fromkeys(DirtSettings.model_fields, share))
     table = soiled(shots, every, seed, 1)
     assert len(table) == photos + len(NOT_KEPT) * round(photos * share)
     counts = table["kind"].value_counts()

@@ -19,7 +19,8 @@ from geoloc.files import content_hash
 from geoloc.photos.catalog import read_catalog
 from geoloc.photos.ingest import IngestSummary
 from geoloc.photos.quarantine import PHOTO, Reason, read_quarantine
-from geoloc.photos.splits import SplitSettings, make_splits
+from geoloc.photos.settings import SplitSettings
+from geoloc.photos.splits import make_splits
 from geoloc.sample import NO_DIRT, SOURCE, DirtSettings, SampleSettings, SampleSummary, drawing, make_sample
 from geoloc.sample.dirt import DIRT, NOT_KEPT, WRONG_PLACE
 from geoloc.sample.people import SUBJECTS, make_shots
@@ -29,7 +30,7 @@ from geoloc.sphere import distance_km
 from tests.photo_fixtures import take_in
 
 PHOTOS = 500
-DIRTY = DirtSettings(**{field.name: 0.008 for field in dataclasses.fields(DirtSettings)})
+DIRTY = DirtSettings(**dict.fromkeys(DirtSettings.model_fields, 0.008))
 SETTINGS = SampleSettings(size=48, tile_size=48, dirt=DIRTY, exact_copy_share=0.012, near_copy_share=0.012)
 TINY = SampleSettings(size=32, tile_size=32, cities=20)
 

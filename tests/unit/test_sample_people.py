@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geoloc.sample.daylight import to_utc, utc_offset_hours
-from geoloc.sample.geography import cities, to_metres
+from geoloc.sample.geography import cities
 from geoloc.sample.people import (
     NO_CUE_SHARES,
     OLD_HANDS_SHARE,
@@ -27,6 +27,7 @@ from geoloc.sample.positions import RURAL_M
 from geoloc.sample.settings import SampleSettings
 from geoloc.sample.trips import make_trips, period, pick
 from geoloc.sphere import distance_km, is_valid
+from tests.unit.sample_frame import to_metres
 
 PHOTOS = 20_000
 DEFAULT = SampleSettings()

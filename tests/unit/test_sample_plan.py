@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from geoloc.land import is_land
 from geoloc.sample import plan as planning
 from geoloc.sample.fields import fields
-from geoloc.sample.geography import all_cities, cities, city_rows, to_degrees, to_metres
+from geoloc.sample.geography import all_cities, cities, city_rows, to_degrees
 from geoloc.sample.hashing import choice, mixed, uniform
 from geoloc.sample.plan import landmark, plans, to_street
 from geoloc.sample.surroundings import Surroundings, surroundings
 from geoloc.sphere import distance_km
+from tests.unit.sample_frame import to_metres
 
 IDS = cities(60, 3)["city"].to_numpy()
 city_ids = st.sampled_from(IDS.tolist())

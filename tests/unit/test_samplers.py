@@ -2,52 +2,56 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from geoloc.settings import SettingsError, parse
-from geoloc.training.samplers import biased_draw, epoch_order, epoch_starts
+from geoloc.training.samplers import (
+    biased_draw,
+    curriculum_length,
+    curriculum_order,
+    epoch_starts,
+    shuffled,
+    without_lonely,
+)
 from geoloc.training.settings import CurriculumSettings, TrainingSettings
 
-FROZEN = TrainingSettings(batch_size=4)
-FINE_TUNE = TrainingSettings(mode="fine_tune", batch_size=4)
 CELLS = np.repeat([0, 1, 2, -1], [3000, 200, 40, 500])
-M1 = TrainingSettings(
-    epochs=9,
-    batch_size=16,
-    curriculum=CurriculumSettings(examples_per_cell=200, cycle_epochs=4, biases=(1.0, 0.5)),
-)
+M1 = CurriculumSettings(examples_per_cell=200, cycle_epochs=4, biases=(1.0, 0.5))
 
 
 def test_epochs_are_permutations_without_a_lonely_photo() -> None:
-    cells = np.zeros(17, dtype=np.int64)
-    orders = [epoch_order(cells, FROZEN, 1, epoch) for epoch in (1, 2)]
+    orders = [shuffled(17, 1, epoch) for epoch in (1, 2)]
     assert all(sorted(order) == list(range(17)) for order in orders)
     assert not np.array_equal(*orders)
-    alone = epoch_order(cells, FINE_TUNE, 1, 1)
-    assert len(alone) == 16
-    np.testing.assert_array_equal(alone, orders[0][:16])
-    assert len(epoch_order(np.zeros(18, dtype=np.int64), FINE_TUNE, 1, 1)) == 18
+    assert not np.array_equal(orders[0], shuffled(17, 2, 1))
+    np.testing.assert_array_equal(
+        curriculum_order(np.zeros(17, dtype=np.int64), None, 1, 1), orders[0], "without a curriculum"
+    )
+    assert [without_lonely(examples, 4) for examples in (16, 17, 18, 1, 0)] == [16, 16, 18, 1, 0]
+    assert without_lonely(17, 1) == 17
+
+
+def test_the_steps_before_each_epoch_count_a_smaller_last_batch() -> None:
+    assert epoch_starts([8, 9, 3], 4) == [0, 2, 5, 6]
+    assert epoch_starts([], 4) == [0]
 
 
 def test_examples_grow_by_6_per_cent_from_200_a_cell_and_begin_anew_each_cycle() -> None:
-    sizes = [len(epoch_order(CELLS, M1, 0, epoch)) for epoch in range(1, 10)]
+    sizes = [len(curriculum_order(CELLS, M1, 0, epoch)) for epoch in range(1, 10)]
     cycle = [600, 636, 674, 715]  # 200 × 3 × 1.06^e
     assert sizes == [*cycle, *cycle, len(CELLS)]
-    steps = np.diff(epoch_starts(CELLS, M1))
-    assert steps.tolist() == [-(-size // 16) for size in sizes]
+    assert [curriculum_length(CELLS, M1, epoch) for epoch in range(1, 10)] == sizes
 
 
 def test_no_epoch_has_more_than_there_is() -> None:
-    assert len(epoch_order(CELLS[3100:], M1, 0, 1)) == 140
+    assert len(curriculum_order(CELLS[3100:], M1, 0, 1)) == 140
 
 
 def test_cells_are_equal_at_first_and_less_so_with_less_bias() -> None:
-    first, second, last = (epoch_order(CELLS, M1, 5, epoch) for epoch in (1, 5, 9))
+    first, second, last = (curriculum_order(CELLS, M1, 5, epoch) for epoch in (1, 5, 9))
     assert np.bincount(CELLS[first]).tolist() == [200, 200, 200]
     shares = np.sqrt([3000, 200, 40])
     np.testing.assert_allclose(np.bincount(CELLS[second]), 600 * shares / shares.sum(), atol=1)
@@ -102,6 +106,4 @@ def test_wrong_biases_are_told() -> None:
             parse(TrainingSettings, {"curriculum": {"biases": biases}}, "training")
     with pytest.raises(SettingsError, match=r"training\.curriculum\.biases\[0\] must be at most 1"):
         parse(TrainingSettings, {"curriculum": {"biases": [2]}}, "training")
-    assert dataclasses.replace(M1).curriculum == parse(
-        CurriculumSettings, {"cycle_epochs": 4, "biases": [1, 0.5]}
-    )
+    assert parse(CurriculumSettings, {"cycle_epochs": 4, "biases": [1, 0.5]}) == M1

@@ -14,9 +14,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from geoloc.photos import split_checks
+from geoloc.photos.settings import SplitSettings
 from geoloc.photos.split_checks import check_splits
 from geoloc.photos.splits import (
-    SplitSettings,
     keyed_fractions,
     make_splits,
     most_under_cap,

@@ -24,7 +24,7 @@ from geoloc.models.preprocess import Preprocess
 from geoloc.reports.pages import image_uri
 from geoloc.reports.report import ReportInput, report_figures, report_html, write_report
 from geoloc.reports.thoughts import gather_thoughts
-from geoloc.settings import SettingsError, parse
+from geoloc.settings import SettingsError, parse, replace
 
 SETTINGS = EvaluationSettings(resamples=20, curve_points=9)
 
@@ -128,11 +128,17 @@ def world():
 
 def explained(world, **changes):
     photos, reader, model, raw, scaled = world
-    settings = dataclasses.replace(SETTINGS, **changes)
+    settings = replace(SETTINGS, **changes)
     answers = ClassLocalizer(Squares(), alternatives=3).locate(scaled)
     missed = [p for p, row in zip(photos["photo_id"], scaled, strict=True) if np.isnan(row).any()]
     evaluation = evaluate(
-        {"[L]4C": answers, "[L]NN": answers}, photos, photos, Squares(), settings, seed=0, unreadable=missed
+        {"[L]4C": answers, "[L]NN": answers},
+        photos,
+        photos,
+        {"fine": Squares()},
+        settings,
+        seed=0,
+        unreadable=missed,
     )
     found = explain(
         evaluation, photos, answers.alternatives, model, ("fine", Squares()), raw, scaled, reader, settings,
@@ -256,7 +262,7 @@ def test_a_map_of_the_centre_says_so_where_the_confidence_is_of_several_crops(wo
     evaluation, found = explained(world, explained=1, confident_cells=0)
     groups = gather_thoughts(evaluation, dataclasses.replace(found, crops=5), Squares(), bytes_of(world))
     (caption,) = [f.caption for g in groups if g.title == "What it looks at" for f in g.figures]
-    assert caption.endswith(" is of the centre crop alone; the confidence is of the mean over 5 crops.")
+    assert caption.endswith(" are of the centre crop alone; the confidence is of the mean over 5 crops.")
 
 
 def test_what_there_is_nothing_of_is_left_out(world):

@@ -1,11 +1,11 @@
-"""Claims: published findings that can be tested on whatever data was built: holds, does not hold, or undecided.
+"""Claims: published findings that can be tested on any build. Verdicts: holds, does not hold, or undecided.
 
-A claim compares accuracies of roles ("fine", "coarse": which method plays one is for the caller to say) at one level.
-The test is paired: roles are measured on the same photos, and what they have in common cancels. It is clustered:
-photographers, not photos, are resampled (bootstrap.py). Verdicts are not corrected for the number of claims: of twenty
-that are false, one may be said to hold at 95 per cent.
+A claim compares the accuracies of roles ("fine", "coarse") at one level; the caller assigns a method to each role
+(roles.py). The test is paired: roles are measured on the same photos, so what they have in common cancels. It is
+clustered: photographers, not photos, are resampled (bootstrap.py). Verdicts are not corrected for multiple testing: at
+95 per cent, about one in twenty false claims may come out as "holds".
 
-The findings themselves are in published_claims.py.
+The findings themselves are in published.py.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ _DECIMALS = 10
 
 @dataclass(frozen=True)
 class Claim:
-    """A published finding: what is said to be greater than what, or equal, at which level.
+    """A published finding: which role is better than which, or equal to it, at one level.
 
     `terms` are (weight, role): the tested number is the sum of weight times the role's accuracy, so ((1, "fine"),
     (-1, "coarse")) is a difference, and four terms are a difference of differences. `direction` is "greater" (than 0),
     "not less" (than -margin) or "equal" (within margin of 0); `margin` is a share, not per cent. `paired` roles are
-    compared on the photos that all of them have; others each on its own (outdoor photos with all photos).
+    compared on the photos that all of them have; unpaired ones each on its own photos (outdoor against all photos).
 
     Raises ValueError for an unknown level or direction, weights that do not add up to 0, or a margin that does not
     fit the direction.
@@ -82,7 +82,7 @@ class Claim:
         return self.with_names({})
 
     def with_names(self, names: Mapping[str, str]) -> str:
-        """The terms as text with other names for the roles, where there are: [L]359C - [L]82C."""
+        """The terms as text, with `names` in place of the roles where given: [L]359C - [L]82C."""
         text = " ".join(
             f"{'-' if weight < 0 else '+'} {'' if abs(weight) == 1 else f'{abs(weight):g} '}{names.get(role, role)}"
             for weight, role in self.terms
@@ -90,9 +90,9 @@ class Claim:
         return text.removeprefix("+ ")
 
     def verdict(self, low: float, high: float) -> str:
-        """What the interval of the tested number says: all of it where the claim is true, none of it, or some.
+        """Returns HOLDS if the claim is true on the whole interval, FAILS if on none of it, else UNDECIDED.
 
-        At the border itself neither is said; NaN is undecided.
+        An interval that touches the border, or is NaN, is UNDECIDED.
         """
         least = {"greater": 0.0, "not less": -self.margin, "equal": -self.margin}[self.direction]
         most = self.margin if self.direction == "equal" else np.inf
@@ -108,7 +108,7 @@ class Claim:
 @dataclass(frozen=True)
 class Measured:
     """One role's errors on N photos: photo_id (unique) and photographer (null: one of its own), object [N], and
-    error_km float64 [N], infinite where there was no answer. Raises ValueError for other lengths or repeated photos."""
+    error_km float64 [N], infinite without an answer. Raises ValueError for different lengths or repeated photos."""
 
     photo_id: NDArray[np.object_]
     photographer: NDArray[np.object_]
@@ -131,9 +131,9 @@ class Measured:
 
     @classmethod
     def of_method(cls, evaluation: Evaluation, method: str, photos: pd.DataFrame) -> Measured:
-        """A method of an evaluation on `photos` (photo_id, photographer), all of them among its queries.
+        """The errors of a method on `photos` (photo_id, photographer), which must be queries of the evaluation.
 
-        Raises ValueError for an unknown method, or a photo that is none of the queries.
+        Raises ValueError for an unknown method, or a photo that is not a query.
         """
         if method not in evaluation.methods:
             raise ValueError(f"method must be one of {', '.join(evaluation.methods)}; got {method!r}")
@@ -141,9 +141,9 @@ class Measured:
 
     @classmethod
     def of_ceiling(cls, partition: Partition, photos: pd.DataFrame, answer: Answer = "centroid") -> Measured:
-        """A perfect classifier over `partition`: each of `photos` (and latitude, longitude) answered with its own cell.
+        """The errors of a perfect classifier over `partition`: each photo is answered with its own cell.
 
-        A photo in no cell has no answer.
+        `photos` have photo_id, photographer, latitude and longitude. A photo in no cell has no answer.
         """
         return cls._of(photos, ceiling_errors_km(partition, photos["latitude"], photos["longitude"], answer))
 
@@ -153,7 +153,7 @@ class Measured:
         return cls(photo_id, photographer, np.asarray(error, dtype=np.float64))
 
     def where(self, keep: ArrayLike) -> Measured:
-        """The photos of a mask, bool [N]: of the outdoor ones, say. Null does not pass."""
+        """Returns the photos where the mask, bool [N], is true, for example the outdoor ones. Null counts as false."""
         mask = pd.array(np.asarray(keep, dtype=object), dtype="boolean").fillna(False).to_numpy(dtype=bool)
         return replace(
             self,
@@ -171,12 +171,12 @@ def evaluate_claims(
     resamples: int = 1000,
     confidence: float = 0.95,
 ) -> pd.DataFrame:
-    """Test each claim on the roles in `measured`; columns `COLUMNS`, a row a claim, in their order.
+    """Test each claim on the roles in `measured`. Returns a row per claim, in order, with the columns `COLUMNS`.
 
-    `difference` is the tested number, low and high its interval over resampled photographers, `n` the photos that it
-    rests on. A claim is undecided, and `note` says why, where a role is not measured, no photo is common to all roles,
-    one photographer took all of them, or no role is right on any photo (a level out of reach says nothing of who
-    is better).
+    `difference` is the tested number, `low` and `high` its interval over resampled photographers, `n` the number of
+    photos. A claim is undecided, with the reason in `note`, if a role is not measured, the roles have no photo in
+    common, all photos are by one photographer, or no role is right on any photo (at a level that is out of reach for
+    all, nobody is better).
     """
     rows = [_test(claim, measured, seed, resamples, confidence) for claim in claims]
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS).round(_DECIMALS)
@@ -209,7 +209,7 @@ def _test(
     means = resampled_means(np.concatenate([hits, present], axis=1), clusters, resamples=resamples, seed=seed)
     with np.errstate(invalid="ignore"):
         drawn = (means[:, : len(weights)] / means[:, len(weights) :]) @ weights
-    drawn = drawn[np.isfinite(drawn)]  # a draw without a photo of some role says nothing
+    drawn = drawn[np.isfinite(drawn)]  # a draw without any photo of some role is undefined
     low, high = (float(x) for x in interval(drawn, confidence)) if len(drawn) else (nothing, nothing)
     verdict = claim.verdict(low, high)
     if not hits.any():
@@ -220,7 +220,8 @@ def _test(
 def _aligned(
     claim: Claim, measured: Mapping[str, Measured]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.object_], int]:
-    """Hits and presence of each term on each photo, float64 [N, T] in {0, 1}; photographers [N]; photos left out."""
+    """Returns hits and presence of each term on each photo, float64 [N, T] in {0, 1}; photographers [N]; and the number
+    of photos left out."""
     roles = [measured[role] for role in claim.roles]
     owners = pd.concat([pd.Series(one.photographer, index=one.photo_id, dtype=object) for one in roles])
     owners = owners[~owners.index.duplicated()]

@@ -1,4 +1,4 @@
-"""What one recipe built, as its methods are compared: its evaluation, its partitions, and who answers over which."""
+"""One evaluated recipe, as claims and comparisons read it: its evaluation, partitions, and the methods over each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 
 from geoloc.evaluation.result import Evaluation
 from geoloc.localizers.by_class.cells import class_localizers
-from geoloc.localizers.settings import FROZEN_APPROACHES
+from geoloc.localizers.frozen.base import FROZEN_APPROACHES
 from geoloc.partitions.base import Answer, Partition
 
 ANSWERS: tuple[Answer, ...] = ("centroid", "centre")
@@ -18,7 +18,7 @@ ANSWERS: tuple[Answer, ...] = ("centroid", "centre")
 
 @dataclass(frozen=True)
 class Choice:
-    """A recipe's method, or its partition where a ceiling is meant."""
+    """A method of a recipe; for a ceiling, the name of a partition."""
 
     recipe: str
     method: str
@@ -29,12 +29,13 @@ class Choice:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Built:
-    """One recipe's evaluation on a test set, and what made it.
+    """One recipe's evaluation on a test set, with the facts about its network that roles depend on.
 
-    `photos` are the evaluation's queries (photo_id, photographer, latitude, longitude, prob_indoor); `model` is the
-    network's name in methods (L, M), `backbone` that of its first weights; recipes of equal `setup` (any text) differ
-    in their partitions only; `starts_from` is the recipe whose weights the network started from, empty for none;
-    `fine_tuned` says whether its backbone was trained, `pretrained` whether its first weights were not random.
+    - `photos`: the queries (photo_id, photographer, latitude, longitude, prob_indoor).
+    - `model`: the network's name in methods (L or M); `backbone`: the name of its first weights.
+    - `setup`: any text; recipes with equal `setup` differ only in their partitions.
+    - `starts_from`: the recipe whose weights the network started from, "" for none.
+    - `fine_tuned`: whether the backbone was trained; `pretrained`: whether its first weights were not random.
     """
 
     recipe: str
@@ -54,8 +55,11 @@ class Built:
 
 @dataclass(frozen=True, eq=False)
 class Head:
-    """A recipe's answers over one partition: its methods at centroids and centres, empty where not evaluated, and the
-    classifiers on frozen features that were, by kind and answer."""
+    """The evaluated methods of a recipe over one partition.
+
+    `centroid` and `centre` are the names of the network's methods, "" if not evaluated; `frozen` those of classifiers
+    on frozen features, by kind and answer point.
+    """
 
     built: Built
     name: str
@@ -70,7 +74,7 @@ class Head:
 
     @property
     def single(self) -> bool:
-        """Whether this is the only head of its network, and was evaluated."""
+        """Whether this is the only head of its network and was evaluated at centroids."""
         return len(self.built.partitions) == 1 and bool(self.centroid)
 
     @property
@@ -82,7 +86,7 @@ class Head:
         return Choice(self.built.recipe, self.name)
 
     def same_cells(self, other: Head) -> bool:
-        """Whether both are over one partition: the same cells with the same answers."""
+        """Whether both partitions have the same cells with the same centroids."""
         mine, its = self.partition, other.partition
         return (
             mine.kind == its.kind
@@ -92,13 +96,13 @@ class Head:
 
 
 def by_class(one: Built) -> dict[str, tuple[str, Answer]]:
-    """The recipe's methods by class, networks' and those on frozen features, in the order of its evaluation: the name
-    of the partition, and the point that each answers with."""
+    """Returns (partition name, answer point) for each class method, in evaluation order, those on frozen features
+    included."""
     return {method: (name, answer) for method, (_, name, answer) in _methods_by_class(one).items()}
 
 
 def _methods_by_class(one: Built) -> dict[str, tuple[str, str, Answer]]:
-    """As `by_class`, with the kind of classifier on frozen features before: empty for a network's."""
+    """As `by_class`, with the kind of classifier on frozen features first; "" for a network's method."""
     named: dict[str, tuple[str, str, Answer]] = {}
     for kind, model, approach in [
         ("", one.model, ""),
@@ -111,7 +115,7 @@ def _methods_by_class(one: Built) -> dict[str, tuple[str, str, Answer]]:
 
 
 def heads_of(one: Built) -> list[Head]:
-    """The recipe's partitions with the names that their localizers have, where these were evaluated."""
+    """Returns a head for each of the recipe's partitions."""
     found: dict[str, dict[tuple[str, str], str]] = {name: {} for name in one.partitions}
     for method, (kind, name, answer) in _methods_by_class(one).items():
         found[name][kind, answer] = method

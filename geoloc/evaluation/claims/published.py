@@ -1,10 +1,12 @@
-"""The findings of the papers as claims: a table, as data. Which method plays which role is for the caller to say.
+"""The papers' findings as a table of claims. Methods are assigned to the roles elsewhere (roles.py).
 
-Roles: "fine" and "coarse" are [L] over the partition with most and with few cells, answered at centroids ("fine
-centre" and "coarse centre" at centres); "M fine" and "M coarse" are the heads of one network over several partitions,
-and "L fine" and "L2 coarse" networks over that one partition, L2 starting from L's weights; "ceiling" roles are
-perfect classifiers; "outdoor" is a method on outdoor photos, "all photos" the same on all; "triangles" and "quadtree"
-have equal cell counts; "fine-tuned" is a network, "frozen SVM" and "frozen kNN" work on features of its first weights.
+- "fine" and "coarse" are [L] over the partition with most and with fewest cells, answered at centroids; "fine centre"
+  and "coarse centre" are the same at centres.
+- "M fine" and "M coarse" are two heads of one network. "L fine" and "L2 coarse" are networks over one of these
+  partitions each; L2 starts from the weights of L.
+- "ceiling" roles are perfect classifiers. "outdoor" is a method on outdoor photos, "all photos" the same on all.
+- "triangles" and "quadtree" have about equal cell counts.
+- "fine-tuned" is a network; "frozen SVM" and "frozen kNN" are classifiers on features of its first weights.
 """
 
 from __future__ import annotations

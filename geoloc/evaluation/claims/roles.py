@@ -1,8 +1,8 @@
-"""Which method plays which role of the published claims (published_claims.py), told from what was built.
+"""Assigns evaluated methods to the roles of the published claims (published.py).
 
-A default compares like with like: networks of one setup (the same splits, model and training) over partitions of one
-kind, so that what differs is what the claim is about. Where nothing fits, a role stays empty and its claims untested;
-a role can be given a method by hand, and defaults that hang on it follow.
+Defaults compare like with like: networks with the same splits, model and training (one setup) over partitions of one
+kind, so that only what the claim is about differs. A role without a fitting method stays empty, and its claims are not
+tested. A role can also be assigned by hand; the defaults that depend on it follow.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ ROLES = {
     "frozen kNN": "nearest neighbours voting over fine-tuned's cells, on features of its first weights "
     "(localizers.frozen.kinds: [knn, svm])",
 }
-"""What each role is: what must be built for it."""
+"""What each role is, and so what must be built for it."""
 
 _FROZEN = {"frozen SVM": "svm", "frozen kNN": "knn"}
-"""Roles of classifiers on frozen features, and their kind (localizers.frozen.kinds)."""
+"""Roles of classifiers on frozen features, and their kinds (localizers.frozen.kinds)."""
 
 CEILINGS: dict[str, Answer] = {
     "fine ceiling": "centroid",
@@ -49,22 +49,22 @@ CEILINGS: dict[str, Answer] = {
     "coarse ceiling": "centroid",
     "coarse ceiling centre": "centre",
 }
-"""Roles that a partition plays, not a method."""
+"""Roles that are assigned a partition, not a method, and the answer point of each."""
 
 INDOOR = 0.5
-"""Photos with prob_indoor below this are outdoor (Multi-modal Geolocation's filter, as evaluation.groups has it)."""
+"""Photos with prob_indoor below this are outdoor (Multi-modal Geolocation's filter, as in measures/groups.py)."""
 EQUAL_CELLS = 1.1
-"""Cell counts whose ratio is at most this are "equal": no two kinds of partition meet a wanted count exactly."""
+"""Cell counts whose ratio is at most this are "equal": two kinds of partition never reach exactly the same count."""
 
 
 class ClaimRoleError(ValueError):
-    """A role, recipe or method that was asked for does not exist. The message says what is allowed."""
+    """A role, recipe or method does not exist. The message lists what is allowed."""
 
 
 def parse_roles(texts: Sequence[str]) -> dict[str, Choice]:
-    """Roles as written: NAME=RECIPE:METHOD, the first "=" and the first ":" after it count.
+    """Parse roles in the form NAME=RECIPE:METHOD; the first "=" and the first ":" after it are the separators.
 
-    Raises ClaimRoleError for another form, an unknown role, or one given twice.
+    Raises ClaimRoleError for another form, an unknown role, or a repeated role.
     """
     given: dict[str, Choice] = {}
     for text in texts:
@@ -82,10 +82,10 @@ def parse_roles(texts: Sequence[str]) -> dict[str, Choice]:
 
 
 def bind_roles(built: Sequence[Built], given: Mapping[str, Choice] | None = None) -> dict[str, Choice]:
-    """Who plays each role, in the order of ROLES: those given, and the defaults that can be told from `built`.
+    """Returns the choice for each role, in the order of ROLES: those of `given`, then defaults from `built`.
 
-    A role that nothing fits is absent. Raises ClaimRoleError for a given role, recipe, method or partition that does
-    not exist.
+    Roles without a fitting method are missing from the result. Raises ClaimRoleError for a given role, recipe, method
+    or partition that does not exist.
     """
     roles = dict(given or {})
     for role, choice in roles.items():
@@ -101,7 +101,7 @@ def bind_roles(built: Sequence[Built], given: Mapping[str, Choice] | None = None
 
 
 def measure_roles(built: Sequence[Built], roles: Mapping[str, Choice]) -> dict[str, Measured]:
-    """The errors of each role on its recipe's test photos, as `evaluate_claims` takes them."""
+    """Returns the errors of each role on the test photos of its recipe, as `evaluate_claims` takes them."""
     recipes = {one.recipe: one for one in built}
     measured = {}
     for role, choice in roles.items():
@@ -121,7 +121,7 @@ def _known_role(role: str) -> None:
 
 
 def _check(role: str, choice: Choice, built: Sequence[Built]) -> None:
-    """Raise ClaimRoleError where there is no such role, recipe, method or partition."""
+    """Raises ClaimRoleError for an unknown role, recipe, method or partition."""
     _known_role(role)
     recipes = {one.recipe: one for one in built}
     if choice.recipe not in recipes:
@@ -136,7 +136,7 @@ def _check(role: str, choice: Choice, built: Sequence[Built]) -> None:
 
 
 def _head_of(heads: Sequence[Head], choice: Choice | None) -> Head | None:
-    """The head whose answers a method is; None for a method that is none by class."""
+    """Returns the head that produced the chosen method; None if it is not a class method."""
     for head in heads:
         if (
             choice is not None
@@ -150,10 +150,10 @@ def _head_of(heads: Sequence[Head], choice: Choice | None) -> Head | None:
 def _extremes(
     heads: Sequence[Head], key: Callable[[Head], Hashable], fine: Head | None, coarse: Head | None
 ) -> tuple[Head | None, Head | None]:
-    """The heads with most and fewest cells of one group (equal `key`), around those that are already chosen.
+    """Returns the heads with most and fewest cells of one group (equal `key`), keeping those already chosen.
 
-    With neither chosen, the group in which they are furthest apart, the first of equals. A group whose partitions all
-    have equally many cells has no coarse one.
+    If neither is chosen, the group with the largest ratio of cell counts is taken, the first on ties. The coarse head
+    is None if all partitions of the group have equally many cells.
     """
     if fine is None and coarse is None:
         groups: dict[Hashable, list[Head]] = {}
@@ -191,7 +191,7 @@ def _bind_granularities(roles: dict[str, Choice], heads: Sequence[Head]) -> None
 
 
 def _bind_ceilings(roles: dict[str, Choice], heads: Sequence[Head]) -> None:
-    """The ceilings of fine's and coarse's partitions; where one has none, of any network's partition."""
+    """Bind the ceilings of the partitions of fine and coarse; if one is empty, of any network's partition."""
 
     def chosen(side: str) -> Head | None:
         for role in (f"{side} ceiling", f"{side} ceiling centre"):
@@ -209,7 +209,8 @@ def _bind_ceilings(roles: dict[str, Choice], heads: Sequence[Head]) -> None:
 
 
 def _bind_several_heads(roles: dict[str, Choice], heads: Sequence[Head]) -> None:
-    """[M], and the [L] and [L2] over its partitions; of several M the one with most of these two, then the first."""
+    """Bind [M], and the [L] and [L2] over its partitions. Of several [M], the one with most of these two, then the
+    first."""
     singles = [head for head in heads if head.single]
     names = {head.built.recipe for head in singles}
     given = {role: _head_of(heads, roles.get(role)) for role in ("M fine", "M coarse")}
@@ -235,7 +236,7 @@ def _bind_several_heads(roles: dict[str, Choice], heads: Sequence[Head]) -> None
 
 
 def _bind_meshes(roles: dict[str, Choice], heads: Sequence[Head]) -> None:
-    """The Delaunay and S2 partitions of one setup whose cell counts are nearest, where they are about equal."""
+    """Bind the Delaunay and S2 partitions of one setup with the closest cell counts, if within EQUAL_CELLS."""
     pairs = [
         (max(triangles.cells, quadtree.cells) / min(triangles.cells, quadtree.cells), triangles, quadtree)
         for triangles in heads
@@ -255,7 +256,7 @@ def _bind_meshes(roles: dict[str, Choice], heads: Sequence[Head]) -> None:
 
 
 def _bind_outdoor(roles: dict[str, Choice], built: Sequence[Built]) -> None:
-    """One method on outdoor photos and on all: fine, else the first; none where no photo is known to be outdoor."""
+    """Bind one method on outdoor photos and on all photos: fine, else the first. No-op without outdoor photos."""
     choice = roles.get("outdoor") or roles.get("all photos") or roles.get("fine")
     if choice is None and built:
         choice = Choice(built[0].recipe, built[0].evaluation.methods[0])
@@ -267,9 +268,9 @@ def _bind_outdoor(roles: dict[str, Choice], built: Sequence[Built]) -> None:
 
 
 def _bind_fine_tuned(roles: dict[str, Choice], heads: Sequence[Head]) -> None:
-    """A fine-tuned network by class, and classifiers on features of its first weights that answer alike over its cells.
+    """Bind a fine-tuned network, and classifiers on features of its first weights with the same cells and answer point.
 
-    Where none is given: the network that plays fine, or where that has no such classifiers the first that has.
+    The default network is that of fine; if it has no such classifiers, the first network that has.
     """
     head, answer = _fine_tuned(roles, heads)
     if head is None or not head.built.fine_tuned:
@@ -281,7 +282,7 @@ def _bind_fine_tuned(roles: dict[str, Choice], heads: Sequence[Head]) -> None:
 
 
 def _fine_tuned(roles: Mapping[str, Choice], heads: Sequence[Head]) -> tuple[Head | None, Answer]:
-    """Whose network is compared with frozen features, and the point that it answers with."""
+    """Returns the head that is compared with frozen features, and its answer point."""
     if "fine-tuned" in roles:
         head = _head_of(heads, roles["fine-tuned"])
         return head, "centre" if head and roles["fine-tuned"].method == head.centre else "centroid"
@@ -290,7 +291,7 @@ def _fine_tuned(roles: Mapping[str, Choice], heads: Sequence[Head]) -> tuple[Hea
     same = [head for head in heads if wanted is not None and head.built.recipe == wanted.recipe]
     fine = _head_of(same, roles.get("fine"))
     pool = [*([fine] if fine else []), *same]
-    if given:  # the head whose classifier it is, where the recipe has several heads
+    if given:  # a recipe may have several heads: the one that this classifier belongs to
         pool = [head for head in pool if given.method in head.frozen.values()] or pool
     else:
         others = [head for head in [*pool, *heads] if head.built.fine_tuned]
@@ -303,7 +304,7 @@ def _fine_tuned(roles: Mapping[str, Choice], heads: Sequence[Head]) -> tuple[Hea
 
 
 def _alike(head: Head) -> list[Answer]:
-    """The points with which the network answers and classifiers on its frozen features do too."""
+    """Returns the answer points that both the network and a classifier on its frozen features have."""
     return [
         answer
         for answer in ANSWERS
@@ -312,5 +313,5 @@ def _alike(head: Head) -> list[Answer]:
 
 
 def _indoor(one: Built) -> np.ndarray:
-    """prob_indoor of the test photos, float64 (N,), NaN where unknown (and NaN is not below anything)."""
+    """Returns prob_indoor of the test photos, float64 (N,), NaN if unknown (NaN compares as not outdoor)."""
     return one.photos["prob_indoor"].to_numpy(dtype=np.float64, na_value=np.nan)

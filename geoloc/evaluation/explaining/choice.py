@@ -1,4 +1,4 @@
-"""Which photos stand for many: the first of a ranking, each photographer once while there are enough."""
+"""Picks a few photos from a ranking, each photographer once while there are enough."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import pandas as pd
 
 
 def varied(rows: pd.DataFrame, count: int, photographer: pd.Series | None) -> pd.DataFrame:
-    """The first `count` of `rows` (photo_id, best first), numbered from 0; with `photographer` (indexed by photo_id)
-    the first of each photographer come before all others: ten views of one street teach little. Photos without a
-    photographer count as one each.
+    """Returns the first `count` of `rows` (photo_id, best first), with a new index from 0.
+
+    With `photographer` (indexed by photo_id) the first photo of each photographer comes before all others, because ten
+    views of one street teach little. Each photo without a photographer counts as a photographer of its own.
     """
     if photographer is None:
         return rows.head(count).reset_index(drop=True)

@@ -18,12 +18,15 @@ def most_confident_photos(
     count: int = 5,
     true_cells: ArrayLike | None = None,
 ) -> pd.DataFrame:
-    """Of each cell, the `count` photos with its highest probability among those that it is the most probable cell of.
+    """Returns the top `count` photos per cell: of the photos assigned to it, those with its highest probability.
 
-    `probabilities` float [N, C] (a row of NaN: unreadable, left out) of `photos` (photo_id; photographer, where
-    there, lets a cell show each photographer once while there are enough). Columns: cell, rank (from 1), photo_id,
-    probability, right (`true_cells` int [N] is the cell; False where not given). Equals go by photo_id. A cell that no
-    photo was assigned to has no rows. Raises ValueError for other lengths, a cell that is not there, a count below 1.
+    A photo is assigned to its most probable cell. `probabilities` are float [N, C]; a row of NaN (an unreadable photo)
+    is left out. `photos` has photo_id, and optionally photographer: then each photographer is shown once per cell while
+    there are enough. `true_cells` int [N] are optional. Ties are broken by photo_id.
+
+    Columns: cell, rank (from 1), photo_id, probability, right (whether the cell is the true cell; False without
+    `true_cells`). A cell without assigned photos has no rows. Raises ValueError for different lengths, an unknown cell,
+    or a count below 1.
     """
     p = np.asarray(probabilities)
     if p.ndim != 2 or len(p) != len(photos):

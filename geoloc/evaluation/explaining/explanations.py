@@ -1,8 +1,8 @@
-"""Why the classifier answers as it does: what a report shows of it for the main test set, gathered and kept as files.
+"""Explanations of the classifier's answers on the main test set, computed, saved and loaded for the report.
 
-For a few photos the probabilities of all cells (PlaNet, figures 1 and 6) and the occlusion maps (figure 10); the surest
-photos of some cells (figure 8); for every photo how sure the answer was, before and after temperature scaling, and
-the errors of the best of its first answers (figure 3). All of it is of the main partition.
+For a few photos: the probabilities of all cells (PlaNet, figures 1 and 6) and occlusion maps (figure 10). For some
+cells: their most confident photos (figure 8). For every photo: the confidence of the answer before and after
+temperature scaling, and the errors of the best of its top-k answers (figure 3). All are over the main partition.
 """
 
 from __future__ import annotations
@@ -10,31 +10,34 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import nn
 
 from geoloc.evaluation.explaining.choice import varied
 from geoloc.evaluation.explaining.confident import COLUMNS as CONFIDENT
 from geoloc.evaluation.explaining.confident import most_confident_photos
 from geoloc.evaluation.explaining.occlusion import OcclusionMap, map_of_windows, occlusion_maps
-from geoloc.evaluation.measures.top_k import Ranked, best_of_k_errors
+from geoloc.evaluation.measures.top_k import best_of_k_errors
 from geoloc.evaluation.result import Evaluation
 from geoloc.evaluation.settings import EvaluationSettings
 from geoloc.files import read_json, write_json, write_parquet
-from geoloc.models.batches import PhotoReader, iter_batches
+from geoloc.localizers.base import Alternatives
+from geoloc.models.batches import iter_batches
 from geoloc.models.classifier import Classifier
+from geoloc.partitions.base import Partition
+from geoloc.photos.shards import ShardReader
 
 FOLDER, FILE = "explanations", "explanations.json"
 RIGHT, WRONG = "right", "wrong"
 PHOTOS_OF_A_CELL = 5
 _WINDOWS = 5
-"""A window is a fifth of the photo's side and moves by half of that: small enough to tell a sign from a wall, large
-enough to hide either; PlaNet does not say how large its box was."""
+"""A window is a fifth of the photo's side and moves by half of that: small enough to separate a sign from a wall, large
+enough to hide either. PlaNet does not give the size of its box."""
 
 ANSWER_COLUMNS = {
     "photo_id": "str", "true_cell": "int64", "cell": "int64", "probability": "float64", "uncalibrated": "float64",
@@ -50,29 +53,21 @@ WINDOW_COLUMNS = {
 }  # fmt: skip
 
 
-class Cells(Protocol):
-    """What is read of a fitted partition."""
-
-    @property
-    def cell_count(self) -> int: ...
-    def assign(self, latitude: ArrayLike, longitude: ArrayLike) -> NDArray[np.int32]: ...
-
-
 @dataclass(frozen=True, eq=False)
 class Explanations:
-    """What the main method, `method`, thinks of a test set over the cells of `partition`.
+    """Explanations of the main method, `method`, on a test set over the cells of `partition`.
 
-    - `answers` (columns ANSWER_COLUMNS): a row a photo: its true cell (-1: in none), the most probable one (-1:
-      unreadable), the probability of that, and the `uncalibrated` one, which the network gave (NaN: unreadable).
-    - `best_of_k` float64 [photos, A]: error in km of the best of the first 1, 2, ... A answers, infinite for none.
-    - `explained` (columns EXPLAINED_COLUMNS): the photos that are explained; `side` is right, where the most probable
-      cell is the true one, or wrong.
-    - `probabilities` float32 [explained, C]: of each cell.
-    - `occlusion`: by photo_id, the map of its most probable cell and, where it is another, of its true cell.
-    - `confident` (columns of evaluation.confident): the surest photos of the cells that are the answer most often.
-    - `temperature` by which logits were divided (NaN: by none), `seen` the share of a photo's short side that is in
-      the square of the occlusion maps, `crops` of how many crops all probabilities but those of `occlusion` are
-      means; those are of the centre crop alone.
+    - `answers` (columns ANSWER_COLUMNS): a row per photo: its true cell (-1: in none), its most probable cell (-1:
+      unreadable), that cell's probability, and its `uncalibrated` probability before scaling (NaN: unreadable).
+    - `best_of_k` float64 [photos, A]: error in km of the best of the top 1, 2, ... A answers, infinite for none.
+    - `explained` (columns EXPLAINED_COLUMNS): the explained photos; `side` is right if the most probable cell is the
+      true one, else wrong.
+    - `probabilities` float32 [explained, C]: the probability of each cell.
+    - `occlusion`: by photo_id, the map of its most probable cell and, if different, of its true cell.
+    - `confident` (columns of confident.py): the most confident photos of the cells that are answered most often.
+    - `temperature`: logits were divided by it (NaN: not scaled).
+    - `seen`: the share of a photo's short side that the occlusion maps cover.
+    - `crops`: probabilities are means over this many crops; those of `occlusion` are of the centre crop alone.
     """
 
     method: str
@@ -88,7 +83,7 @@ class Explanations:
     confident: pd.DataFrame
 
     def save(self, folder: Path | str) -> None:
-        """Write explanations.json and a Parquet file of each table; each file is whole or absent."""
+        """Write explanations.json and a Parquet file of each table; each file is written atomically."""
         folder = Path(folder)
         calibrated = not np.isnan(self.temperature)
         write_json(
@@ -118,7 +113,7 @@ class Explanations:
 
     @classmethod
     def load(cls, folder: Path | str) -> Explanations:
-        """What `save` wrote. Raises FileNotFoundError where a file is absent."""
+        """Load what `save` wrote. Raises FileNotFoundError for a missing file."""
         folder = Path(folder)
         values = read_json(folder / FILE)
         answers = pd.read_parquet(folder / "answers.parquet")
@@ -148,12 +143,12 @@ class Explanations:
 def explain(
     evaluation: Evaluation,
     queries: pd.DataFrame,
-    alternatives: Ranked,
+    alternatives: Alternatives,
     model: Classifier,
-    partition: tuple[str, Cells],
+    partition: tuple[str, Partition],
     uncalibrated: NDArray[Any],
     probabilities: NDArray[Any],
-    pool: Path | str | PhotoReader,
+    pool: Path | str | ShardReader,
     settings: EvaluationSettings,
     *,
     temperature: float = np.nan,
@@ -162,11 +157,13 @@ def explain(
 ) -> Explanations:
     """Explain the first method of `evaluation`, by class, on its N photos.
 
-    `queries` has the catalog's columns, in the order of the rest; `alternatives` are that method's; `partition` is its
-    name, which is that of a head of `model`, and the fitted partition; `probabilities` float [N, C] are those that
-    the method answered from, means over `crops` crops, `uncalibrated` those before temperature scaling; a row of NaN
-    is an unreadable photo.
-    Raises ValueError for lengths that differ, and as the measures do.
+    - `queries`: the N photos with the catalog's columns; all other arguments are in their order.
+    - `alternatives`: those of the method.
+    - `partition`: the name of a head of `model`, and its fitted partition.
+    - `probabilities` float [N, C]: the method's input, means over `crops` crops; a row of NaN is an unreadable photo.
+    - `uncalibrated` float [N, C]: the same before temperature scaling.
+
+    Raises ValueError for different lengths, and as the measures do.
     """
     name, cells = partition
     method = evaluation.methods[0]
@@ -217,11 +214,11 @@ def explain(
 def pick_explained(
     evaluation: Evaluation, answers: pd.DataFrame, count: int, photographer: pd.Series | None = None
 ) -> pd.DataFrame:
-    """`count` photos to explain, as EXPLAINED_COLUMNS: the surest right answers, then the worst errors, half each.
+    """Returns `count` photos to explain (EXPLAINED_COLUMNS): the most confident right answers, then the worst errors.
 
-    Right is an answer whose cell is the true one (`answers`, as ANSWER_COLUMNS); the surest has the largest confidence,
-    the worst the largest error. Where there are too few of one the others make up for it; with `photographer`
-    (indexed by photo_id) each half shows a photographer once while there are enough. Equals go by photo_id.
+    Each makes up half; if one has too few, the other fills up. An answer is right if its cell is the true one
+    (`answers`, ANSWER_COLUMNS). With `photographer` (indexed by photo_id) each half shows a photographer once while
+    there are enough. Ties are broken by photo_id.
     """
     rows = evaluation.per_photo
     rows = rows[(rows["method"] == evaluation.methods[0]) & (rows["status"] == "answered")]
@@ -236,13 +233,13 @@ def pick_explained(
 
 
 def _most_answered(best: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """The `count` cells that are the answer most often, of equals the first; fewer where fewer are an answer."""
+    """Returns the top `count` cells by number of answers, the first on ties; fewer if fewer cells are answered."""
     cells, photos = np.unique(best[best >= 0], return_counts=True)
     return cells[np.argsort(-photos, kind="stable")][:count]
 
 
 class _ByHead(nn.Module):
-    """A classifier whose scores come by head, so that each is normalised over its own cells."""
+    """A classifier with scores by head, so that each head is normalised over its own cells."""
 
     def __init__(self, model: Classifier) -> None:
         super().__init__()
@@ -255,13 +252,13 @@ class _ByHead(nn.Module):
 def _occlusion(
     model: Classifier,
     head: str,
-    pool: Path | str | PhotoReader,
+    pool: Path | str | ShardReader,
     rows: pd.DataFrame,
     wanted: Mapping[str, list[int]],
     temperature: float,
     batch_size: int,
 ) -> dict[str, tuple[OcclusionMap, ...]]:
-    """By photo_id, a map of each cell that is wanted of it. Photos are the centres that the network saw."""
+    """Returns maps by photo_id, one for each of its `wanted` cells, on the centre crop."""
     window = max(1, model.preprocess.image_size // _WINDOWS)
     by_head, found = _ByHead(model), {}
     by_head.training = model.training  # so that occlusion_maps leaves the classifier as it was

@@ -1,14 +1,14 @@
-"""What in a photo speaks for its place: the probability of a cell while a grey window slides over the photo.
+"""Occlusion maps: the probability of a cell while a grey window slides over the photo.
 
 PlaNet, figure 10: "an activation map where the value of each pixel is the classifier's confidence in the ground truth
 geolocation if the corresponding part of the image is occluded by a gray box", after Zeiler and Fergus, Visualizing and
-Understanding Convolutional Networks, ECCV 2014, section 4.2. Where the probability falls, the classifier looks; where
-it rises, it is misled.
+Understanding Convolutional Networks, ECCV 2014, section 4.2. Where the probability falls, the covered part spoke
+for the cell; where it rises, against it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,15 +17,18 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
+from geoloc.models.batches import Batch
+from geoloc.models.prediction import run_network
+
 GREY = 128
 
 
 @dataclass(frozen=True)
 class OcclusionMap:
-    """The probability of one cell with a window over each place of a photo of S by S pixels.
+    """The probability of one cell for each position of the window over a photo of S by S pixels.
 
-    `probability` float64 [R, K], by the window's place: its top is `tops` [R] and its left `lefts` [K], in pixels;
-    `pixels` float64 [S, S], for each pixel the mean over all windows that cover it; `whole` with nothing covered.
+    `probability` float64 [R, K] is by the window's top (`tops` [R]) and left (`lefts` [K]), in pixels. `pixels` float64
+    [S, S] is the mean over all windows that cover a pixel. `whole` is the probability with nothing covered.
     """
 
     cell: int
@@ -52,19 +55,20 @@ def occlusion_maps(
     *,
     batch_size: int = 64,
     head: Any = 0,
-    grey: int = GREY,
     temperature: float = 1.0,
 ) -> list[OcclusionMap]:
-    """Slide a grey window over a photo once and read the probability of each of `cells`, a map each, in order.
+    """Slide a grey window over a photo. Returns an occlusion map for each of `cells`, in order.
 
-    `model` gives scores (logits) [B, C] of uint8 [B, 3, S, S], as Classifier does; where it gives several scores, a
-    sequence or mapping, `head` says which. `photo` is uint8 [S, S, 3], as `Preprocess.apply_uint8` cuts it. The window
-    is `window` pixels wide and high and moves by `stride`; the last place of a row or column is at the edge, so every
-    pixel is covered. `batch_size` windows go through the network at once; scores are divided by `temperature`, so that
-    the probabilities are those that answers quote (see localizers.temperature). The model runs where it is, in eval
-    mode, and is left as it was. Raises ValueError for a photo that is not uint8 [S, S, 3], a window that is larger than
-    it, a stride above the window (which would leave gaps), a temperature that is not above 0, and a cell that the model
-    does not know.
+    - `model` maps uint8 [B, 3, S, S] to scores (logits) [B, C], as Classifier does; if it returns a sequence or mapping
+      of scores, `head` selects one.
+    - `photo` is uint8 [S, S, 3], as `Preprocess.apply_uint8` returns it.
+    - The window is `window` pixels square and moves by `stride`. The last position of a row or column is at the edge,
+      so every pixel is covered. `batch_size` windows are run at once.
+    - Scores are divided by `temperature`, as for answers (see localizers/confidence/temperature.py).
+
+    The model runs as in models.prediction.run_network. Raises ValueError for a photo that is not uint8
+    [S, S, 3], a window larger than the photo, a stride above the window (which would leave gaps), a temperature that is
+    not above 0, and an unknown cell.
     """
     pixels = torch.as_tensor(np.array(photo)).permute(2, 0, 1) if np.ndim(photo) == 3 else torch.empty(0)
     if (
@@ -77,9 +81,9 @@ def occlusion_maps(
             f"photo must be uint8 of shape (S, S, 3), got {np.asarray(photo).dtype} {np.shape(photo)}"
         )
     size = pixels.shape[1]
-    for key, value, most in (("window", window, size), ("stride", stride, window), ("grey", grey, 255)):
-        if not (0 if key == "grey" else 1) <= value <= most:
-            raise ValueError(f"{key} must be from {0 if key == 'grey' else 1} to {most}, got {value}")
+    for key, value, most in (("window", window, size), ("stride", stride, window)):
+        if not 1 <= value <= most:
+            raise ValueError(f"{key} must be from 1 to {most}, got {value}")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if not temperature > 0:
@@ -87,25 +91,24 @@ def occlusion_maps(
     places = _places(size, window, stride)
     corners = [(int(top), int(left)) for top in places for left in places]
     found = np.empty((1 + len(corners), len(cells)))
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            device = next(model.parameters()).device
+    none = np.empty(0, dtype=np.int64)
 
-            def read(images: torch.Tensor) -> NDArray[np.float32]:
-                return _probability(model, images.to(device), cells, head, temperature)
+    def covered() -> Iterator[Batch]:
+        """The photo as it is, then with the window at each place."""
+        yield Batch(pixels[None], np.arange(1), none, ())
+        for start in range(0, len(corners), batch_size):
+            some = corners[start : start + batch_size]
+            images = pixels.repeat(len(some), 1, 1, 1)
+            for image, (top, left) in zip(images, some, strict=True):
+                image[:, top : top + window, left : left + window] = GREY
+            yield Batch(images, np.arange(1 + start, 1 + start + len(some)), none, ())
 
-            found[0] = read(pixels[None])[0]
-            for start in range(0, len(corners), batch_size):
-                some = corners[start : start + batch_size]
-                # The memory layout that the evaluation runs classifiers in.
-                images = pixels.repeat(len(some), 1, 1, 1).contiguous(memory_format=torch.channels_last)
-                for image, (top, left) in zip(images, some, strict=True):
-                    image[:, top : top + window, left : left + window] = grey
-                found[1 + start : 1 + start + len(some)] = read(images)
-    finally:
-        model.train(was_training)
+    def forward(images: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"probability": _probability(model, images, cells, head, temperature)}
+
+    for batch, outputs in run_network(model, forward, covered()):
+        if outputs is not None:
+            found[batch.row_indices] = outputs["probability"]
     return [
         map_of_windows(int(cell), float(of_cell[0]), window, size, places, of_cell[1:])
         for cell, of_cell in zip(cells, found.T, strict=True)
@@ -115,8 +118,8 @@ def occlusion_maps(
 def map_of_windows(
     cell: int, whole: float, window: int, size: int, places: NDArray[np.int64], probability: ArrayLike
 ) -> OcclusionMap:
-    """The map of a photo of `size` pixels from the probabilities at R by R windows, row by row, whose tops and lefts
-    are both `places` [R]."""
+    """Returns the map of a photo of `size` pixels from the probabilities of R by R windows, row by row, whose tops and
+    lefts are both `places` [R]."""
     grid = np.asarray(probability, dtype=np.float64).reshape(len(places), len(places))
     return OcclusionMap(
         cell, whole, window, places, places, grid, _mean_over_pixels(grid, places, window, size)
@@ -124,13 +127,13 @@ def map_of_windows(
 
 
 def _places(size: int, window: int, stride: int) -> NDArray[np.int64]:
-    """Where the window begins along one side, the last at the edge."""
+    """Returns where the window starts along one side; the last position is at the edge."""
     return np.unique(np.append(np.arange(0, size - window + 1, stride), size - window)).astype(np.int64)
 
 
 def _probability(
     model: nn.Module, images: torch.Tensor, cells: Sequence[int], head: Any, temperature: float
-) -> NDArray[np.float32]:
+) -> torch.Tensor:
     """Probabilities of `cells` for each image, float32 [B, cells]."""
     scores = model(images)
     if not isinstance(scores, torch.Tensor):
@@ -138,8 +141,7 @@ def _probability(
     for cell in cells:
         if not 0 <= cell < scores.shape[1]:
             raise ValueError(f"cell must be from 0 to {scores.shape[1] - 1}, got {cell}")
-    found: NDArray[np.float32] = (scores.float() / temperature).softmax(dim=1)[:, list(cells)].cpu().numpy()
-    return found
+    return (scores.float() / temperature).softmax(dim=1)[:, list(cells)]
 
 
 def _mean_over_pixels(

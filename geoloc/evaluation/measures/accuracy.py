@@ -1,10 +1,9 @@
-"""Errors in km, accuracy at levels and against distance: every query counts, and no answer is a wrong answer."""
+"""Errors in km, accuracy at levels and against distance. Every query counts; a missing answer is wrong."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,23 +14,13 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 
-class Coordinates(Protocol):
-    """What an evaluation reads of a localizer's `Answers`: float64 (N,) each, NaN where it abstained."""
-
-    @property
-    def latitude(self) -> NDArray[np.float64]: ...
-
-    @property
-    def longitude(self) -> NDArray[np.float64]: ...
-
-
 @dataclass(frozen=True)
 class ErrorSummary:
-    """Mean and median error of one method, with the counts that they rest on.
+    """Mean and median error of one method, with the counts of queries.
 
     `mean_km` and `median_answered_km` are over answered queries only, NaN if there are none. `median_km` is over all
-    queries with an abstention infinitely far away, so that abstaining cannot improve it; it is infinite when
-    half of the queries have no answer.
+    queries with an abstention infinitely far away, so that abstaining cannot improve it; it is infinite if half of
+    the queries have no answer.
     """
 
     mean_km: float
@@ -49,10 +38,10 @@ def error_km(
     answer_longitude: ArrayLike,
     readable: ArrayLike | None = None,
 ) -> FloatArray:
-    """Great-circle error of each answer in km, float64 (N,); infinite where there is no answer.
+    """Returns the great-circle error of each answer in km, float64 (N,); infinite without an answer.
 
-    An abstention is NaN in both coordinates. An unreadable photo (`readable` False) is infinitely wrong
-    whatever was answered: an answer made without the photo is no answer. Raises ValueError for a true
+    An abstention is NaN in both coordinates. An unreadable photo (`readable` False) is infinitely wrong whatever was
+    answered, because the answer did not come from the photo. Raises ValueError for a true
     coordinate or an answer that is out of range, infinite, or half NaN.
     """
     if not is_valid(latitude, longitude).all():
@@ -75,12 +64,12 @@ def error_km(
 
 
 def within(error: ArrayLike, levels_km: Mapping[str, float] = LEVELS_KM) -> BoolArray:
-    """True where an error is at most the level (`<=`), bool (N, L), levels in the mapping's order."""
+    """Returns whether each error is at most each level (`<=`), bool (N, L), levels in the mapping's order."""
     return np.asarray(error, dtype=np.float64)[:, None] <= np.array(list(levels_km.values()))[None, :]
 
 
 def accuracy(error: ArrayLike, levels_km: Mapping[str, float] = LEVELS_KM) -> FloatArray:
-    """Share of all queries within each level, float64 (L,), in [0, 1]. Raises ValueError for no queries."""
+    """Returns the share of all queries within each level, float64 (L,), in [0, 1]. Raises ValueError for no queries."""
     hits = within(error, levels_km)
     if len(hits) == 0:
         raise ValueError("accuracy of no queries is not defined")
@@ -88,7 +77,7 @@ def accuracy(error: ArrayLike, levels_km: Mapping[str, float] = LEVELS_KM) -> Fl
 
 
 def accuracy_curve(error: ArrayLike, km: ArrayLike) -> FloatArray:
-    """Share of all queries within each distance of `km`, float64 (K,): the accuracy against distance."""
+    """Returns the share of all queries within each distance of `km`, float64 (K,)."""
     error, km = np.sort(np.asarray(error, dtype=np.float64)), np.asarray(km, dtype=np.float64)
     if len(error) == 0:
         raise ValueError("accuracy of no queries is not defined")
@@ -96,12 +85,12 @@ def accuracy_curve(error: ArrayLike, km: ArrayLike) -> FloatArray:
 
 
 def curve_distances(points: int) -> FloatArray:
-    """Distances for an accuracy curve: evenly spaced in log km from 0.1 km to half the Earth's circumference."""
+    """Returns distances for a curve: evenly spaced in log km from 0.1 km to half the Earth's circumference."""
     return np.geomspace(0.1, 20_015.2, points)
 
 
 def summarise_errors(error: ArrayLike, readable: ArrayLike | None = None) -> ErrorSummary:
-    """Mean and median error and the counts of answered, abstained and unreadable queries."""
+    """Returns mean and median error and the counts of answered, abstained and unreadable queries."""
     error = np.asarray(error, dtype=np.float64)
     readable = np.ones(len(error), dtype=bool) if readable is None else np.asarray(readable, dtype=bool)
     finite = error[np.isfinite(error)]

@@ -1,6 +1,6 @@
-"""What can be had without looking at the photo: the densest cell, the best constant point, a random reference.
+"""Baselines that do not look at the photo: the densest cell, the best constant point, a random reference.
 
-Every baseline is a table of hits, float64 (N, L) in [0, 1], like a method's: so intervals and paired
+Every baseline is a table of hits, float64 (N, L) in [0, 1], as a method's is, so that intervals and paired
 comparisons treat baselines and methods alike.
 """
 
@@ -8,26 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from geoloc.evaluation.measures.accuracy import error_km, within
+from geoloc.partitions.base import Partition
 from geoloc.sphere import EARTH_RADIUS_KM, LEVELS_KM, unit_vectors
 
 FloatArray = NDArray[np.float64]
 
 _CHUNK = 1 << 22
 """Pairs of points compared at once: 32 MB of float64."""
-
-
-class Cells(Protocol):
-    """What a baseline reads of a fitted partition."""
-
-    def centroids(self) -> NDArray[np.float64]: ...
-
-    def photo_counts(self) -> NDArray[np.int64]: ...
 
 
 @dataclass(frozen=True)
@@ -46,11 +38,14 @@ class Baseline:
 
 
 def densest_cell(
-    partition: Cells, latitude: ArrayLike, longitude: ArrayLike, levels_km: Mapping[str, float] = LEVELS_KM
+    partition: Partition,
+    latitude: ArrayLike,
+    longitude: ArrayLike,
+    levels_km: Mapping[str, float] = LEVELS_KM,
 ) -> Baseline:
-    """Always answers the photo centroid of the cell with most photos (the first of equals).
+    """Always answers the photo centroid of the cell with most photos (the first on ties).
 
-    It is what a classifier answers that has learned only how common each cell is.
+    A classifier that has learned only how common each cell is answers so.
     """
     lat, lon = partition.centroids()[int(np.argmax(partition.photo_counts()))]
     error = error_km(latitude, longitude, np.full(np.shape(latitude), lat), np.full(np.shape(latitude), lon))
@@ -73,7 +68,7 @@ def best_constant(
 
     The point is chosen on the references, never on the queries, among the references' own locations, exactly.
     Of more than `max_candidates` locations, or more than `max_references` references, a sample by the seed is
-    taken. Equals go to the southernmost, then westernmost. Where queries are references to each other, the
+    taken. Ties go to the southernmost, then westernmost point. If queries are references to each other, the
     query is among the photos that choose the point, which can only make the baseline stronger.
     """
     rng = np.random.default_rng(seed)
@@ -103,7 +98,7 @@ def random_reference(
     cluster: ArrayLike | None = None,
     max_references: int = 50_000,
 ) -> Baseline:
-    """Answers the place of a reference drawn at random: the expected accuracy, computed and not drawn.
+    """Answers the place of a random reference; returns its expected accuracy, computed exactly.
 
     A query's hit is the share of references within the level. With `cluster` (N,) and `reference_cluster`
     (M,), references of the query's own cluster (its photographer) are left out, as the protocol "each photo
@@ -129,7 +124,7 @@ def share_within(
     levels_km: Mapping[str, float] = LEVELS_KM,
     own: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
 ) -> FloatArray:
-    """Share of the references within each level of each point, float64 (N, L).
+    """Returns the share of the references within each level of each point, float64 (N, L).
 
     `own` gives the clusters of points and references; pairs of one cluster are left out of both sides of the
     share. Distances are compared as chords of the unit sphere, by one matrix product: right to about 0.01 mm.

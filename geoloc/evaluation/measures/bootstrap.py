@@ -1,4 +1,4 @@
-"""Bootstrap by photographer: intervals that know that one photographer's photos are not independent.
+"""Bootstrap by photographer: photos by one photographer are not independent, so intervals resample photographers.
 
 The cluster bootstrap (Field and Welsh, Bootstrapping clustered data, JRSS B 2007; "randomised cluster"):
 photographers are drawn with replacement, each brings all of its photos, and the statistic is taken over the photos
@@ -18,11 +18,11 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 _CHUNK = 1 << 22
-"""Weights made at once: bounds the memory to 32 MB, whatever the number of photographers."""
+"""Weights computed at once: bounds memory to 32 MB, whatever the number of photographers."""
 
 
 def photographer_clusters(photographer: ArrayLike) -> IntArray:
-    """The cluster of each photo, int64 (N,), numbered from 0; a photo of no known photographer is its own."""
+    """Returns the cluster of each photo, int64 (N,), from 0; a photo without photographer is a cluster of its own."""
     codes, known = pd.factorize(pd.Series(photographer), use_na_sentinel=True)
     codes = codes.astype(np.int64)
     unknown = codes < 0
@@ -31,7 +31,7 @@ def photographer_clusters(photographer: ArrayLike) -> IntArray:
 
 
 def resampled_means(values: ArrayLike, clusters: ArrayLike, *, resamples: int, seed: int) -> FloatArray:
-    """Means of each column of `values` (N, K) in each bootstrap resample of the clusters, float64 (R, K).
+    """Returns the mean of each column of `values` (N, K) in each bootstrap resample of the clusters, float64 (R, K).
 
     All columns see the same resamples, so a difference of two columns is a paired difference. `clusters` are
     integers from 0 as `photographer_clusters` gives them.
@@ -46,9 +46,9 @@ def resampled_means(values: ArrayLike, clusters: ArrayLike, *, resamples: int, s
 
 
 def resampled_medians(values: ArrayLike, clusters: ArrayLike, *, resamples: int, seed: int) -> FloatArray:
-    """The median of `values` (N,) in each bootstrap resample of the clusters, float64 (R,); infinities allowed.
+    """Returns the median of `values` (N,) in each bootstrap resample of the clusters, float64 (R,); infinities allowed.
 
-    The same draw as `resampled_means` for the same seed.
+    For the same seed the resamples are those of `resampled_means`.
     """
     values = np.asarray(values, dtype=np.float64)
     clusters, sizes = _sizes(clusters)
@@ -67,7 +67,7 @@ def resampled_medians(values: ArrayLike, clusters: ArrayLike, *, resamples: int,
 
 
 def interval(resampled: ArrayLike, confidence: float = 0.95) -> tuple[FloatArray, FloatArray]:
-    """The percentile interval over the first axis: low and high, each of the remaining shape."""
+    """Returns the percentile interval over the first axis: low and high, each of the remaining shape."""
     tail = (1 - confidence) / 2
     # Nearest ranks, not interpolation, because infinite medians cannot be interpolated.
     low = np.quantile(np.asarray(resampled), tail, axis=0, method="inverted_cdf")
@@ -83,7 +83,7 @@ def _sizes(clusters: ArrayLike) -> tuple[IntArray, FloatArray]:
 
 
 def _weights(sizes: FloatArray, resamples: int, seed: int, width: int = 0) -> Iterator[FloatArray]:
-    """How often each cluster is drawn, float64 (r, C), in chunks that add up to `resamples` rows.
+    """Yields how often each cluster is drawn, float64 (r, C), in chunks that add up to `resamples` rows.
 
     Drawing C clusters and counting them is the multinomial (C; 1/C, ...), and much faster than the
     multinomial sampler, which makes C binomial draws a row. The draw does not depend on the chunk size.

@@ -38,8 +38,8 @@ def calibration_table(confidence: ArrayLike, right: ArrayLike, bins: int = 15) -
     )
 
 
-def expected_calibration_error(confidence: ArrayLike, right: ArrayLike, bins: int = 15) -> float:
-    """The mean gap between confidence and accuracy over photos, in [0, 1]; see `calibration_table`."""
-    table = calibration_table(confidence, right, bins)
-    gap = (table["confidence"] - table["accuracy"]).abs().fillna(0.0)
-    return float((gap * table["n"]).sum() / table["n"].sum())
+def calibration_error(table: pd.DataFrame) -> float:
+    """The expected calibration error, in [0, 1]: the mean gap between confidence and accuracy over the photos of a
+    `calibration_table`."""
+    seen = table[table["n"] > 0]
+    return float((np.abs(seen["confidence"] - seen["accuracy"]) * seen["n"]).sum() / seen["n"].sum())

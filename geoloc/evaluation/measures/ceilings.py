@@ -1,4 +1,4 @@
-"""Ceilings of partitions compared on the same photos, with intervals that know of photographers.
+"""Ceilings of partitions compared on the same photos, with intervals by photographer.
 
 A ceiling is the accuracy of a classifier that always finds the right cell ("best possible" in Multi-modal Geolocation,
 table 6). Two partitions are compared on the same held-out photos, so their difference is paired.
@@ -21,10 +21,10 @@ __all__ = ["CeilingDifference", "ceiling_differences", "ceiling_errors_km"]
 
 @dataclass(frozen=True)
 class CeilingDifference:
-    """How much higher a ceiling is than that of the base, as a share of the photos, at L levels: float64 (L,) each.
+    """The difference of a ceiling from the base's, as a share of the photos, at L levels: float64 (L,) each.
 
-    `low` and `high` bound the 95 % interval; it takes both partitions as given and says what other photographers
-    would change, not what fitting on others would.
+    `low` and `high` bound the 95 % interval over resampled test photographers. Both partitions are fixed: the interval
+    does not include fitting them on other photos.
     """
 
     difference: NDArray[np.float64]
@@ -35,7 +35,7 @@ class CeilingDifference:
 def ceiling_errors_km(
     partition: Partition, latitude: ArrayLike, longitude: ArrayLike, answer: Answer = "centroid"
 ) -> NDArray[np.float64]:
-    """Kilometres from each photo (degrees, (N,)) to the answer of the cell that it is in, infinite where in none.
+    """Returns the distance in km from each photo (degrees, (N,)) to its cell's answer, infinite if in no cell.
 
     float64 (N,). Raises PartitionError as `Partition.assign` does.
     """
@@ -51,10 +51,10 @@ def ceiling_errors_km(
 def ceiling_differences(
     hits: Mapping[str, NDArray[np.bool_]], base: str, clusters: ArrayLike, *, resamples: int, seed: int
 ) -> dict[str, CeilingDifference]:
-    """Each of `hits` (by name, accuracy.within's (N, L) of the same photos in one order) against that named `base`.
+    """Compare each of `hits` with the one named `base`.
 
-    `clusters` are of photographers, as bootstrap.photographer_clusters gives them. Raises ValueError where `base` is
-    not there, or the photos are not as many in all.
+    `hits` are by name, bool (N, L) as accuracy.within returns them, of the same photos in one order. `clusters` are
+    those of photographer_clusters. Raises ValueError for an unknown `base`, or different numbers of photos.
     """
     if base not in hits:
         raise ValueError(f"base must be one of {', '.join(hits)}; got {base!r}")

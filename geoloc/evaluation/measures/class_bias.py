@@ -20,7 +20,7 @@ class ClassBias:
 
     `kl_divergence` is in nats, 0 for equal frequencies; `entropy_answered` (the paper's "Shannon entropy") and
     `entropy_true` in nats, at most log(cells). `outside` photos have no true cell, `silent` no answer; each is left out
-    of its own side only, as a frequency has no place for it. `never_answered` cells have photos but no answer.
+    of its own side only. `never_answered` counts cells that have photos but are never answered.
     """
 
     kl_divergence: float
@@ -37,8 +37,8 @@ def class_bias(
 ) -> ClassBias:
     """Compare how often each cell is true and answered, int [N] each, -1 for none; `added` to every count.
 
-    Raises ValueError for lengths that differ, no photos, a cell that is not there, or a negative `added`; with `added`
-    0, a cell that is true but never answered makes the divergence infinite.
+    Raises ValueError for different lengths, no photos, an unknown cell, or a negative `added`. With `added` 0, a cell
+    that is true but never answered makes the divergence infinite.
     """
     truth, answered = np.asarray(true_cells, dtype=np.int64), np.asarray(answered_cells, dtype=np.int64)
     if truth.shape != answered.shape or truth.ndim != 1 or not len(truth):

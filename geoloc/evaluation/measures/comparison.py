@@ -17,9 +17,9 @@ COLUMNS = ["method", "other", "level", "km", "difference", "low", "high", "verdi
 def pairs_to_compare(
     methods: Sequence[str], baselines: Sequence[str] = (), compare_with: str = ""
 ) -> list[tuple[str, str]]:
-    """Each method with each baseline, and all pairs of methods, or all methods with `compare_with`.
+    """Returns each method with each baseline, and all pairs of methods, or all methods with `compare_with`.
 
-    Raises ValueError where `compare_with` is neither a method nor a baseline.
+    Raises ValueError if `compare_with` is neither a method nor a baseline.
     """
     against = list(itertools.product(methods, baselines))
     if not compare_with:
@@ -42,12 +42,12 @@ def compare(
     queries: int,
     has_interval: bool = True,
 ) -> pd.DataFrame:
-    """The table of paired differences, columns `COLUMNS`, a row for each pair and level.
+    """Returns the paired differences, columns `COLUMNS`, a row per pair and level.
 
     `observed` (M, L) are the accuracies of `names`; `resampled` (R, M, L) their bootstrap resamples, which
     must share their draws, so that what two methods have in common cancels. `difference` is the accuracy of
-    `method` less that of `other`. `verdict` is "better" or "worse" where the interval leaves out 0, "undecided"
-    where it does not or where there is no interval. Intervals are not corrected for the number of comparisons.
+    `method` less that of `other`. `verdict` is "better" or "worse" if the interval excludes 0, "undecided"
+    if it does not or there is no interval. Intervals are not corrected for the number of comparisons.
     """
     row = {name: i for i, name in enumerate(names)}
     records = []

@@ -15,12 +15,11 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
-from geoloc.evaluation.measures.accuracy import summarise_errors, within
+from geoloc.evaluation.measures.accuracy import within
 from geoloc.evaluation.measures.bootstrap import (
     interval,
     photographer_clusters,
     resampled_means,
-    resampled_medians,
 )
 from geoloc.evaluation.result import Evaluation
 from geoloc.places import continents, place_table
@@ -88,40 +87,6 @@ def accuracy_by_group(
     return _by_method(rows, errors)
 
 
-def errors_by_group(
-    errors: Mapping[str, ArrayLike],
-    group: ArrayLike | pd.Categorical,
-    photographer: ArrayLike,
-    *,
-    seed: int,
-    smallest: int = 1,
-    resamples: int = 1000,
-    confidence: float = 0.95,
-) -> pd.DataFrame:
-    """Mean and median error of each method in each group: method, group, mean_km, median_km, low, high, answered, n,
-    photographers. The median is over all photos, one without an answer infinitely far; the mean over those answered
-    (see ErrorSummary); low and high bound the median. Arguments as `accuracy_by_group`.
-    """
-    rows = []
-    for name, mask, clusters in _groups(errors, group, photographer, smallest):
-        for method, values in errors.items():
-            error = np.asarray(values, dtype=np.float64)[mask]
-            error = np.where(np.isnan(error), np.inf, error)
-            summary = summarise_errors(error)
-            low, high = np.nan, np.nan
-            if len(np.unique(clusters)) > 1:
-                medians = resampled_medians(error, clusters, resamples=resamples, seed=seed)
-                low, high = (float(x) for x in interval(medians, confidence))
-            rows.append(
-                {
-                    "method": method, "group": name, "mean_km": summary.mean_km, "median_km": summary.median_km,
-                    "low": low, "high": high, "answered": summary.answered, "n": len(error),
-                    "photographers": len(np.unique(clusters)),
-                }
-            )  # fmt: skip
-    return _by_method(rows, errors)
-
-
 # Ways to group photos
 
 
@@ -145,12 +110,11 @@ def density_groups(
     owner: ArrayLike | None = None,
     reference_owner: ArrayLike | None = None,
 ) -> pd.Categorical:
-    """Deciles (`groups` in all) of how many references lie within `km` of each photo, sparsest first.
+    """Returns quantile groups (`groups` of them) of the number of references within `km` of each photo, sparsest first.
 
-    With `owner` (N,) and `reference_owner` (M,) references of a photo's own owner are not counted, as they
-    cannot answer for it where each photo is asked of all by others.
-    Photos with equally many are in one group, so there are fewer groups, and of other sizes, where many have none.
-    Raises ValueError for no photos, or fewer than 2 groups.
+    With `owner` (N,) and `reference_owner` (M,), references by a photo's own owner are not counted: under the
+    leave-photographer-out protocol they cannot answer it. Photos with equal counts are in one group, so there may be
+    fewer groups, of different sizes. Raises ValueError for no photos, or fewer than 2 groups.
     """
     if groups < 2:
         raise ValueError(f"groups must be at least 2, got {groups}")
@@ -181,10 +145,10 @@ def density_groups(
 
 
 def column_groups(values: ArrayLike, edges: Sequence[float], name: str) -> pd.Categorical:
-    """Bands of a numeric column, lowest first: below the first edge, from each edge to below the next, from the last.
+    """Returns bands of a numeric column, lowest first: below the first edge, between edges, from the last edge up.
 
-    Null stays null, so such photos are "unknown". The outdoor filter of Multi-modal Geolocation, table 6, is
-    `column_groups(queries["prob_indoor"], [0.5], "prob_indoor")`, its band below 0.5. Raises ValueError where the
+    Null stays null: such photos are "unknown". The outdoor filter of Multi-modal Geolocation, table 6, is
+    `column_groups(queries["prob_indoor"], [0.5], "prob_indoor")`, its band below 0.5. Raises ValueError if the
     edges do not rise.
     """
     if not len(edges) or (np.diff(edges) <= 0).any():
@@ -200,7 +164,7 @@ def column_groups(values: ArrayLike, edges: Sequence[float], name: str) -> pd.Ca
 def _groups(
     errors: Mapping[str, ArrayLike], group: ArrayLike | pd.Categorical, photographer: ArrayLike, smallest: int
 ) -> list[tuple[str, NDArray[np.bool_], NDArray[np.int64]]]:
-    """Name, photos (mask) and photographers (from 0) of each group, in the order of the table."""
+    """Returns the name, photos (mask) and photographers (from 0) of each group, in table order."""
     labels = pd.Series(group).reset_index(drop=True)
     owners = pd.Series(photographer).reset_index(drop=True)
     lengths = {len(labels), len(owners), *(len(np.asarray(e)) for e in errors.values())}
@@ -214,7 +178,7 @@ def _groups(
     small = [name for name, n in sizes.items() if n < smallest and name != UNKNOWN]
     names = names.where(~names.isin(small), OTHERS)
     counts = names.value_counts()
-    # The largest first, of equals by name; what is no group of its own last.
+    # The largest first, ties by name; others and unknown last.
     order = ordered or sorted(counts.index, key=lambda name: (-counts[name], str(name)))
     order = [name for name in order if name in counts.index and name not in (UNKNOWN, OTHERS)]
     order += [name for name in (OTHERS, UNKNOWN) if name in counts.index]

@@ -1,8 +1,8 @@
-"""The risk-coverage curve: how wrong answers are when only the surest are given, and the area under it (AURC).
+"""The risk-coverage curve: the error rate if only the most confident answers are given, and the area under it (AURC).
 
 Geifman and El-Yaniv: Selective Classification for Deep Neural Networks, NeurIPS 2017; the area as in Geifman, Uziel,
 El-Yaniv: Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers, ICLR 2019, equation 3: the mean risk over all
-N coverages. A confidence that orders answers well has a small area; one that knows nothing has that of the error rate.
+N coverages. A confidence that ranks answers well has a small area; a useless one has the error rate.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from numpy.typing import ArrayLike
 
 
 def risk_coverage(confidence: ArrayLike, error_km: ArrayLike, km: float) -> pd.DataFrame:
-    """The curve, a row for each number of answers given, surest first: coverage, risk, threshold.
+    """Returns the curve, a row per number of answers given, most confident first: coverage, risk, threshold.
 
-    `confidence` is float [N]; `error_km` float [N], infinite or NaN where there is no answer: such photos come last,
-    whatever their confidence, and are wrong. `coverage` is the share of the N photos that get an answer, `risk` the
-    share of these that are farther off than `km`, `threshold` the confidence of the last. Photos of equal confidence
-    have no order: their errors are spread evenly over them, which is the mean over all orders. Raises ValueError
+    `confidence` is float [N]; `error_km` float [N], infinite or NaN without an answer. Photos without an answer come
+    last, whatever their confidence, and are wrong. `coverage` is the share of the N photos that are answered, `risk`
+    the share of these with an error above `km`, `threshold` the lowest confidence among them. Errors of photos with
+    equal confidence are spread evenly over them: the mean over all their orders. Raises ValueError
     for no photos or lengths that differ.
     """
     sure, error = np.asarray(confidence, dtype=np.float64), np.asarray(error_km, dtype=np.float64)
@@ -39,11 +39,11 @@ def risk_coverage(confidence: ArrayLike, error_km: ArrayLike, km: float) -> pd.D
 
 
 def area_under_risk_coverage(curve: pd.DataFrame) -> float:
-    """AURC: the mean risk over all coverages, in [0, 1]; smaller is better."""
+    """Returns the AURC: the mean risk over all coverages, in [0, 1]; smaller is better."""
     return float(curve["risk"].mean())
 
 
 def best_possible_area(error_km: ArrayLike, km: float) -> float:
-    """The AURC of a confidence that puts every right answer before every wrong one."""
+    """Returns the AURC of a perfect confidence, which ranks every right answer before every wrong one."""
     error = np.asarray(error_km, dtype=np.float64)
     return area_under_risk_coverage(risk_coverage((error <= km).astype(float), error, km))

@@ -1,14 +1,12 @@
 """Top-k accuracy: the best of the k most confident answers (PlaNet, figure 3).
 
-A photo is right within a level when any of its first k alternatives is. It tells a localizer that has the right place
-among its first thoughts from one that has no idea; no one but the truth could pick the right one, so it is no
-accuracy of answers.
+A photo is right within a level if any of its top-k alternatives is. It shows whether a localizer has the right place
+among its first guesses. Choosing the right one needs the truth, so it is not the accuracy of answers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -16,27 +14,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from geoloc.evaluation.measures.accuracy import error_km, within
 from geoloc.evaluation.measures.bootstrap import interval, photographer_clusters, resampled_means
+from geoloc.localizers.base import Alternatives
 from geoloc.sphere import LEVELS_KM
 
 _DECIMALS = 10
-"""As in evaluate.py: the order in which a machine adds up must not change the bytes."""
-
-
-class Ranked(Protocol):
-    """What is read of a localizer's `Alternatives`: float64 (N, A), best first, NaN beyond the last."""
-
-    @property
-    def latitude(self) -> NDArray[np.float64]: ...
-    @property
-    def longitude(self) -> NDArray[np.float64]: ...
+"""As in evaluate.py: the order of a sum must not change the bytes."""
 
 
 def best_of_k_errors(
-    alternatives: Ranked, latitude: ArrayLike, longitude: ArrayLike, readable: ArrayLike | None = None
+    alternatives: Alternatives, latitude: ArrayLike, longitude: ArrayLike, readable: ArrayLike | None = None
 ) -> NDArray[np.float64]:
-    """Error in km of the best of the first 1, 2, ... A alternatives, float64 (N, A); infinite where there is none.
+    """Returns the error in km of the best of the top 1, 2, ... A alternatives, float64 (N, A); infinite without any.
 
-    Where the alternatives end early the error stays. An unreadable photo (`readable` False) is infinitely wrong.
+    Missing alternatives do not change the error. An unreadable photo (`readable` False) is infinitely wrong.
     Raises ValueError as `error_km` does.
     """
     count = np.asarray(alternatives.latitude).shape[1]
@@ -48,7 +38,7 @@ def best_of_k_errors(
 
 
 def top_k_accuracy(
-    alternatives: Ranked,
+    alternatives: Alternatives,
     queries: pd.DataFrame,
     *,
     seed: int,
@@ -58,7 +48,7 @@ def top_k_accuracy(
     resamples: int = 1000,
     confidence: float = 0.95,
 ) -> pd.DataFrame:
-    """Share of all queries whose best of the first k alternatives is within each level, with its interval.
+    """Returns the share of all queries whose best of the top k alternatives is within each level, with its interval.
 
     `queries` has latitude, longitude and photographer, in the order of `alternatives`. Columns: k, level, km, accuracy,
     low, high (bootstrap by photographer, NaN for one photographer), n. Raises ValueError for no queries, another
@@ -68,9 +58,7 @@ def top_k_accuracy(
     if not len(errors) or not ks:
         raise ValueError("top-k accuracy of no queries, or for no k, is not defined")
     if min(ks) < 1 or max(ks) > errors.shape[1]:
-        raise ValueError(
-            f"k must be from 1 to {errors.shape[1]}, the alternatives that there are; got {list(ks)}"
-        )
+        raise ValueError(f"k must be from 1 to {errors.shape[1]}, the number of alternatives; got {list(ks)}")
     clusters = photographer_clusters(queries["photographer"])
     hits = np.concatenate([within(errors[:, k - 1], levels_km) for k in ks], axis=1).astype(np.float64)
     low, high = interval(resampled_means(hits, clusters, resamples=resamples, seed=seed), confidence)

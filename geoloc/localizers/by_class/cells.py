@@ -25,9 +25,9 @@ class ClassLocalizer(Localizer):
     """Answers with the most probable cell of `partition`.
 
     `answer` is "centroid" (of the photos that the partition was fitted on; the centre where a cell has none) or
-    "centre". Confidence is the probability of that cell: calibrated as far as the classifier is. The
-    `alternatives` most probable cells are reported, the answer included. `label` tells it from another localizer of
-    as many cells, `approach` names what gives the probabilities where that is no network's head (SVM, say).
+    "centre". Confidence is the probability of that cell; it is as well calibrated as the classifier. The
+    `alternatives` most probable cells are reported, the answer included. `label` distinguishes localizers with equal
+    numbers of cells. `approach` names the classifier if it is not a network's head, for example SVM.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class ClassLocalizer(Localizer):
 
         A row with a NaN is a photo that could not be read: its answer abstains. Of equally probable cells the
         first wins. Raises ValueError for another number of cells, or for rows that are not probabilities
-        (logits, say).
+        (for example logits).
         """
         p, unread = checked_probabilities(probabilities, self.partition.cell_count)
         best = largest(p, self.alternatives)
@@ -86,7 +86,8 @@ class ClassLocalizer(Localizer):
         )
 
     def probability_map(self, probabilities: NDArray[Any], smallest: float = 0.0) -> pd.DataFrame:
-        """The map of one photo: cell, token, latitude, longitude (the answer's point), probability; best first.
+        """Returns one photo's cells, most probable first: cell, token, latitude, longitude (the answer's point),
+        probability.
 
         `probabilities` is float [C]. Cells below `smallest` are left out. Draw a cell with `partition.polygon`.
         """
@@ -113,9 +114,9 @@ def class_localizers(
     alternatives: int = 5,
     approach: str = "",
 ) -> list[tuple[str, ClassLocalizer]]:
-    """A localizer for each partition and kind of answer, in order, each with the name of its partition.
+    """Returns (partition name, localizer) for each partition and kind of answer, in order.
 
-    Their names differ: partitions with equal numbers of cells have theirs appended.
+    Localizer names are unique: partitions with equal numbers of cells have their names appended.
     """
     counts = [partition.cell_count for partition in partitions.values()]
     return [

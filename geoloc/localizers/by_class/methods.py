@@ -1,44 +1,36 @@
-"""All localizers by class that the settings ask for, and what validation photos teach: temperatures and regions."""
+"""All localizers by class that the settings ask for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from geoloc.localizers.base import Answers, Localizer
 from geoloc.localizers.by_class.cells import class_localizers
 from geoloc.localizers.by_class.overlay import OverlayLocalizer
+from geoloc.localizers.by_class.probabilities import Probabilities
 from geoloc.localizers.by_class.product import HierarchyLocalizer
 from geoloc.localizers.by_class.within_level import WithinLevelLocalizer
-from geoloc.localizers.confidence.conformal import ConformalRegions
-from geoloc.localizers.confidence.temperature import TemperatureScaling
 from geoloc.localizers.settings import LocalizerSettings
-from geoloc.partitions.areas import cell_areas_km2
 from geoloc.settings import SettingsError
 from geoloc.sphere import LEVELS_KM
 
 if TYPE_CHECKING:
     from geoloc.partitions.base import Partition
 
-Probabilities = Mapping[str, NDArray[Any]]
-"""Of N photos, by partition: float [N, C of the partition], a row of NaN for an unreadable photo."""
-
 
 @dataclass(frozen=True)
 class ClassMethod:
-    """A localizer by class and the names of the partitions whose probabilities it reads, in its order."""
+    """A localizer by class, and the names of the partitions whose probabilities it reads, in its order."""
 
     localizer: Localizer
     partitions: tuple[str, ...]
 
     def locate(self, probabilities: Probabilities) -> Answers:
-        """Answers for the N photos of `probabilities`. Raises ValueError as the localizer does."""
+        """Returns answers for the N photos of `probabilities`. Raises ValueError as the localizer does."""
         own: Any = [probabilities[name] for name in self.partitions]
         return self.localizer.locate(own if len(own) > 1 else own[0])
 
@@ -52,10 +44,11 @@ def class_methods(
     model_name: str = "L",
     seed: int = 0,
 ) -> list[ClassMethod]:
-    """The localizers by class of `settings`, fitted on training photos (degrees, (N,) each), in the order of a report.
+    """Returns the localizers by class that `settings` ask for, in report order.
 
-    Those of each partition come first, then the product and the overlay of all, then one for each level: these go by
-    the first partition, the main one. Raises SettingsError where a combination cannot be made of the partitions.
+    They are fitted on training photos: degrees, (N,) each. First come those of single partitions, then the product and
+    the overlay of all partitions, then one per level over the main partition (the first). Raises SettingsError if the
+    partitions cannot be combined.
     """
     made = [
         ClassMethod(localizer, (name,))
@@ -86,7 +79,8 @@ def product_method(
     model_name: str = "M",
     alternatives: int = 5,
 ) -> ClassMethod:
-    """The product of all the partitions. Raises ValueError as HierarchyLocalizer does, where they do not nest say."""
+    """Returns the product over all partitions. Raises ValueError as HierarchyLocalizer does, for example if they do not
+    nest."""
     localizer = HierarchyLocalizer(list(partitions.values()), answer, model_name, alternatives)
     return ClassMethod(localizer, tuple(partitions))
 
@@ -98,9 +92,9 @@ def overlay_method(
     model_name: str = "M",
     alternatives: int = 5,
 ) -> ClassMethod:
-    """The overlay of all the partitions, fitted on training photos, degrees, (N,) each.
+    """Returns the overlay of all partitions, fitted on training photos: degrees, (N,) each.
 
-    Raises ValueError as OverlayLocalizer does: for one partition, and where no photo is in a cell of each.
+    Raises ValueError for a single partition, or if no photo is in a cell of every partition.
     """
     localizer = OverlayLocalizer(list(partitions.values()), model_name, alternatives)
     return ClassMethod(localizer.fit(latitude, longitude), tuple(partitions))
@@ -116,130 +110,9 @@ def within_level_method(
     seed: int = 0,
     alternatives: int = 5,
 ) -> ClassMethod:
-    """The point most probably within `level` (a key of LEVELS_KM) by the partition called `name`, fitted on training
-    photos, degrees, (N,) each."""
+    """Returns the localizer for `level` (a key of LEVELS_KM) over the partition `name`, fitted on training photos:
+    degrees, (N,) each."""
     localizer = WithinLevelLocalizer(
         partitions[name], LEVELS_KM[level], seed=seed, model_name=model_name, alternatives=alternatives
     )
     return ClassMethod(localizer.fit(latitude, longitude), (name,))
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Temperatures and conformal regions by partition; both are empty where the settings ask for none.
-
-    Each temperature is of one partition's own probabilities. The product and the overlay of several partitions have
-    none: they multiply probabilities that are scaled already, and their confidences are not scaled again.
-    """
-
-    temperatures: Mapping[str, TemperatureScaling]
-    regions: Mapping[str, tuple[ConformalRegions, ...]]
-
-    @staticmethod
-    def wanted(settings: LocalizerSettings) -> bool:
-        """True where the settings ask for anything that needs validation photos."""
-        return settings.calibrate or bool(settings.coverages)
-
-    @classmethod
-    def none(cls) -> Calibration:
-        """What changes and measures nothing."""
-        return cls({}, {})
-
-    @classmethod
-    def fit(
-        cls,
-        partitions: Mapping[str, Partition],
-        probabilities: Probabilities,
-        latitude: ArrayLike,
-        longitude: ArrayLike,
-        settings: LocalizerSettings,
-    ) -> Calibration:
-        """Learn from N validation photos, degrees, (N,) each.
-
-        Where probabilities are scaled, regions are those of the scaled ones. Raises SettingsError for no photos,
-        and where temperatures are wanted but no photo is in a cell.
-        """
-        keys = ["calibrate"] * settings.calibrate + ["coverages"] * bool(settings.coverages)
-        if not len(np.asarray(latitude)):
-            raise SettingsError(f"localizers.{keys[0]} needs photos in the validation split, got none")
-        truth = {name: p.assign(latitude, longitude) for name, p in partitions.items()}
-        temperatures = {}
-        for name in partitions if settings.calibrate else ():
-            try:
-                temperatures[name] = TemperatureScaling().fit(probabilities[name], truth[name])
-            except ValueError as error:
-                raise SettingsError(
-                    f"localizers.calibrate cannot be done for partition {name}: {error}"
-                ) from None
-        scaled = cls(temperatures, {}).scaled(probabilities)
-        regions = {
-            name: tuple(ConformalRegions(one).fit(scaled[name], truth[name]) for one in settings.coverages)
-            for name in partitions
-        }
-        return cls(temperatures, regions if settings.coverages else {})
-
-    def scaled(self, probabilities: Probabilities) -> dict[str, NDArray[Any]]:
-        """The probabilities at the fitted temperatures; as they are for a partition without one."""
-        return {
-            name: self.temperatures[name].predict(p) if name in self.temperatures else p
-            for name, p in probabilities.items()
-        }
-
-    def region_table(
-        self,
-        partitions: Mapping[str, Partition],
-        probabilities: Probabilities,
-        latitude: ArrayLike,
-        longitude: ArrayLike,
-    ) -> pd.DataFrame:
-        """What the regions hold on N photos, from `scaled` probabilities: a row a partition and coverage, with the
-        share of photos whose region holds the true cell (`covered`), the median cells and area in km² of a region, and
-        the photos it was fitted on. A photo in no cell is not covered; an unreadable one has every cell.
-        """
-        rows = []
-        for name, fitted in self.regions.items():
-            partition = partitions[name]
-            truth, areas = partition.assign(latitude, longitude), cell_areas_km2(partition)
-            for one in fitted:
-                found = one.predict(probabilities[name], areas)
-                rows.append(
-                    {
-                        "partition": name,
-                        "coverage": one.coverage,
-                        "covered": float(found.covered(truth).mean()),
-                        "median_cells": float(np.median(found.size)),
-                        "median_area_km2": float(np.median(found.area_km2)),
-                        "n": len(found),
-                        "fitted_on": one.photos,
-                    }
-                )
-        return pd.DataFrame(rows).round(10)
-
-    def save(self, folder: Path | str) -> list[Path]:
-        """Write temperature-<partition>.json and conformal-<partition>-<coverage>.json; returns what was written."""
-        written = []
-        for name, temperature in self.temperatures.items():
-            written.append(Path(folder) / f"temperature-{name}.json")
-            temperature.save(written[-1])
-        for name, regions in self.regions.items():
-            for one in regions:
-                written.append(Path(folder) / f"conformal-{name}-{one.coverage}.json")
-                one.save(written[-1])
-        return written
-
-    @classmethod
-    def load(cls, folder: Path | str, partitions: Iterable[str]) -> Calibration:
-        """What `save` wrote to `folder` for partitions of these names; regions by rising coverage.
-
-        Nothing for a partition that has no files there. Raises ValueError or KeyError for files that are damaged.
-        """
-        temperatures, regions = {}, {}
-        for name in partitions:
-            file = Path(folder) / f"temperature-{name}.json"
-            if file.is_file():
-                temperatures[name] = TemperatureScaling.load(file)
-            # A name has no hyphen (see settings.NAME), so no other partition's files are among these.
-            found = [ConformalRegions.load(file) for file in Path(folder).glob(f"conformal-{name}-*.json")]
-            if found:
-                regions[name] = tuple(sorted(found, key=lambda one: one.coverage))
-        return cls(temperatures, regions)

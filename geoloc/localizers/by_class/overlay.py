@@ -28,11 +28,11 @@ _CHUNK = 1 << 22
 class OverlayLocalizer(Localizer):
     """Answers with the overlay cell of `partitions` whose cells have the largest product of probabilities.
 
-    `fit` finds the overlay cells of training photos; the mean of their unit vectors stands for each. Confidence is
-    the product, normalised over the overlay cells; it is overconfident as far as the partitions err alike. A build that
-    calibrates gives it probabilities scaled each by its own partition's temperature (temperature.py) and does not
-    scale the product again. Alternatives are the next overlay cells. There is no CellEvidence, because an overlay
-    cell is no cell of any one partition; `cells` tells what it is made of.
+    `fit` finds the overlay cells of training photos; the answer is the mean of their unit vectors. Confidence is the
+    product, normalised over the overlay cells. It is overconfident if the partitions make the same errors. With
+    calibration, each partition's probabilities are scaled by its own temperature (temperature.py); the product is not
+    scaled again. Alternatives are the next overlay cells. There is no CellEvidence, because an overlay cell is not a
+    cell of any one partition; `cells` lists its cells by partition.
     """
 
     def __init__(self, partitions: Sequence[Partition], model_name: str = "M", alternatives: int = 5) -> None:
@@ -42,7 +42,7 @@ class OverlayLocalizer(Localizer):
             raise ValueError(f"alternatives must be at least 1, got {alternatives}")
         self.partitions, self.model_name, self.alternatives = tuple(partitions), model_name, alternatives
         self.cells = np.empty((0, len(partitions)), dtype=np.int32)
-        """[K, P] the cell of each partition that holds an overlay cell."""
+        """[K, P] for each overlay cell, the cell of each partition that contains it."""
         self.photo_counts = np.empty(0, dtype=np.int64)
         """[K] training photos in each overlay cell."""
         self.left_out = 0
@@ -66,7 +66,7 @@ class OverlayLocalizer(Localizer):
         overlay = overlay.ravel()
         self.photo_counts = np.bincount(overlay, minlength=len(self.cells)).astype(np.int64)
         points = np.stack(group_means(lat[inside], lon[inside], overlay, len(self.cells)), axis=-1)
-        # Photos that cancel out on the sphere have no mean: the first of them stands for the cell.
+        # Photos that cancel out on the sphere have no mean: use the first of them.
         first = np.flatnonzero(inside)[np.unique(overlay, return_index=True)[1]]
         lost = np.isnan(points).any(axis=1)
         points[lost] = np.stack([lat[first], lon[first]], axis=-1)[lost]
@@ -74,7 +74,7 @@ class OverlayLocalizer(Localizer):
         return self
 
     def points(self) -> NDArray[np.float64]:
-        """Latitude, longitude that stand for each overlay cell, degrees, float64 (K, 2)."""
+        """Returns the answer of each overlay cell: latitude, longitude in degrees, float64 (K, 2)."""
         return self._points.copy()
 
     @property

@@ -1,14 +1,16 @@
-"""Probabilities of cells, checked: what every localizer by class works on, their logarithms and their largest."""
+"""Probabilities of cells: their checks, logarithms and top-k, as every localizer by class needs them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
+Probabilities = Mapping[str, NDArray[Any]]
+"""Probabilities of N photos by partition name: float [N, C], a row of NaN for an unreadable photo."""
 
 _SMALLEST = float(np.finfo(np.float32).tiny)
 """Below this a softmax in float32 underflows to 0; a cell that lost its last digits is not impossible."""
@@ -20,7 +22,7 @@ def checked_probabilities(
     """Probabilities of N photos over C cells, float [N, C], with rows of NaN set to 0; and which rows, bool [N].
 
     A row with a NaN is a photo that could not be read. Raises ValueError for another number of cells, or for rows
-    that are not probabilities (logits, say): negative, or with a sum other than 1.
+    that are not probabilities: negative, or with a sum other than 1 (for example logits).
     """
     p = np.asarray(probabilities)
     if p.ndim != 2 or p.shape[1] != cell_count:
@@ -61,7 +63,7 @@ def checked_groups(
 
 def log_probabilities(probabilities: NDArray[Any]) -> FloatArray:
     """Natural logarithms, float64, of probabilities; an underflowed 0 counts as float32's smallest normal number,
-    so that one partition cannot veto what all the others say."""
+    so that one partition cannot veto all the others."""
     return np.asarray(np.log(np.maximum(probabilities, _SMALLEST), dtype=np.float64))
 
 

@@ -28,10 +28,9 @@ class HierarchyLocalizer(Localizer):
 
     `partitions` are nested and of one kind, in any order; `finest` is the one with most cells. A finest cell that
     no cell of some coarser partition encloses cannot be the answer, since that partition gives it no probability;
-    `orphans` counts such cells. Confidence is the product, normalised over the finest cells: photos where the
-    partitions agree have a high one, and it is overconfident as far as their errors are alike. A build that calibrates
-    gives it probabilities scaled each by its own partition's temperature (temperature.py) and does not scale the
-    product again.
+    `orphans` counts such cells. Confidence is the product, normalised over the finest cells. It is high where the
+    partitions agree, and overconfident if they make the same errors. With calibration, each partition's probabilities
+    are scaled by its own temperature (temperature.py); the product is not scaled again.
     `answer` and `alternatives` are ClassLocalizer's.
 
     Raises ValueError for fewer than two partitions, for a kind without hierarchy (OverlayLocalizer combines any),

@@ -37,11 +37,11 @@ class WithinLevelLocalizer(Localizer):
     """Answers with the candidate point that is most probably within `km` of the photo.
 
     `fit` takes training photos: candidates are the photo centroid of each cell and up to `candidates_per_cell` of its
-    photos; up to `photos_per_cell` of its photos say where in the cell a photo may be. More are sampled by `seed`.
-    Among candidates that are equally probable, the one in the most probable cell wins, and of these the first
-    (the centroid). Confidence is the probability of being within `km`: calibrated as far as the classifier is.
-    Alternatives are the best candidates of the cells, a cell each, so that they are places apart. Where there are many
-    cells and `km` is larger than they are, `candidates_per_cell` 0 (centroids only) saves time and costs little.
+    photos. Up to `photos_per_cell` of its photos stand in for the places where a photo of the cell may be. Larger cells
+    are sampled by `seed`. Ties go to the candidate in the most probable cell, then to the first (the centroid).
+    Confidence is the probability of being within `km`; it is as well calibrated as the classifier. Alternatives are
+    the best candidate of each cell, so that they are apart. With many cells that are smaller than `km`,
+    `candidates_per_cell` 0 (centroids only) saves time and costs little accuracy.
     """
 
     def __init__(
@@ -71,9 +71,9 @@ class WithinLevelLocalizer(Localizer):
         self._shares = sparse.csr_array((partition.cell_count, 0))
 
     def fit(self, latitude: ArrayLike, longitude: ArrayLike) -> Self:
-        """Take N training photos, degrees, (N,) each; returns itself. Photos in no cell are left out.
+        """Fit on N training photos, degrees, (N,) each. Returns itself. Photos in no cell are left out.
 
-        A cell without photos is taken to hold one, at the point that stands for it. Raises PartitionError for bad
+        A cell without photos counts as having one, at the partition's centroid of it. Raises PartitionError for bad
         coordinates.
         """
         lat, lon = np.asarray(latitude, dtype=np.float64), np.asarray(longitude, dtype=np.float64)

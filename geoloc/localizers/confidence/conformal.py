@@ -1,15 +1,15 @@
-"""Regions of stated coverage: the cells that hold the photo with, say, 90 per cent, and their area in km².
+"""Conformal regions: the cells that hold the photo with a chosen probability (coverage), and their area in km².
 
 Split conformal prediction (Vovk, Gammerman, Shafer: Algorithmic Learning in a Random World, 2005; Angelopoulos and
-Bates: A Gentle Introduction to Conformal Prediction, 2021, section 1). On n validation photos a score says how badly
-the classifier fits the true cell; the region of a new photo is all cells that score no worse than the
-ceil((n + 1) coverage)-th smallest of these. Whatever the classifier, it holds the true cell with at least the
+Bates: A Gentle Introduction to Conformal Prediction, 2021, section 1). On n validation photos a score measures how
+badly the classifier fits the true cell. The region of a new photo is all cells whose score is at most the
+ceil((n + 1) coverage)-th smallest of these. Whatever the classifier, regions hold the true cell with at least the
 coverage, on average over photos that are exchangeable with the validation photos.
 
 Scores: "lac", 1 - P(cell) (Sadinle, Lei, Wasserman: Least Ambiguous Set-Valued Classifiers with Bounded Error
 Levels, JASA 2019), gives the smallest regions; "aps", the probability of all cells at least as probable
 (Romano, Sesia, Candès: Classification with Valid and Adaptive Coverage, NeurIPS 2020, equation 4 without its random
-number, so it covers somewhat more than it says), gives hard photos larger regions and easy ones smaller.
+number, so it covers somewhat more than asked), gives hard photos larger regions and easy ones smaller.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from numpy.typing import ArrayLike, NDArray
 from geoloc.files import read_json, write_json
 from geoloc.localizers.by_class.probabilities import checked_probabilities
 from geoloc.localizers.confidence.temperature import checked_true_cells
-from geoloc.partitions.areas import Outlined, cell_areas_km2
 
 _SCORES = ("aps", "lac")
 
@@ -33,7 +32,7 @@ _SCORES = ("aps", "lac")
 class Regions:
     """Regions of N photos: `cells` bool [N, C], `size` int64 [N] cells, `area_km2` float64 [N] (NaN without areas).
 
-    An unreadable photo has every cell: nothing is known of it.
+    The region of an unreadable photo is all cells.
     """
 
     cells: NDArray[np.bool_]
@@ -50,7 +49,7 @@ class Regions:
         return f"Regions({len(self):,} photos, median {cells:,g} cells, {area:,.0f} km²)"
 
     def covered(self, true_cells: ArrayLike) -> NDArray[np.bool_]:
-        """True where a region holds the true cell, bool [N]; never where the photo is in no cell (-1)."""
+        """Returns whether each region holds the true cell, bool [N]; False for a photo in no cell (-1)."""
         cells = checked_true_cells(true_cells, *self.cells.shape)
         return np.asarray(self.cells[np.arange(len(cells)), cells] & (cells >= 0))
 
@@ -58,11 +57,11 @@ class Regions:
 class ConformalRegions:
     """Regions that hold the true cell with probability `coverage`, calibrated on validation photos.
 
-    Validation photos must not have trained the classifier (nor chosen its temperature, though that costs little). A
-    photo in no cell or unreadable counts as one that fits worst: where there are more of them than 1 - coverage
-    allows, no region can promise it, and every region is all cells (`threshold` infinite). The promise is
-    an average over photos as they come; photos by one photographer are no independent draws, so with few
-    photographers the coverage on others may differ more than n suggests.
+    Validation photos must not have trained the classifier (nor chosen its temperature, though that costs little).
+    Photos that are unreadable or in no cell get the worst score. If their share is above 1 - coverage, the coverage
+    cannot be reached: every region is all cells, and `threshold` is infinite. The coverage holds on average over
+    photos. Photos by one photographer are not independent, so with few photographers the coverage on others may differ
+    more than n suggests.
     """
 
     def __init__(self, coverage: float = 0.9, score: str = "aps") -> None:
@@ -92,11 +91,11 @@ class ConformalRegions:
         self.photos = len(p)
         return self
 
-    def predict(self, probabilities: NDArray[Any], areas_km2: ArrayLike | Outlined | None = None) -> Regions:
-        """The regions of N photos from float [N, C]; the most probable cell is always in.
+    def predict(self, probabilities: NDArray[Any], areas_km2: ArrayLike | None = None) -> Regions:
+        """Returns the regions of N photos from probabilities float [N, C]; the most probable cell is always included.
 
-        `areas_km2` are the cells' areas, or a partition to take them from. Raises ValueError before `fit`, for
-        logits, and for areas that are not one a cell.
+        `areas_km2` float (C,) are the cells' areas (`Partition.areas_km2`). Raises ValueError before `fit`, for logits,
+        and for areas that are not one a cell.
         """
         if np.isnan(self.threshold):
             raise ValueError("conformal regions are not fitted yet: call fit with validation photos first")
@@ -108,9 +107,7 @@ class ConformalRegions:
         chosen[unread] = True
         area = np.full(len(p), np.nan)
         if areas_km2 is not None:
-            areas = (
-                cell_areas_km2(areas_km2) if isinstance(areas_km2, Outlined) else np.asarray(areas_km2, float)
-            )
+            areas = np.asarray(areas_km2, float)
             if areas.shape != (p.shape[1],):
                 raise ValueError(
                     f"areas_km2 must be {p.shape[1]} numbers, one a cell, got shape {areas.shape}"
@@ -119,7 +116,7 @@ class ConformalRegions:
         return Regions(chosen, chosen.sum(axis=1).astype(np.int64), area)
 
     def _scores(self, p: NDArray[Any]) -> NDArray[np.float64]:
-        """How badly each cell fits each photo, float64 [N, C]."""
+        """Returns the score of each cell for each photo, float64 [N, C]; higher is a worse fit."""
         p = p.astype(np.float64)
         if self.score == "lac":
             return np.asarray(1 - p)
@@ -147,7 +144,7 @@ class ConformalRegions:
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
-        """What `save` wrote."""
+        """Load what `save` wrote."""
         values = read_json(path)
         made = cls(values["coverage"], values["score"])
         made.threshold = float("inf") if values["threshold"] is None else float(values["threshold"])

@@ -18,7 +18,7 @@ from geoloc.files import read_json, write_json
 from geoloc.localizers.by_class.probabilities import checked_probabilities, log_probabilities, normalised
 
 _LIMITS = (0.01, 100.0)
-"""Temperatures that are looked at; beyond them a classifier knows everything, or nothing."""
+"""Bounds of the search; at either end a classifier is as good as certain, or uniform."""
 
 
 class TemperatureScaling:
@@ -78,7 +78,7 @@ class TemperatureScaling:
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
-        """What `save` wrote."""
+        """Load what `save` wrote."""
         made, values = cls(), read_json(path)
         made.temperature = float(values["temperature"])
         made.photos, made.left_out = int(values["photos"]), int(values["left_out"])

@@ -1,4 +1,4 @@
-"""Classifiers on frozen features: what they share. Nothing of the network learns; stored embeddings are all they see.
+"""The interface of classifiers on frozen features. The network is not trained; the input is stored embeddings.
 
 Diving Deeper into IM2GPS, section IV.A and table 1: k nearest neighbours by L2 distance, and a multi-class linear SVM
 with L2 loss, on features of a network trained for something else. They answer through ClassLocalizer, as networks do.
@@ -18,6 +18,9 @@ from safetensors.numpy import save_file
 
 from geoloc.files import atomic_path
 
+FROZEN_APPROACHES = {"svm": "SVM", "knn": "kNN"}
+"""Kinds of classifiers on frozen features, and what they are called in the names of methods."""
+
 FORMAT = 1
 _METADATA_KEY = "geoloc"
 
@@ -25,8 +28,8 @@ _METADATA_KEY = "geoloc"
 class FrozenClassifier(ABC):
     """A classifier over the `cell_count` cells of a partition, from embeddings [N, D], as they are stored.
 
-    After `fit`, `dimension` is D, `photos` how many it learned from, and `outside` how many were left out, being in no
-    cell. A kind implements `_learn`, `_score`, and `_state`, `_restore`, `_settings` for its file.
+    After `fit`, `dimension` is D, `photos` the number of training photos, and `outside` the number left out because
+    they are in no cell. A kind implements `_learn`, `_score`, and `_state`, `_restore`, `_settings` for its file.
     """
 
     kind: ClassVar[str]
@@ -39,7 +42,7 @@ class FrozenClassifier(ABC):
 
     @property
     def converged(self) -> bool:
-        """False where learning ended before it settled."""
+        """False if fitting stopped before it converged."""
         return True
 
     @abstractmethod
@@ -48,33 +51,33 @@ class FrozenClassifier(ABC):
 
     @abstractmethod
     def _learn(self, vectors: NDArray[Any], cells: NDArray[np.int64]) -> None:
-        """Learn from float [N, D] and cells, int64 [N], all in cells, of two cells at least."""
+        """Fit on float [N, D] and cells int64 [N], all at least 0, of at least two different cells."""
 
     @abstractmethod
     def _score(self, vectors: NDArray[Any]) -> NDArray[np.float32]:
-        """Scores [N, C], higher for likelier cells, of finite vectors."""
+        """Returns scores [N, C] of finite vectors, higher for more likely cells."""
 
     @abstractmethod
     def _state(self) -> dict[str, NDArray[Any]]:
-        """What was learned, as arrays."""
+        """Returns the fitted parameters as arrays."""
 
     @abstractmethod
     def _restore(self, state: dict[str, NDArray[Any]], learned: dict[str, Any]) -> None:
-        """Take what `_state` gave and `_settings`' values."""
+        """Restore the fitted parameters from `_state` and `_learned`."""
 
     @abstractmethod
     def _settings(self) -> dict[str, Any]:
-        """The arguments of the constructor, without cell_count, as JSON values."""
+        """Returns the constructor's arguments, without cell_count, as JSON values."""
 
     def _learned(self) -> dict[str, Any]:
-        """What else is worth keeping, as JSON values."""
+        """Returns further fitted values, as JSON values."""
         return {}
 
     def fit(self, vectors: NDArray[Any], cells: ArrayLike) -> Self:
-        """Learn from N training photos: embeddings float [N, D], cells int [N], -1 for photos in none; returns itself.
+        """Fit on N training photos: embeddings float [N, D], cells int [N], -1 for none. Returns itself.
 
         Raises ValueError for vectors that are not finite [N, D], for cells that are not N numbers below `cell_count`,
-        and where fewer than two cells have photos: one class only teaches nothing.
+        and if fewer than two cells have photos.
         """
         found, classes = np.asarray(vectors), np.asarray(cells, dtype=np.int64)
         if found.ndim != 2 or classes.shape != (len(found),):
@@ -136,9 +139,9 @@ class FrozenClassifier(ABC):
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
-        """What `save` wrote. Raises FileNotFoundError where it is absent, ValueError where it is another kind."""
+        """Load what `save` wrote. Raises FileNotFoundError for a missing file, ValueError for another kind."""
         if not Path(path).is_file():
-            raise FileNotFoundError(f"{path} is absent: no frozen {cls.kind} classifier was saved there")
+            raise FileNotFoundError(f"{path} is missing: no frozen {cls.kind} classifier was saved there")
         try:
             with safe_open(path, framework="numpy") as file:
                 metadata = json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}"))
@@ -147,7 +150,7 @@ class FrozenClassifier(ABC):
             raise ValueError(f"{path} is damaged: {error}") from error
         if metadata.get("kind") != f"frozen {cls.kind}" or metadata.get("format") != FORMAT:
             raise ValueError(
-                f"{path} is no frozen {cls.kind} classifier of format {FORMAT}: its header says "
+                f"{path} is not a frozen {cls.kind} classifier of format {FORMAT}; its header has kind "
                 f"{metadata.get('kind')!r}, format {metadata.get('format')}"
             )
         made = cls(metadata["cell_count"], **metadata["settings"])

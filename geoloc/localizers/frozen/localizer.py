@@ -1,4 +1,4 @@
-"""Location by class without a network of its own: classifiers on frozen features, fitted as the settings ask.
+"""Location by class from frozen features: an SVM and kNN instead of a network's head, fitted as the settings ask.
 
 Diving Deeper into IM2GPS, section IV.A and table 1. A linear SVM and k nearest neighbours learn the cells of a
 partition from the stored embeddings of the training photos (retrieval/frozen_svm.py, frozen_knn.py); their answers are
@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from geoloc.localizers.base import Answers, Localizer
 from geoloc.localizers.by_class.cells import ClassLocalizer, class_localizers
 from geoloc.localizers.confidence.temperature import TemperatureScaling
-from geoloc.localizers.frozen.base import FrozenClassifier
+from geoloc.localizers.frozen.base import FROZEN_APPROACHES, FrozenClassifier
 from geoloc.localizers.frozen.knn import FrozenKnn
 from geoloc.localizers.frozen.svm import FrozenSvm
-from geoloc.localizers.settings import FROZEN_APPROACHES, FrozenSettings, LocalizerSettings
+from geoloc.localizers.settings import FrozenSettings, LocalizerSettings
 from geoloc.retrieval.embeddings import Embeddings
 from geoloc.settings import SettingsError
 
@@ -33,10 +33,10 @@ class FrozenLocalizer(Localizer):
     """Answers with the cell that a classifier on frozen features finds most probable.
 
     `classifier` is fitted; `by_class` turns its probabilities into answers, over the partition named `partition`.
-    Confidence is the probability of the cell answered: for kNN the share of its votes, for an SVM the softmax of its
-    margins, which is a probability in form only without a `temperature` fitted on validation photos. Votes have none:
-    a true cell that none of k photos voted for would count as impossible, and drive the temperature to its limit.
-    Raises ValueError where the classifier has another number of cells than the partition.
+    Confidence is the probability of the answered cell: for kNN its share of the votes, for an SVM the softmax of the
+    margins, a probability in form only unless a `temperature` was fitted on validation photos. kNN has no temperature:
+    a true cell without votes has probability 0, which would drive the temperature to its limit.
+    Raises ValueError if the classifier and the partition have different numbers of cells.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class FrozenLocalizer(Localizer):
 
     @property
     def converged(self) -> bool:
-        """False for an SVM whose weights did not settle within its iterations."""
+        """False for an SVM that did not converge within its iterations."""
         return self.classifier.converged
 
     def describe(self) -> str:
@@ -69,7 +69,7 @@ class FrozenLocalizer(Localizer):
         return f"{self.classifier.describe()}: {self.by_class.describe()}"
 
     def locate(self, vectors: NDArray[Any], /) -> Answers:
-        """Locate N photos from their embeddings, float [N, D], a row of NaN for a photo without one, which abstains.
+        """Locate N photos from their embeddings, float [N, D]. A row of NaN (a photo without embedding) abstains.
 
         Raises ValueError for vectors of another length.
         """
@@ -80,7 +80,7 @@ class FrozenLocalizer(Localizer):
 
     def save(self, folder: Path | str) -> list[Path]:
         """Write frozen-<partition>-<kind>.safetensors and, where there is a temperature, the same with
-        -temperature.json; returns what was written. Of kNN nothing: all it learned are the stored embeddings."""
+        -temperature.json. Returns the files written: none for kNN, which is all in the stored embeddings."""
         if isinstance(self.classifier, FrozenKnn):
             return []
         stem = Path(folder) / f"frozen-{self.partition}-{self.classifier.kind}"
@@ -103,13 +103,13 @@ def fit_frozen(
     seed: int = 0,
     log: Callable[[str], None] = lambda line: None,
 ) -> list[FrozenLocalizer]:
-    """A localizer for each partition and each of `settings.frozen.kinds`, in order, answering as settings.answers[0].
+    """Returns a fitted localizer for each partition and each of `settings.frozen.kinds`, in order.
 
-    They learn from the `training` photos (photo_id, latitude, longitude; degrees) that have embeddings and are in a
-    cell. With settings.calibrate each SVM gets a temperature from the `validation` photos, which have the same columns.
-    `log` takes lines of progress.
+    They answer as settings.answers[0]. They are fitted on the `training` photos (photo_id, latitude, longitude;
+    degrees) that have embeddings and are in a cell. With settings.calibrate each SVM gets a temperature from the
+    `validation` photos, which have the same columns. `log` is called with lines of progress.
 
-    Raises SettingsError where fewer than two cells have training photos, or no validation photo can be used.
+    Raises SettingsError if fewer than two cells have training photos, or no validation photo can be used.
     """
     found = embeddings.positions(training["photo_id"])
     known, vectors = training[found >= 0], embeddings.vectors[found[found >= 0]]
@@ -142,7 +142,7 @@ def fit_frozen(
 
 
 def vectors_of(embeddings: Embeddings, photo_ids: pd.Series) -> NDArray[Any]:
-    """The embedding of each of N photos, [N, D] in the stored type; a row of NaN for a photo that has none."""
+    """Returns the embedding of each of N photos, [N, D] in the stored dtype; a row of NaN for a photo without one."""
     position = embeddings.positions(photo_ids)
     vectors = np.full((len(position), embeddings.vectors.shape[1]), np.nan, dtype=embeddings.vectors.dtype)
     vectors[position >= 0] = embeddings.vectors[position[position >= 0]]
@@ -150,7 +150,7 @@ def vectors_of(embeddings: Embeddings, photo_ids: pd.Series) -> NDArray[Any]:
 
 
 def frozen_table(localizers: list[FrozenLocalizer]) -> pd.DataFrame:
-    """What was fitted, a row a method: its partition, the photos it learned from, whether it converged, and its
+    """Returns a row per method: its partition, the number of photos it was fitted on, whether it converged, and its
     temperature (NaN for none)."""
     return pd.DataFrame(
         [

@@ -16,9 +16,9 @@ from geoloc.localizers.frozen.base import FrozenClassifier
 class FrozenSvm(FrozenClassifier):
     """A linear SVM with squared hinge ("L2") loss, each cell against all others, by scikit-learn's LinearSVC.
 
-    `c` is the price of an error, against the size of the weights. Scores are margins, -inf for a cell without training
-    photos; they are no probabilities, and their softmax is one for localizers' sake only (fit TemperatureScaling on
-    validation photos to make it one). `converged` says whether every cell's weights settled within `max_iterations`.
+    `c` is the weight of the loss against the L2 penalty. Scores are margins, -inf for a cell without training
+    photos. They are not probabilities; their softmax is a probability in form only, unless TemperatureScaling is fitted
+    on validation photos. `converged` is whether every cell's weights converged within `max_iterations`.
     """
 
     kind = "svm"
@@ -37,7 +37,7 @@ class FrozenSvm(FrozenClassifier):
 
     @property
     def converged(self) -> bool:
-        """Whether every cell's weights settled within `max_iterations`."""
+        """Whether every cell's weights converged within `max_iterations`."""
         return self._converged
 
     def describe(self) -> str:

@@ -1,0 +1,76 @@
+"""Settings of splits and of ingest, apart from the heavy modules that use them."""
+
+from __future__ import annotations
+
+from geoloc.settings import Number, Settings, SettingsError, Text, setting
+
+_OWN_NAMES = ("train", "validation", "test", "unused")
+
+
+class SideSettings(Settings):
+    """Size of the validation or the test split."""
+
+    share: Number = setting(
+        0.1, minimum=0.0, maximum=0.9, help="expected share of the photographers; 0: none"
+    )
+    count: int | None = setting(None, minimum=1, help="how many of their photos to use; null: all")
+
+
+class SplitSettings(Settings):
+    """How photos are split; `splits` in params.yaml."""
+
+    validation: SideSettings = setting(SideSettings(), help="photos to choose settings and stop training on")
+    test: SideSettings = setting(SideSettings(), help="photos to measure on")
+    external: dict[Text, str] = setting(
+        factory=dict, help="external tests: name of the test -> source of its photos"
+    )
+    max_hamming: int = setting(6, minimum=0, maximum=12, help="near-duplicate: at most so many of 64 bits")
+    exclude_radius_km: Number | None = setting(
+        None,
+        minimum=0.0,
+        maximum=1000.0,
+        help="no train photo so near to a test photo; null: off",
+    )
+    stratify_level: int = setting(5, minimum=0, maximum=15, help="strata as large as S2 cells of this level")
+    max_share_per_stratum: Number = setting(
+        1.0, minimum=0.0001, maximum=1.0, help="largest share of a set from one stratum"
+    )
+
+    def check(self, key: str) -> None:
+        """Rules between fields. Raises SettingsError."""
+        if self.test.share + self.validation.share >= 1:
+            raise SettingsError(
+                f"{key}.test.share and {key}.validation.share must sum to less than 1, "
+                f"got {self.test.share:g} + {self.validation.share:g}"
+            )
+        for name, side in (("test", self.test), ("validation", self.validation)):
+            if side.count is not None and side.share == 0:
+                raise SettingsError(
+                    f"{key}.{name}.share must be above 0 when {key}.{name}.count is given, got 0"
+                )
+        for name in self.external:
+            if name in _OWN_NAMES or not name:
+                raise SettingsError(
+                    f"{key}.external: a test needs a name other than {', '.join(_OWN_NAMES)}; got {name!r}"
+                )
+        sources = list(self.external.values())
+        for source in sources:
+            if sources.count(source) > 1:
+                raise SettingsError(f"{key}.external: source {source!r} must stand in one test, got several")
+
+
+class IngestSettings(Settings):
+    """How photos are taken in. The same photos and limits give the same shards, whatever `workers` is."""
+
+    max_pixels: int = setting(
+        80_000_000, minimum=1, maximum=170_000_000, help="a picture with more is quarantined, undecoded"
+    )
+    max_side: int = setting(20_000, minimum=1, maximum=65_500, help="longest side of a picture, in pixels")
+    max_file_bytes: int = setting(
+        64 * 1024**2, minimum=1, maximum=2**31 - 1, help="a larger file is quarantined"
+    )
+    resize_short_side: int | None = setting(
+        None, minimum=16, help="store photos no larger than this short side; null: as they are"
+    )
+    shard_bytes: int = setting(256 * 1024**2, minimum=1, help="a shard is closed once it has so many bytes")
+    workers: int = setting(0, minimum=0, counts=False, help="decoding threads; 0: one a core")

@@ -1,0 +1,182 @@
+"""The ways in which a build answers "where?", one function each: what the evaluation stage measures side by side.
+
+A way is made once, by a function that loads and fits what it needs, and then answers for each test set. A new localizer
+is a function here and a line in evaluation.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from geoloc.files import write_parquet
+from geoloc.localizers.base import Answers
+from geoloc.localizers.by_class.methods import ClassMethod, class_methods
+from geoloc.localizers.by_class.probabilities import Probabilities
+from geoloc.localizers.by_neighbour import locate_by_neighbours, neighbour_table
+from geoloc.localizers.confidence.calibration import Calibration
+from geoloc.localizers.frozen.localizer import FrozenLocalizer, fit_frozen, vectors_of
+from geoloc.models.classifier import Classifier
+from geoloc.models.prediction import predict_probabilities
+from geoloc.retrieval.embeddings import Embeddings
+from geoloc.retrieval.index import ReferenceIndex
+from orchestration.assets.inputs import embedding_folders, load_trained, model_names
+from orchestration.run.stage import StageRun
+
+if TYPE_CHECKING:
+    from geoloc.partitions.base import Partition
+
+NEIGHBOURS_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The answers of some methods on a test set, and what describes each method."""
+
+    answers: dict[str, Answers] = field(default_factory=dict)
+    descriptions: dict[str, str] = field(default_factory=dict)
+
+    def __or__(self, other: Answered) -> Answered:
+        return Answered(self.answers | other.answers, self.descriptions | other.descriptions)
+
+
+Way = Callable[[str, pd.DataFrame], Answered]
+"""Answers for a test set: its name and its photos, a row each."""
+
+
+@dataclass(frozen=True)
+class ClassAnswers(Answered):
+    """Answers by class with what they come from: probabilities before and after scaling, by partition, float32 [N, C],
+    and the positions of unreadable photos."""
+
+    raw: Probabilities = field(default_factory=dict)
+    probabilities: Probabilities = field(default_factory=dict)
+    unreadable: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+
+
+@dataclass(frozen=True)
+class ByClass:
+    """The trained classifier over its partitions, by name, and all methods that answer by it. Make it with `open`."""
+
+    run: StageRun
+    partitions: Mapping[str, Partition]
+    methods: list[ClassMethod]
+    model: Classifier
+    calibration: Calibration
+
+    @classmethod
+    def open(
+        cls,
+        run: StageRun,
+        partitions: Mapping[str, Partition],
+        references: pd.DataFrame,
+        validation: pd.DataFrame,
+    ) -> ByClass:
+        """Load the classifier and fit what depends on no test set; what validation photos taught is written."""
+        settings = run.settings
+        # First of all, because partitions that cannot be combined should stop the stage before a photo is read.
+        methods = class_methods(
+            partitions,
+            settings.localizers,
+            references["latitude"],
+            references["longitude"],
+            model_name=model_names(len(partitions))["classifier"],
+            seed=settings.seed,
+        )
+        model = load_trained(run.build, partitions)
+        by_class = cls(run, partitions, methods, model, Calibration.none())
+        if not Calibration.wanted(settings.localizers):
+            return by_class
+        run.log(f"calibration: class probabilities of {len(validation)} validation photos")
+        probabilities, _ = by_class.predict(validation)
+        calibration = Calibration.fit(
+            partitions, probabilities, validation["latitude"], validation["longitude"], settings.localizers
+        )
+        calibration.save(run.output)
+        return cls(run, partitions, methods, model, calibration)
+
+    def predict(self, photos: pd.DataFrame) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.int64]]:
+        """Probabilities by partition, NaN for photos that cannot be read or were never stored, and their positions."""
+        limits = self.run.settings.localizers
+        return predict_probabilities(
+            self.model, self.run.workspace.pool, photos, limits.batch_size, crops=limits.crops
+        )
+
+    def answer(self, test: str, queries: pd.DataFrame) -> ClassAnswers:
+        """The answers by every method. A photo without probabilities abstains."""
+        self.run.log(f"{test}: class probabilities of {len(queries)} photos")
+        raw, unreadable = self.predict(queries)
+        scaled = self.calibration.scaled(raw)
+        return ClassAnswers(
+            {method.localizer.name: method.locate(scaled) for method in self.methods},
+            {method.localizer.name: method.localizer.describe() for method in self.methods},
+            raw,
+            scaled,
+            unreadable,
+        )
+
+
+def by_neighbour(run: StageRun, model: str, partitions: int) -> Way:
+    """The nearest reference and the densest place among the nearest, by the embeddings of `model`; the neighbours of
+    each photo are written too."""
+    index = ReferenceIndex.load(run.input("index") / model)
+    embeddings = Embeddings.load(embedding_folders(run.build)[model])
+
+    def answer(test: str, queries: pd.DataFrame) -> Answered:
+        position = embeddings.positions(queries["photo_id"])
+        readable = (position >= 0).nonzero()[0]
+        run.log(f"{test}: neighbours in {index!r}")
+        found, described, neighbours = locate_by_neighbours(
+            index,
+            embeddings.vectors[position[readable]],
+            model_names(partitions)[model],
+            run.settings.localizers,
+        )
+        write_parquet(
+            run.output / f"neighbours-{test}-{model}.parquet",
+            neighbour_table(queries["photo_id"].iloc[readable], neighbours, NEIGHBOURS_SHOWN),
+        )
+        return Answered(
+            {name: some.spread(readable, len(queries)) for name, some in found.items()}, described
+        )
+
+    return answer
+
+
+def frozen_localizers(
+    run: StageRun, partitions: Mapping[str, Partition], references: pd.DataFrame, validation: pd.DataFrame
+) -> list[FrozenLocalizer]:
+    """Classifiers on features of the network's first weights, fitted and written; none if none are asked for."""
+    if not run.settings.localizers.frozen.kinds:
+        return []
+    made = fit_frozen(
+        partitions,
+        run.settings.localizers,
+        Embeddings.load(run.input("features")),
+        references,
+        validation,
+        model_name=model_names(len(partitions))["backbone"],
+        seed=run.settings.seed,
+        log=run.log,
+    )
+    for one in made:
+        one.save(run.output)
+    return made
+
+
+def by_frozen(run: StageRun, frozen: list[FrozenLocalizer]) -> Way:
+    """The answers of classifiers on frozen features."""
+    features = Embeddings.load(run.input("features"))
+
+    def answer(test: str, queries: pd.DataFrame) -> Answered:
+        vectors = vectors_of(features, queries["photo_id"])
+        return Answered(
+            {one.name: one.locate(vectors) for one in frozen}, {one.name: one.describe() for one in frozen}
+        )
+
+    return answer

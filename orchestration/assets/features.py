@@ -1,0 +1,12 @@
+"""Stage features: every stored photo's features by the backbone with its first weights, before any training."""
+
+from __future__ import annotations
+
+from geoloc.models.embedder import build_embedder
+from orchestration.assets.extraction import extract
+from orchestration.assets.inputs import model_settings
+from orchestration.run.stage import StageResult, StageRun
+
+
+def build(run: StageRun) -> StageResult:
+    return extract(run, build_embedder(model_settings(run.build), run.settings.seed))

@@ -1,0 +1,91 @@
+"""`geoloc ingest`: add photos to the pool."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from orchestration.commands.common import ingest_into, open_workspace, record_data
+from orchestration.commands.parsing import HELP, Parser, add_command, add_workspace
+from orchestration.workspace import WorkspaceError
+
+
+def add(subparsers: argparse._SubParsersAction) -> None:
+    """Add the command and its options, a parser for each kind of source."""
+    parser = add_command(
+        subparsers, "ingest", "add photos to the pool and record the new data version",
+        "  geoloc ingest folder ~/Pictures --photographer me\n"
+        "  geoloc ingest table photos.csv --photos pictures/ --column latitude=lat --column longitude=lon\n"
+        "  geoloc ingest yfcc yfcc100m_dataset.bz2 --photos pictures/\n"
+        "  geoloc ingest webdataset 'shards/*.tar'\n"
+        "  geoloc ingest mp16 'mp16/*.msg'",
+        run,
+    )  # fmt: skip
+    kinds = parser.add_subparsers(required=True, metavar="SOURCE", parser_class=Parser)
+
+    def kind(name: str, help: str, metavar: str) -> argparse.ArgumentParser:
+        made: argparse.ArgumentParser = kinds.add_parser(
+            name, help=help, description=help, formatter_class=HELP
+        )
+        made.add_argument("path", metavar=metavar)
+        add_workspace(made)
+        made.add_argument(
+            "--source", help="the collection's name in the catalog (default: the name of the path)"
+        )
+        made.add_argument("--workers", type=int, default=0, help="decoding threads (default: one per core)")
+        made.add_argument(
+            "--short-side", type=int, metavar="PX", help="scale larger photos down to this short side"
+        )
+        made.add_argument("--no-dvc", action="store_true", help="do not record the new data version")
+        made.set_defaults(kind=name)
+        return made
+
+    folder = kind("folder", "a folder of photos with EXIF GPS; its sub-folders are albums", "FOLDER")
+    folder.add_argument("--photographer", help="who took them (default: the first folder below FOLDER)")
+    table = kind("table", "a CSV or Parquet table plus a folder of photos", "TABLE")
+    table.add_argument(
+        "--photos",
+        type=Path,
+        metavar="FOLDER",
+        help="'none' for metadata only (default: the table's own folder)",
+    )
+    yfcc = kind("yfcc", "YFCC100M metadata, either layout, .tsv or .bz2", "FILE")
+    yfcc.add_argument("--photos", type=Path, metavar="FOLDER", help="default: metadata only")
+    tars = kind("webdataset", "a WebDataset tar set as img2dataset writes it", "TARS")
+    shards = kind("mp16", "MP-16's msgpack shards", "SHARDS")
+    for made in (table, tars, shards):
+        made.add_argument(
+            "--column", action="append", default=[], metavar="FIELD=NAME", help="a field's column name"
+        )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the command."""
+    given: dict[str, Any] = {}
+    if options.kind == "folder":
+        given["photographer"] = options.photographer
+    if options.kind in ("table", "yfcc") and options.photos is not None:
+        given["photos"] = options.photos
+    if options.kind in ("table", "webdataset", "mp16"):
+        given["columns"] = _columns(options.column)
+    workspace = open_workspace(options)
+    ingest_into(
+        workspace,
+        options.kind,
+        options.path,
+        source=options.source or Path(options.path.rstrip("*/")).name.split(".")[0],
+        settings={"workers": options.workers, "resize_short_side": options.short_side},
+        **given,
+    )
+    if not options.no_dvc:
+        record_data(workspace)
+
+
+def _columns(pairs: Sequence[str]) -> dict[str, str]:
+    """FIELD=NAME options as a mapping. Raises WorkspaceError for another form."""
+    wrong = [pair for pair in pairs if "=" not in pair]
+    if wrong:
+        raise WorkspaceError(f"--column must be FIELD=NAME, such as latitude=lat; got {wrong[0]!r}")
+    return dict(pair.split("=", 1) for pair in pairs)

@@ -1,0 +1,64 @@
+"""Parsing that the commands share. Light: `geoloc --help` imports this, and no command's work."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+HELP = argparse.RawDescriptionHelpFormatter
+"""Keeps the line breaks of descriptions and examples."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser without abbreviated options: a new option never breaks a script."""
+
+    def __init__(self, **keywords: object) -> None:
+        super().__init__(allow_abbrev=False, **keywords)  # type: ignore[arg-type]
+
+
+def add_command(
+    subparsers: argparse._SubParsersAction,
+    name: str,
+    help: str,
+    examples: str,
+    run: Callable[[argparse.Namespace], int | None],
+) -> argparse.ArgumentParser:
+    """Add the command `name`, done by `run(options)`; returns its parser, for its options."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        name,
+        help=help,
+        description=help[0].upper() + help[1:] + ".",
+        epilog=f"examples:\n{examples}",
+        formatter_class=HELP,
+    )
+    add_workspace(parser)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_workspace(parser: argparse.ArgumentParser) -> None:
+    """Add `--workspace` after the command too, where people write it; one given before the command is kept."""
+    parser.add_argument(
+        "--workspace", type=Path, default=argparse.SUPPRESS, metavar="DIR", help="default: this folder"
+    )
+
+
+def add_recipe(parser: argparse.ArgumentParser) -> None:
+    """Add `--recipe`."""
+    parser.add_argument(
+        "--recipe", default="default", help="a file in recipes/ (default: params.yaml without overrides)"
+    )
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """A type of option: a whole number of at least `least`."""
+
+    def number(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}, got {value}")
+        return value
+
+    number.__name__ = "whole number"  # argparse shows it in its error for other text
+    return number

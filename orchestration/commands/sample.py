@@ -1,0 +1,101 @@
+"""`geoloc sample`: generate photos of the sample planet."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from orchestration.commands.common import counter, ingest_into, open_workspace, record_data
+from orchestration.commands.parsing import add_command, at_least
+from orchestration.workspace import Workspace
+
+
+def add(subparsers: argparse._SubParsersAction) -> None:
+    """Add the command and its options."""
+    parser = add_command(
+        subparsers, "sample", "generate photos of the sample planet, with known places, and add them to the pool",
+        "  geoloc --workspace /tmp/w sample --photos 4000 --seed 7\n"
+        "  geoloc sample --since 1 --photos 500            the collection grows: 500 new photos, as version 2\n"
+        "  geoloc sample --photos 500 --folder pictures    only the files and their truth, no pool",
+        run,
+    )  # fmt: skip
+    parser.add_argument(
+        "--photos", type=at_least(2), default=3500, metavar="N", help="how many (default: 3500)"
+    )
+    parser.add_argument(
+        "--seed", type=at_least(0), default=0, metavar="S", help="random seed (default: 0)"
+    )  # fmt: skip
+    parser.add_argument(
+        "--since", type=at_least(1), metavar="VERSION",
+        help="add the photos of the version after this one, by old and new photographers (default: make version 1); "
+        "give the seed of the earlier versions",
+    )  # fmt: skip
+    parser.add_argument(
+        "--folder", type=Path, metavar="DIR", help="write the files here and leave the pool alone"
+    )
+    parser.add_argument(
+        "--processes", type=at_least(1), metavar="N",
+        help="processes that draw (default: one per core); the photos do not depend on it",
+    )  # fmt: skip
+
+
+def run(options: argparse.Namespace) -> None:
+    """Run the command."""
+    version = 1 if options.since is None else options.since + 1
+    if options.folder:
+        _draw(options, options.folder, version)
+        return
+    workspace = open_workspace(options)
+    with tempfile.TemporaryDirectory(prefix="geoloc-sample-") as temporary:
+        folder = Path(temporary) / "sample"
+        _draw(options, folder, version)
+        _ingest(workspace, folder, version)
+    record_data(workspace)
+
+
+def _draw(options: argparse.Namespace, folder: Path, version: int) -> None:
+    from geoloc.sample import make_sample
+
+    with counter("pictures drawn") as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        made = make_sample(
+            folder,
+            photos=options.photos,
+            seed=options.seed,
+            version=version,
+            processes=options.processes,
+            progress=show,
+        )
+    print(
+        f"drawn: {made.photos} photos by {made.photographers} photographers in {made.cities} cities,"
+        f" {made.tiles} tiles from above and {made.faulty} faulty inputs, {made.jpeg_bytes / 1e6:.1f} MB"
+    )
+    print("dirt on purpose: " + ", ".join(f"{kind} {count}" for kind, count in made.dirt.items() if count))
+
+
+def _ingest(workspace: Workspace, folder: Path, version: int) -> None:
+    """Add the sample's tiles, photos and pairs to the pool.
+
+    In this order, each pair finds both of its pictures. A run that is killed anywhere leaves a good pool, which the
+    same command completes.
+    """
+    import pandas as pd
+
+    from geoloc.photos.pairs import add_pairs, overhead_pool
+    from geoloc.sample import SOURCE
+
+    # Quarantine knows an input by the table's name and the row: each version's tables need names of their own.
+    tables = {name: folder / f"{name}-{version}.csv" for name in ("overhead", "photos")}
+    for name, table in tables.items():
+        (folder / f"{name}.csv").rename(table)
+    tiles = overhead_pool(workspace.pool)
+    ingest_into(workspace, "table", str(tables["overhead"]), source=SOURCE, pool=tiles, what="tiles")
+    ingest_into(workspace, "table", str(tables["photos"]), source=SOURCE)
+    # Everything is text until parsed: a city may be in Namibia, NA.
+    pairs = pd.read_csv(folder / "pairs.csv", dtype=str, keep_default_na=False, na_values=[""])
+    print(add_pairs(workspace.pool, pairs, source=SOURCE))

@@ -1,0 +1,51 @@
+"""`geoloc accept`: the code changed, a person says that the output is still good, and the record keeps who and why."""
+
+from __future__ import annotations
+
+import dataclasses
+import getpass
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from orchestration.lineage.build import Build
+from orchestration.lineage.record import Acceptance, Record
+from orchestration.lineage.stale import expected
+from orchestration.plan.chain import Stage
+from orchestration.workspace import WorkspaceError
+
+
+def accept(build: Build, stages: Sequence[str], reason: str) -> list[Record]:
+    """Accept the output of stages for the code as it is now; returns the new records, in the order of the chain.
+
+    All are accepted or none. Only changed code can be accepted. Raises WorkspaceError where the reason is empty, for a
+    stage that the recipe does not have, where inputs, settings or files changed too, and where the code did not change.
+    """
+    if not reason.strip():
+        raise WorkspaceError("--reason must say why the output is still good, got none")
+    known = [stage.name for stage in build.stages]
+    if unknown := [name for name in stages if name not in known]:
+        raise WorkspaceError(f"STAGE must be one of {', '.join(known)}; got {', '.join(unknown)}")
+    records = [_accepted(build, stage, reason.strip()) for stage in build.stages if stage.name in stages]
+    for record in records:
+        record.write(build.record_path(record.stage))
+    return records
+
+
+def _accepted(build: Build, stage: Stage, reason: str) -> Record:
+    """The record of a stage's output with the acceptance added, not written yet."""
+    name = stage.name
+    found = build.built(name)
+    now = expected(build, stage)
+    others = [why for why in now.differences(found) if why != "code changed"]
+    if not others and build.content(name) != found.content:
+        others = ["its files were changed or removed"]
+    if others:
+        raise WorkspaceError(
+            f"{build.name(name)} cannot be accepted, because not only its code changed: {'; '.join(others)}; "
+            f"build it again with: {build.command(name)}"
+        )
+    if now.code_version in found.code_versions:
+        raise WorkspaceError(f"{build.name(name)} needs no acceptance: its code did not change")
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    word = Acceptance(now.code_version, reason, getpass.getuser(), at)
+    return dataclasses.replace(found, accepted=(*found.accepted, word))

@@ -1,0 +1,155 @@
+"""The audit: from any output back to the photos, the code and the settings that made it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from geoloc.files import content_hash
+from orchestration.lineage.build import Build
+from orchestration.lineage.record import Record
+from orchestration.plan.chain import STAGES, borrowings, value_at
+from orchestration.stores.data_version import data_version
+from orchestration.workspace import Workspace, WorkspaceError
+
+
+def find_artefact(workspace: Workspace, name: str) -> tuple[str, str]:
+    """Recipe and stage of what a user calls an artefact: `report`, `sample/report`, a path in build/, or a
+    content hash or MLflow or Dagster run id (or its first eight characters or more).
+
+    Raises WorkspaceError that lists what exists.
+    """
+    records = {record.artefact: record for record in all_records(workspace)}
+    path = Path(name)
+    for base in (Path.cwd(), workspace.root):
+        full = (base / path).resolve()
+        if full.is_relative_to(workspace.build):
+            parts = full.relative_to(workspace.build).parts
+            for length in (2, 1):
+                if "/".join(parts[:length]) in records:
+                    record = records["/".join(parts[:length])]
+                    return record.recipe, record.stage
+    matches = [
+        record
+        for record in records.values()
+        if name in (record.artefact, record.stage)
+        or (
+            len(name) >= 8
+            and any(i and i.startswith(name) for i in (record.content, record.mlflow_run, record.dagster_run))
+        )
+    ]
+    if name not in STAGES:  # what was taken over has the content and the runs of what it was taken from
+        matches = [record for record in matches if not record.taken_from] or matches
+    if len(matches) == 1 or (matches and len({m.dagster_run for m in matches}) == 1 and name not in STAGES):
+        return matches[-1].recipe, matches[-1].stage
+    if matches:
+        raise WorkspaceError(f"{name} could be {', '.join(m.artefact for m in matches)}: name one of them")
+    known = ", ".join(sorted(records)) or "none: build something first with `geoloc build`"
+    raise WorkspaceError(f"{name} is not an artefact of this workspace; known: {known}")
+
+
+def all_records(workspace: Workspace) -> list[Record]:
+    """Every lineage record of the workspace, in the order of the chain."""
+    paths = [*workspace.build.glob("lineage/*.json"), *workspace.build.glob("*/lineage/*.json")]
+    records = [record for record in map(Record.read, paths) if record is not None]
+    order = {name: i for i, name in enumerate(STAGES)}
+    return sorted(records, key=lambda record: (record.recipe, order.get(record.stage, 99)))
+
+
+def audit(build: Build, stage: str) -> dict[str, Any]:
+    """The lineage of an output as a tree: its own record, whether the files on disk still are what the record says,
+    and under `made_from` the same for each input; the photos' version ends every branch.
+
+    Raises WorkspaceError where the output has not been built.
+    """
+    build.built(stage)
+    return _Audit(build).of_stage(stage)
+
+
+class _Audit:
+    """One walk; what is reached twice is hashed once."""
+
+    def __init__(self, build: Build) -> None:
+        self.build = build
+        self.trees: dict[str, dict[str, Any]] = {}
+
+    def of_stage(self, stage: str) -> dict[str, Any]:
+        if stage not in self.trees:
+            record = self.build.record(stage)
+            if record is None:
+                return _leaf(self.build.name(stage), "", "missing")
+            self.trees[stage] = {
+                **dataclasses.asdict(record),
+                "on_disk": _state(self.build.content(stage), record.content),
+                "made_from": [
+                    self.of_input(record, name, content) for name, content in record.inputs.items()
+                ],
+            }
+        return self.trees[stage]
+
+    def of_input(self, record: Record, name: str, content: str) -> dict[str, Any]:
+        """An input as it was when `record` was made; one that was built again since is marked as replaced."""
+        if name == "data":
+            return _leaf(name, content, _state(data_version(self.build.workspace), content))
+        for row, recipe in borrowings(record.settings):
+            if row.name == name:
+                return self.of_recipe(recipe, row.stage, content)
+        if name == "weights":
+            file = self.build.workspace.root / value_at(record.settings, "model.weights")
+            return _leaf(name, content, _state(content_hash(file) if file.is_file() else None, content))
+        tree = self.of_stage(name)
+        return tree if tree["content"] == content else _leaf(self.build.name(name), content, "replaced")
+
+    def of_recipe(self, recipe: str, stage: str, content: str) -> dict[str, Any]:
+        """What was taken from another recipe. One that was built again since is not walked: it may lead back here."""
+        other = self.build.of(recipe)
+        found = other.record(stage)
+        if found is not None and found.content == content:
+            return _Audit(other).of_stage(stage)
+        return _leaf(other.name(stage), content, "missing" if found is None else "replaced")
+
+
+def _leaf(name: str, content: str, on_disk: str) -> dict[str, Any]:
+    return {"artefact": name, "content": content, "on_disk": on_disk, "made_from": []}
+
+
+def _state(found: str | None, recorded: str) -> str:
+    return "missing" if found is None else "intact" if found == recorded else "changed"
+
+
+def audit_lines(tree: dict[str, Any]) -> Iterator[str]:
+    """The tree of `audit` as text; an artefact met twice is told in full once."""
+    seen: set[str] = set()
+
+    def walk(node: dict[str, Any], indent: str, arrow: str) -> Iterator[str]:
+        yield f"{indent}{arrow}{node['artefact']}  content {node['content'][:12]}  {node['on_disk']}"
+        indent += "    "
+        if node["artefact"] in seen:
+            if node["made_from"]:
+                yield f"{indent}(as above)"
+            return
+        seen.add(node["artefact"])
+        if "settings" in node:
+            yield f"{indent}settings {node['settings_hash'][:12]}, code {node['code_version']}"
+            for kind in ("workspace", "code"):
+                commit, dirty = node[f"{kind}_commit"], node[f"{kind}_dirty"]
+                yield f"{indent}{kind} commit {commit or 'none'}{' with uncommitted changes' if dirty else ''}"
+            for name in ("Dagster", "MLflow"):
+                if run := node[f"{name.lower()}_run"]:
+                    yield f"{indent}{name} run {run}"
+            yield f"{indent}made {node['started_at']} in {node['seconds']:.1f} s"
+            if node["taken_from"]:
+                yield f"{indent}taken from {node['taken_from']}, made from the same"
+            for name, part in node["parts"].items():
+                if part["taken_from"]:
+                    yield f"{indent}{name} taken from {part['taken_from']}, made from the same"
+            for one in node["accepted"]:
+                yield (
+                    f"{indent}accepted for code {one['code_version']} by {one['by']} on {one['at']}: {one['reason']}"
+                )
+        for branch in node["made_from"]:
+            yield from walk(branch, indent, "← ")
+
+    yield from walk(tree, "", "")

@@ -1,0 +1,79 @@
+"""A build: one recipe of one workspace, with the folder, the record and the settings of each stage."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from geoloc.files import content_hash
+from orchestration.lineage.record import Record
+from orchestration.plan import chain
+from orchestration.plan.chain import STAGES, Stage
+from orchestration.plan.settings import DEFAULT_RECIPE, BuildSettings, load_settings
+from orchestration.workspace import Workspace, WorkspaceError
+
+
+@dataclass(frozen=True)
+class Build:
+    """One recipe of a workspace. Settings are read when they are first needed, and then stay as they were."""
+
+    workspace: Workspace
+    recipe: str = DEFAULT_RECIPE
+
+    @functools.cached_property
+    def settings(self) -> BuildSettings:
+        """The recipe's settings. Raises SettingsError where they are wrong."""
+        return load_settings(self.workspace, self.recipe)
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages that the recipe has, in order."""
+        return chain.stages_of(self.settings)
+
+    def of(self, recipe: str) -> Build:
+        """Another recipe of the same workspace."""
+        return Build(self.workspace, recipe)
+
+    def name(self, stage: str) -> str:
+        """What people call the output of a stage: `photos`, or `<recipe>/<stage>`."""
+        return chain.artefact(self.recipe, stage)
+
+    def folder(self, stage: str) -> Path:
+        """Where a stage writes."""
+        return chain.output_folder(self.workspace, self.recipe, stage)
+
+    def record_path(self, stage: str) -> Path:
+        """Where the record of a stage's output is."""
+        return chain.record_path(self.workspace, self.recipe, stage)
+
+    def record(self, stage: str) -> Record | None:
+        """What made a stage's output; None if it was never built."""
+        return Record.read(self.record_path(stage))
+
+    def built(self, stage: str) -> Record:
+        """As `record`. Raises WorkspaceError, which names the command to run, if it was never built."""
+        found = self.record(stage)
+        if found is None:
+            raise WorkspaceError(f"{self.name(stage)} is not built yet; build it with: {self.command(stage)}")
+        return found
+
+    def command(self, only: str = "") -> str:
+        """The command that builds the recipe, or one stage of it."""
+        return f"geoloc build --recipe {self.recipe}" + (f" --only {only}" if only else "")
+
+    def content(self, stage: str) -> str | None:
+        """The content hash of a stage's output on disk; None if there is none."""
+        folder = self.folder(stage)
+        return folder_content(folder, STAGES[stage]) if folder.is_dir() else None
+
+    def used(self, stage: Stage) -> dict[str, Any]:
+        """The settings that a stage uses, as its record holds them."""
+        return self.settings.sections(stage.sections)
+
+
+def folder_content(folder: Path, stage: Stage) -> str:
+    """The content hash of `folder` as an output of `stage`: its volatile files do not count."""
+    kept = [path for path in sorted(folder.iterdir()) if path.name not in stage.volatile]
+    return content_hash(*kept)

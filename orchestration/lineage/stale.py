@@ -1,0 +1,116 @@
+"""What is out of date: what an output would be made from now, against the record of what it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from geoloc.files import content_hash
+from orchestration.lineage.build import Build
+from orchestration.lineage.code import code_version
+from orchestration.lineage.record import Record
+from orchestration.plan.chain import Stage, borrowed, inputs_of, uses
+from orchestration.plan.settings import BuildSettings, weights_file
+from orchestration.stores.data_version import data_version
+from orchestration.workspace import WorkspaceError
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What an up-to-date output of a stage would have been made from."""
+
+    stage: Stage
+    inputs: dict[str, str]
+    settings: BuildSettings
+    code_version: str
+
+    def differences(self, found: Record) -> list[str]:
+        """Why an output with this record is out of date, in words; none if it is up to date."""
+        why = [
+            f"{name} changed" for name, content in self.inputs.items() if found.inputs.get(name) != content
+        ]
+        why += [f"{name} is no longer read" for name in found.inputs if name not in self.inputs]
+        if changed := self.settings.changes(found.settings, self.stage.sections):
+            why.append(f"settings changed: {', '.join(changed)}")
+        if self.code_version not in found.code_versions:
+            why.append("code changed")
+        return why
+
+
+def expected(build: Build, stage: Stage) -> Expected:
+    """What the stage would be made from now. Raises WorkspaceError where an input has not been built."""
+    inputs = {"data": data_version(build.workspace)} if stage.looks_at_pool else {}
+    for name in inputs_of(build.settings, stage):
+        found = build.record(name)
+        if found is None:
+            raise WorkspaceError(
+                f"{build.name(stage.name)} needs {build.name(name)}, which is not built yet; "
+                f"build it with: {build.command(name)}"
+            )
+        inputs[name] = found.content
+    for name, (recipe, other) in borrowed(build.settings, stage).items():
+        inputs[name] = borrowed_content(build, recipe, other)
+    by_file = uses(stage, "model.weights") and "weights" not in inputs
+    if by_file and (file := weights_file(build.workspace, build.settings)):
+        inputs["weights"] = content_hash(file)
+    return Expected(stage, inputs, build.settings, code_version(stage.module))
+
+
+def borrowed_content(build: Build, recipe: str, stage: str) -> str:
+    """The content hash of another recipe's output, which `build` takes something from.
+
+    Raises WorkspaceError where it is not what its record says: nobody could tell what was made from it.
+    """
+    source = build.of(recipe)
+    found = source.record(stage)
+    if found is None and stage not in [one.name for one in source.stages]:
+        raise WorkspaceError(f"{build.recipe} takes from {source.name(stage)}, which {recipe} does not have")
+    if found is None or source.content(stage) != found.content:
+        why = "is not built yet" if found is None else "was changed or removed since it was built"
+        raise WorkspaceError(
+            f"{build.recipe} takes from {source.name(stage)}, which {why}; build it with: {source.command()}"
+        )
+    return found.content
+
+
+def why_stale(build: Build, stage: Stage) -> list[str]:
+    """Why the stage's output is out of date, in words; none if it is up to date and whole."""
+    found = build.record(stage.name)
+    if found is None:
+        return ["never built"]
+    why = expected(build, stage).differences(found)
+    if not why and build.content(stage.name) != found.content:
+        why = ["its files were changed or removed"]
+    return why
+
+
+def stale_stages(build: Build, wanted: Collection[str], force: bool = False) -> dict[str, list[str]]:
+    """The wanted stages that must run, in order, with the reasons.
+
+    A stage below one that must run is among them with the reason "if ... changes", unless it has one of its own: it
+    runs only if what it reads comes out different.
+    """
+    reasons: dict[str, list[str]] = {}
+    for stage in build.stages:
+        if stage.name not in wanted:
+            continue
+        above = [name for name in inputs_of(build.settings, stage) if name in reasons]
+        if force:
+            reasons[stage.name] = ["forced"]
+        elif above:
+            reasons[stage.name] = _own_reasons(build, stage) or [f"if {' or '.join(above)} changes"]
+        elif why := why_stale(build, stage):
+            reasons[stage.name] = why
+    return reasons
+
+
+def _own_reasons(build: Build, stage: Stage) -> list[str]:
+    """Why a stage must run whatever becomes of its inputs."""
+    found = build.record(stage.name)
+    if found is None:
+        return ["never built"]
+    kept = {name: content for name, content in found.inputs.items() if name != "data"}
+    if stage.looks_at_pool:
+        kept["data"] = data_version(build.workspace)
+    as_it_was = Expected(stage, kept, build.settings, code_version(stage.module))
+    return as_it_was.differences(found)

@@ -1,0 +1,89 @@
+"""By neighbour, for `geoloc locate`: the nearest reference photo, or the densest spot among the nearest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoloc.localizers.base import Answers
+from geoloc.localizers.by_neighbour import DensityLocalizer, NearestLocalizer, NeighbourLocalizer
+from geoloc.models.classifier import load_model
+from geoloc.models.embedder import Embedder, build_embedder
+from geoloc.models.prediction import unit_embeddings_of_pixels
+from geoloc.retrieval.index import ReferenceIndex
+from geoloc.sphere import LEVELS_KM, distance_km
+from orchestration.assets.inputs import model_names, model_settings
+from orchestration.lineage.build import Build
+from orchestration.locate.located import Found
+from orchestration.locate.question import Question
+from orchestration.plan.chain import MODEL_FILE
+from orchestration.workspace import WorkspaceError
+
+
+@dataclass(frozen=True)
+class ByNeighbour:
+    """A build's network, and a localizer over the index of its embeddings. Make it with `open`."""
+
+    network: Embedder
+    localizer: NeighbourLocalizer
+    batch_size: int
+    within_km: float | None = None
+    scaled: bool = False
+
+    @classmethod
+    def open(cls, build: Build, question: Question) -> ByNeighbour:
+        """The localizer that the question asks for, over what the build saved.
+
+        Raises WorkspaceError where the settings' model cannot be made.
+        """
+        limits = build.settings.localizers
+        classifier = load_model(build.folder("classifier") / MODEL_FILE)
+        name = model_names(len(classifier.heads))[question.model]
+        network: Embedder = classifier
+        if question.model != "classifier":
+            try:
+                network = build_embedder(model_settings(build), build.settings.seed).eval()
+            except ValueError as error:  # the settings were changed since the build
+                raise WorkspaceError(
+                    f"the model of {build.recipe}'s settings cannot be made: {error}"
+                ) from None
+        index = ReferenceIndex.load(build.folder("index") / question.model)
+        localizer: NeighbourLocalizer
+        if question.method == "nn":
+            localizer = NearestLocalizer(index, name, question.alternatives)
+        else:
+            sigma = limits.sigmas[len(limits.sigmas) // 2] if limits.sigmas else 4.0
+            localizer = DensityLocalizer(
+                index, limits.k, limits.m, sigma, model_name=name, alternatives=question.alternatives
+            )
+        return cls(network, localizer, limits.batch_size)
+
+    @property
+    def name(self) -> str:
+        """The method's name, as in tables."""
+        return self.localizer.name
+
+    def locate(self, photos: Sequence[NDArray[np.uint8]]) -> Found:
+        """Locate N photos, uint8 [H, W, 3] each. Neighbours have no regions."""
+        answers = self.localizer.locate(unit_embeddings_of_pixels(self.network, photos, self.batch_size))
+        reasons = [_reasons(answers, row) for row in range(len(photos))]
+        return Found(answers, reasons, [None] * len(photos))
+
+
+def _reasons(answers: Answers, row: int) -> list[str]:
+    """The evidence for each alternative of a photo: how many neighbours are near it, and the most similar of them."""
+    assert answers.neighbours is not None and answers.alternatives is not None  # noqa: PT018
+    ids, reasons = answers.neighbours.photo_ids()[row], []
+    places = zip(answers.alternatives.latitude[row], answers.alternatives.longitude[row], strict=True)
+    for latitude, longitude in places:
+        near = distance_km(
+            answers.neighbours.latitude[row], answers.neighbours.longitude[row], latitude, longitude
+        )
+        close = np.flatnonzero(near <= LEVELS_KM["region"])
+        best = ids[close[0]] if len(close) else "none"
+        count = f"{len(close)} of {int((answers.neighbours.row[row] >= 0).sum())} neighbours within 200 km"
+        reasons.append(f"{count}, most similar {best}")
+    return reasons

@@ -1,0 +1,125 @@
+"""The answers of `geoloc locate`, and the interface of what gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoloc.localizers.base import Answers
+
+
+@dataclass(frozen=True)
+class Region:
+    """Cells of `partition` that contain the photo with probability `coverage`: count, tokens, area in km².
+
+    Where calibration could promise that coverage only for all cells together, `anywhere` is True, and tokens and area
+    are None.
+    """
+
+    coverage: float
+    partition: str
+    cells: int
+    area_km2: float | None
+    anywhere: bool
+    tokens: tuple[str, ...] | None
+
+    def __str__(self) -> str:
+        if self.anywhere:
+            return f"{100 * self.coverage:g} % region: anywhere"
+        cells = "1 cell" if self.cells == 1 else f"{self.cells:,} cells"
+        return f"{100 * self.coverage:g} % region: {cells}, {_area(self.area_km2 or 0.0)}"
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """One place of an answer: coordinates in degrees, a name, its weight, and the evidence for it."""
+
+    latitude: float
+    longitude: float
+    place: str
+    weight: float
+    why: str
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where one photo was taken. Coordinates in degrees; None where there is no answer, and `error` says why.
+
+    `confidence` is in [0, 1]: of a level, the probability of being within `within_km`. It is also given where the
+    answer is withheld for being below the wanted confidence; it is 0 where the photo could not be read. `scaled`: a
+    fitted temperature scales the confidences of this question. `regions` are in ascending order of coverage; None
+    where the build has none.
+    """
+
+    photo: str
+    method: str
+    latitude: float | None = None
+    longitude: float | None = None
+    place: str | None = None
+    confidence: float = 0.0
+    alternatives: tuple[Alternative, ...] = ()
+    error: str | None = None
+    within_km: float | None = None
+    scaled: bool = False
+    regions: tuple[Region, ...] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        regions = [f"  {region}" for region in self.regions or ()]
+        if self.latitude is None or self.longitude is None:
+            return "\n".join([self.photo, f"  no answer: {self.error or 'nothing to go by'}", *regions])
+        of = f" of being within {self.within_km:g} km" if self.within_km else ""
+        lines = [
+            f"{self.photo}",
+            f"  {self.latitude:.5f}, {self.longitude:.5f}  {self.place}  "
+            f"(confidence {self.confidence:.2f}{of}, {self.method})",
+            *regions,
+        ]
+        lines += [
+            f"  {number}. {other.latitude:9.4f}, {other.longitude:9.4f}  {other.weight:.2f}  {other.place}"
+            f"  [{other.why}]"
+            for number, other in enumerate(self.alternatives, start=1)
+        ]
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Answers for N photos, per photo the evidence for each alternative, and its regions (None without any)."""
+
+    answers: Answers
+    reasons: list[list[str]]
+    regions: list[tuple[Region, ...] | None]
+
+
+class PhotoLocalizer(Protocol):
+    """A way of answering, opened on a build. There is one file per way, with a class that has these members."""
+
+    @property
+    def name(self) -> str:
+        """The method's name, as in tables."""
+
+    @property
+    def within_km(self) -> float | None:
+        """The distance that confidences are about: the probability of being within it. None if they are not."""
+
+    @property
+    def scaled(self) -> bool:
+        """Whether a fitted temperature scales the confidences."""
+
+    def locate(self, photos: Sequence[NDArray[np.uint8]]) -> Found:
+        """Locate N photos, uint8 [H, W, 3] each, N at least 1."""
+
+
+def _area(km2: float) -> str:
+    """An area for people: 3.4 million km², 12,300 km², 0.42 km²."""
+    if km2 >= 999_500:
+        return f"{km2 / 1e6:.1f} million km²"
+    return f"{float(f'{km2:.3g}'):,g} km²"  # three digits: more would claim a precision that a region does not have

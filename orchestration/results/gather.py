@@ -1,0 +1,84 @@
+"""What is built, as the library compares it: evaluations, partitions and the settings that networks must share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from typing import Any
+
+import pandas as pd
+
+from geoloc.evaluation.claims.evaluated import Built
+from geoloc.evaluation.result import Evaluation
+from geoloc.files import read_json
+from geoloc.models.settings import RECIPE
+from orchestration.assets.inputs import load_partitions, model_names, read_photos
+from orchestration.lineage.build import Build
+from orchestration.plan.settings import known_recipes
+from orchestration.workspace import Workspace, WorkspaceError
+
+
+def gather(workspace: Workspace, test: str, recipes: Collection[str] = ()) -> list[Built]:
+    """The recipes with an evaluation on `test`, as the library takes them; only those named, if some are.
+
+    Raises WorkspaceError where there is none, or one that is named has none.
+    """
+    found = {}
+    for recipe in known_recipes(workspace):
+        file = Build(workspace, recipe).folder("evaluation") / "evaluations.json"
+        if file.is_file():
+            found[recipe] = list(read_json(file))
+    if not found:
+        raise WorkspaceError(
+            f"no recipe of {workspace.root} has an evaluation yet; build one with: geoloc build"
+        )
+    known = list(dict.fromkeys(name for names in found.values() for name in names))
+    if test not in known:
+        raise WorkspaceError(f"--test must be one of {', '.join(known)}; got {test!r}")
+    able = [recipe for recipe, names in found.items() if test in names]
+    for recipe in recipes:
+        if recipe not in able:
+            raise WorkspaceError(
+                f"recipe must be one of {', '.join(able)}, which are evaluated on {test!r}; got {recipe!r}"
+            )
+    return [_built(Build(workspace, recipe), test) for recipe in able if not recipes or recipe in recipes]
+
+
+def _built(build: Build, test: str) -> Built:
+    evaluation = Evaluation.load(build.folder("evaluation") / test)
+    partitions = load_partitions(build.folder("partition"))
+    setup = _setup(build)
+    first_weights = str(setup["model"]["weights"])
+    return Built(
+        build.recipe,
+        evaluation,
+        _queries(evaluation, read_photos(build.folder("splits"))),
+        partitions,
+        model=model_names(len(partitions))["classifier"],
+        setup=json.dumps(setup, sort_keys=True, default=str),
+        starts_from=first_weights.removeprefix(RECIPE) if first_weights.startswith(RECIPE) else "",
+        fine_tuned=setup["training"]["mode"] == "fine_tune",
+        pretrained=first_weights != "none",
+        backbone=model_names(len(partitions))["backbone"],
+    )
+
+
+def _setup(build: Build) -> dict[str, Any]:
+    """The settings in which networks must agree to be compared, as they were when these were built: those in
+    params.yaml and recipes/ may have changed since."""
+    used = {stage: build.built(stage).settings for stage in ("splits", "classifier", "evaluation")}
+    setup = {**used["splits"], **used["classifier"], "crops": used["evaluation"]["localizers"]["crops"]}
+    # How heads are weighted is no difference between a network with one and a network with several.
+    setup["training"] = {name: v for name, v in setup["training"].items() if name != "head_weights"}
+    return setup
+
+
+def _queries(evaluation: Evaluation, photos: pd.DataFrame) -> pd.DataFrame:
+    """The evaluation's photos with the facts that the splits have of them; the places are those measured against."""
+    answered = evaluation.per_photo.drop_duplicates("photo_id")
+    known = (
+        photos.set_index("photo_id").loc[answered["photo_id"], ["photographer", "prob_indoor"]].reset_index()
+    )
+    known["latitude"] = answered["true_latitude"].to_numpy()
+    known["longitude"] = answered["true_longitude"].to_numpy()
+    return known

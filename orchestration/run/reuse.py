@@ -1,0 +1,74 @@
+"""Taking over what another recipe already made from equal inputs, settings and code."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from geoloc.files import content_hash
+from orchestration.lineage.build import Build
+from orchestration.lineage.record import Record
+from orchestration.lineage.stale import Expected
+from orchestration.workspace import Workspace, WorkspaceError
+
+
+def equal_output(build: Build, wanted: Expected) -> tuple[Path, Record] | None:
+    """The folder and record of another recipe's output that is what is wanted, whole on disk; None if there is none."""
+    if wanted.stage.names_recipe:
+        return None
+    for other, record in _others(build, wanted.stage.name):
+        if not wanted.differences(record) and other.content(record.stage) == record.content:
+            return other.folder(record.stage), record
+    return None
+
+
+def equal_part(build: Build, wanted: Expected, settings: Any) -> tuple[Path, str] | None:
+    """The folder of a part made by another recipe from these settings, the same inputs and code, and the name of the
+    output that it is in; None if there is none."""
+    for other, record in _others(build, wanted.stage.name):
+        if record.inputs != wanted.inputs or wanted.code_version not in record.code_versions:
+            continue
+        for name, part in record.parts.items():
+            folder = other.folder(record.stage) / name
+            if part.settings == settings and folder.is_dir() and part_content(folder) == part.content:
+                return folder, record.artefact
+    return None
+
+
+def part_content(folder: Path) -> str:
+    """The content hash of a part, whatever its name."""
+    return content_hash(*sorted(folder.iterdir()))
+
+
+def link_tree(source: Path, target: Path) -> None:
+    """Copy a folder by hard links, or by bytes where the file system has none. Outputs are replaced, never edited."""
+
+    def link(file: str, copy: str) -> None:
+        try:
+            os.link(file, copy)
+        except OSError:
+            shutil.copy2(file, copy)
+
+    shutil.copytree(source, target, copy_function=link, dirs_exist_ok=True)
+
+
+def _others(build: Build, stage: str) -> Iterator[tuple[Build, Record]]:
+    """The records of a stage in other recipes of the workspace; a damaged one is nobody's source."""
+    for recipe in built_recipes(build.workspace):
+        other = build.of(recipe)
+        if recipe == build.recipe:
+            continue
+        try:
+            record = other.record(stage)
+        except WorkspaceError:
+            continue
+        if record is not None:
+            yield other, record
+
+
+def built_recipes(workspace: Workspace) -> list[str]:
+    """The recipes that have something in build/, by the folders there."""
+    return sorted(path.parent.name for path in workspace.build.glob("*/lineage") if path.is_dir())
