@@ -233,13 +233,13 @@ def test_a_rebuilt_source_makes_what_starts_from_it_stale(workspace):
             {"partitions": {"fine": {"s2": {"max_photos": 0}}}},
             r"partitions\.fine\.s2\.max_photos must be at l",
         ),
-        ({"training": {"head_weights": {"corse": 1}}}, r"training\.head_weights\.corse is of no partition"),
-        ({"training": {"head_weights": {"fine": 0}}}, "must leave a head that learns"),
+        ({"training": {"head_weights": {"corse": 1}}}, r"training\.head_weights\.corse is not a partition"),
+        ({"training": {"head_weights": {"fine": 0}}}, "must be above 0 for at least one partition"),
         (
             {"model": {"weights": "recipe:nothing"}},
             r"model\.weights must name one of the recipes default, .*; got nothing",
         ),
-        ({"model": {"weights": "recipe:wrong"}}, "must not lead back to the recipe itself: wrong from wrong"),
+        ({"model": {"weights": "recipe:wrong"}}, "must not lead back to the same recipe: wrong from wrong"),
         ({"model": {"weights": "recipe:other"}}, "lead back .*: wrong from other from wrong"),
         (
             {"training": {"mode": "fine_tune", "distillation": {"recipe": "nothing"}}},
