@@ -88,7 +88,7 @@ class Workspace:
         return self.root / "mlflow"
 
     def set_environment(self) -> None:
-        """Configures Dagster, DVC, MLflow and Great Expectations for this workspace, quiet and offline, by environment
+        """Configure Dagster, DVC, MLflow and Great Expectations for this workspace, quiet and offline, by environment
         variables.
 
         These tools read the environment when they are imported or started, so call this before. Child processes (the
@@ -128,7 +128,7 @@ class Workspace:
 
 
 def init_workspace(folder: Path, photo_note: str = "") -> Workspace:
-    """Creates a workspace in `folder`: git, DVC, params.yaml, recipes/, expectations/ and .gitignore.
+    """Create a workspace in `folder`: git, DVC, params.yaml, recipes/, expectations/ and .gitignore.
 
     Existing files are kept, so a second call is a no-op. Raises WorkspaceError if git or DVC fails.
     """

@@ -16,7 +16,7 @@ from orchestration.workspace import WorkspaceError
 
 
 def accept(build: Build, stages: Sequence[str], reason: str) -> list[Record]:
-    """Accepts the outputs of stages for the code as it is now; returns the new records, in the order of the chain.
+    """Accept the outputs of stages for the code as it is now; returns the new records, in the order of the chain.
 
     All are accepted or none. Only changed code can be accepted. Raises WorkspaceError if the reason is empty, a stage
     is not in the recipe, inputs, settings or files changed too, or the code did not change.

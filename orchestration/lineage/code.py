@@ -88,7 +88,7 @@ def _module_file(name: str) -> Path | None:
 
 
 def _drop_type_checking(tree: ast.Module) -> None:
-    """Removes the imports for type checkers only: they never run."""
+    """Remove code that only type checkers read: it never runs."""
     tree.body = [
         node
         for node in tree.body
@@ -117,7 +117,7 @@ def _project_imports(tree: ast.Module, package: str) -> Iterator[str]:
 
 
 def code_hash(tree: ast.Module) -> str:
-    """A hash of a module's syntax tree. Removes the docstrings from the tree, in place."""
+    """A hash of a module's syntax tree without its docstrings, which are removed from `tree` in place."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None

@@ -64,11 +64,13 @@ def borrowed_content(build: Build, recipe: str, stage: str) -> str:
     source = build.of(recipe)
     found = source.record(stage)
     if found is None and stage not in [one.name for one in source.stages]:
-        raise WorkspaceError(f"{build.recipe} takes from {source.name(stage)}, which {recipe} does not have")
+        raise WorkspaceError(
+            f"{build.recipe} borrows from {source.name(stage)}, which {recipe} does not have"
+        )
     if found is None or source.content(stage) != found.content:
         why = "is not built yet" if found is None else "was changed or removed since it was built"
         raise WorkspaceError(
-            f"{build.recipe} takes from {source.name(stage)}, which {why}; build it with: {source.command()}"
+            f"{build.recipe} borrows from {source.name(stage)}, which {why}; build it with: {source.command()}"
         )
     return found.content
 

@@ -47,7 +47,7 @@ class BuildSettings(Settings):
     evaluation: EvaluationSettings = setting(EvaluationSettings())
 
     def check(self, key: str) -> None:
-        """Raises SettingsError if sections contradict each other."""
+        """Raise SettingsError if sections contradict each other."""
         if not self.partitions:
             raise SettingsError("partitions must name at least one, got none")
         weights = self.training.head_weights
@@ -103,7 +103,7 @@ class BuildSettings(Settings):
 
 
 def load_settings(workspace: Workspace, recipe: str = DEFAULT_RECIPE) -> BuildSettings:
-    """Reads params.yaml and the recipe's overrides.
+    """Read params.yaml and the recipe's overrides.
 
     Raises SettingsError for an unknown recipe, an unknown key or a value out of range; the message names the file, the
     key, the value and what is allowed.
@@ -155,7 +155,7 @@ def known_recipes(workspace: Workspace) -> list[str]:
 
 
 def _check_combinations(settings: BuildSettings) -> None:
-    """Raises SettingsError if localizers.combine does not fit the partitions."""
+    """Raise SettingsError if localizers.combine does not fit the partitions."""
     partitions, combine = settings.partitions, settings.localizers.combine
     if combine and len(partitions) < 2:
         raise SettingsError(
@@ -180,7 +180,7 @@ def _check_combinations(settings: BuildSettings) -> None:
 
 
 def _check_borrowed(workspace: Workspace, settings: BuildSettings, base: Mapping[str, Any]) -> None:
-    """Raises SettingsError if a recipe that this one borrows from is unknown, or borrows from this one."""
+    """Raise SettingsError if a recipe that this one borrows from is unknown, or borrows from this one."""
     others = [name for name in known_recipes(workspace) if name != settings.recipe]
     waiting = [(row.setting, [settings.recipe, recipe]) for row, recipe in borrowings(settings)]
     while waiting:

@@ -44,7 +44,7 @@ def part_content(folder: Path) -> str:
 
 
 def link_tree(source: Path, target: Path) -> None:
-    """Copies a folder by hard links, or by bytes if the file system has none. Safe because outputs are replaced,
+    """Copy a folder by hard links, or by bytes if the file system has none. Safe because outputs are replaced,
     never edited."""
 
     def link(file: str, copy: str) -> None:

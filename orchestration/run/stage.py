@@ -108,7 +108,7 @@ def run_stage(
     dagster_run: str | None = None,
     force: bool = False,
 ) -> StageOutcome:
-    """Builds a stage's output. Keeps the existing one if it is up to date, or reuses an equal output of another recipe.
+    """Build a stage's output. Keep the existing one if it is up to date, or reuse an equal output of another recipe.
 
     Raises WorkspaceError if an input is not built, and whatever the stage itself raises; the earlier output then stays
     in place.
@@ -126,7 +126,7 @@ def run_stage(
 def _take_over(
     build: Build, wanted: Expected, folder: Path, source: Record, log: Callable[[str], None]
 ) -> StageOutcome:
-    """Reuses another recipe's output, by hard links."""
+    """Reuse another recipe's output, by hard links."""
     name = wanted.stage.name
     with atomic_folder(build.folder(name)) as output:
         link_tree(folder, output)

@@ -56,7 +56,7 @@ def pull_data(workspace: Workspace) -> None:
 
 
 def with_repo(workspace: Workspace, action: Callable[[Repo], T]) -> T:
-    """Runs `action` on the DVC repository; if another DVC command holds the lock, tries again for two minutes.
+    """Run `action` on the DVC repository; if another DVC command holds the lock, try again for two minutes.
 
     DVC itself has no option to wait: of two commands at once, one fails.
     """
@@ -80,7 +80,7 @@ def with_repo(workspace: Workspace, action: Callable[[Repo], T]) -> T:
 
 @contextlib.contextmanager
 def _quiet_dvc() -> Iterator[None]:
-    """Keeps DVC's progress bars and notices out of our output; its errors are still raised."""
+    """Keep DVC's progress bars and notices out of our output; its errors are still raised."""
     logger = logging.getLogger("dvc")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def commit_stages(workspace: Workspace, recipe: str, stages: list[str]) -> None:
-    """Records built stages in dvc.lock, so that `dvc status` is clean and `dvc repro` does nothing."""
+    """Record built stages in dvc.lock, so that `dvc status` is clean and `dvc repro` does nothing."""
     if not stages:
         return
     names = [dvc_stage_name(recipe, stage) for stage in stages]
@@ -66,7 +66,7 @@ def unrecorded_stages(workspace: Workspace, recipe: str, wanted: Collection[str]
 
 
 def write_pipeline(workspace: Workspace, recipe: str) -> bool:
-    """Writes dvc.yaml: one stage per row of the chain, for this recipe and for those already there.
+    """Write dvc.yaml: one stage per row of the chain, for this recipe and for those already there.
 
     The file is generated so that each stage names exactly the settings that it reads. Returns whether it changed.
     """

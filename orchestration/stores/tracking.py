@@ -23,7 +23,7 @@ class Tracker:
         self.run_id = run_id
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Logs numbers at a step; NaN, infinities and other values are skipped."""
+        """Log numbers at a step; NaN, infinities and other values are skipped."""
         import math
         import time
 
@@ -40,7 +40,7 @@ class Tracker:
         )
 
     def artefacts(self, folder: Path) -> None:
-        """Copies a folder's files to the run."""
+        """Copy a folder's files to the run."""
         self.client.log_artifacts(self.run_id, str(folder))
 
 
@@ -79,7 +79,7 @@ def tracked_run(
 
 
 def log_served_model(workspace: Workspace, run_id: str, model: Any, example: Any, name: str = "model") -> str:
-    """Exports a network as MLflow's pt2 (torch.export) model under a run; returns its URI.
+    """Export a network as MLflow's pt2 (torch.export) model under a run; returns its URI.
 
     The exported program is for serving. geoloc itself reads the safetensors file beside it: no pickle is loaded
     anywhere.

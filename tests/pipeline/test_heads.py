@@ -270,6 +270,6 @@ def test_weights_of_a_recipe_that_is_not_built_stop_the_build_before_anything(ba
     write_recipe(bare_workspace, "second", {"model": {"weights": "recipe:first"}})
     assert geoloc(bare_workspace, "build", "--recipe", "second") == 1
     error = capsys.readouterr().err
-    assert "second takes from first/classifier, which is not built yet" in error
+    assert "second borrows from first/classifier, which is not built yet" in error
     assert "geoloc build --recipe first" in error
     assert not output_folder(bare_workspace, "second", "splits").exists()
