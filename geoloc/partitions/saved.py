@@ -1,4 +1,4 @@
-"""Reads the folder that `Partition.save` wrote, and checks all of it."""
+"""Read the folder that `Partition.save` wrote, and checks all of it."""
 
 from __future__ import annotations
 
