@@ -241,7 +241,7 @@ def test_a_checkpoint_of_another_training_is_not_mixed_in(tmp_path: Path) -> Non
     events: list[dict[str, Any]] = []
     model, result = train(tmp_path / "a", FROZEN, events=events)
     assert "restarts from the beginning" in events[0]["message"]
-    assert "other training settings" in events[0]["message"]
+    assert "different training settings" in events[0]["message"]
     assert result.resumed_at_step is None
     assert bytes_of(model) == bytes_of(train(tmp_path / "b", FROZEN)[0])
 
@@ -252,7 +252,7 @@ def test_a_damaged_checkpoint_starts_afresh(tmp_path: Path) -> None:
     checkpoint.write_bytes(checkpoint.read_bytes()[:-50])
     events: list[dict[str, Any]] = []
     again, _ = train(tmp_path, FROZEN, events=events)
-    assert "not a whole safetensors file" in events[0]["message"]
+    assert "not a complete safetensors file" in events[0]["message"]
     assert bytes_of(again) == bytes_of(model)
 
 
