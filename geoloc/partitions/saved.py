@@ -1,4 +1,4 @@
-"""Read the folder that `Partition.save` wrote, and checks all of it."""
+"""Reads the folder that `Partition.save` wrote, and checks all of it."""
 
 from __future__ import annotations
 

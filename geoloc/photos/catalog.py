@@ -120,7 +120,7 @@ def write_table(pool: Path, table: pa.Table) -> None:
 
 
 def check_table(table: pa.Table) -> None:
-    """Raise CatalogError where a table is no valid catalog: nulls, bad coordinates, repeated ids, torn rows."""
+    """Raises CatalogError where a table is no valid catalog: nulls, bad coordinates, repeated ids, torn rows."""
     for field in SCHEMA:
         column = table[field.name]
         if not field.nullable and column.null_count:

@@ -33,7 +33,7 @@ def member_key(photo_id: str) -> str:
 
 
 class ShardWriter:
-    """Write one shard under a temporary name; `close` makes it durable and gives it its own.
+    """Writes one shard under a temporary name; `close` makes it durable and gives it its own.
 
     Equal photos in equal order give equal bytes: members have no owner and no time. Use as a context manager: a
     shard whose block raises is removed.
@@ -96,7 +96,7 @@ class ShardWriter:
 
 
 class ShardReader:
-    """Read photos of a pool by place, with `pread` on descriptors that stay open (64 at most by default).
+    """Reads photos of a pool by place, with `pread` on descriptors that stay open (64 at most by default).
 
     Threads may share one: pread has no file position. A forked child may use its parent's, and then opens files of
     its own. Pickles as its pool alone. Use as a context manager, or call `close`.

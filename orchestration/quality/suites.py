@@ -1,4 +1,4 @@
-"""Run a Great Expectations suite from its JSON file on a data frame, in memory, and tells what it found."""
+"""Runs a Great Expectations suite from its JSON file on a data frame, in memory, and tells what it found."""
 
 from __future__ import annotations
 
