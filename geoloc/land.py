@@ -17,18 +17,27 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from geoloc.files import sha256_bytes
 from geoloc.sphere import is_valid
 
 CELLS_PER_DEGREE = 4
 ROWS, COLUMNS = 180 * CELLS_PER_DEGREE, 360 * CELLS_PER_DEGREE
 _FINE = 120 // CELLS_PER_DEGREE  # cells of the package's mask along a cell of ours
 _DATA = Path(__file__).with_name("land.zlib")  # the raster as bits, row by row, compressed by zlib
+# Here, so that another raster is other code: what was made with the old one is out of date then.
+_DATA_SHA256 = "f4988290f6acc901ec0c88bcb7effce86654ea23a30fc400b25af79bbb66a739"
 
 
 @functools.cache
 def land_raster() -> NDArray[np.bool_]:
-    """bool (720, 1440), true on land; row 0 is the northernmost, column 0 begins at longitude -180. Read only."""
-    bits = np.frombuffer(zlib.decompress(_DATA.read_bytes()), dtype=np.uint8)
+    """bool (720, 1440), true on land; row 0 is the northernmost, column 0 begins at longitude -180. Read only.
+
+    Raises ValueError if the raster's file is not the one that this code was written with.
+    """
+    data = _DATA.read_bytes()
+    if sha256_bytes(data) != _DATA_SHA256:
+        raise ValueError(f"{_DATA} is damaged or another raster: its SHA-256 is not {_DATA_SHA256}")
+    bits = np.frombuffer(zlib.decompress(data), dtype=np.uint8)
     raster = np.unpackbits(bits, count=ROWS * COLUMNS).astype(bool).reshape(ROWS, COLUMNS)
     raster.flags.writeable = False
     return raster

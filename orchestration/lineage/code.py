@@ -26,11 +26,6 @@ def code_version(module: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def code_modules(module: str) -> list[str]:
-    """The names of the project's modules that count in `code_version`."""
-    return sorted(imported_modules(module, code_counts))
-
-
 def code_counts(name: str) -> bool:
     """Whether a module of the project can change the output of a stage.
 

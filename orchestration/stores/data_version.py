@@ -50,11 +50,6 @@ def record_data(workspace: Workspace) -> str:
     return data_version(workspace)
 
 
-def pull_data(workspace: Workspace) -> None:
-    """`dvc pull data.dvc`: fetches the version that data.dvc names into data/."""
-    with_repo(workspace, lambda repo: repo.pull(targets=[str(workspace.data_pointer)]))
-
-
 def with_repo(workspace: Workspace, action: Callable[[Repo], T]) -> T:
     """Run `action` on the DVC repository; if another DVC command holds the lock, try again for two minutes.
 

@@ -163,11 +163,11 @@ def test_a_write_that_fails_leaves_the_pairs_as_they_were(pool, monkeypatch):
 def test_a_busy_pool_and_wrong_tables_are_told(pool, tmp_path):
     with locked(pool), pytest.raises(PoolBusyError):
         add_pairs(pool, table(pair()))
-    with pytest.raises(ValueError, match="absent: overhead_id"):
+    with pytest.raises(ValueError, match="missing: overhead_id"):
         add_pairs(pool, pd.DataFrame({"photo_id": ["a"]}))
     with pytest.raises(ValueError, match="source"):
         add_pairs(pool, table(pair()), source=" ")
-    with pytest.raises(FileNotFoundError, match=r"catalog\.parquet is absent"):
+    with pytest.raises(FileNotFoundError, match=r"catalog\.parquet is missing"):
         add_pairs(tmp_path / "none", table(pair()))
     assert not (pool / QUARANTINE_FILE).exists()
 
