@@ -90,7 +90,7 @@ def test_frozen_features_are_measured_told_and_bound_to_claims(workspace, capsys
 def test_frozen_features_need_embeddings_of_the_first_weights(bare_workspace, capsys):
     change(bare_workspace, localizers={"frozen": {"kinds": ["knn"]}}, embeddings={"models": ["classifier"]})
     assert geoloc(bare_workspace, "build") == 1
-    assert "localizers.frozen.kinds knn need backbone among embeddings.models, got classifier" in (
+    assert "localizers.frozen.kinds knn needs backbone in embeddings.models, got classifier" in (
         capsys.readouterr().err
     )
 

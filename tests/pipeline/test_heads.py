@@ -231,13 +231,13 @@ def test_a_rebuilt_source_makes_what_starts_from_it_stale(workspace):
             {"partitions": {"fine": {"s2": {"max_photos": 0}}}},
             r"partitions\.fine\.s2\.max_photos must be at l",
         ),
-        ({"training": {"head_weights": {"corse": 1}}}, r"training\.head_weights\.corse is of no partition"),
-        ({"training": {"head_weights": {"fine": 0}}}, "must leave a head that learns"),
+        ({"training": {"head_weights": {"corse": 1}}}, r"training\.head_weights\.corse is not a partition"),
+        ({"training": {"head_weights": {"fine": 0}}}, "must be above 0 for at least one partition"),
         (
             {"model": {"weights": "recipe:nothing"}},
             r"model\.weights must name one of the recipes default, .*; got nothing",
         ),
-        ({"model": {"weights": "recipe:wrong"}}, "must not lead back to the recipe itself: wrong from wrong"),
+        ({"model": {"weights": "recipe:wrong"}}, "must not lead back to the same recipe: wrong from wrong"),
         ({"model": {"weights": "recipe:other"}}, "lead back .*: wrong from other from wrong"),
         (
             {"training": {"mode": "fine_tune", "distillation": {"recipe": "nothing"}}},
@@ -268,6 +268,6 @@ def test_weights_of_a_recipe_that_is_not_built_stop_the_build_before_anything(ba
     write_recipe(bare_workspace, "second", {"model": {"weights": "recipe:first"}})
     assert geoloc(bare_workspace, "build", "--recipe", "second") == 1
     error = capsys.readouterr().err
-    assert "second takes from first/classifier, which is not built yet" in error
+    assert "second borrows from first/classifier, which is not built yet" in error
     assert "geoloc build --recipe first" in error
     assert not output_folder(bare_workspace, "second", "splits").exists()
