@@ -16,7 +16,7 @@ from orchestration.workspace import Workspace
 
 
 def data_check(workspace: Workspace) -> dg.AssetChecksDefinition:
-    """Blocks if data/ differs from the version in data.dvc: every lineage record would be wrong."""
+    """Block if data/ differs from the version in data.dvc: every lineage record would be wrong."""
 
     @dg.asset_check(
         asset=asset_key(DEFAULT_RECIPE, "photos"),

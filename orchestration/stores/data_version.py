@@ -45,7 +45,7 @@ def data_changes(workspace: Workspace) -> list[str]:
 
 
 def record_data(workspace: Workspace) -> str:
-    """`dvc add data`: records the content of data/ as a new version in data.dvc; returns that version."""
+    """`dvc add data`: record the content of data/ as a new version in data.dvc; returns that version."""
     with_repo(workspace, lambda repo: repo.add([str(workspace.pool)]))
     return data_version(workspace)
 

@@ -310,7 +310,7 @@ def test_a_saved_model_gives_its_backbone_to_another_only_under_the_same_rules(t
 
 def test_files_that_are_no_model_are_refused(tmp_path: Path) -> None:
     path, _ = whole_network(tmp_path / "w.safetensors")
-    with pytest.raises(WeightsError, match="no geoloc classifier"):
+    with pytest.raises(WeightsError, match="not a geoloc classifier"):
         load_model(path)
     save_file({"a": torch.zeros(1)}, path, {"geoloc": json.dumps({"kind": "classifier", "format": 99})})
     with pytest.raises(WeightsError, match="format 99"):
