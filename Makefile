@@ -1,23 +1,23 @@
-# The two commands of the README are `make demo` and `make test`; each does all of its own set-up.
+# The two commands of the README are `make demo` and `make test`. Each does its own set-up.
 PYTHON ?= python3
 BIN := .venv/bin
 UV_VERSION := $(shell sed -n 's/^uv==\([^ ;]*\).*/\1/p' requirements.lock)
 
-# Everything stays inside the project and nothing reports home.
+# Everything stays inside the project, and telemetry is off.
 export DVC_NO_ANALYTICS := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export GX_ANALYTICS_ENABLED := false
-# Certificates of the machine, not only those that uv brings: networks with a proxy of their own need it.
+# Use the system's certificates, not only those bundled with uv: networks behind a proxy need them.
 export UV_SYSTEM_CERTS := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-# A worker on each core, hyper-threads too. Files are handed out whole, so that each makes its fixtures once, in the order
-# of tests/conftest.py.
+# One worker per core, hyper-threads included. Workers get whole files, in the order of tests/conftest.py, so that the
+# fixtures of a file are made once.
 PYTEST := python -m pytest -q --numprocesses logical --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test check ui setup data lock lint benchmarks clean
 
-demo: setup data  ## build the sample collection from photos to report
+demo: setup data  ## build the sample, from photos to report
 	geoloc build
 	@echo
 	@echo "Open the report:      build/default/report/report.html"
@@ -27,10 +27,10 @@ demo: setup data  ## build the sample collection from photos to report
 test: setup data  ## style, types and every test
 	$(PYTEST)
 
-check: setup  ## style, types and the quick tests: for every change
+check: setup  ## style, types and quick tests, for every change
 	$(PYTEST) -m "not slow" tests/test_style.py tests/unit
 
-ui: setup data  ## the Dagster UI, on the same history
+ui: setup data  ## the Dagster UI, with the same history
 	geoloc ui
 
 setup: .venv/.installed
@@ -57,8 +57,8 @@ lock: setup  ## resolve pyproject.toml again into requirements.lock
 		--prerelease if-necessary-or-explicit --generate-hashes --no-emit-index-url --no-emit-find-links \
 		--no-annotate --no-header --quiet --output-file requirements.lock
 
-benchmarks: setup  ## every measured comparison, one table each
+benchmarks: setup  ## run every benchmark
 	@for script in $$(grep -l __main__ benchmarks/*.py); do echo "== $$script"; python $$script || exit 1; done
 
-clean:  ## remove everything that was built; the photos and the history of runs stay
+clean:  ## remove all builds; keep the photos and the history of runs
 	rm -rf build .geoloc/scratch

@@ -4,6 +4,6 @@ from geoloc.sample.generate import SampleSummary, make_sample
 from geoloc.sample.settings import NO_DIRT, DirtSettings, SampleSettings
 
 SOURCE = "sample-planet"
-"""The source of its photos in a pool's catalog."""
+"""Source name of its photos in a pool's catalog."""
 
 __all__ = ["NO_DIRT", "SOURCE", "DirtSettings", "SampleSettings", "SampleSummary", "make_sample"]

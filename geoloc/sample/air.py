@@ -18,7 +18,7 @@ _GREY = np.array([198, 202, 207], np.int32)  # an overcast sky
 
 
 def season(look: Look, day_of_year: int, southern: bool) -> tuple[IntArray, int]:
-    """Colour of the leaves, and snow on the ground (0 to 255), at a place on a day.
+    """Returns the colour of the leaves and the snow on the ground (0 to 255) at a place on a day.
 
     Winter is a triangle over the year, deepest on 15 January in the north and on 16 July in the south.
     """
@@ -35,7 +35,7 @@ def season(look: Look, day_of_year: int, southern: bool) -> tuple[IntArray, int]
 
 
 def in_the_air(canvas: Canvas, camera: Camera, view: View, look: Look) -> IntArray:
-    """The canvas in its light and air, with the sky behind it: colours int32 [size, size, 3], not clipped."""
+    """Returns the canvas with light, haze and sky: colours int32 [size, size, 3], not clipped."""
     light = daylight(view.sun_elevation, view.cloud)
     sky_top, sky_low = look.sky_top * light >> 8, look.sky_low * light >> 8
     if -4 < view.sun_elevation < 8:  # a low sun colours the lower sky
@@ -54,7 +54,7 @@ def in_the_air(canvas: Canvas, camera: Camera, view: View, look: Look) -> IntArr
 
 
 def daylight(sun_elevation: float, cloud: int) -> IntArray:
-    """Three factors (256 is one) by which the light of the hour multiplies colours."""
+    """Returns three factors (256 is 1.0) by which the light of the hour multiplies colours."""
     heights = [-90, -12, -4, 0, 5, 15, 90]
     table = np.array(
         [
@@ -78,7 +78,7 @@ def daylight(sun_elevation: float, cloud: int) -> IntArray:
 def _sky(
     camera: Camera, view: View, sky_top: IntArray, sky_low: IntArray, light: IntArray, height: int
 ) -> IntArray:
-    """The upper `height` rows of the sky: a gradient, clouds, and the glow of the sun where it stands."""
+    """The upper `height` rows of the sky: a gradient, clouds, and the glow around the sun."""
     size = camera.size
     rows = np.arange(height)[:, None] + 0.5
     up = np.clip(np.floor((camera.horizon - rows) / camera.focal * 400), 0, 256).astype(np.int32)[:, :, None]

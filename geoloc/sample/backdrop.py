@@ -1,4 +1,4 @@
-"""The backdrop of a ground photo: the ground itself, mountains, and the city beyond what is laid out."""
+"""The backdrop of a ground photo: the ground itself, mountains, and the city beyond the houses drawn one by one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FloatArray = NDArray[np.float64]
 
 
 def draw_ground(scene: Scene) -> None:
-    """Grass, roads, squares, water and the rest of the plane, with its grain and its snow."""
+    """Draw grass, roads, squares, water and the rest of the plane, with grain and snow."""
     canvas, camera, look = scene.canvas, scene.camera, scene.look
     first = max(int(np.floor(camera.horizon.min())), 0)
     if first >= camera.size:
@@ -68,7 +68,7 @@ def _ground_colours(scene: Scene) -> NDArray[np.int16]:
 
 
 def draw_ridge(scene: Scene) -> None:
-    """Mountains: their outline is a function of the bearing and the neighbourhood, so the heading can be seen."""
+    """Draw mountains. Their outline depends on bearing and neighbourhood, so it shows the heading."""
     look, camera = scene.look, scene.camera
     city = int(scene.around.plan.city)
     at = camera.azimuth * (SIDE / 360)
@@ -96,7 +96,7 @@ def draw_ridge(scene: Scene) -> None:
 
 
 def draw_far_houses(scene: Scene) -> None:
-    """The city beyond what is laid out: blocks on the horizon, as dense and high as the city is here."""
+    """Draw the rest of the city: blocks on the horizon, as dense and high as the city is here."""
     camera, around = scene.camera, scene.around
     if around.density < 0.15:
         return

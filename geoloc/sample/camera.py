@@ -12,7 +12,7 @@ from geoloc.sample.surroundings import Boxes
 
 FloatArray = NDArray[np.float64]
 
-_NEAREST = 0.6  # metres: what is nearer is behind the lens
+_NEAREST = 0.6  # metres: anything nearer counts as behind the lens
 _MOST_FACES = 40
 NORMALS = ((-1.0, 0.0), (1.0, 0.0), (0.0, -1.0), (0.0, 1.0))
 """Outward directions (p, q) of the four sides of a house."""
@@ -39,7 +39,7 @@ class View:
     southern: bool
     cloud: int  # 0 to 255
     fog: int  # 0 to 255
-    scene: int  # tells clouds apart
+    scene: int  # seed of the clouds
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,10 +99,10 @@ class Face:
 
 
 def visible_faces(houses: Boxes, camera: Camera) -> list[Face]:
-    """The walls that look at the camera and are in view, nearest first; at most 40, which fill any view."""
+    """Returns the walls that face the camera and are in view, nearest first. At most 40: they fill any view."""
     p0, p1, q0, q1 = houses.p0, houses.p1, houses.q0, houses.q1
     count = len(p0)
-    # The four sides of each house: towards lower p, higher p, lower q, higher q. The camera stands at (0, 0).
+    # The four sides of each house: towards lower p, higher p, lower q, higher q. The camera is at (0, 0).
     looks_here = np.concatenate([p0 > 0, p1 < 0, q0 > 0, q1 < 0])
     xa, za = camera.seen_from(np.concatenate([p0, p1, p0, p0]), np.concatenate([q0, q0, q0, q1]))
     xb, zb = camera.seen_from(np.concatenate([p0, p1, p1, p1]), np.concatenate([q1, q1, q0, q1]))
@@ -138,7 +138,7 @@ def visible_faces(houses: Boxes, camera: Camera) -> list[Face]:
 
 
 def _cut(z: FloatArray, other: FloatArray) -> FloatArray:
-    """The share of a wall from an end at depth z that lies behind the lens, where the other end does not."""
+    """Share of a wall that is behind the lens, from its end at depth z; 0 where that end is in front."""
     behind = z < _NEAREST
     return np.where(behind, (_NEAREST - z) / np.where(behind & (other != z), other - z, 1.0), 0.0)
 

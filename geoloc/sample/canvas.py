@@ -1,4 +1,4 @@
-"""A canvas with depth: each pixel keeps the nearest thing that was drawn there, and which thing it was."""
+"""A canvas with a depth buffer: each pixel keeps the nearest thing drawn there, and its label."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 SKY, GROUND, HOUSE, TREE, MONUMENT, SIGN, TOWER, RIDGE = range(8)
-"""Kinds of things. A label is 100,000 x kind + the thing's number among its kind."""
+"""Kinds of things. A label is 100,000 x kind + the thing's number within its kind."""
 
 
 class Canvas:
-    """Colour (index into a palette), shade (256 is one), depth (metres ahead) and label of each pixel.
+    """Colour (index into a palette), shade (256 is 1.0), depth (metres ahead) and label of each pixel.
 
-    Colours are looked up once, at the end: drawing writes four small numbers a pixel, not three colours.
+    Colours are looked up once, at the end, so that drawing only writes four small numbers per pixel.
     """
 
     def __init__(self, height: int, width: int) -> None:
@@ -24,7 +24,7 @@ class Canvas:
         self._shining: list[bool] = []
 
     def add(self, colour: ArrayLike, shining: bool = False) -> int:
-        """A colour into the palette; its index. A shining one is not dimmed at night."""
+        """Add a colour to the palette and return its index. A shining colour is not dimmed at night."""
         red, green, blue = np.asarray(colour).tolist()
         self._palette.append((int(red), int(green), int(blue)))
         self._shining.append(shining)
@@ -50,7 +50,7 @@ class Canvas:
         np.copyto(self.label[at], np.int32(label), where=seen)
 
     def lit(self, light: NDArray[np.int32]) -> NDArray[np.int32]:
-        """The colours under a light (three factors, 256 is one), int32 [height, width, 3], not clipped."""
+        """Returns the colours under a light (three factors, 256 is 1.0), int32 [height, width, 3], not clipped."""
         palette = np.array(self._palette, np.int32)
         lit = np.where(np.array(self._shining)[:, None], palette, palette * light >> 8)
         return np.asarray(lit[self.colour] * self.shade[:, :, None].astype(np.int32) >> 8)

@@ -1,4 +1,4 @@
-"""Photos that somebody posts who did not take them: the very bytes, or the picture resized, cropped or recompressed."""
+"""Copies: photos posted by somebody who did not take them. The same bytes, or resized, cropped or recompressed."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ EXACT, NEAR = "exact", "near"
 
 
 def with_copies(shots: pd.DataFrame, settings: SampleSettings, seed: int, version: int) -> pd.DataFrame:
-    """The shots, of which some are turned into copies of earlier rows by other photographers.
+    """Returns the shots with some replaced by copies of earlier rows by other photographers.
 
-    Adds copy_of (row of the original, or -1) and copy_kind. A copy has all of its original but id, photographer,
-    album (none: it belongs to no trip of theirs) and the time of posting. Needs columns photographer, scene, trip.
+    Adds copy_of (row of the original, or -1) and copy_kind. A copy keeps its own id, photographer and shot_key, has no
+    album (it belongs to none of its photographer's trips) and a later time of posting; all else is its original's.
     """
     exact = round(len(shots) * settings.exact_copy_share)
     near = round(len(shots) * settings.near_copy_share)
@@ -39,8 +39,9 @@ def with_copies(shots: pd.DataFrame, settings: SampleSettings, seed: int, versio
 
 
 def _pairs(shots: pd.DataFrame, many: int, rng: np.random.Generator) -> tuple[IntArray, IntArray]:
-    """Rows of copies and of their originals, which stand before them and are by others. No photo of a burst, no row
-    twice. Fewer than `many` only where the photos do not suffice.
+    """Rows of copies and of their originals. An original comes earlier and is by another photographer.
+
+    No photo of a burst, no row twice. Fewer than `many` only if there are too few photos.
     """
     single = np.flatnonzero(~shots["scene"].duplicated(keep=False))
     rows = rng.permutation(single)
@@ -58,7 +59,7 @@ def _pairs(shots: pd.DataFrame, many: int, rng: np.random.Generator) -> tuple[In
 
 
 def _taken_out(free: list[int], who: IntArray, not_by: int) -> int | None:
-    """The last of the free rows that is by another photographer, taken out of them; None if there is none."""
+    """Remove and return the last free row by another photographer; None if there is none."""
     for at in range(len(free) - 1, -1, -1):
         if who[free[at]] != not_by:
             return int(free.pop(at))

@@ -1,9 +1,9 @@
-"""Where the sun stands, and at what hour of the clock people photograph.
+"""Position of the sun, and the local hours at which people photograph.
 
 The formulas are the low-precision ones of Jean Meeus, Astronomical Algorithms (2nd edition 1998), chapters 22, 25 and
-28, as NOAA's solar calculator uses them (gml.noaa.gov/grad/solcalc/calcdetails.html): right to about 0.01 degrees from
-1900 to 2100. The clock of the sample planet is that of the nautical time zones, which needs no table of borders:
-UTC + round(longitude / 15) hours, so that the sun stands highest within 50 minutes of noon.
+28, as NOAA's solar calculator uses them (gml.noaa.gov/grad/solcalc/calcdetails.html). They are right to about 0.01
+degrees from 1900 to 2100. Clocks follow the nautical time zones, which need no table of borders: UTC +
+round(longitude / 15) hours. So the sun is highest within 50 minutes of noon.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 DAYLIGHT, DUSK, NIGHT, ANY_LIGHT = 0, 1, 2, 3
-"""What light a photographer waits for: the sun up, the blue hour of the evening, darkness, or whatever there is."""
+"""The light that a photographer waits for: daylight, the blue hour of the evening, darkness, or any."""
 
 DAY_SECONDS = 86_400
 _J2000 = np.datetime64("2000-01-01T12:00:00", "s")
@@ -27,15 +27,15 @@ _STREAM = 310
 
 
 def utc_offset_hours(longitude: ArrayLike) -> IntArray:
-    """The nautical time zone of longitudes (degrees): hours to add to UTC, int64, -12 to 12."""
+    """Returns the nautical time zone of longitudes (degrees): hours to add to UTC, int64, -12 to 12."""
     return np.round(np.asarray(longitude, np.float64) / 15.0).astype(np.int64)
 
 
 def sun_position(utc: ArrayLike, latitude: ArrayLike, longitude: ArrayLike) -> tuple[FloatArray, FloatArray]:
-    """Elevation of the sun's centre above the horizon and its azimuth clockwise from north, degrees, float64.
+    """Returns the elevation of the sun's centre and its azimuth clockwise from north, in [0, 360): degrees, float64.
 
-    `utc` datetime64, coordinates in degrees; arguments broadcast. Refraction (half a degree at the horizon, nothing
-    above 10 degrees) and the height of the place are left out. Azimuth in [0, 360).
+    `utc` datetime64, coordinates in degrees; arguments broadcast. Ignores refraction (half a degree at the horizon,
+    nothing above 10 degrees) and the height of the place.
     """
     declination, equation_minutes = sun_coordinates(utc)
     seconds = np.asarray(utc).astype("datetime64[s]").astype(np.int64) % DAY_SECONDS
@@ -53,10 +53,10 @@ def sun_position(utc: ArrayLike, latitude: ArrayLike, longitude: ArrayLike) -> t
 
 
 def sun_coordinates(utc: ArrayLike) -> tuple[FloatArray, FloatArray]:
-    """Apparent declination of the sun in degrees, and the equation of time in minutes (apparent less mean), float64.
+    """Returns the sun's apparent declination in degrees and the equation of time in minutes (apparent - mean), float64.
 
-    Meeus, formulas 25.2 to 25.8 and 28.3. Universal time stands for dynamical time: in a minute the sun moves 0.0007
-    degrees.
+    Meeus, formulas 25.2 to 25.8 and 28.3. Uses universal time in place of dynamical time: in a minute the sun moves
+    0.0007 degrees.
     """
     since = (np.asarray(utc).astype("datetime64[s]") - _J2000).astype(np.float64)
     t = since / (36_525.0 * DAY_SECONDS)  # Julian centuries from J2000.0
@@ -87,18 +87,18 @@ def sun_coordinates(utc: ArrayLike) -> tuple[FloatArray, FloatArray]:
 def local_times(
     day: ArrayLike, latitude: ArrayLike, longitude: ArrayLike, light: ArrayLike, key: ArrayLike
 ) -> NDArray[np.datetime64]:
-    """A time of the local clock on each of N days, datetime64[s] (N,), at which there is the light that is wanted.
+    """Returns a local time on each of N days at which there is the wanted light, datetime64[s] (N,).
 
     `day` datetime64[D] of the local clock, coordinates in degrees, `light` one of DAYLIGHT, DUSK, NIGHT, ANY_LIGHT,
-    `key` a whole number that settles the chance. Where a place has no such light that day (polar night, midnight
-    sun), the hour is one at which people are about all the same.
+    `key` an integer seed. Where a place has no such light that day (polar night, midnight sun), the hour is drawn
+    without regard to the light.
     """
     start = np.asarray(day).astype("datetime64[D]").astype("datetime64[s]")
     lat, lon, light, key = (np.asarray(x) for x in (latitude, longitude, light, key))
     chosen = start.copy()
     dusk = light == DUSK
     chosen[dusk] = _dusk_times(start[dusk], lat[dusk], lon[dusk], key[dusk])
-    # The others draw hours from the curve of people's day until one has the right light.
+    # The others draw hours until one has the right light.
     looking = np.flatnonzero(~dusk)
     for attempt in range(_TRIES):
         hours = _hours(light[looking], key[looking], attempt)
@@ -111,14 +111,14 @@ def local_times(
 
 
 def to_utc(local: ArrayLike, offset_hours: ArrayLike) -> NDArray[np.datetime64]:
-    """UTC of times of a local clock, datetime64[s]."""
+    """Returns the UTC of local times, datetime64[s]."""
     offset = np.asarray(offset_hours, np.int64).astype("timedelta64[h]").astype("timedelta64[s]")
     utc: NDArray[np.datetime64] = np.asarray(local).astype("datetime64[s]") - offset
     return utc
 
 
 def _hours(light: IntArray, key: IntArray, attempt: int) -> FloatArray:
-    """Hours of the clock, 0 to 24, from the curve of the day that belongs to each light."""
+    """Local hours, 0 to 24, drawn from the distribution for each light."""
     a, b, c = (uniform(_STREAM, key, attempt, number) for number in range(3))
     hump = a + b - 1.0  # -1 to 1, mostly near 0
     by_day = np.where(c < 0.45, 10.9 + 4.8 * hump, 15.8 + 5.0 * hump)  # before lunch, and the afternoon
@@ -137,7 +137,7 @@ def _has_light(
 def _dusk_times(
     start: NDArray[np.datetime64], latitude: FloatArray, longitude: FloatArray, key: IntArray
 ) -> NDArray[np.datetime64]:
-    """The evening's moment at which the sun stands as high as drawn for each; noon or midnight where it never does.
+    """The time in the evening at which the sun is at the elevation drawn; noon or midnight where it never is.
 
     Solves sin(elevation) = sin(lat) sin(dec) + cos(lat) cos(dec) cos(hour angle) for the hour angle.
     """

@@ -1,7 +1,7 @@
-"""Dirt: what is wrong, or only odd, with some rows of the sample planet, on purpose and with its truth recorded apart.
+"""Dirt: deliberate faults and oddities in some rows of the sample planet. The truth is recorded apart.
 
-A pool that takes the sample in must turn some rows away, and keep others that are wrong in ways that no single row can
-show. As the truth is known, recall and precision of whatever looks for dirt can be measured.
+Ingest must reject some rows and keep others that are wrong in ways no single row shows. As the truth is known, the
+recall and precision of data checks can be measured.
 """
 
 from __future__ import annotations
@@ -22,40 +22,40 @@ NOT_KEPT = (
     "truncated image", "not an image", "no such file", "no coordinates", "zero coordinates",
     "latitude out of range", "repeated id",
 )  # fmt: skip
-"""A row on top of the photos, which ingest turns away."""
+"""Extra rows, which ingest rejects."""
 
 WRONG_PLACE = ("swapped coordinates", "wrong coordinates", "gps noise")
 WRONG_TIME = ("missing time", "impossible time")
-"""Photos that ingest keeps (an impossible time of taking it drops), though what the row says is wrong."""
+"""Photos with a wrong row that ingest keeps; it drops an impossible time."""
 
 ODD = ("cmyk", "16-bit", "alpha", "exif rotation", "grey")
-"""Photos that are kept and right; the file is unusual."""
+"""Photos that are right and kept, in an unusual file format."""
 
 COPIES = ("exact copy", "near copy")
-"""By another photographer; the place is right."""
+"""Copies by another photographer; the place is right."""
 
 DIRT = (*NOT_KEPT, *WRONG_PLACE, *WRONG_TIME, *ODD, *COPIES)
-"""Every kind, by names that stay: truth.csv has them, and "" for a row without dirt."""
+"""Every kind. The names are fixed: truth.csv has them, and "" for a row without dirt."""
 
 _SETTING_OF = {"16-bit": "sixteen_bit"}
 _GPS_M = (200.0, 500.0)
 _FAR_KM = (800.0, 12_000.0)
 _DAYS_BEFORE = (3, 60)
 _TURN_BACK = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
-"""By EXIF orientation (2.32): how an upright picture is stored under it."""
+"""How an upright picture is stored, by EXIF orientation (2.32)."""
 
 
 def share_of(kind: str, settings: DirtSettings) -> float:
-    """The share that settings give a kind, of all but COPIES."""
+    """Returns the share of a kind in the settings; not for COPIES."""
     share: float = getattr(settings, _SETTING_OF.get(kind, kind.replace(" ", "_")))
     return share
 
 
 def soiled(shots: pd.DataFrame, settings: DirtSettings, seed: int, version: int) -> pd.DataFrame:
-    """The shots with the dirt that befalls them and the rows on top, RangeIndex.
+    """Returns the shots with dirt, and the extra rows (NOT_KEPT) at the end, RangeIndex.
 
-    Adds `kind` (one of DIRT or "") and `file` (path of the picture in the sample's folder). Rows on top come last and
-    are shots of their own. Fewer rows of a kind than its share only where the photos do not suffice.
+    Adds `kind` (one of DIRT or "") and `file` (path of the picture in the sample's folder). Extra rows are shots of
+    their own. A kind has fewer rows than its share only if there are too few photos.
     """
     rng = np.random.default_rng([seed, 80, version])
     table = shots.assign(kind=_kinds(shots, settings, rng))
@@ -84,7 +84,7 @@ def _rows(kind: str, photos: int, settings: DirtSettings) -> int:
 
 
 def _can_be_swapped(shots: pd.DataFrame) -> NDArray[np.bool_]:
-    """Where latitude and longitude exchanged are in range and another place."""
+    """Where latitude and longitude, when exchanged, are in range and another place."""
     latitude, longitude = shots["latitude"].to_numpy(), shots["longitude"].to_numpy()
     return (np.abs(longitude) <= 90) & (np.abs(latitude - longitude) > 1)
 
@@ -92,7 +92,7 @@ def _can_be_swapped(shots: pd.DataFrame) -> NDArray[np.bool_]:
 def _rows_on_top(
     shots: pd.DataFrame, settings: DirtSettings, version: int, rng: np.random.Generator
 ) -> pd.DataFrame:
-    """Shots that look the other way at the place of others: pictures of their own, each with a fault to come."""
+    """Extra shots, each at the place of another shot with the opposite heading. Their faults are added later."""
     kinds = [kind for kind in NOT_KEPT for _ in range(_rows(kind, len(shots), settings))]
     extra = shots.iloc[rng.integers(0, len(shots), len(kinds))].reset_index(drop=True)
     extra["kind"] = np.array(kinds, object)
@@ -116,17 +116,17 @@ def _files(table: pd.DataFrame, photos: int, version: int) -> list[str]:
 
 
 def suffix(kind: str, number: int) -> str:
-    """The file name's end of a picture of a kind. `number`: of the row, which settles PNG or TIFF."""
+    """Returns the file suffix of a picture of a kind. `number`: of the row, which chooses PNG or TIFF."""
     if kind == "16-bit":
         return (".png", ".tif")[number % 2]
     return ".png" if kind == "alpha" else ".jpg"
 
 
 def spoil_records(records: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """What photos.csv says where dirt is in the row itself.
+    """Returns the records with the faults that are in the row itself, as photos.csv has them.
 
-    `records` has latitude, longitude, taken_at, posted_at as rightly recorded; `table`, row by row, kind, shot_key,
-    taken_at, utc_offset_h.
+    `records` has the correct latitude, longitude, taken_at, posted_at; `table` has kind, shot_key, taken_at,
+    utc_offset_h of the same rows.
     """
     made, kind, key = records.copy(), table["kind"].to_numpy(object), table["shot_key"].to_numpy()
     latitude, longitude = (made[name].to_numpy(np.float64, copy=True) for name in ("latitude", "longitude"))
@@ -150,16 +150,16 @@ def spoil_records(records: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _too_early(table: pd.DataFrame) -> pd.Series:
-    """UTC some days before each photo was taken."""
+    """UTC 3 to 60 days before each photo was taken."""
     low, high = (86_400 * days for days in _DAYS_BEFORE)
     before = np.floor(low + (high - low) * uniform(table["shot_key"], 84)).astype("timedelta64[s]")
     return pd.Series(to_utc(table["taken_at"].to_numpy(), table["utc_offset_h"]) - before, table.index)
 
 
 def spoil_picture(data: bytes, kind: str, number: int) -> bytes:
-    """The file of a picture (JPEG) with the dirt of its kind; as it is where dirt is elsewhere.
+    """Returns a picture's file (JPEG) with the fault of its kind; unchanged if the fault is not in the file.
 
-    `number` of the row settles what may differ within a kind. Raises ValueError for "no such file", which has none.
+    `number`, of the row, chooses the variant within a kind. Raises ValueError for "no such file".
     """
     if kind == "no such file":
         raise ValueError("a row of kind 'no such file' has no picture")
@@ -186,7 +186,7 @@ def spoil_picture(data: bytes, kind: str, number: int) -> bytes:
 
 
 def near_copy(data: bytes, number: int) -> bytes:
-    """The picture (JPEG) as somebody else posts it: smaller, more compressed or a little cropped."""
+    """Returns a near copy of a picture (JPEG): smaller, more compressed or slightly cropped."""
     image = _decoded(data)
     way = number % 3
     if way == 0:
@@ -199,7 +199,7 @@ def near_copy(data: bytes, number: int) -> bytes:
 
 
 def _framed_by_nothing(image: Image.Image) -> Image.Image:
-    """With a transparent frame of a fortieth of its width."""
+    """The image with a transparent frame, a fortieth of its width."""
     alpha = np.zeros((image.height, image.width), np.uint8)
     frame = max(1, image.width // 40)
     alpha[frame:-frame, frame:-frame] = 255

@@ -1,4 +1,4 @@
-"""What a shot of the sample planet looks like: the photo, and the tile from above."""
+"""Draws a shot of the sample planet: the photo, and the tile from above."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from geoloc.sample.subjects import subject_picture
 from geoloc.sample.surroundings import surroundings
 
 MARGIN = 2
-"""Pixels that a picture is drawn larger on each side, so that the hand can shake between photos of a burst."""
+"""Extra pixels drawn on each side, so that the photos of a burst can be shifted as by a shaking hand."""
 
 
 def draw_photo(shot: Any, size: int) -> NDArray[np.uint8]:
-    """The photo of a shot, uint8 [size, size, 3].
+    """Returns the photo of a shot, uint8 [size, size, 3].
 
-    `shot` is a row of the table that people.make_shots describes, with its columns as attributes. The same shot gives
-    the same bytes, in any process.
+    `shot` is a row of the table of people.make_shots, with its columns as attributes. The same shot gives the same
+    bytes in any process.
     """
     side = size + 2 * MARGIN
     if shot.subject == "outdoor":
@@ -35,12 +35,12 @@ def draw_photo(shot: Any, size: int) -> NDArray[np.uint8]:
 
 
 def draw_tile(shot: Any, seed: int, size: int, metres_per_pixel: float) -> NDArray[np.uint8]:
-    """The tile around a shot's place, uint8 [size, size, 3], north up. `seed` chooses its days and sensors."""
+    """Returns the tile around a shot's place, uint8 [size, size, 3], north up. `seed` chooses day and sensor."""
     return tile(shot, seed, size, metres_per_pixel).picture
 
 
 def outdoor(shot: Any, size: int) -> Photo:
-    """The scene before the camera, with the labels and depths of its pixels."""
+    """Returns the scene in front of the camera, with the labels and depths of its pixels."""
     look = look_at(shot.latitude, shot.longitude, int(shot.city), shot.east_m, shot.north_m)
     around = surroundings(int(shot.city), shot.east_m, shot.north_m, REACH_M, look.left)
     view = View(
@@ -61,16 +61,16 @@ def outdoor(shot: Any, size: int) -> Photo:
 
 
 def tile(shot: Any, seed: int, size: int, metres_per_pixel: float) -> Tile:
-    """As `draw_tile`, with the labels of its pixels."""
+    """Like `draw_tile`, with the labels of its pixels."""
     look = look_at(shot.latitude, shot.longitude, int(shot.city), shot.east_m, shot.north_m)
-    radius = 0.75 * size * metres_per_pixel + 20  # its corners, and what casts a shadow into it
+    radius = 0.75 * size * metres_per_pixel + 20  # holds the corners, and what casts a shadow into the tile
     around = surroundings(int(shot.city), shot.east_m, shot.north_m, radius, look.left)
     number = int(mixed(seed, int(shot.scene), 401) >> 33)
     return overhead_tile(around, look, shot.latitude < 0, number, size, metres_per_pixel)
 
 
 def _exposed(colours: NDArray[np.int32], shot: Any) -> NDArray[np.uint8]:
-    """The scene as the camera keeps it: exposure, colour cast, grain."""
+    """The scene as the camera records it: exposure, colour cast, grain."""
     exposure = round(256 * float(shot.exposure))
     cast = np.array([shot.cast_r, shot.cast_g, shot.cast_b], np.int32)
     made = (colours * exposure >> 8) + cast

@@ -1,4 +1,4 @@
-"""Smooth fields over the sphere: climate, relief and custom of the sample planet, the same for every sample."""
+"""Smooth fields over the sphere: climate, relief and building styles of the sample planet, equal in all samples."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from geoloc.sphere import unit_vectors
 
 PLANET = 20240229
-"""The planet itself. It is no setting: every sample, whatever its seed, shows photos of the same Earth."""
+"""Seed of the planet itself. Not a setting: samples of all seeds show the same Earth."""
 
 _WAVES = 7
 
@@ -18,15 +18,15 @@ _WAVES = 7
 def fields(
     latitude: ArrayLike, longitude: ArrayLike, count: int, low: float, high: float, stream: int
 ) -> NDArray[np.float64]:
-    """`count` fields at N places (degrees), float64 (N, count), each about normal with standard deviation 0.7.
+    """Returns `count` fields at N places (degrees), float64 (N, count), each about normal with standard deviation 0.7.
 
-    Each is a sum of plane waves through the ball, with wave numbers from `low` to `high` radians per Earth radius, so
-    it is continuous, also at the poles and the antimeridian. `stream` tells sets of fields apart.
+    Each is a sum of plane waves through the ball, with wave numbers from `low` to `high` radians per Earth radius. So
+    it is continuous, also at the poles and the antimeridian. Different `stream` numbers give independent fields.
     """
     direction, phase = _waves(count, low, high, stream)
     x, y, z = np.moveaxis(unit_vectors(latitude, longitude).reshape(-1, 3), 1, 0)
     total = np.zeros((len(x), count))
-    for wave in range(_WAVES):  # added one by one, not by a matrix product, whose order of summing varies
+    for wave in range(_WAVES):  # one by one: a matrix product sums in varying order
         a, b, c = direction[:, wave].T
         total += np.sin(x[:, None] * a + y[:, None] * b + z[:, None] * c + phase[:, wave], dtype=np.float64)
     return total / np.sqrt(_WAVES)

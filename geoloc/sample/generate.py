@@ -1,4 +1,4 @@
-"""Writes a sample of the sample planet: pictures drawn by several processes, and the tables beside them."""
+"""Writes a sample of the sample planet: pictures, drawn by several processes, and their tables."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ Job = Callable[[pd.DataFrame], list[bytes]]
 class SampleSummary:
     """What was written.
 
-    photos: good rows, dirt that befell them included. faulty: rows on top, which ingest turns away. tiles: from above,
+    photos: rows that ingest keeps, with or without dirt. faulty: extra rows, which ingest rejects. tiles: from above,
     each with its pair. bursts: photos that repeat the one before. subjects, dirt: rows by kind. jpeg_bytes: of all
     pictures.
     """
@@ -78,17 +78,17 @@ def make_sample(
     processes: int | None = None,
     progress: Progress | None = None,
 ) -> SampleSummary:
-    """Write `photos` photos of a version and a few faulty rows into `folder`, which it replaces whole.
+    """Write `photos` photos of a version and a few faulty rows into `folder`, replacing what is there.
 
     - photos.csv: photo_id, file (relative to the folder), latitude, longitude (degrees), photographer, taken_at
       (local), posted_at (UTC), album, heading (degrees), prob_indoor; unknown is empty. The pictures: photos/.
     - overhead.csv: photo_id, file, latitude, longitude of the tiles from above, which are in overhead/.
     - pairs.csv: photo_id, overhead_id, heading (true), city.
-    - truth.csv: the truth of each row of photos.csv, in its order (see `records.truth_records`). It is for those who
-      measure, and enters no pool.
+    - truth.csv: the truth of each row of photos.csv, in its order (see `records.truth_records`). For measuring; it
+      enters no pool.
 
-    photos, seed, settings and version settle every byte, whatever `processes` (None: one a core). `progress` is
-    called with (pictures drawn, pictures in all). Nothing is left behind by a run that fails. Raises ValueError for
+    The bytes depend on photos, seed, settings and version, not on `processes` (None: one per core). `progress` is
+    called with (pictures drawn, pictures in all). A run that fails leaves nothing behind. Raises ValueError for
     fewer than 2 photos, a version below 1 or processes below 1.
     """
     if processes is not None and processes < 1:
@@ -134,7 +134,7 @@ def _write_pictures(
     processes: int | None,
     progress: Progress | None,
 ) -> int:
-    """Draw and write all pictures; returns their bytes."""
+    """Draw and write all pictures; returns their size in bytes."""
     for parent in sorted({str(Path(file).parent) for file in [*table["file"], *tiles["file"]]}):
         (folder / parent).mkdir(parents=True, exist_ok=True)
     drawn = table[(table["copy_of"] < 0) & (table["kind"] != "no such file")]
@@ -168,12 +168,12 @@ def _chunks(rows: pd.DataFrame) -> list[pd.DataFrame]:
 
 
 def photo_jpegs(shots: pd.DataFrame, size: int) -> list[bytes]:
-    """The ground photos of shots (rows of `people.make_shots`), `size` pixels each way, as JPEG files."""
+    """Returns the ground photos of shots (rows of `people.make_shots`), `size` pixels each way, as JPEG files."""
     return [_jpeg(drawing.draw_photo(shot, size), shot.quality) for shot in shots.itertuples(name="Shot")]
 
 
 def tile_jpegs(shots: pd.DataFrame, seed: int, size: int, metres_per_pixel: float) -> list[bytes]:
-    """The tiles of shots from above, `size` pixels each way, as JPEG files."""
+    """Returns the tiles of shots from above, `size` pixels each way, as JPEG files."""
     return [
         _jpeg(drawing.draw_tile(shot, seed, size, metres_per_pixel), _TILE_QUALITY)
         for shot in shots.itertuples(name="Shot")
@@ -190,8 +190,8 @@ def _jpeg(picture: Any, quality: int) -> bytes:
 def _drawers(
     processes: int | None, jobs: int
 ) -> Iterator[Callable[[list[tuple[Job, pd.DataFrame]]], Iterator[list[bytes]]]]:
-    """Something that does jobs and gives their results in order: in this process, or in several others."""
-    # A worker takes a second to start, which few pictures are not worth.
+    """Yields a function that runs jobs, in this process or in several others, and gives their results in order."""
+    # A worker takes a second to start: not worth it for a few pictures.
     workers = min(os.cpu_count() or 1, jobs // 4) if processes is None else min(processes, jobs)
     if workers <= 1:
         yield lambda todo: (job(chunk) for job, chunk in todo)
@@ -199,7 +199,7 @@ def _drawers(
     # spawn: safe whatever threads this process has, and the same on every system
     context = multiprocessing.get_context("spawn")
     with (
-        _environment(_ONE_THREAD),  # workers start as they are needed, and read it
+        _environment(_ONE_THREAD),  # inherited by workers, which start on demand
         ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts) as pool,
     ):
         try:
@@ -212,7 +212,7 @@ def _drawers(
 def _in_order(
     pool: ProcessPoolExecutor, jobs: list[tuple[Job, pd.DataFrame]], window: int
 ) -> Iterator[list[bytes]]:
-    """Results in the order of jobs, of which at most `window` are worked on or waiting: memory stays bounded."""
+    """Results in the order of jobs. At most `window` are running or waiting, so memory stays bounded."""
     waiting: deque[Future[list[bytes]]] = deque()
     for job, chunk in jobs:
         waiting.append(pool.submit(job, chunk))
@@ -223,13 +223,13 @@ def _in_order(
 
 
 def _leave_interrupts() -> None:
-    """Ctrl-C goes to all processes; the one that writes ends the others."""
+    """Ignore Ctrl-C, which goes to all processes: the main process ends the workers."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables for as long as the block lasts."""
+    """Set environment variables during the block."""
     before = {name: os.environ.get(name) for name in values}
     os.environ.update(values)
     try:

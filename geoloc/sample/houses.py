@@ -19,7 +19,7 @@ _FLOOR_M = 3.0
 
 @dataclass(frozen=True)
 class _Paint:
-    """Palette entries that houses share."""
+    """Palette entries shared by all houses."""
 
     glass: int
     lamp: int
@@ -27,7 +27,7 @@ class _Paint:
 
 
 def draw_houses(scene: Scene) -> None:
-    """The walls and roofs in view, nearest first."""
+    """Draw the walls and roofs in view, nearest first."""
     houses, size = scene.around.houses, scene.camera.size
     palette: dict[int, tuple[int, int]] = {}
     paint = _Paint(
@@ -35,8 +35,8 @@ def draw_houses(scene: Scene) -> None:
         scene.canvas.add([250, 214, 130], shining=True),
         scene.canvas.add(scene.look.accent),
     )
-    # Walls come nearest first. `cover` is the row up to which each column is walled off, and how near that wall is:
-    # what ends lower behind it cannot be seen and is not drawn.
+    # `cover` has, for each column, the row up to which a wall hides it, and the depth of that wall. Whatever is behind
+    # it and ends lower cannot be seen and is not drawn.
     cover, cover_z = np.full(size, float(size)), np.zeros(size)
     for face in visible_faces(houses, scene.camera):
         at = slice(face.first, face.last)
@@ -111,7 +111,7 @@ def _draw_face(
 
 
 def _wall_shade(scene: Scene, normal: tuple[float, float]) -> int:
-    """Brighter where the sun falls on it. `normal` is p, q of the wall's outward direction."""
+    """Shade of a wall: brighter where the sun falls on it. `normal` is p, q of the wall's outward direction."""
     view = scene.view
     if view.sun_elevation <= 0:
         return 236

@@ -1,9 +1,9 @@
-"""How a place of the sample planet looks: climate, a country's way of building, a city's own colours and signs.
+"""How a place of the sample planet looks: climate, building styles of the country, colours and signs of the city.
 
-The scales are nested. Climate and relief change over thousands of kilometres and are smooth; a country adds its
+The scales are nested. Climate and relief are smooth and change over thousands of kilometres. A country adds its
 palette, roofs, road lines, script and side of the traffic; a city its pavement, accent colour and tower; a quarter of
-a city its tint. Far coasts of one motif (see geography) share their looks on purpose. All results are whole numbers:
-the drawing that follows does not depend on a processor's last float digit.
+a city its tint. Coasts with the same motif (see geography) look alike on purpose. All results are integers, so that
+the drawing does not depend on how a processor rounds floats.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _LEFT = (
     "GB IE AU NZ JP IN PK BD LK NP TH MY SG ID ZA KE UG TZ ZM ZW MZ BW NA MW LS SZ MU JM TT BB GY SR CY MT HK MO BN TL "
     "PG FJ"
 )
-"""Countries whose traffic keeps left."""
+"""Countries where traffic keeps left."""
 
 _WALLS = np.array(
     [[226, 218, 204], [204, 158, 92], [158, 78, 62], [132, 130, 128], [230, 186, 176], [150, 172, 186],
@@ -95,7 +95,7 @@ class Look:
 
 
 def look_at(latitude: float, longitude: float, city: int, east_m: float, north_m: float) -> Look:
-    """The look of a place (degrees) of a city, `east_m` and `north_m` from its centre."""
+    """Returns the look of a place in a city: coordinates in degrees, `east_m` and `north_m` from the centre."""
     here = _CityLook.of(city)
     wide = fields(latitude, longitude, 15, 1.5, 5.0, 0)[0]  # continents
     fine = fields(latitude, longitude, 24, 4.0, 12.0, 1)[0]  # countries and regions
@@ -156,7 +156,7 @@ def look_at(latitude: float, longitude: float, city: int, east_m: float, north_m
 
 @dataclass(frozen=True, eq=False)
 class _CityLook:
-    """What a city and its country add."""
+    """What a city and its country add to the look."""
 
     walls: tuple[int, int, int]
     roof: int
@@ -211,7 +211,7 @@ def _script(country: str) -> int:
 
 
 def _quarter(city: int, east_m: float, north_m: float) -> list[float]:
-    """Three tints of the quarter, 0 to 1: noise on a grid of 700 m, between its corners linear."""
+    """Three tints of the quarter, 0 to 1: noise on a grid of 700 m, interpolated linearly."""
     x, y = east_m / 700, north_m / 700
     i, j = int(np.floor(x)), int(np.floor(y))
     s, t = x - i, y - j
@@ -231,7 +231,7 @@ def _mix(amount: float, a: object, b: object) -> NDArray[np.float64]:
 
 
 def _blend(strength: NDArray[np.float64], colours: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Colours weighed so that the strongest field rules, with soft borders between."""
+    """Colours mixed so that the strongest field dominates, with soft borders."""
     weights = np.exp(3.5 * strength)
     return np.asarray((weights[:, None] * colours).sum(axis=0) / weights.sum())
 

@@ -1,4 +1,4 @@
-"""One texture of whole numbers, from which the sample planet's drawings take their clouds, ridges and grain."""
+"""A noise texture of integers, used for the clouds, ridges and grain of the sample planet's drawings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _FULL = 256
 
 @cache
 def texture() -> NDArray[np.int32]:
-    """512 x 512 values 0 to 255 that wrap at the edges: four octaves of value noise. Read only."""
+    """Returns 512 x 512 values from 0 to 255 that wrap at the edges: four octaves of value noise. Read only."""
     rng = np.random.default_rng(7)
     total = np.zeros((SIDE, SIDE), np.int32)
     for cells, weight in ((8, 8), (16, 4), (32, 2), (64, 1)):
@@ -30,7 +30,7 @@ def texture() -> NDArray[np.int32]:
 
 
 def window(height: int, width: int, top: int, left: int, stretch: int = 1) -> NDArray[np.int32]:
-    """A part of the texture from row `top` and column `left` on, int32 [height, width]; `stretch` roughens along x."""
+    """Returns the texture from row `top` and column `left` on, int32 [height, width]; `stretch` roughens it in x."""
     rows = (np.arange(height) + top) % SIDE
     columns = (np.arange(width) * stretch + left) % SIDE
     return texture()[rows[:, None], columns[None, :]]

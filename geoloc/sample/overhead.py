@@ -1,7 +1,7 @@
 """Draws an overhead tile: the same surroundings from above, north up, on another day and by another sensor.
 
-A tile shares its layout with a ground photo and nothing else: its season, light and colours are its own. So the two are
-matched by geometry only, and the heading matters.
+A tile shares only its layout with a ground photo; season, light and colours differ. So only geometry can match the
+two, and the heading matters.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ IntArray = NDArray[np.int32]
 
 @dataclass(frozen=True, eq=False)
 class Tile:
-    """A drawn tile: uint8 [size, size, 3], and the label of each pixel (see canvas)."""
+    """A drawn tile: picture uint8 [size, size, 3], and the label of each pixel (see canvas)."""
 
     picture: NDArray[np.uint8]
     label: IntArray
@@ -35,10 +35,10 @@ class Tile:
 def overhead_tile(
     around: Surroundings, look: Look, southern: bool, number: int, size: int, metres_per_pixel: float
 ) -> Tile:
-    """Draw the middle of `around` from above, north up. `number` chooses the day, the sun and the sensor.
+    """Returns the middle of `around` from above, north up. `number` chooses the day, the sun and the sensor.
 
-    The pixel of row r and column c shows the point (c + 0.5 - size / 2) metres_per_pixel east of the place and as much
-    south of it. Pure: the same arguments give the same bytes.
+    The pixel of row r and column c shows the point (c + 0.5 - size / 2) * metres_per_pixel east of the place and
+    (r + 0.5 - size / 2) * metres_per_pixel south of it. Pure: the same arguments give the same bytes.
     """
     drawing = _Drawing.of(around, look, southern, number, size, metres_per_pixel)
     drawing.draw_ground()
@@ -132,7 +132,7 @@ class _Drawing:
             self.label[at][inside] = 100_000 * HOUSE + k + 1
 
     def _shade(self, k: int) -> None:
-        """The shadow of a house: its outline swept along the shadow's direction, in steps of half its width."""
+        """Draw the shadow of a house: its outline swept along the shadow's direction, in steps of half its width."""
         houses = self.around.houses
         p0, p1, q0, q1 = (float(side[k]) for side in (houses.p0, houses.p1, houses.q0, houses.q1))
         dp, dq = (float(houses.height[k]) * part for part in self.shadow)
@@ -169,7 +169,7 @@ class _Drawing:
             self._disc(p, q, share * tower.radius_m, np.full(3, colour), 100_000 * TOWER + 1)
 
     def sensed(self) -> NDArray[np.uint8]:
-        """The picture as the day's sensor gives it: gain and tint, blur, grain."""
+        """The picture with the sensor's gain, tint, blur and grain."""
         number = self.number
         gain = 200 + choice(90, number, 307) + choice(36, number, 308, [0, 1, 2]) - 18
         made = self.picture * gain >> 8
@@ -194,7 +194,7 @@ class _Drawing:
     def _window(
         self, p0: float, p1: float, q0: float, q1: float
     ) -> tuple[tuple[slice, slice], FloatArray, FloatArray] | None:
-        """The part of the tile that holds a rectangle of the grid, and its p and q; None where it is outside."""
+        """The part of the tile that shows a rectangle of the grid, with its p and q; None if it is outside the tile."""
         plan = self.around.plan
         corners_p, corners_q = np.array([p0, p0, p1, p1]), np.array([q0, q1, q0, q1])
         east, north = plan.from_grid(corners_p, corners_q)

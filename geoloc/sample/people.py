@@ -1,7 +1,7 @@
 """Who photographs what, where, when and with which camera: the table of shots of the sample planet.
 
-Photographer k is a function of the seed and k alone: home, skill, camera and habits stay the same however many photos
-are made and in whatever version of the sample.
+Photographer k depends on the seed and k alone. Home, skill, camera and habits are the same for any number of photos
+and in every version of the sample.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ IntArray = NDArray[np.int64]
 
 SUBJECTS = ("outdoor", "indoor", "food", "pet", "portrait")
 NO_CUE_SHARES = (0.4, 0.25, 0.15, 0.2)
-"""Among the pictures that show nothing of their place: indoor, food, pet, portrait."""
+"""Shares among pictures without a cue to their place: indoor, food, pet, portrait."""
 
 OLD_HANDS_SHARE = 0.6
-"""Photos of a later version that are by photographers of the earlier ones."""
+"""Share of the photos of a later version by photographers of earlier ones."""
 
 RANKS_PER_VERSION = 1_000_000
-"""Photographers that first appear in version v have the numbers from (v - 1) times this on, by activity."""
+"""Photographers new in version v have numbers from (v - 1) times this on, by activity."""
 
 _ZIPF_SHIFT = 4.0
 _LIGHTS = (0.91, 0.06)  # daylight and dusk; the rest by night
@@ -53,9 +53,9 @@ _LIGHTS = (0.91, 0.06)  # daylight and dusk; the rest by night
 class People:
     """P photographers; arrays (P,) or (P, 3).
 
-    number: k. key: a whole number from which chances are drawn. home: row of the cities. skill: 0 to 1. no_cue: share
-    of pictures without a cue. habit: of posting. field_of_view: degrees, of the camera's usual lens. grain: amplitude
-    of noise by day. cast: of the camera, -8 to 8 in R, G and B. quality: of its JPEGs. eye_m: height of the eye.
+    number: k. key: an integer seed. home: row of the cities. skill: 0 to 1. no_cue: share of pictures without a cue.
+    habit: of posting. field_of_view: degrees, of the camera's usual lens. grain: amplitude of noise by day. cast: of
+    the camera, -8 to 8 in R, G and B. quality: of its JPEGs. eye_m: height of the eye.
     """
 
     number: IntArray
@@ -77,7 +77,7 @@ class People:
 
 
 def make_shots(photos: int, seed: int, settings: SampleSettings, version: int = 1) -> pd.DataFrame:
-    """The table of `photos` good photos of a version, in order of photographer and time; RangeIndex.
+    """Returns the table of `photos` photos of a version, before dirt, by photographer and time; RangeIndex.
 
     Columns:
     - photo_id (unique over versions), photographer, album ("" for a copy);
@@ -85,9 +85,9 @@ def make_shots(photos: int, seed: int, settings: SampleSettings, version: int = 
       the city's centre), heading (true bearing of the camera, degrees);
     - subject (one of SUBJECTS), taken_at (local clock), utc_offset_h, posted_at (UTC), sun_elevation, sun_azimuth
       (degrees), day_of_year, cloud, fog (0 to 255);
-    - field_of_view (across, degrees), roll, pitch (degrees), eye_m, exposure (1: right), grain (noise, 0 to 12),
+    - field_of_view (across, degrees), roll, pitch (degrees), eye_m, exposure (1: correct), grain (noise, 0 to 12),
       cast_r, cast_g, cast_b (-8 to 8), quality (of the JPEG), shake_x, shake_y (pixels);
-    - scene (equal in all photos of a burst and in copies), shot_key (unique: the photo's own chance);
+    - scene (equal in all photos of a burst and in copies), shot_key (unique: the photo's own seed);
     - copy_of (row of the original, -1 for none), copy_kind ("exact", "near" or ""), overhead (a tile is made for it).
 
     Raises ValueError for fewer than 2 photos, a version below 1, or too many photographers.
@@ -108,10 +108,10 @@ def make_shots(photos: int, seed: int, settings: SampleSettings, version: int = 
 
 
 def roster(photos: int, settings: SampleSettings, version: int) -> tuple[IntArray, IntArray]:
-    """Numbers of the photographers of a version, and how many of its photos each takes; int64.
+    """Returns the numbers of the photographers of a version, and how many of its photos each takes; int64.
 
-    Activity follows Zipf's law, shifted (Mandelbrot): (rank + 4) to the power of -zipf_exponent. A later version has
-    the most active photographers of the earlier versions, taken in turn, and new ones.
+    Activity follows the Zipf-Mandelbrot law: (rank + 4) to the power of -zipf_exponent. A later version has the most
+    active photographers of the earlier versions, taken in turn, and new ones.
     """
     old_photos = round(photos * OLD_HANDS_SHARE) if version > 1 else 0
     each = settings.photos_per_photographer
@@ -133,12 +133,12 @@ def roster(photos: int, settings: SampleSettings, version: int) -> tuple[IntArra
 
 
 def activity(rank: ArrayLike, exponent: float) -> FloatArray:
-    """How much photographers photograph, by rank from 0, before normalisation."""
+    """Activity of photographers by rank from 0, before normalisation."""
     return (np.asarray(rank, np.float64) + _ZIPF_SHIFT) ** -exponent
 
 
 def apportioned(total: int, weights: ArrayLike) -> IntArray:
-    """`total` divided by weights (N,) into whole numbers, by largest remainders; at least 1 each where it suffices."""
+    """`total` divided by weights (N,) into integers, by largest remainders; at least 1 each if `total` suffices."""
     w = np.asarray(weights, np.float64)
     if total <= len(w):
         return (np.arange(len(w)) < total).astype(np.int64)
@@ -151,7 +151,7 @@ def apportioned(total: int, weights: ArrayLike) -> IntArray:
 
 
 def photographers(numbers: IntArray, seed: int, cities: pd.DataFrame, settings: SampleSettings) -> People:
-    """The photographers of these numbers: functions of (seed, number), with `cities` and settings given."""
+    """The photographers with these numbers. Each depends on (seed, number), `cities` and settings only."""
     key = mixed(seed, 20, numbers).astype(np.int64)
     skill = (uniform(key, 21) + uniform(key, 22)) / 2
     return People(
@@ -172,7 +172,7 @@ def photographers(numbers: IntArray, seed: int, cities: pd.DataFrame, settings: 
 def _pictures(
     trips: Trips, scenes: Scenes, people: People, cities: pd.DataFrame, settings: SampleSettings
 ) -> pd.DataFrame:
-    """One row a scene: what is before the camera, in the order of the scenes."""
+    """One row per scene, in their order: what is in front of the camera."""
     key, who = scenes.key, scenes.person
     city = cities.iloc[trips.place[scenes.trip]].reset_index(drop=True)
     where = stand(city, key, people.skill[who], settings.rural_share)
@@ -224,7 +224,7 @@ def _lights(subject: IntArray, key: IntArray) -> IntArray:
 
 
 def _weather(city: IntArray, taken: NDArray[np.datetime64], key: IntArray) -> dict[str, IntArray]:
-    """Clouds and fog, 0 to 255: those of the city that day, and a little chance for each scene."""
+    """Clouds and fog, 0 to 255: those of the city that day, plus a small random change per scene."""
     day = taken.astype("datetime64[D]").astype(np.int64)
     sky = uniform(35, city, day)
     cloud = 255.0 * np.select(
@@ -247,7 +247,7 @@ def _camera(
     east_m: FloatArray,
     north_m: FloatArray,
 ) -> dict[str, NDArray[np.generic]]:
-    """How the camera is held and set. The clumsy tilt it more and expose worse; in the dark pictures are grainy."""
+    """How the camera is held and set. Low skill tilts it more and exposes worse; pictures in the dark are grainy."""
     skill = people.skill[who]
     clumsy = 1.0 - skill
     dark = np.clip(-elevation / 6.0, 0, 1)
@@ -269,7 +269,7 @@ def _camera(
 def _photos(
     pictures: pd.DataFrame, trips: Trips, people: People, cities: pd.DataFrame, version: int
 ) -> pd.DataFrame:
-    """One row a photo, by photographer and time: the pictures of bursts several times, seconds apart."""
+    """One row per photo, by photographer and time. Scenes of a burst are repeated, seconds apart."""
     pictures = pictures.sort_values(["person", "trip", "taken_at", "scene_key"], ignore_index=True)
     shots = pictures.loc[pictures.index.repeat(pictures["photos"])].reset_index(drop=True)
     key, who, trip = (shots.pop(name).to_numpy() for name in ("scene_key", "person", "trip"))
@@ -299,6 +299,6 @@ def _photos(
 
 
 def _with_tile(shots: pd.DataFrame, share: float) -> NDArray[np.bool_]:
-    """Outdoor photos of which a tile is made: no copies, and of a burst only the first."""
+    """Outdoor photos that get a tile: no copies, and only the first of a burst."""
     eligible = (shots["subject"] == "outdoor") & (shots["copy_of"] < 0) & ~shots["scene"].duplicated()
     return eligible.to_numpy() & (uniform(shots["scene"], 61) < share)

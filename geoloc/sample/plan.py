@@ -1,12 +1,12 @@
 """The plan of a city of the sample planet: streets, houses, trees and squares at real positions, in metres.
 
-A plan is never stored. It is a function of the city's id and a place: lines of streets, blocks between them and lots
-in the blocks are each drawn from a hash of their number. So two photos of one corner, and its overhead tile, show the
-same houses, whoever takes them and in whatever order they are drawn.
+A plan is never stored. Streets, blocks and lots are each drawn from a hash of the city's id and their number. So two
+photos of one corner, and its overhead tile, show the same houses, whoever takes them and in whatever order they are
+drawn.
 
 Coordinates are p and q, metres from the city's centre along the axes of its street grid: q points to the bearing
 `turn`, p to 90 degrees clockwise of it. All arithmetic here is + - * / and square roots of float64, which IEEE 754
-rounds alike on every processor; sines are taken once a city and rounded.
+rounds alike on every processor. Sines are taken once per city and rounded.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ BUILT, PARK, PLAZA, FIELD, FOREST, LANDMARK = range(6)
 SHORE_M = 40.0
 """The strip along the water, beach or quay, where nothing is built."""
 AVENUE = 4
-"""Each fourth line is an avenue: wider, lined with trees, and a road also out in the country."""
+"""Every fourth line is an avenue: wider, lined with trees, and a road also out in the country."""
 
 
 @dataclass(frozen=True, eq=False)
 class Cities:
-    """The plans of N cities, each field an array (N,)."""
+    """The plans of N cities; each field is an array (N,)."""
 
     city: IntArray
     cos: FloatArray
@@ -54,16 +54,16 @@ class Cities:
     storeys: FloatArray  # of the highest houses in the middle
 
     def to_grid(self, east_m: ArrayLike, north_m: ArrayLike) -> tuple[FloatArray, FloatArray]:
-        """p and q of points of the frame."""
+        """p and q of points given in metres east and north."""
         east, north = np.asarray(east_m, np.float64), np.asarray(north_m, np.float64)
         return east * self.cos - north * self.sin, east * self.sin + north * self.cos
 
     def from_grid(self, p: FloatArray, q: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Metres east and north of points of the grid."""
+        """Metres east and north of points given by p and q."""
         return p * self.cos + q * self.sin, q * self.cos - p * self.sin
 
     def line(self, axis: int, k: IntArray) -> FloatArray:
-        """Where line k of an axis lies: 0, lines of constant p; 1, of constant q."""
+        """Position of line k of an axis. Axis 0: lines of constant p; 1: of constant q."""
         block = self.block_p if axis == 0 else self.block_q
         return block * (k + 0.3 * (uniform(self.city, 21 + axis, k) - 0.5))
 
@@ -78,11 +78,11 @@ class Cities:
         return k - (x < self.line(axis, k)) + (x >= self.line(axis, k + 1))
 
     def density(self, p: FloatArray, q: FloatArray) -> FloatArray:
-        """How built-up, 1 in the middle of the city to 0 far out."""
+        """How built-up it is: from 1 in the middle of the city to 0 far out."""
         return 1 / (1 + (p * p + q * q) / (self.reach * self.reach))
 
     def is_street(self, axis: int, k: IntArray, density: FloatArray) -> NDArray[np.bool_]:
-        """Whether line k is a street beside a block of such density; avenues always are."""
+        """Whether line k is a street beside a block of this density; an avenue always is."""
         return (k % AVENUE == 0) | (density > 0.12 + 0.3 * uniform(self.city, 25 + axis, k))
 
     def to_sea(self, p: FloatArray, q: FloatArray) -> FloatArray:
@@ -91,7 +91,7 @@ class Cities:
         return east * self.shore_east + north * self.shore_north - self.shore_m
 
     def block_kind(self, i: IntArray, j: IntArray, density: FloatArray) -> IntArray:
-        """What block (i, j) is."""
+        """Kind of block (i, j)."""
         u = uniform(self.city, 31, i, j)
         town = np.select([u < 0.72, u < 0.84, u < 0.93], [BUILT, PARK, PLAZA], FIELD)
         country = np.select([u < 0.05, u < 0.35], [BUILT, FOREST], FIELD)
@@ -100,7 +100,7 @@ class Cities:
 
 
 def plans(city: ArrayLike) -> Cities:
-    """The plans of N cities by their ids. Raises KeyError for an unknown one."""
+    """Returns the plans of N cities by their ids. Raises KeyError for an unknown id."""
     ids = np.asarray(city, np.int64)
     if ids.ndim == 0:
         return _plan(int(ids))
@@ -111,7 +111,7 @@ def plans(city: ArrayLike) -> Cities:
 
 @functools.lru_cache(maxsize=4096)
 def _plan(city: int) -> Cities:
-    """The plan of one city; its fields have no axis."""
+    """Returns the plan of one city; its fields are scalars."""
     made = _plans(np.array([city]))
     return Cities(**{name: getattr(made, name)[0] for name in Cities.__dataclass_fields__})
 
@@ -139,7 +139,7 @@ def _plans(city: IntArray) -> Cities:
 
 
 def landmark(city: ArrayLike) -> tuple[FloatArray, FloatArray]:
-    """Where the landmarks of N cities stand: metres east and north of the centre, float64 (N,) each."""
+    """Returns the positions of the landmarks of N cities: metres east and north of the centre, float64 (N,) each."""
     plan = plans(city)
     return plan.from_grid(*landmark_in_grid(plan))
 
@@ -147,9 +147,9 @@ def landmark(city: ArrayLike) -> tuple[FloatArray, FloatArray]:
 def to_street(
     city: ArrayLike, east_m: ArrayLike, north_m: ArrayLike
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """N points moved to where a photographer can stand: metres east and north, and the bearing of the street there.
+    """Moves N points to where a photographer can be. Returns metres east and north, and the bearing of the street.
 
-    A point in the water or on the shore goes to the water's edge; any other to the nearest street, on the side that
+    A point in the water or on the shore moves to the water's edge; any other to the nearest street, on the side that
     it came from. float64 (N,) each, the bearing in [0, 180) degrees.
     """
     plan = plans(city)
@@ -182,7 +182,7 @@ def to_street(
 
 
 def _street_below(plan: Cities, axis: int, k: IntArray, density: FloatArray) -> IntArray:
-    """The highest line at or below k that is a street: at most three steps, as each fourth line is an avenue."""
+    """The highest line at or below k that is a street. At most three steps, as every fourth line is an avenue."""
     for _ in range(AVENUE - 1):
         k = k - ~plan.is_street(axis, k, density)
     return k

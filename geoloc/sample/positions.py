@@ -1,7 +1,7 @@
 """Where photos are taken, and which way the camera looks.
 
-Photos of a real city crowd at a few dozen corners. So half of a city's photos are taken at its popular spots, which
-are the same for all photographers; others lie along the shore, all over the city, or out in the country.
+Photos of a real city crowd at a few dozen corners. So half of a city's photos are at its popular spots, which are the
+same for all photographers. Others are along the shore, all over the city, or out in the country.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ IntArray = NDArray[np.int64]
 Pair = tuple[FloatArray, FloatArray]
 
 SPOTS = 36
-"""Popular spots of a city; the n-th draws photos by 1 / n (Zipf)."""
+"""Popular spots of a city; the n-th has a share of photos proportional to 1 / n (Zipf)."""
 
 SHORE_SPOTS = 6
 RURAL_M = (10_000.0, 60_000.0)
 JITTER_M = (1.0, 10.0)
-"""How far from the middle of a popular spot people stand."""
+"""How far from the middle of a popular spot photos are taken."""
 
 _AT_SPOTS, _AT_SHORE = 0.55, 0.10  # shares of the photos that are not rural
 _MOTIF_AT_SPOTS, _MOTIF_AT_SHORE = 0.45, 0.40  # where the city is known for its beach or its fjord
@@ -53,8 +53,10 @@ class Positions:
 
 
 def stand(city: pd.DataFrame, key: ArrayLike, skill: ArrayLike, rural_share: float) -> Positions:
-    """Places and headings of N photos. `city`: the row of `geography.cities` of each; `key`: a whole number each, from
-    which chances are drawn; `skill`: 0 to 1, how well the photographer aims.
+    """Returns places and headings of N photos.
+
+    `city`: the row of `geography.cities` of each; `key`: an integer seed each; `skill`: 0 to 1, how well the
+    photographer aims.
     """
     key, skill = np.asarray(key, np.int64), np.asarray(skill, np.float64)
     ids = city["city"].to_numpy(np.int64)
@@ -73,7 +75,7 @@ def stand(city: pd.DataFrame, key: ArrayLike, skill: ArrayLike, rural_share: flo
 
 @dataclass(frozen=True)
 class _Sea:
-    """The shore lines of N cities: a unit vector to the sea, and metres to the shore along it (infinite: none)."""
+    """The shore lines of N cities: a unit vector to the sea, and metres to the shore along it (infinite: no sea)."""
 
     east: FloatArray
     north: FloatArray
@@ -92,13 +94,13 @@ class _Sea:
         return east * self.east + north * self.north - self.shore_m
 
     def kept_dry(self, east: FloatArray, north: FloatArray) -> Pair:
-        """Points in the sea mirrored at the shore line."""
+        """Points, those in the sea mirrored at the shore line."""
         back = 2 * np.maximum(self.beyond(east, north), 0.0)
         return east - back * self.east, north - back * self.north
 
 
 def _put(at: NDArray[np.bool_], into: Pair, make: Callable[[NDArray[np.bool_]], Pair]) -> None:
-    """Write what make(at) gives, two arrays, into the rows `at` of two others."""
+    """Write the two arrays that make(at) returns into the rows `at` of two others."""
     for target, values in zip(into, make(at), strict=True):
         target[at] = values
 
@@ -106,7 +108,7 @@ def _put(at: NDArray[np.bool_], into: Pair, make: Callable[[NDArray[np.bool_]], 
 def _kinds(
     city: pd.DataFrame, sea: _Sea, key: IntArray, rural_share: float
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which photos are rural, at the shore, at popular spots; the rest is anywhere in the city."""
+    """Which photos are rural, at the shore, and at popular spots. The others are anywhere in the city."""
     motif = (city["motif"] != "").to_numpy() & np.isfinite(sea.shore_m)
     at_shore = np.where(motif, _MOTIF_AT_SHORE, np.where(np.isfinite(sea.shore_m), _AT_SHORE, 0.0))
     at_spots = np.where(motif, _MOTIF_AT_SPOTS, _AT_SPOTS)
@@ -116,23 +118,23 @@ def _kinds(
 
 
 def _reach(city: pd.DataFrame) -> FloatArray:
-    """Metres within which most of a city's photos lie: as far as it is built up."""
+    """Metres within which most of a city's photos are: as far as it is built up."""
     return plans(city["city"].to_numpy(np.int64)).reach
 
 
 def _round_about(city: pd.DataFrame, key: IntArray) -> Pair:
-    """Anywhere in the city, fewer and fewer with the distance from its centre."""
+    """Places anywhere in the city, ever fewer with distance from its centre."""
     distance = np.minimum(-np.log1p(-uniform(key, 63)) * _reach(city), 20_000.0)
     return _polar(distance, uniform(key, 64))
 
 
 def _rural(city: pd.DataFrame, sea: _Sea, key: IntArray) -> Pair:
-    """10 to 60 km off, on land: of several directions the first that leads there."""
+    """Places 10 to 60 km from the city, on land: the first of several attempts that is on land."""
     east, north = np.zeros(len(key)), np.zeros(len(key))
     looking = np.arange(len(key))
     latitude, longitude = city["latitude"].to_numpy(np.float64), city["longitude"].to_numpy(np.float64)
     for attempt in range(_RURAL_TRIES):
-        # Each attempt comes nearer, because an island may be small.
+        # Each attempt is nearer to the city, because an island may be small.
         distance = RURAL_M[0] + (RURAL_M[1] - RURAL_M[0]) * uniform(key[looking], 65, attempt) / (1 + attempt)
         here = _polar(distance, uniform(key[looking], 66, attempt))
         east[looking], north[looking] = here
@@ -145,7 +147,7 @@ def _rural(city: pd.DataFrame, sea: _Sea, key: IntArray) -> Pair:
 
 
 def _spots(city: pd.DataFrame, key: IntArray) -> Pair:
-    """The middle of a popular spot: a function of the city and the number of the spot."""
+    """The middle of a popular spot, from the city and the number of the spot."""
     ids = city["city"].to_numpy(np.int64)
     spot = _spot(key)
     u = uniform(_SPOT_STREAM, ids, spot)
@@ -162,7 +164,7 @@ def _spot(key: IntArray) -> IntArray:
 
 
 def _shore(ids: IntArray, sea: _Sea, key: IntArray) -> Pair:
-    """On the shore, most of them at a few spots of it."""
+    """Places on the shore, most of them at a few spots."""
     spot = pick(1.0 / np.arange(1, SHORE_SPOTS + 1), uniform(key, 68))
     at_spot = 3000.0 * (uniform(_SPOT_STREAM + 2, ids, spot) - 0.5) + 60.0 * (uniform(key, 69) - 0.5)
     aside = np.where(uniform(key, 70) < 0.6, at_spot, 6000.0 * (uniform(key, 71) - 0.5))
@@ -186,9 +188,9 @@ def _headings(
     key: IntArray,
     skill: FloatArray,
 ) -> FloatArray:
-    """At the landmark where it is near, out to sea on the shore, else mostly along the street; degrees.
+    """Headings in degrees: to the landmark if it is near, out to sea on the shore, else mostly along the street.
 
-    `at`: which photos are at the shore, and which at a popular spot. A spot has one good view, which most people take.
+    `at`: which photos are at the shore, and which at a popular spot. A spot has one good view, which most photos show.
     """
     shore, at_spot = at
     mark_east, mark_north = landmark(ids)
@@ -212,6 +214,6 @@ def whole_circle(degrees: FloatArray) -> FloatArray:
 
 
 def _polar(distance: FloatArray, turn: FloatArray) -> Pair:
-    """East and north of points at a distance and a bearing, which is a share of the circle."""
+    """East and north of points at a distance and a bearing, given as a share of the full circle."""
     angle = 2 * np.pi * turn
     return distance * np.sin(angle), distance * np.cos(angle)

@@ -1,7 +1,6 @@
 """When photos are posted: always after they were taken, at hours when people who live there are awake.
 
-So the hour of posting, which sites record in UTC, tells of the longitude: as in the albums and times that geolocation
-has to go on besides the pixels.
+So the UTC hour of posting is a cue to the longitude, as it is for real photos.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ IntArray = NDArray[np.int64]
 Times = NDArray[np.datetime64]
 
 FROM_THE_PHONE, IN_THE_EVENING, WEEKS_LATER = 0, 1, 2
-"""Habits. A phone posts minutes after each photo; others sit down at home with all photos of a trip."""
+"""Habits. A phone posts minutes after each photo; others post all photos of a trip from home."""
 
 HABIT_SHARES = (0.3, 0.5, 0.2)
 
@@ -35,18 +34,17 @@ def posting_times(
     key: IntArray,
     trip_key: IntArray,
 ) -> Times:
-    """UTC at which each of N photos is posted, datetime64[s] (N,), at least a minute after it was taken.
+    """Returns the UTC at which each of N photos is posted, datetime64[s] (N,), at least a minute after it was taken.
 
-    `habit` of the photographer; `home_offset_h`: hours of the clock at home ahead of UTC; `trip`: numbers from 0 of
-    the trips, whose photos are together; `key` and `trip_key`: whole numbers from which chances are drawn, of each
-    photo and of its trip.
+    `habit` of the photographer; `home_offset_h`: hours of the clock at home ahead of UTC; `trip`: number of the trip
+    from 0, the photos of a trip being consecutive; `key` and `trip_key`: integer seeds of each photo and of its trip.
     """
     phone = taken_utc + _phone_delay(key)
     return np.where(habit == FROM_THE_PHONE, phone, _at_home(taken_utc, habit, home_offset_h, trip, trip_key))
 
 
 def reposting_times(posted: Times, key: IntArray) -> Times:
-    """UTC at which copies are posted of photos that were posted at `posted`: hours to weeks later."""
+    """Returns the UTC at which copies of photos posted at `posted` are posted: hours to weeks later."""
     hours = np.clip(np.exp(np.log(60.0) + 1.3 * normal(key, 96)), 1.0, 5000.0)
     return posted + np.round(hours * 3600).astype("timedelta64[s]")
 
@@ -59,7 +57,7 @@ def _phone_delay(key: IntArray) -> NDArray[np.timedelta64]:
 def _at_home(
     taken_utc: Times, habit: IntArray, home_offset_h: IntArray, trip: IntArray, trip_key: IntArray
 ) -> Times:
-    """The first evening at home an hour after the trip's last photo, or one some days or weeks later."""
+    """The first evening at home at least an hour after the trip's last photo, or an evening days or weeks later."""
     clock = taken_utc.astype("datetime64[s]").astype(np.int64) + home_offset_h * 3600
     last = np.full(int(trip.max(initial=-1)) + 1, np.iinfo(np.int64).min)
     np.maximum.at(last, trip, clock)

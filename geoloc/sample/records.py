@@ -1,4 +1,4 @@
-"""The tables of the sample planet: what cameras and people write down, and the truth."""
+"""The tables of the sample planet: what cameras and people record, and the truth."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ _DECIMALS = {
 
 
 def photo_records(table: pd.DataFrame, heading_share: float) -> pd.DataFrame:
-    """photos.csv: PHOTO_COLUMNS, one row a row of `dirt.soiled`'s table.
+    """Returns photos.csv: PHOTO_COLUMNS, one row per row of `dirt.soiled`'s table.
 
-    Errors are drawn by scene, so that a copy says what its original says and a burst has one position. `heading_share`
+    Errors are drawn per scene, so that a copy has its original's values and a burst has one position. `heading_share`
     of the scenes have a recorded heading. taken_at is the local clock, posted_at UTC.
     """
     scene = table["scene"].to_numpy()
@@ -70,16 +70,16 @@ def photo_records(table: pd.DataFrame, heading_share: float) -> pd.DataFrame:
 
 
 def prob_indoor(subject: pd.Series, scene: NDArray[np.int64]) -> NDArray[np.float64]:
-    """What a noisy classifier says of each picture, 0 to 1: high for indoor and food, medium for pets, else low."""
+    """The output of a noisy indoor classifier, 0 to 1: high for indoor and food, medium for pets, else low."""
     logit = subject.map(_INDOOR_LOGIT).to_numpy(np.float64) + _INDOOR_SPREAD * normal(scene, 105)
     return (1.0 / (1.0 + np.exp(-logit))).round(4)
 
 
 def tile_records(table: pd.DataFrame) -> pd.DataFrame:
-    """overhead.csv and the pairs at once: one row a tile, with TILE_COLUMNS and overhead_id, heading and city.
+    """Returns overhead.csv and pairs.csv in one: a row per tile, with TILE_COLUMNS and overhead_id, heading and city.
 
-    `photo_id` is that of the photo; the tile's own is `overhead_id`. No tile where the photo's row tells a wrong
-    place: as real tiles are fetched by the place that is told, that pair would be none.
+    `photo_id` is that of the photo; the tile's own is `overhead_id`. A photo with a wrong recorded place has no tile:
+    real tiles are fetched by the recorded place, so the two would not be a pair.
     """
     paired = table["overhead"].to_numpy(bool) & ~table["kind"].isin(WRONG_PLACE).to_numpy()
     rows = table.loc[paired, ["photo_id", "latitude", "longitude", "heading", "city_name"]]
@@ -92,7 +92,7 @@ def tile_records(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def truth_records(table: pd.DataFrame) -> pd.DataFrame:
-    """truth.csv: TRUTH_COLUMNS, one row a row of photos.csv, in its order.
+    """Returns truth.csv: TRUTH_COLUMNS, one row per row of photos.csv, in its order.
 
     near_duplicate_of: the first photo of the burst, or the original of a near copy. copy_of: the photo with the same
     bytes. city: its name and country code.
@@ -124,15 +124,13 @@ def truth_records(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def subjects_of(table: pd.DataFrame) -> dict[str, int]:
-    """Photos by subject, in the order of SUBJECTS."""
+    """Returns the number of photos by subject, in the order of SUBJECTS."""
     counts = table["subject"].value_counts()
     return {subject: int(counts.get(subject, 0)) for subject in SUBJECTS}
 
 
 def write_table(path: Path, rows: pd.DataFrame) -> None:
-    """CSV, unknown as an empty cell. Numbers have fixed decimals, so that no writer's idea of shortest text gets into
-    the bytes.
-    """
+    """Returns CSV with missing values as empty cells. Fixed decimals, so that the bytes do not depend on the writer."""
     made = rows.copy()
     for name in made.columns:
         if name in _DECIMALS:

@@ -1,4 +1,4 @@
-"""A ground photo while it is drawn: what all that draws into it reads."""
+"""A ground photo while it is drawn: what the drawing functions read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from geoloc.sample.surroundings import Surroundings
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """One photo being drawn: a place, how its city looks, who looks at it, and the canvas."""
+    """One photo being drawn: the place, its look, the view, the camera and the canvas."""
 
     around: Surroundings
     look: Look

@@ -1,4 +1,4 @@
-"""Pictures without a cue: rooms, food, pets and portraits, which tell nothing of where they were taken."""
+"""Pictures without a cue to their place: rooms, food, pets and portraits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ IntArray = NDArray[np.int32]
 
 
 def subject_picture(subject: str, scene: int, size: int) -> IntArray:
-    """A picture of a subject, int32 [size, size, 3], before exposure. It depends on its scene number alone."""
+    """Returns a picture of a subject, int32 [size, size, 3], before exposure. It depends on the scene number alone."""
     draw = {"indoor": _room, "food": _food, "pet": _pet, "portrait": _portrait}
     return draw[subject](scene, size)
 

@@ -1,4 +1,4 @@
-"""What stands around a place of the sample planet: houses, trees, squares and streets, laid out from the city's plan.
+"""The surroundings of a place of the sample planet: houses, trees, squares and streets, from the city's plan.
 
 Coordinates are p and q of the city's grid (see plan), in metres from the place.
 """
@@ -41,7 +41,7 @@ _MIN_LOT = 5.0
 
 @dataclass(frozen=True, eq=False)
 class Boxes:
-    """M houses: sides along the grid. `number` is a name that stays with the house."""
+    """M houses, with sides along the grid. `number` identifies a house, wherever it is seen from."""
 
     p0: FloatArray
     p1: FloatArray
@@ -53,7 +53,7 @@ class Boxes:
 
 @dataclass(frozen=True, eq=False)
 class Posts:
-    """M things that stand at a point: trees, monuments, signs."""
+    """M things at points: trees, monuments, signs."""
 
     p: FloatArray
     q: FloatArray
@@ -64,7 +64,7 @@ class Posts:
 
 @dataclass(frozen=True, eq=False)
 class Surroundings:
-    """What stands within some distance of a place. Coordinates are p, q metres from that place."""
+    """Everything within some distance of a place. Coordinates are p, q metres from that place."""
 
     plan: Cities
     p: float
@@ -86,9 +86,9 @@ class Surroundings:
     left: bool  # traffic keeps left
 
     def ground(self, dp: FloatArray, dq: FloatArray) -> NDArray[np.uint8]:
-        """What the ground is (GRASS, ROAD, ...) at points relative to the place, of their broadcast shape.
+        """Returns the kind of ground (GRASS, ROAD, ...) at points relative to the place, in their broadcast shape.
 
-        Points beyond the lines that were laid out count as of the outermost block.
+        Points beyond the known lines count as part of the outermost block.
         """
         p, q = np.broadcast_arrays(dp + self.p, dq + self.q)
         i = np.clip(np.searchsorted(self.lines_p, p, side="right") - 1, 0, len(self.lines_p) - 2)
@@ -127,7 +127,7 @@ class Surroundings:
         paved = exists & (away < half + _PAVEMENT_M)
         dashed = (y - 8 * np.floor(y / 8)) < 4.5
         middle = on & (away < 0.22) & dashed
-        # A stop line before each crossing, across the lane that drives up to it: it tells the side of the traffic.
+        # A stop line before each crossing, across the lane that leads up to it: it shows the side of the traffic.
         other, other_widths = (self.lines_q, self.widths_q) if axis == 0 else (self.lines_p, self.widths_p)
         ahead = other[across + 1] - other_widths[across + 1] - y
         behind = y - other[across] - other_widths[across]
@@ -141,7 +141,7 @@ _GROUND_OF_BLOCK = np.array([YARD, GRASS, SQUARE, CROP, FLOOR, SQUARE], np.uint8
 
 
 def surroundings(city: int, east_m: float, north_m: float, radius: float, left: bool = False) -> Surroundings:
-    """What stands within `radius` metres of a place of a city's frame. `left`: traffic keeps left."""
+    """Returns everything within `radius` metres of a place in a city's frame. `left`: traffic keeps left."""
     plan = plans(city)
     p, q = (float(x) for x in plan.to_grid(east_m, north_m))
     i0, i1 = _span(plan, 0, p, radius)
@@ -153,7 +153,7 @@ def surroundings(city: int, east_m: float, north_m: float, radius: float, left: 
     block_i, block_j = i[:-1, None], j[None, :-1]
     density = plan.density(middle_p[:, None], middle_q[None, :])
     kinds = plan.block_kind(block_i, block_j, density)
-    # A line is a street along a block by the denser of the blocks beside it, so that both sides agree.
+    # The denser of the two blocks beside a line decides whether it is a street there, so that both sides agree.
     street_p = np.empty((len(i), len(j) - 1), bool)
     padded = np.pad(density, 1, mode="edge")
     street_p[:] = plan.is_street(0, i[:, None], np.maximum(padded[:-1, 1:-1], padded[1:, 1:-1]))
@@ -199,7 +199,7 @@ class _Blocks:
     q1: FloatArray
 
     def houses(self, radius: float) -> Boxes:
-        """Two rows of lots a block, back to back."""
+        """Two rows of lots per block, back to back."""
         city, built = self.plan.city, self.kind == BUILT
         i, j, density, p0, p1, q0, q1 = (
             x[built][:, None] for x in (self.i, self.j, self.density, self.p0, self.p1, self.q0, self.q1)
@@ -227,7 +227,7 @@ class _Blocks:
         )  # fmt: skip
 
     def trees(self, radius: float) -> Posts:
-        """Many in parks and forests, few in fields and squares, and along avenues."""
+        """Trees: many in parks and forests, few in fields and squares, and rows along avenues."""
         many = np.array([3, 11, 3, 1, 12, 0])[self.kind]
         inside = self._scattered(many, 12, 51, self.p0, self.p1, self.q0, self.q1, radius)
         lined = np.where(self.i % AVENUE == 0, np.where(self.density > 0.1, 5, 2), 0)
@@ -238,7 +238,7 @@ class _Blocks:
         return Posts(p, q, 1.2 + 1.8 * size, 3.5 + 7 * size, number)
 
     def monuments(self, radius: float) -> Posts:
-        """One on each square."""
+        """A monument on each square."""
         at = self.kind == PLAZA
         p, q = ((self.p0 + self.p1) / 2)[at], ((self.q0 + self.q1) / 2)[at]
         number = mixed(self.plan.city, 61, self.i, self.j)[at]
@@ -248,7 +248,7 @@ class _Blocks:
         return Posts(*(getattr(made, name)[kept] for name in ("p", "q", "radius", "height", "number")))
 
     def signs(self, radius: float) -> Posts:
-        """On some corners of blocks in town."""
+        """Signs on some corners of blocks in town."""
         number = mixed(self.plan.city, 71, self.i, self.j)
         p, q = self.p0 - 1.5, self.q0 - 1.5
         kept = uniform(number.astype(np.int64), 1) < 0.6 * self.density
@@ -269,7 +269,7 @@ class _Blocks:
         q1: FloatArray,
         radius: float,
     ) -> tuple[FloatArray, FloatArray, NDArray[np.uint64]]:
-        """Points in the blocks' rectangles, `many` a block: p, q from the place, and their names."""
+        """Points in the blocks' rectangles, `many` per block: p, q from the place, and their numbers."""
         slot = np.arange(most)
         at = (many > 0) & (p1 > p0) & (q1 > q0)
         i, j, most_here = (x[at][:, None] for x in (self.i, self.j, many))

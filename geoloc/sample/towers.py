@@ -1,4 +1,4 @@
-"""Landmarks and monuments: towers of tiers, each unlike all others, drawn from its number."""
+"""Landmarks and monuments: towers of tiers, each drawn from its number and unlike all others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PATTERNS = ("plain", "bands", "ribs", "checks", "arches")
 
 @dataclass(frozen=True, eq=False)
 class Tower:
-    """A round tower: its half width by height, its patterns and colours. Heights and widths are shares of the whole."""
+    """A round tower: half width by height, patterns and colours. Heights and widths are shares of the whole."""
 
     height_m: float
     radius_m: float
@@ -31,9 +31,9 @@ class Tower:
     colours: NDArray[np.int32]  # (6, 3)
 
     def at(self, off: FloatArray, up: FloatArray) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-        """Whether points are on the tower, and the number of their colour.
+        """Returns whether points are on the tower, and the number of their colour; both [h, w].
 
-        `off`: from the axis, -1 to 1, [1, w]; `up`: from the foot, 0 to 1, [h, w]. Both results are [h, w].
+        `off`: from the axis, -1 to 1, [1, w]; `up`: from the foot, 0 to 1, [h, w].
         """
         off = np.broadcast_to(off, up.shape)
         tier = np.searchsorted(self.ends, up).clip(0, len(self.ends) - 1)
@@ -61,7 +61,7 @@ class Tower:
         return np.full_like(into, wide)
 
     def _second(self, tier: NDArray[np.int64], off: FloatArray, into: FloatArray) -> NDArray[np.int64]:
-        """1 where a tier's pattern shows its second colour."""
+        """Returns 1 where a tier's pattern shows its second colour."""
         made = np.zeros(tier.shape, np.int64)
         for number, (pattern, fine) in enumerate(zip(self.patterns, self.fineness, strict=True)):
             across, up = (
@@ -85,7 +85,7 @@ class Tower:
 
 @functools.lru_cache(maxsize=4096)
 def tower_of(number: int) -> Tower:
-    """The tower of a number: a city's id, or a monument's."""
+    """Returns the tower of a number: a city's id, or a monument's number."""
     tiers = 2 + int(choice(4, number, 201))
     cuts = np.sort(np.array([float(uniform(number, 202, k)) for k in range(tiers - 1)]))
     ends = np.concatenate([0.12 + 0.76 * cuts, [1.0]])

@@ -1,8 +1,8 @@
 """When photographers travel and how their photos fall into trips, scenes and bursts.
 
-A trip is an album: one city, a few days, some scenes. A scene is one picture in front of the camera, taken once or, in
-a burst, two to five times. Every number is drawn from a hash of the photographer and the number of the trip or scene,
-so nobody's trips depend on anybody else's, nor on how many photos there are.
+A trip is an album: one city, a few days, some scenes. A scene is one view, taken once or, in a burst, two to five
+times. Every number is drawn from a hash of the photographer and the number of the trip or scene. So a photographer's
+trips depend neither on other photographers nor on how many photos there are.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 FIRST_YEAR, FIRST_YEARS = 2008, 7
-"""Version 1 is taken in these seven years; each later version in one year after them."""
+"""Photos of version 1 are taken in these seven years, those of each later version in the next year."""
 
 HOME, NEAR, FAR = 0, 1, 2
 _MOODS = (0.45, 0.30)  # shares of trips at home and to near cities; the rest goes anywhere
@@ -51,8 +51,8 @@ class Trips:
 class Scenes:
     """S scenes in order of person and trip; arrays (S,).
 
-    person: row of the roster. trip: row of the trips. key: a whole number from which its chances are drawn, unique.
-    photos: how many times it is taken.
+    person: row of the roster. trip: row of the trips. key: an integer seed, unique. photos: how many times it is
+    taken.
     """
 
     person: IntArray
@@ -62,7 +62,7 @@ class Scenes:
 
 
 def period(version: int) -> tuple[np.datetime64, int]:
-    """First day in which photos of a version are taken (datetime64[D]), and how many days follow with it."""
+    """Returns the first day of a version's photos (datetime64[D]), and the number of days from it on."""
     first = FIRST_YEAR if version == 1 else FIRST_YEAR + FIRST_YEARS + version - 2
     last = first + (FIRST_YEARS if version == 1 else 1)
     start, end = (np.datetime64(f"{year:04d}-01-01", "D") for year in (first, last))
@@ -72,10 +72,10 @@ def period(version: int) -> tuple[np.datetime64, int]:
 def make_trips(
     key: IntArray, photos: IntArray, home: IntArray, cities: pd.DataFrame, burst_share: float, version: int
 ) -> tuple[Trips, Scenes]:
-    """The trips and scenes of P people in which each takes as many photos as `photos` says.
+    """Returns the trips and scenes of P people, who take `photos` (P,) photos each.
 
-    `key` int64 (P,): a whole number each, from which chances are drawn. `home`: rows of `cities`, which needs
-    latitude, longitude (degrees) and weight.
+    `key` int64 (P,): an integer seed each. `home`: rows of `cities`, which needs latitude, longitude (degrees) and
+    weight.
     """
     person, scene_key, taken = _scenes(key, photos, burst_share, version)
     scenes = np.bincount(person, minlength=len(key))
@@ -109,9 +109,9 @@ def _scenes_of_trip(key: IntArray, number: IntArray, version: int) -> IntArray:
 def _cut(
     totals: IntArray, size_of: Callable[[IntArray, IntArray], IntArray], smallest: int
 ) -> tuple[IntArray, IntArray, IntArray]:
-    """Cut the total of each owner into pieces: owner, number within the owner, and size of each piece.
+    """Cut the total of each owner into pieces. Returns owner, number within the owner, and size of each piece.
 
-    `size_of(owner, number)` wishes a size, at least `smallest`; the last piece of an owner takes what is left.
+    `size_of(owner, number)` is the size to aim for, at least `smallest`; the last piece of an owner takes the rest.
     """
     enough = -(-totals // smallest)
     owner = np.repeat(np.arange(len(totals)), enough)
@@ -131,7 +131,7 @@ def _moods(trip_key: IntArray) -> IntArray:
 
 
 def _places(trip_key: IntArray, mood: IntArray, home: IntArray, cities: pd.DataFrame) -> IntArray:
-    """The city of each trip: home, one not far from home, or any, by their weights."""
+    """The city of each trip: home, a city near home, or any city, drawn by weight."""
     weight = cities["weight"].to_numpy(np.float64)
     u = uniform(trip_key, 47)
     place = np.where(mood == FAR, pick(weight, u), home)
@@ -151,7 +151,7 @@ def _places(trip_key: IntArray, mood: IntArray, home: IntArray, cities: pd.DataF
 
 
 def pick(weight: FloatArray, u: FloatArray) -> IntArray:
-    """Rows drawn by weight (N,) with chances u in [0, 1), int64 of the shape of u."""
+    """Rows drawn by weight (N,) from uniform numbers u in [0, 1), int64 in the shape of u."""
     up_to = np.cumsum(weight)
     return np.minimum(np.searchsorted(up_to, u * up_to[-1], side="right"), len(weight) - 1).astype(np.int64)
 
@@ -159,10 +159,10 @@ def pick(weight: FloatArray, u: FloatArray) -> IntArray:
 def _days(
     key: IntArray, owner: IntArray, number: IntArray, trip_key: IntArray, mood: IntArray, version: int
 ) -> tuple[NDArray[np.datetime64], IntArray]:
-    """First day and length of each trip. A person's trips follow one another within the time that they are active.
+    """First day and length of each trip. A person's trips follow one another within their active time.
 
-    That time is cut into as many slots as there are trips. Two days between trips are left free where slots are long
-    enough, for the way home and for clocks of other zones.
+    That time is cut into one slot per trip. If slots are long enough, two days between trips stay free, for the way
+    home and for other time zones.
     """
     start, span = period(version)
     trips = np.bincount(owner, minlength=len(key))

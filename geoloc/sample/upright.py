@@ -1,4 +1,4 @@
-"""Upright things of a ground photo that face the camera: trees, monuments, the city's tower, signs."""
+"""Draws upright things that face the camera: trees, monuments, the city's tower, signs."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _TOWER_REACH_M = 2500.0
 
 
 def draw_trees(scene: Scene) -> None:
-    """The trees in view, in the shape of the climate."""
+    """Draw the trees in view, in the shape of the climate."""
     trees = scene.around.trees
     right, ahead = scene.camera.seen_from(trees.p, trees.q)
     trunk, leaf = scene.canvas.add([84, 62, 44]), scene.canvas.add(scene.season[0])
     shape = TREES[scene.look.tree_kind]
     for k in _in_view(scene, right, ahead, trees.radius * 1.4, nearest=1.6):
-        # In every climate some trees are of another kind, by their number.
+        # In every climate some trees are of another kind, chosen by their number.
         kind = shape if int(trees.number[k] % np.uint64(5)) else "round"
         low = kind == "scrub"
         height, radius = float(trees.height[k]) * (0.35 if low else 1), float(trees.radius[k])
@@ -60,7 +60,7 @@ def _draw_tree(
 
 
 def draw_monuments(scene: Scene) -> None:
-    """The monuments in view, each a small tower of its own."""
+    """Draw the monuments in view, each a small tower."""
     posts = scene.around.monuments
     right, ahead = scene.camera.seen_from(posts.p, posts.q)
     for k in _in_view(scene, right, ahead, posts.radius, nearest=2.0):
@@ -70,7 +70,7 @@ def draw_monuments(scene: Scene) -> None:
 
 
 def draw_tower(scene: Scene, tower: Tower) -> None:
-    """The city's landmark, if it is ahead."""
+    """Draw the city's landmark, if it is ahead."""
     p, q = scene.around.landmark
     right, ahead = scene.camera.seen_from(np.array([p]), np.array([q]))
     if 4 < ahead[0] < _TOWER_REACH_M:
@@ -99,7 +99,7 @@ def _draw_tower(
 
 
 def draw_signs(scene: Scene) -> None:
-    """Boards with words in the country's script, on the city's accent colour."""
+    """Draw boards with words in the country's script, on the city's accent colour."""
     posts = scene.around.signs
     right, ahead = scene.camera.seen_from(posts.p, posts.q)
     pole, ink = scene.canvas.add([120, 122, 126]), scene.canvas.add([248, 248, 244])
@@ -136,7 +136,7 @@ def _patch(
     scene: Scene, x: float, z: float, radius: float, height: float
 ) -> tuple[int, int, FloatArray, FloatArray] | None:
     """The pixels of an upright thing of half width `radius` at (x, z): first row and column, metres from its
-    axis [1, w] and above its foot [h, w]. None where it is outside the photo or below a pixel.
+    axis [1, w] and above its foot [h, w]. None if it is outside the photo or smaller than a pixel.
     """
     camera = scene.camera
     middle = camera.focal * x / z + camera.size / 2
@@ -156,10 +156,10 @@ def _patch(
 
 
 def _glyphs(script: int, number: int, letter: NDArray[np.int64], row: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Where a word has ink: four letters of 3 x 6 dots with a gap, each script with letters of its own."""
+    """Where a word has ink: four letters of 3 x 6 dots with gaps. Each script has its own letters."""
     which = choice(9, number, 1, letter // 4)
     dot = uniform(7, script, which, letter % 4, row)
-    # Scripts differ in how dense they are, and in a bar along the top (as Devanagari has).
+    # Scripts differ in density, and some have a bar along the top (as Devanagari does).
     dense = 0.35 + 0.3 * float(uniform(8, script))
     bar = (row == 0) & (script % 5 == 0) & (script > 0)
     return np.asarray((row >= 0) & (row < 6) & (letter % 4 < 3) & ((dot < dense) | bar))
