@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, and content hashes of files and folders."""
+"""Files that are either complete or missing: atomic writes, and content hashes of files and folders."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import pandas as pd  # half a second that `geoloc --help` need not pay
+    import pandas as pd  # takes half a second, which `geoloc --help` avoids
 
 
 @contextlib.contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
-    """A temporary path beside `path`; renamed onto it when the block ends well, removed when it raises.
+    """A temporary path beside `path`; renamed to it when the block ends, removed if it raises.
 
-    Readers see the old file or the new one, never a part. Parent folders are made.
+    Readers see the old file or the new one, never a partial one. Parent folders are created.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A name for this one write: two threads may write the same path, and the last to end wins.
+    # A unique name per write: two threads may write the same path, and the last to finish wins.
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
     try:
         yield temporary
@@ -36,9 +36,10 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_folder(folder: Path | str) -> Iterator[Path]:
-    """A new temporary folder beside `folder`; takes its place when the block ends well, removed when it raises.
+    """A new temporary folder beside `folder`; replaces it when the block ends, removed if it raises.
 
-    A process killed at any moment leaves the old folder, the new one or, between two renames, none: never a part.
+    A process killed at any moment leaves the old folder, the new one or, between two renames, none: never a partial
+    one.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +49,9 @@ def atomic_folder(folder: Path | str) -> Iterator[Path]:
     try:
         yield temporary
         if folder.is_dir():
-            folder.rename(old)  # deleting it in place would leave a part of it to readers, and after a kill
+            folder.rename(
+                old
+            )  # deleting it in place would expose a partial folder to readers, or leave one after a kill
         temporary.replace(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -62,7 +65,8 @@ def write_text(path: Path | str, text: str) -> None:
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Write JSON atomically, keys sorted, two spaces, so that equal values give equal bytes. NaN is an error."""
+    """Write JSON atomically, keys sorted, indent 2, so that equal values give equal bytes. Raises ValueError for
+    NaN."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
 
 
@@ -85,12 +89,12 @@ def sha256_bytes(data: bytes) -> str:
 def content_hash(*paths: Path | str) -> str:
     """SHA-256 over files and folders: relative names and bytes, in sorted order; times and owners do not count.
 
-    Raises FileNotFoundError for a path that is absent.
+    Raises FileNotFoundError for a missing path.
     """
     digest = hashlib.sha256()
     for path in (Path(p).absolute() for p in paths):  # "." has a name too
         if not path.exists():
-            raise FileNotFoundError(f"{path} is absent, so it has no content hash")
+            raise FileNotFoundError(f"{path} is missing, so it has no content hash")
         files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
         for file in files:
             name = file.relative_to(path.parent).as_posix()

@@ -1,8 +1,8 @@
 """Where there is land: a coarse raster of the Earth, and its coastlines as rings that a flat map can draw.
 
-The raster has cells of a quarter of a degree, land where at least half of the cell is; lakes, the Caspian too, count
-as land. It is made from the mask of the package global-land-mask (NOAA's GLOBE model, 1 km), whose own loading
-takes seconds and 930 MB. So the small raster is kept in land.zlib beside this module; `python -m geoloc.land` makes it
+The raster has cells of a quarter of a degree; a cell is land if at least half of it is. Lakes count as land, the
+Caspian Sea included. It is made from the mask of the package global-land-mask (NOAA's GLOBE model, 1 km). Loading that
+takes seconds and 930 MB, so the small raster is kept in land.zlib beside this module; `python -m geoloc.land` writes it
 again.
 """
 
@@ -17,25 +17,34 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from geoloc.files import sha256_bytes
 from geoloc.sphere import is_valid
 
 CELLS_PER_DEGREE = 4
 ROWS, COLUMNS = 180 * CELLS_PER_DEGREE, 360 * CELLS_PER_DEGREE
 _FINE = 120 // CELLS_PER_DEGREE  # cells of the package's mask along a cell of ours
 _DATA = Path(__file__).with_name("land.zlib")  # the raster as bits, row by row, compressed by zlib
+# Here, so that another raster is other code: what was made with the old one is out of date then.
+_DATA_SHA256 = "f4988290f6acc901ec0c88bcb7effce86654ea23a30fc400b25af79bbb66a739"
 
 
 @functools.cache
 def land_raster() -> NDArray[np.bool_]:
-    """bool (720, 1440), true on land; row 0 is the northernmost, column 0 begins at longitude -180. Read only."""
-    bits = np.frombuffer(zlib.decompress(_DATA.read_bytes()), dtype=np.uint8)
+    """bool (720, 1440), true on land; row 0 is the northernmost, column 0 begins at longitude -180. Read only.
+
+    Raises ValueError if the raster's file is not the one that this code was written with.
+    """
+    data = _DATA.read_bytes()
+    if sha256_bytes(data) != _DATA_SHA256:
+        raise ValueError(f"{_DATA} is damaged or another raster: its SHA-256 is not {_DATA_SHA256}")
+    bits = np.frombuffer(zlib.decompress(data), dtype=np.uint8)
     raster = np.unpackbits(bits, count=ROWS * COLUMNS).astype(bool).reshape(ROWS, COLUMNS)
     raster.flags.writeable = False
     return raster
 
 
 def is_land(latitude: ArrayLike, longitude: ArrayLike) -> NDArray[np.bool_]:
-    """Whether points lie in a land cell, bool of the broadcast shape. Right to about a quarter of a degree (28 km).
+    """Whether points lie in a land cell, bool of the broadcast shape. Accurate to about a quarter of a degree (28 km).
 
     Degrees; raises ValueError for coordinates that are not finite or out of range.
     """
@@ -47,22 +56,22 @@ def is_land(latitude: ArrayLike, longitude: ArrayLike) -> NDArray[np.bool_]:
 
 
 def land_rings() -> list[NDArray[np.float64]]:
-    """Outlines of the land: latitude, longitude in degrees, float64 (V, 2) each, first vertex not repeated.
+    """Outlines of the land: latitude, longitude in degrees, float64 (V, 2) each; the first vertex is not repeated.
 
-    Outer outlines only, anticlockwise, the largest in area (in square degrees) first: fill each by itself, then
-    fill `water_rings` over them. Land that crosses the antimeridian is cut there.
+    Outer outlines only, anticlockwise, the largest (in square degrees) first. Fill each one separately, then fill
+    `water_rings` over them. Land that crosses the antimeridian is cut there.
     """
     return [ring.copy() for ring in _rings()[0]]
 
 
 def water_rings() -> list[NDArray[np.float64]]:
-    """Outlines of waters that land surrounds, as `land_rings` but clockwise."""
+    """Outlines of water surrounded by land, as `land_rings` but clockwise."""
     return [ring.copy() for ring in _rings()[1]]
 
 
 @functools.cache
 def _rings() -> tuple[list[NDArray[np.float64]], list[NDArray[np.float64]]]:
-    """Outer and inner outlines of the raster, traced once."""
+    """Outer and inner outlines of the raster, computed once."""
     rings = [_smoothed(ring) for ring in _trace(land_raster())]
     areas = [_signed_area(ring) for ring in rings]
     order = np.argsort(-np.abs(areas), kind="stable")
@@ -72,7 +81,7 @@ def _rings() -> tuple[list[NDArray[np.float64]], list[NDArray[np.float64]]]:
 def _trace(raster: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
     """Boundaries of the true cells as closed paths of unit steps between grid corners, land on the left.
 
-    Each is int64 (V, 2) of row, column. Cells that touch at a corner only are kept apart.
+    Each is int64 (V, 2) of row, column. Cells that touch only at a corner are kept apart.
     """
     padded = np.pad(raster, 1)
     here = padded[1:-1, 1:-1]
@@ -121,9 +130,9 @@ def _signed_area(ring: NDArray[np.float64]) -> float:
 
 
 def raster_from_package() -> NDArray[np.bool_]:
-    """The raster, made from the mask inside the wheel of global-land-mask. Takes some seconds, little memory.
+    """The raster, made from the mask in the wheel of global-land-mask. Takes some seconds and little memory.
 
-    The package itself is not imported, because its import holds the whole mask in memory.
+    The package itself is not imported, because its import loads the whole mask into memory.
     """
     found = importlib.util.find_spec("global_land_mask")
     if found is None or found.origin is None:
@@ -143,7 +152,7 @@ def raster_from_package() -> NDArray[np.bool_]:
 
 
 def write_raster(path: Path, raster: NDArray[np.bool_]) -> None:
-    """Write a raster as `land_raster` reads it."""
+    """Write a raster in the format that `land_raster` reads."""
     path.write_bytes(zlib.compress(np.packbits(raster).tobytes(), 9))
 
 

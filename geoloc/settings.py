@@ -1,4 +1,4 @@
-"""Typed, frozen settings: from a mapping (YAML) to pydantic models, with errors that name the key and what is allowed.
+"""Typed, frozen settings: a mapping (YAML) parsed into pydantic models. Errors name the key and what is allowed.
 
 A room declares its settings as a model whose fields use `setting(...)`; Number is a float, Name the key of a mapping:
 
@@ -8,7 +8,7 @@ A room declares its settings as a model whose fields use `setting(...)`; Number 
     parse(S2Settings, {"max_photos": 0}, "partition.s2")
     SettingsError: partition.s2.max_photos must be at least 1, got 0
 
-A module of settings only declares: what computes from them is in the module that uses it.
+A settings module only declares. Code that computes from settings is in the module that uses them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class SettingsError(ValueError):
 
 
 def as_mapping(values: Any) -> Any:
-    """`values` as a dictionary; made settings as they are; an empty section of YAML (None) has only defaults."""
+    """`values` as a dictionary. Settings objects are returned unchanged; None (an empty section of YAML) is {}."""
     if isinstance(values, Settings):
         return values
     if values is not None and not isinstance(values, Mapping):
@@ -51,7 +51,7 @@ def as_mapping(values: Any) -> Any:
 
 
 def _as_float(value: Any) -> Any:
-    """Text and whole numbers as floats where they are numbers: YAML 1.1 reads 1e-3 as text."""
+    """Text and integers as floats where they are numbers: YAML 1.1 reads 1e-3 as text."""
     try:
         return float(value) if isinstance(value, str | int) and not isinstance(value, bool) else value
     except (ValueError, OverflowError):
@@ -60,18 +60,18 @@ def _as_float(value: Any) -> Any:
 
 FROM_TEXT = BeforeValidator(_as_float)
 Number = Annotated[float, FROM_TEXT]
-"""A finite float. Use it instead of `float`, which refuses 1e-3 from YAML; an element of a tuple or mapping that has
-limits is Annotated[float, Field(ge=0.0), FROM_TEXT]."""
+"""A finite float. Use it instead of `float`, which rejects 1e-3 from YAML. For elements of a tuple or mapping with
+limits use Annotated[float, Field(ge=0.0), FROM_TEXT]."""
 Name = Annotated[str, StringConstraints(pattern="^[a-z][a-z0-9_]*$")]
-"""What users may call a thing of theirs, the key of a mapping: it becomes part of file names and of tables."""
+"""A name chosen by the user, as the key of a mapping; it becomes part of file names and tables."""
 WholeNumber = BeforeValidator(TypeAdapter(Annotated[int, Strict()]).validate_python)
-"""For a choice of whole numbers: True equals 1, and is none."""
+"""For a Literal of integers: rejects True, which equals 1."""
 Text = Annotated[str, BeforeValidator(str)]
-"""A key that may be any text; YAML reads 5 as a number."""
+"""A key that may be any text, such as 5, which YAML reads as a number."""
 
 
 class Settings(BaseModel):
-    """Base of all settings: frozen, strict, unknown keys refused."""
+    """Base of all settings: frozen, strict, unknown keys are rejected."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -90,7 +90,7 @@ class Settings(BaseModel):
         return values
 
     def check(self, key: str) -> None:
-        """Raise SettingsError for fields that do not fit each other. `parse` calls it with the dotted key of self."""
+        """Raise SettingsError if fields contradict each other. `parse` calls it with the dotted key of this object."""
 
 
 def setting(
@@ -103,10 +103,11 @@ def setting(
     when: tuple[str, tuple[Any, ...]] | None = None,
     counts: bool = True,
 ) -> Any:
-    """A field of settings. Limits are inclusive; those of a tuple's or mapping's elements belong to their type.
+    """A field of settings. Limits are inclusive; limits of the elements of a tuple or mapping belong to the element
+    type.
 
-    `when`: a field, here or in an enclosing section, and values of it; the setting changes no result while the field
-    has another value (of a tuple: while it has none of them). `counts=False`: it never changes a result.
+    `when` is (name of a field here or in an enclosing section, values): the setting can change a result only if that
+    field has one of the values (a tuple: contains one). `counts=False`: it never changes a result.
     """
     if isinstance(default, list | dict | set):
         raise TypeError("a settings default must be immutable: use a tuple, or a factory for a mapping")
@@ -115,17 +116,17 @@ def setting(
         extra["counts"] = False
     if factory is not None:
         return Field(default_factory=factory, description=help or None, json_schema_extra=extra)
-    lists = False if isinstance(default, tuple) else None  # YAML has lists only, so not strict
+    lists = False if isinstance(default, tuple) else None  # not strict, because YAML has lists only
     return Field(
         default, ge=minimum, le=maximum, strict=lists, description=help or None, json_schema_extra=extra
     )
 
 
 def parse(cls: type[T], values: Mapping[str, Any] | None, key: str = "") -> T:
-    """Make settings of type `cls` from a mapping; missing keys take their defaults.
+    """Create settings of type `cls` from a mapping; missing keys take their defaults.
 
-    Raises SettingsError that names the full dotted key, the value and what is allowed. The method `check(key)` of
-    all settings made is called last, for rules between fields.
+    Raises SettingsError that names the full dotted key, the value and what is allowed. Calls `check(key)` of all
+    created settings last, for rules between fields.
     """
     made: T = _made(cls, values, key)
     _check_rules(made, key)
@@ -146,10 +147,10 @@ def to_dict(settings: Any) -> dict[str, Any]:
 
 
 def used(settings: Any) -> Any:
-    """Those settings that can change a result now, as plain values.
+    """The settings that can change a result, as plain values.
 
-    Left out are settings that never count, and those whose `when` does not hold. A mapping of sections becomes a list
-    of {"name": name, ...}, because its order counts.
+    Without settings that never count and settings whose `when` does not hold. A mapping of sections becomes a list of
+    {"name": name, ...}, because its order counts.
     """
     return _plain(settings, {})
 
@@ -157,8 +158,8 @@ def used(settings: Any) -> Any:
 def changes(recorded: Any, now: Any, key: str = "") -> list[str]:
     """The dotted keys whose `used` value differs between a record and `now`: settings, a mapping of them, or a value.
 
-    `recorded` is what `used` gave once, perhaps of older settings: a key that it lacks counts as its default, a key
-    that only it has is ignored. Names of mappings and elements of lists are values, not keys.
+    `recorded` is an earlier result of `used`, possibly of older settings: a key that it lacks counts as its default, a
+    key that only it has is ignored. Names of mappings and elements of lists are values, not keys.
     """
     return list(_changes(recorded, now, key, {}))
 
@@ -195,14 +196,14 @@ def _check_rules(value: Any, key: str) -> None:
 
 
 def _message(error: ValidationError, key: str) -> str:
-    """pydantic's first error in our words."""
+    """pydantic's first error in our own words."""
     first = error.errors(include_url=False)[0]
     kind, value, context = first["type"], first["input"], first.get("ctx", {})
     of_key = first["loc"][-1:] == ("[key]",)
     for part in first["loc"][: -2 if of_key else None]:
         if isinstance(part, int):
             key = f"{key}[{part}]"
-        elif "=" not in part:  # else the tag of a union (kind=s2), which is in no file
+        elif "=" not in part:  # the tag of a union (kind=s2) is not in the file
             key = _join(key, part)
     if kind == "value_error":  # a SettingsError raised below this key
         return _join(key, str(context["error"]))
@@ -232,7 +233,7 @@ def _join(key: str, name: str) -> str:
 
 
 def _plain(value: Any, scope: Mapping[str, Any] | None = None) -> Any:
-    """`value` as plain values: all of them, or, given the fields of the enclosing sections, those that are used."""
+    """`value` as plain values: all of them, or only those that are used, given the fields of the enclosing sections."""
     if isinstance(value, Settings):
         fields = _fields(value)
         if scope is None:
@@ -289,7 +290,7 @@ def _counts(settings: Settings, name: str, scope: Mapping[str, Any]) -> bool:
     """Whether a field can change a result, given the values of its siblings and of the enclosing sections' fields."""
     extra: Any = type(settings).model_fields[name].json_schema_extra or {}
     for other, values in extra.get("when", {}).items():
-        given = scope.get(other, values[0])  # without such a field, it always counts
+        given = scope.get(other, values[0])  # if that field does not exist, the setting always counts
         if not any(one in values for one in (given if isinstance(given, tuple) else (given,))):
             return False
     return bool(extra.get("counts", True))

@@ -1,4 +1,4 @@
-"""Distances, means, bearings and unit vectors on the Earth: the one place that does spherical maths.
+"""Distances, means, bearings and unit vectors on the Earth: the only place that does spherical maths.
 
 Coordinates are latitude and longitude in degrees (WGS84), in that order. The Earth is a sphere of mean
 radius 6371.0088 km (IUGG), so distances are within 0.6 % of the ellipsoid's.
@@ -22,8 +22,8 @@ def distance_km(
 ) -> FloatArray:
     """Great-circle distance in km, by the haversine formula; arguments broadcast.
 
-    The haversine form keeps full precision for points a metre apart, where the arc cosine of a dot product
-    loses half of its digits. NaN in gives NaN out.
+    The haversine form keeps full precision for points a metre apart; the arc cosine of a dot product would lose half of
+    the digits. NaN in gives NaN out.
     """
     lat_a, lon_a, lat_b, lon_b = (
         np.radians(np.asarray(x, dtype=np.float64))
@@ -39,7 +39,7 @@ def unit_vectors(latitude: ArrayLike, longitude: ArrayLike) -> FloatArray:
     lon = np.radians(np.asarray(longitude, dtype=np.float64))
     lat, lon = np.broadcast_arrays(lat, lon)
     across = np.cos(lat)
-    # Stored axis by axis, which is faster to make and to read by axis; it indexes as (..., 3) all the same.
+    # Stored axis by axis, which is faster to compute and to read by axis; the shape is still (..., 3).
     return np.moveaxis(np.stack([across * np.cos(lon), across * np.sin(lon), np.sin(lat)]), 0, -1)
 
 
@@ -56,8 +56,8 @@ def group_means(
 ) -> tuple[FloatArray, FloatArray]:
     """Spherical mean of each group of N points: latitude and longitude, float64 (group_count,) each.
 
-    `group` holds N integers below group_count; points of negative groups are left out. NaN where a group has no
-    point or its points cancel out. Raises ValueError for a group that is not below group_count.
+    `group` holds N integers below group_count; points with a negative group are skipped. NaN if a group has no point or
+    its points cancel out. Raises ValueError for a group that is not below group_count.
     """
     group = np.asarray(group)
     lat, lon = np.asarray(latitude, dtype=np.float64), np.asarray(longitude, dtype=np.float64)
@@ -68,12 +68,12 @@ def group_means(
     for start in range(0, len(group), _CHUNK):  # so that memory does not grow with the number of points
         part = slice(start, start + _CHUNK)
         vectors = unit_vectors(lat[part], lon[part])
-        # Those left out are summed too, in a slot of their own.
+        # Skipped points are summed too, in a slot of their own.
         slot = np.where(group[part] < 0, group_count, group[part])
         counts += np.bincount(slot, minlength=group_count + 1)[:group_count]
         for axis in range(3):
             sums[:, axis] += np.bincount(slot, vectors[:, axis], group_count + 1)[:group_count]
-    # Against the count, because rounding errors grow with it.
+    # Relative to the count, because rounding errors grow with it.
     sums[np.linalg.norm(sums, axis=-1) < 1e-9 * np.maximum(counts, 1)] = np.nan
     return from_vectors(sums)
 
@@ -95,7 +95,7 @@ def bearing(
 def destination(
     latitude: ArrayLike, longitude: ArrayLike, bearing_degrees: ArrayLike, km: ArrayLike
 ) -> tuple[FloatArray, FloatArray]:
-    """The point reached after `km` along the great circle that starts at (latitude, longitude) with the bearing.
+    """The point reached after `km` along the great circle from (latitude, longitude) with the initial bearing.
 
     Arguments broadcast; degrees in and out, longitude in [-180, 180].
     """

@@ -1,4 +1,4 @@
-"""The one Dagster entry point: every asset, check and job of the workspace in GEOLOC_WORKSPACE."""
+"""The Dagster entry point: every asset, check and job of the workspace in GEOLOC_WORKSPACE."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from orchestration.workspace import Workspace
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """The definitions of the workspace in GEOLOC_WORKSPACE (else the current folder), all recipes in dvc.yaml."""
+    """The definitions of the workspace in GEOLOC_WORKSPACE (default: the current folder), for all recipes in
+    dvc.yaml."""
     workspace = Workspace.open(Path(os.environ.get("GEOLOC_WORKSPACE", ".")))
     return make_definitions(workspace, pipeline_recipes(workspace) or [DEFAULT_RECIPE])

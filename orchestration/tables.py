@@ -1,4 +1,4 @@
-"""Tables for people, in Markdown: they line up in a terminal and can be pasted into a document."""
+"""Markdown tables that line up in a terminal and can be pasted into a document."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def markdown(rows: Iterable[Iterable[object]], headers: Iterable[object]) -> str
 
 
 def with_interval(value: float, low: float, high: float, *, sign: str = "") -> str:
-    """A share in per cent with its interval, 12.3 [10.1, 14.5]; the interval is left out where it is NaN.
+    """A share in per cent with its interval, such as 12.3 [10.1, 14.5]; no interval if its bounds are NaN.
 
-    Returns "" where `value` is NaN. With sign "+" it is a difference, in points: +1.2 [-0.4, +2.7].
+    Returns "" if `value` is NaN. With sign "+" it is a difference, in points: +1.2 [-0.4, +2.7].
     """
     if pd.isna(value):
         return ""

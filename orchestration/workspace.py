@@ -32,18 +32,18 @@ GITIGNORE = "/data\n/build/\n/mlflow/\n/.dagster/\n/.geoloc/\n"
 
 
 class WorkspaceError(ValueError):
-    """The folder is not a workspace, or something that it needs is absent. The message says what to do."""
+    """The folder is not a workspace, or something that it needs is missing. The message names the remedy."""
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where everything of one workspace lies. Paths are absolute; nothing is made by reading them."""
+    """The paths of one workspace, all absolute. Reading them creates nothing."""
 
     root: Path
 
     @classmethod
     def open(cls, folder: Path | str) -> Workspace:
-        """The workspace at `folder`. Raises WorkspaceError where there is no params.yaml."""
+        """The workspace at `folder`. Raises WorkspaceError if it has no params.yaml."""
         root = Path(folder).resolve()
         if not (root / "params.yaml").is_file():
             raise WorkspaceError(
@@ -88,10 +88,11 @@ class Workspace:
         return self.root / "mlflow"
 
     def set_environment(self) -> None:
-        """Point Dagster, DVC, MLflow and Great Expectations at this workspace, quiet and offline.
+        """Configure Dagster, DVC, MLflow and Great Expectations for this workspace, quiet and offline, by environment
+        variables.
 
-        These tools read the environment when they are imported or started, so call it before; child
-        processes (the Dagster UI, its code server) inherit it.
+        These tools read the environment when they are imported or started, so call this before. Child processes (the
+        Dagster UI, its code server) inherit it.
         """
         self.dagster_home.mkdir(exist_ok=True)
         settings = self.dagster_home / "dagster.yaml"
@@ -105,15 +106,15 @@ class Workspace:
             MLFLOW_ALLOW_PICKLE_DESERIALIZATION="false",
             GX_ANALYTICS_ENABLED="false",
         )
-        # Threads that wait for each other sleep instead of spinning. On a machine that does anything else beside,
-        # spinning made training ten times slower and more; on an idle one the two are level.
+        # Waiting threads sleep instead of spinning. On a machine with other work, spinning made training ten or more
+        # times slower; on an idle machine there is no difference.
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
     def photographer_key(self) -> bytes:
-        """The secret under which photographer ids are hashed: from the environment, else kept in .geoloc/.
+        """The secret key for hashing photographer ids: from the environment, else from .geoloc/.
 
-        Made at random when absent. It must stay the same for the life of a collection: another key makes
-        every known photographer look new. It is never committed.
+        Created at random if it is missing. It must stay the same for the life of a collection: with another key every
+        known photographer looks new. It is never committed.
         """
         given = os.environ.get(PHOTOGRAPHER_KEY_VARIABLE)
         if given:
@@ -127,9 +128,9 @@ class Workspace:
 
 
 def init_workspace(folder: Path, photo_note: str = "") -> Workspace:
-    """Make a workspace in `folder`: git, DVC, params.yaml, recipes/, expectations/ and .gitignore.
+    """Create a workspace in `folder`: git, DVC, params.yaml, recipes/, expectations/ and .gitignore.
 
-    Files that exist are kept, so a second call changes nothing. Raises WorkspaceError where git or DVC fails.
+    Existing files are kept, so a second call is a no-op. Raises WorkspaceError if git or DVC fails.
     """
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -166,7 +167,7 @@ SAMPLE_NOTE_LINE = 'note: ""\n'
 
 
 def template_folder() -> Path:
-    """Where a new workspace's files come from: the checkout that geoloc runs from, else the installed copy."""
+    """The folder with the files of a new workspace: the checkout that geoloc runs from, else the installed copy."""
     for folder in (Path(__file__).parent.parent, Path(sysconfig.get_path("data")) / "share" / "geoloc"):
         if (folder / "params.yaml").is_file():
             return folder

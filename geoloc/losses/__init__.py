@@ -1,1 +1,1 @@
-"""What networks are trained on."""
+"""The losses that networks are trained with."""

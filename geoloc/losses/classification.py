@@ -1,4 +1,4 @@
-"""Cross-entropy over cells, targets smoothed by distance, and weights against the imbalance of cells."""
+"""Cross-entropy over cells, targets smoothed by distance, and class weights against the imbalance of cells."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ CLASS_WEIGHTS = ("none", "balanced", "sqrt")
 
 
 def class_weights(counts: ArrayLike, kind: str) -> torch.Tensor | None:
-    """Weight of each cell from its training photos, `counts` integers (C,): float32 [C], or None for kind none.
+    """The weight of each cell from its number of training photos, `counts` integers (C,): float32 [C]; None for kind
+    none.
 
-    balanced: inversely proportional to the count; sqrt: to its square root, a compromise. Scaled so that the mean over
-    photos is 1, so the learning rate keeps its meaning; a cell without photos weighs 0. Raises ValueError
-    for another kind or for no photos.
+    balanced: inversely proportional to the count; sqrt: to its square root, a compromise. Scaled to a mean over photos
+    of 1, so the learning rate keeps its meaning. A cell without photos has weight 0. Raises ValueError for any other
+    kind or for no photos.
     """
     if kind not in CLASS_WEIGHTS:
         raise ValueError(f"class_weights must be one of {', '.join(CLASS_WEIGHTS)}; got {kind!r}")
@@ -37,12 +38,14 @@ def cross_entropy(
     weights: torch.Tensor | None = None,
     label_smoothing: float = 0.0,
 ) -> torch.Tensor:
-    """Mean cross-entropy of logits [B, C] against labels int64 [B], a scalar, in float32 whatever the logits.
+    """Mean cross-entropy of logits [B, C] against labels int64 [B]: a scalar in float32, whatever the dtype of the
+    logits.
 
-    A label of -1 (a photo in no cell) has loss 0 and gradient 0, and stays in the mean.
-    With `weights` [C], each photo counts by its cell's weight, and the sum is divided by B: a mean over the weights
-    of the batch would give a rare cell no more say in a small batch than a common one. `label_smoothing` s moves
-    s / C of the target to every cell (Szegedy et al., Rethinking the inception architecture, section 7).
+    A label of -1 (a photo in no cell) has loss 0 and gradient 0, and counts in the mean.
+
+    With `weights` [C], each photo has its cell's weight, and the sum is divided by B. Dividing by the sum of the
+    weights would give a rare cell no more influence in a small batch than a common one. `label_smoothing` s moves s / C
+    of the target to every cell (Szegedy et al., Rethinking the inception architecture, section 7).
     """
     losses = functional.cross_entropy(
         logits.float(), labels, reduction="none", ignore_index=-1, label_smoothing=label_smoothing
@@ -51,7 +54,7 @@ def cross_entropy(
 
 
 def unit_vectors(coordinates: ArrayLike) -> torch.Tensor:
-    """Points as unit vectors: latitude, longitude in degrees (N, 2) to float64 [N, 3]."""
+    """Unit vectors float64 [N, 3] of points (N, 2): latitude, longitude in degrees."""
     latitude, longitude = torch.deg2rad(torch.from_numpy(np.array(coordinates, dtype=np.float64))).unbind(
         dim=1
     )
@@ -60,7 +63,7 @@ def unit_vectors(coordinates: ArrayLike) -> torch.Tensor:
 
 
 def distance_targets(points: torch.Tensor, places: torch.Tensor, tau_km: float) -> torch.Tensor:
-    """Targets smoothed by distance, float32 [B, C], each row sums to 1: for a photo taken at x, of true cell t,
+    """Targets smoothed by distance, float32 [B, C], each row sums to 1. For a photo taken at x in the true cell t:
 
         target of cell c ∝ exp(-(d(c, x) - d(t, x)) / tau)
 
@@ -76,10 +79,9 @@ def distance_targets(points: torch.Tensor, places: torch.Tensor, tau_km: float) 
 def soft_cross_entropy(
     logits: torch.Tensor, targets: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Mean over photos of -sum over cells c of target_c · log p_c: logits and targets [B, C], a scalar in float32.
+    """Mean over photos of -sum over cells c of target_c · log p_c: logits and targets [B, C] to a scalar in float32.
 
-    `labels` int64 [B] are the true cells, whose `weights` [C] count as in cross_entropy; -1 has loss 0 and stays in
-    the mean.
+    `labels` int64 [B] are the true cells, with `weights` [C] as in cross_entropy; -1 has loss 0 and counts in the mean.
     """
     losses = -(targets * functional.log_softmax(logits.float(), dim=1)).sum(dim=1)
     losses = torch.where(labels >= 0, losses, torch.zeros_like(losses))

@@ -1,4 +1,4 @@
-"""Distillation: a network's features, projected, should point where a larger network's embeddings do."""
+"""Distillation: a network's projected features should point in the direction of a larger network's embeddings."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from torch.nn import functional
 
 
 def cosine_distillation(projected: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """Mean over B photos of 1 - cos(projected, teacher), float [B, D] each, a scalar in float32.
+    """Mean over B photos of 1 - cos(projected, teacher), float [B, D] each: a scalar in float32.
 
-    A photo whose teacher is unknown (a row with a NaN) has loss 0 and gradient 0, and stays in the mean. In place of a
-    distance the angle, as for embeddings of unit length; projection as in Romero et al., FitNets, 2015, section 2.2.
+    A photo without a teacher (a row with a NaN) has loss 0 and gradient 0, and counts in the mean. The angle replaces a
+    distance, because embeddings have unit length; the projection is that of Romero et al., FitNets, 2015, section 2.2.
     """
     known = ~torch.isnan(teacher).any(dim=1)
     wanted = torch.where(known[:, None], teacher, torch.ones_like(teacher)).float()

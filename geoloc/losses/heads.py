@@ -1,4 +1,5 @@
-"""The loss of a classifier with one or several heads: a weighted sum of theirs (Revisiting IM2GPS, section 3.1)."""
+"""The loss of a classifier with one or several heads: the weighted sum of their losses (Revisiting IM2GPS, section
+3.1)."""
 
 from __future__ import annotations
 
@@ -12,9 +13,9 @@ from geoloc.losses.classification import cross_entropy, distance_targets, soft_c
 
 @dataclass(frozen=True)
 class HeadLoss:
-    """What is asked of one head: `weight` in the sum, `class_weights` float32 [C] or None, `label_smoothing`.
+    """The loss of one head: `weight` in the sum, `class_weights` float32 [C] or None, `label_smoothing`.
 
-    With `smoothing_km` above 0, targets are smoothed by distance from `points`, those of the cells, unit vectors
+    With `smoothing_km` above 0, targets are smoothed by distance from `points`, the cells' points as unit vectors
     float64 [C, 3].
     """
 
@@ -25,11 +26,11 @@ class HeadLoss:
     points: torch.Tensor | None = None
 
     def __call__(self, scores: torch.Tensor, cells: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-        """Mean loss of scores [B, C] against cells int64 [B], -1 where none; a scalar, without `weight`. `places` are
-        where the photos were taken, unit vectors float64 [B, 3].
+        """Mean loss of scores [B, C] against cells int64 [B] (-1 for none): a scalar, without `weight`. `places` are
+        the photos' locations, unit vectors float64 [B, 3].
 
-        A photo in no cell does not train the head: it counts as 0. The mean is over all B all the same: so a photo
-        has the same say in every batch, however many others of the batch the head leaves out.
+        A photo in no cell has loss 0 and does not train the head. The mean is still over all B, so a photo has the same
+        influence in every batch, however many others are in no cell.
         """
         if self.smoothing_km and self.points is not None:
             targets = distance_targets(self.points, places, self.smoothing_km)
@@ -46,7 +47,7 @@ def sum_of_heads(
     """Sum over heads h of weight_h · loss_h: scores by head [B, C_h], cells int64 [B, H] in the order of `scores`,
     places [B, 3].
 
-    A head that weighs 0 is left out: not even an infinite loss of it counts.
+    A head with weight 0 is skipped: even an infinite loss of it does not count.
     """
     parts = [
         losses[name].weight * losses[name](of_head, cells[:, h], places)

@@ -1,1 +1,1 @@
-"""Networks and what feeds them: backbones, pooling, heads, preprocessing, batches of photos."""
+"""Networks and their input: backbones, pooling, heads, preprocessing, batches of photos."""

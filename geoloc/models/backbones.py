@@ -1,4 +1,4 @@
-"""Backbones by name, from torchvision or timm, cut off behind their last feature map [B, D, h, w]."""
+"""Backbones by name, from torchvision or timm, cut off after their last feature map [B, D, h, w]."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _TRUNKS = (
         *("inception5a", "inception5b"),
     ),  # googlenet
 )
-"""The children of torchvision's networks, in order, that make the last feature map: one entry a family."""
+"""The children of torchvision's networks that compute the last feature map, in order; one entry per family."""
 
 
 class Backbone(nn.Module):
     """A network without its head: float32 [B, 3, H, W] to a feature map [B, D, h, w].
 
-    `blocks` are its parts from input to output, the units of which fine-tuning may train the last few;
-    `head_prefixes` are what the names of its head's weights start with in a file of the whole network.
+    `blocks` are its parts from input to output; fine-tuning may train the last few. `head_prefixes` are the prefixes of
+    the names of the head's weights in a file of the whole network.
     """
 
     feature_count: int
@@ -42,7 +42,8 @@ class Backbone(nn.Module):
 
     @property
     def blocks(self) -> list[nn.Module]:
-        """Children, and the members of those that are plain sequences, from input to output."""
+        """The children from input to output; plain sequences are replaced by their members. Parts without weights
+        are left out."""
         parts: list[nn.Module] = []
         for child in self._trunk():
             parts.extend(child.children() if isinstance(child, nn.Sequential | nn.ModuleList) else [child])
@@ -57,7 +58,7 @@ class TorchvisionBackbone(Backbone):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        # GoogLeNet warns at every start unless it is told whether to start as its authors did.
+        # GoogLeNet warns unless it is given init_weights; True initialises it as its authors did.
         start = {"init_weights": True} if name == "googlenet" else {}
         network = torchvision.models.get_model(name, weights=None, **start)
         children = dict(network.named_children())
@@ -69,7 +70,7 @@ class TorchvisionBackbone(Backbone):
             )
         for part in trunk:
             self.add_module(part, children[part])
-        # Densenet and swin have a last step in their forward method, outside of `features`.
+        # The forward methods of densenet and swin have a last step outside of `features`.
         self._final_relu = name.startswith("densenet")
         self._channels_last = name.startswith("swin")
         if self._channels_last:
@@ -88,9 +89,9 @@ class TorchvisionBackbone(Backbone):
 
 
 class TimmBackbone(Backbone):
-    """A timm network without head and pooling; a transformer's patches are its positions, as a map [B, D, N, 1]."""
+    """A timm network without head and pooling; the patches of a transformer become a map [B, D, N, 1]."""
 
-    network: Any  # nn.Module, with attributes that only timm's have
+    network: Any  # nn.Module with timm's own attributes
 
     def __init__(self, name: str, pretrained: bool = False, image_size: int | None = None) -> None:
         super().__init__()
@@ -102,7 +103,7 @@ class TimmBackbone(Backbone):
             raise _unknown(TIMM + name, [TIMM + other for other in timm.list_models()])
         make: dict[str, Any] = {"pretrained": pretrained, "num_classes": 0, "global_pool": ""}
         try:
-            # Transformers tie their position embeddings to one size; convolutional networks know no such argument.
+            # Transformers have position embeddings for one size; convolutional networks do not have this argument.
             self.network = timm.create_model(name, img_size=image_size, **make)
         except TypeError:
             self.network = timm.create_model(name, **make)
@@ -116,7 +117,7 @@ class TimmBackbone(Backbone):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """The last feature map."""
         features: torch.Tensor = self.network.forward_features(images)
-        if features.ndim == 3:  # class and register tokens are not positions of the photo
+        if features.ndim == 3:  # without class and register tokens, which are not positions of the photo
             features = features[:, getattr(self.network, "num_prefix_tokens", 0) :].transpose(1, 2)[..., None]
         elif getattr(self.network, "output_fmt", "NCHW") == "NHWC":
             features = features.permute(0, 3, 1, 2)
@@ -129,7 +130,7 @@ class TimmBackbone(Backbone):
 def make_backbone(name: str, image_size: int = 224) -> Backbone:
     """The backbone called `name` with random weights from torch's current generator.
 
-    Raises ValueError for an unknown name, with the nearest known ones.
+    Raises SettingsError, a ValueError, for an unknown name; the message lists the nearest known ones.
     """
     if name.startswith(TIMM):
         return TimmBackbone(name.removeprefix(TIMM), image_size=image_size)
@@ -148,7 +149,7 @@ def _unknown(name: str, known: list[str]) -> SettingsError:
 
 
 def _count_features(backbone: Backbone, size: int = 64) -> int:
-    """D, seen from a forward pass of one black image."""
+    """D, found by a forward pass of one black image."""
     training = backbone.training
     backbone.eval()
     with torch.no_grad():

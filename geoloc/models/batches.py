@@ -1,7 +1,7 @@
 """Batches of photos from stored JPEG bytes: threads read, decode and crop ahead of the network, in a fixed order.
 
-JPEGs are decoded by torchvision: it gives the same pixels as Pillow (both libjpeg-turbo) and is several times
-faster, because it writes RGB straight into the array. Both release the interpreter lock.
+JPEGs are decoded by torchvision. It gives the same pixels as Pillow (both use libjpeg-turbo) and is several times
+faster, because it writes RGB directly into the array. Both release the interpreter lock.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from geoloc.photos.shards import ShardReader
 
 NOT_STORED = "the pool holds no bytes of this photo"
 _CHUNK = 8
-"""Photos a task: few enough to share a batch among threads, enough to make the hand-over cheap."""
+"""Photos per task: few enough to share a batch among threads, enough to make the overhead of a task small."""
 
 Crop = Callable[[NDArray[np.uint8], int], NDArray[np.uint8]]
 
@@ -35,9 +35,9 @@ Crop = Callable[[NDArray[np.uint8], int], NDArray[np.uint8]]
 class Batch:
     """B decoded photos and those that could not be decoded.
 
-    `images` uint8 [B, 3, S, S] (channels-last in memory; give it to `Preprocess.normalise`, or to a Classifier as
-    it is); `row_indices` int64 [B], their positions in `rows`; `unreadable_indices` int64 [U], positions of photos
-    that are in no batch; `reasons`, one text for each of them.
+    `images` uint8 [B, 3, S, S], channels-last in memory, for `Preprocess.normalise` or directly for a Classifier.
+    `row_indices` int64 [B], their positions in `rows`. `unreadable_indices` int64 [U], the positions of unreadable
+    photos. `reasons`, one text for each of those.
     """
 
     images: torch.Tensor
@@ -62,18 +62,18 @@ def iter_batches(
 ) -> Iterator[Batch]:
     """Decoded batches of the photos of `rows` (columns shard, offset, length), in order.
 
-    Each run of `batch_size` photos gives one batch; one with unreadable photos is that much smaller, possibly empty,
-    so every position stands in exactly one batch. `order` (int64 positions) chooses and orders the photos. With
-    `augmentation`, photo i is augmented by (seed, epoch, i), else its `crop` (one of preprocess.CROPS) is taken.
-    `pool` is the pool's folder, or a reader of it that is open. `workers` threads (0: one a processor) work `prefetch`
-    batches ahead; neither changes the result.
+    Each run of `batch_size` photos gives one batch. Unreadable photos make it smaller, possibly empty, so every
+    position occurs in exactly one batch. `order` (int64 positions) selects and orders the photos. With `augmentation`,
+    photo i is augmented by (seed, epoch, i); otherwise its `crop` (one of preprocess.CROPS) is taken. `pool` is the
+    folder of the pool, or an open reader of it. `workers` threads (0: one per processor) work `prefetch` batches ahead;
+    neither changes the result.
 
-    Raises ValueError for absent columns, a batch size below 1 or positions outside of `rows`; OSError when a shard
+    Raises ValueError for missing columns, a batch size below 1 or positions outside of `rows`; OSError if a shard
     cannot be read, which is a fault of the pool and not of a photo.
     """
     missing = [name for name in ("shard", "offset", "length") if name not in rows.columns]
     if missing:
-        raise ValueError(f"rows need the columns shard, offset, length; absent: {', '.join(missing)}")
+        raise ValueError(f"rows need the columns shard, offset, length; missing: {', '.join(missing)}")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     positions = np.arange(len(rows)) if order is None else np.asarray(order, dtype=np.int64)
@@ -95,7 +95,7 @@ def iter_batches(
 def batches_of_pixels(
     photos: Sequence[NDArray[np.uint8]], preprocess: Preprocess, batch_size: int, *, crop: str = "centre"
 ) -> Iterator[Batch]:
-    """Batches of photos that are decoded already, uint8 [H, W, 3] each, as `iter_batches` gives them of stored ones.
+    """Batches of decoded photos, uint8 [H, W, 3] each, in the form of `iter_batches`.
 
     Raises ValueError for a batch size below 1.
     """
@@ -131,7 +131,7 @@ def _batches(
         reader = stack.enter_context(ShardReader(Path(pool))) if isinstance(pool, Path | str) else pool
 
         def work(images: NDArray[np.uint8], indices: NDArray[np.int64]) -> list[tuple[int, str]]:
-            """Fill `images` with the photos at `indices`; which of them failed, and why."""
+            """Fill `images` with the photos at `indices`; returns slot and reason of those that failed."""
             failed = []
             for slot, index in enumerate(indices.tolist()):
                 if shard[index] is None or length[index] < 0:
@@ -176,7 +176,7 @@ def _finished(
 def _crop_of(
     preprocess: Preprocess, augmentation: Augmentation | None, seed: int, epoch: int, crop: str
 ) -> tuple[int, Crop]:
-    """The side of the result, and what cuts it out of the photo at a position."""
+    """The side of the crop, and the function that makes it from a photo and its position."""
     if augmentation is None:
         return preprocess.image_size, lambda photo, index: preprocess.apply_uint8(photo, crop)
     return preprocess.image_size, lambda photo, index: preprocess.augment_uint8(
@@ -185,7 +185,7 @@ def _crop_of(
 
 
 class UnreadableJpeg(ValueError):
-    """Bytes that are no whole JPEG."""
+    """The bytes are not a complete JPEG."""
 
 
 def decode(data: bytes) -> NDArray[np.uint8]:
@@ -193,7 +193,7 @@ def decode(data: bytes) -> NDArray[np.uint8]:
     if not data:
         raise UnreadableJpeg("the photo has no bytes")
     try:
-        # A bytearray, because torch warns of memory that must not be written.
+        # A bytearray, because torch warns about read-only memory.
         pixels = decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode=ImageReadMode.RGB)
     except RuntimeError as error:
         raise UnreadableJpeg(str(error).splitlines()[0] or "not a JPEG") from error

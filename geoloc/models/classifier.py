@@ -1,4 +1,4 @@
-"""The classifier: an embedder and linear heads over cells; built from settings, saved, loaded."""
+"""The classifier: an embedder with linear heads over cells; built from settings, saved, loaded."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ FORMAT = 2
 
 
 class Classifier(Embedder):
-    """Scores of the cells of one or several partitions (Revisiting IM2GPS, figure 3: an embedder and one layer a
+    """Scores of the cells of one or several partitions (Revisiting IM2GPS, figure 3: an embedder and one layer per
     partition; [L] has one, [M] several).
 
     `heads` maps the name of each partition to its number of cells, in order, the main one first; C is their sum. The
-    heads are one matrix: `split` gives each its own scores. Softmax of a head's scores is its probabilities; where
-    settings.softmax is hierarchical, scores are the log-probabilities of `parents`.
+    heads are one matrix; `split` separates their scores. The softmax of a head's scores gives its probabilities. With
+    settings.softmax hierarchical, scores are log-probabilities, computed with `parents`.
     """
 
     def __init__(
@@ -65,12 +65,12 @@ class Classifier(Embedder):
         return self.classify(self.embed(images))
 
     def split(self, scores: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The scores [B, C] of each head apart, [B, C of the head], by name and in order."""
+        """The scores [B, C] separated by head, in order: [B, C of the head] by name."""
         parts = scores.split(list(self.heads.values()), dim=1)
         return dict(zip(self.heads, parts, strict=True))
 
     def check_heads(self, cell_counts: Mapping[str, int]) -> None:
-        """Raise ValueError where the heads are not those of partitions with these names and numbers of cells."""
+        """Raise ValueError if the heads do not match partitions with these names and numbers of cells."""
         if list(cell_counts) != list(self.heads):
             raise ValueError(
                 f"the model has the heads {', '.join(self.heads)}, the partitions are {', '.join(cell_counts)}: "
@@ -93,29 +93,31 @@ class Classifier(Embedder):
 
 
 class Served(nn.Module):
-    """A classifier as it is served: pixels uint8 [B, 3, S, S] in, probabilities [B, C] out, those of each head sum
-    to 1 and stand in the order of its partitions."""
+    """A classifier for serving: pixels uint8 [B, 3, S, S] to probabilities [B, C], those of each head sum to 1 and
+    are in the order of its partitions."""
 
     def __init__(self, model: Classifier) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Probabilities of the cells of each head, one head after the other."""
+        """Probabilities of the cells, the heads concatenated."""
         return torch.cat([s.softmax(dim=1) for s in self.model.split(self.model(images)).values()], dim=1)
 
 
 def build_classifier(
     settings: ModelSettings, heads: Mapping[str, int], seed: int, parents: Parents | None = None
 ) -> Classifier:
-    """A classifier with the settings' initial weights and random heads: the name and number of cells of each, and
-    their `parents` (hierarchy.nested_parents) where settings.softmax is hierarchical.
+    """A classifier with the settings' initial weights and random heads. `heads` gives the name and number of cells of
+    each; `parents` (hierarchy.nested_parents) are required if settings.softmax is hierarchical.
 
-    Equal arguments give equal weights. Raises as build_backbone does.
+    Equal arguments give equal weights. Raises the errors of build_backbone.
     """
     backbone, preprocess = build_backbone(settings, seed)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed + 1)  # not the backbone's, or head and first layer would share their numbers
+        torch.manual_seed(
+            seed + 1
+        )  # not the backbone's seed: head and first layer would get the same numbers
         model = Classifier(backbone, heads, settings, preprocess, parents)
     model.initial_weights = name_of_weights(settings.weights)
     return model
@@ -124,7 +126,7 @@ def build_classifier(
 def save_model(path: Path | str, model: Classifier) -> None:
     """Write a model to one safetensors file, atomically; equal models give equal bytes.
 
-    Its header holds settings, preprocessing and where the weights started (a file by its hash, never its path).
+    Its header holds settings, preprocessing and the source of the initial weights (a file by its hash, never its path).
     """
     tensors = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
     metadata = {
@@ -143,12 +145,13 @@ def save_model(path: Path | str, model: Classifier) -> None:
 
 
 def load_model(path: Path | str) -> Classifier:
-    """The model that save_model wrote, in eval mode on the CPU. Raises WeightsError if it is none, or damaged."""
+    """The model that save_model wrote, in eval mode on the CPU. Raises WeightsError for a damaged file or one
+    without a model."""
     tensors, metadata = read_safetensors(path)
     if metadata is None or metadata.get("kind") != "classifier":
-        raise WeightsError(f"{path} is no geoloc classifier: its header does not say so")
+        raise WeightsError(f"{path} is not a geoloc classifier: its header does not describe one")
     if metadata["format"] != FORMAT:
-        raise WeightsError(f"{path} is a model of format {metadata['format']}, this code reads {FORMAT}")
+        raise WeightsError(f"{path} has format {metadata['format']}, this code reads format {FORMAT}")
     parents = metadata["parents"]
     model = build_classifier(
         parse(ModelSettings, metadata["settings"], "model"),
@@ -161,12 +164,12 @@ def load_model(path: Path | str) -> Classifier:
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
-        raise WeightsError(f"{path} does not hold the weights that its header describes: {error}") from error
+        raise WeightsError(f"{path} does not have the weights that its header describes: {error}") from error
     return model.eval()
 
 
 def example_input(model: Classifier, batch_size: int = 2) -> torch.Tensor:
-    """A batch of random pixels, uint8 [B, 3, S, S], always the same: to trace or export the model with."""
+    """A batch of random pixels, uint8 [B, 3, S, S], always the same, for tracing or exporting the model."""
     size = model.preprocess.image_size
     generator = torch.Generator().manual_seed(0)
     return torch.randint(0, 256, (batch_size, 3, size, size), dtype=torch.uint8, generator=generator)

@@ -1,4 +1,4 @@
-"""The embedder: backbone and global pooling, from photos to features; what every family of networks is built on."""
+"""The embedder: backbone and global pooling, from photos to features; the base of every family of networks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from geoloc.settings import SettingsError, parse
 class Embedder(nn.Module):
     """Pooled features of photos: convolutional layers and global pooling (Revisiting IM2GPS, figure 3).
 
-    Takes float32 [B, 3, S, S] that `preprocess` normalised, or uint8 [B, 3, S, S], which it normalises itself.
+    Takes float32 [B, 3, S, S] normalised by `preprocess`, or uint8 [B, 3, S, S], which it normalises itself.
     `embedding_size` is D.
     """
 
@@ -45,7 +45,8 @@ class Embedder(nn.Module):
         return self.embed(images)
 
     def train(self, mode: bool = True) -> Self:
-        """Training mode, except for what must not move: frozen blocks, and batch norm if the settings say eval."""
+        """Set training mode, except for parts that must not change: frozen blocks, and batch norm if
+        settings.batch_norm is eval."""
         super().train(mode)
         if mode:
             for block in self.backbone.blocks:
@@ -58,8 +59,8 @@ class Embedder(nn.Module):
         return self
 
     def freeze_backbone(self, trainable_blocks: int | None = 0) -> int:
-        """Let only the last `trainable_blocks` blocks of the backbone learn (None: all of it); pooling and head
-        always learn. Returns the number of weights that learn. Raises ValueError for more blocks than there are."""
+        """Let only the last `trainable_blocks` blocks of the backbone learn (None: all); pooling and head always
+        learn. Returns the number of weights that learn. Raises ValueError for more blocks than there are."""
         blocks = self.backbone.blocks
         if trainable_blocks is not None and not 0 <= trainable_blocks <= len(blocks):
             raise ValueError(f"trainable_blocks must be 0 to {len(blocks)}, got {trainable_blocks}")
@@ -78,7 +79,8 @@ class Embedder(nn.Module):
 
 
 def build_embedder(settings: ModelSettings, seed: int) -> Embedder:
-    """An embedder with the settings' initial weights. Equal arguments give equal weights. Raises as build_backbone."""
+    """An embedder with the settings' initial weights. Equal arguments give equal weights. Raises the errors of
+    build_backbone."""
     backbone, preprocess = build_backbone(settings, seed)
     model = Embedder(backbone, settings, preprocess)
     model.initial_weights = name_of_weights(settings.weights)
@@ -86,10 +88,10 @@ def build_embedder(settings: ModelSettings, seed: int) -> Embedder:
 
 
 def build_backbone(settings: ModelSettings, seed: int) -> tuple[Backbone, Preprocess]:
-    """A backbone with its initial weights and padding, and the preprocessing that goes with them.
+    """A backbone with its initial weights and padding, and the preprocessing for it.
 
-    Random weights come from `seed`; torch's own generator is left as it was. Raises ValueError for an unknown
-    backbone, WeightsError for weights that are absent or do not fit.
+    Random weights come from `seed`; the state of torch's generator is restored. Raises ValueError for an unknown
+    backbone, WeightsError for weights that are missing or do not fit.
     """
     settings.check("model")
     with torch.random.fork_rng(devices=[]):
@@ -117,14 +119,14 @@ def build_backbone(settings: ModelSettings, seed: int) -> tuple[Backbone, Prepro
 
 
 def name_of_weights(weights: str) -> str:
-    """What `model.weights` names: none, registry, or a file by its hash."""
+    """The source of initial weights, for `initial_weights`: none, registry, or a file by its hash."""
     return (
         weights if weights in ("none", "registry") else f"sha256:{sha256_bytes(Path(weights).read_bytes())}"
     )
 
 
 def _check_same_rules(settings: ModelSettings, metadata: dict[str, Any]) -> None:
-    """A backbone taken from a saved model must keep the rules that its weights were trained under."""
+    """Raise SettingsError if settings differ from those that a saved model's weights were trained with."""
     stored = parse(ModelSettings, metadata["settings"], "model")
     for name in ("backbone", "padding"):
         if getattr(settings, name) != getattr(stored, name):

@@ -1,4 +1,4 @@
-"""Hierarchical softmax over nested partitions: a fine cell's probability is a share of its coarse cell's."""
+"""Hierarchical softmax over nested partitions: the probability of a fine cell is a share of its coarse cell's."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from torch import nn
 from geoloc.partitions.base import Partition, PartitionError
 
 Parents = dict[str, NDArray[np.int64]]
-"""For each head but the last, the cell of the next head that encloses each of its cells."""
+"""For each head except the last: the cell of the next head that encloses each of its cells."""
 
 
 def nested_parents(partitions: Mapping[str, Partition]) -> Parents:
-    """The parents of partitions that nest, given from the finest to the coarsest.
+    """The parents of nested partitions, which are given from the finest to the coarsest.
 
-    Raises ValueError where there is one only, and where a partition does not lie within the next.
+    Raises ValueError for a single partition, and if a partition does not lie within the next.
     """
     if len(partitions) < 2:
         raise ValueError(
@@ -50,10 +50,10 @@ class HierarchicalSoftmax(nn.Module):
         log P(cell) = log P(parent of cell) + log softmax over the parent's cells of the scores
 
     and a plain softmax for the coarsest (Morin and Bengio, Hierarchical probabilistic neural network language model,
-    2005, section 3: a product of conditionals). The probability of a parent without cells has nowhere to go: fine
-    cells then sum to less than 1, and the softmax that every reader of scores applies shares it out.
+    2005, section 3: a product of conditionals). The probability of a parent without cells goes to no fine cell. Fine
+    cells then sum to less than 1, and the softmax that every reader of scores applies normalises them.
 
-    No weights. `parents` as `nested_parents` gives them; memory is B x parents x the most cells of one.
+    Has no weights. `parents` is the result of `nested_parents`; memory is B x parents x the most cells of one parent.
     """
 
     def __init__(self, heads: Mapping[str, int], parents: Mapping[str, ArrayLike]) -> None:
@@ -74,11 +74,11 @@ class HierarchicalSoftmax(nn.Module):
             _, family, sizes = np.unique(parent, return_inverse=True, return_counts=True)
             order = np.argsort(family, kind="stable")
             place = np.arange(len(parent)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-            # Each family's cells in a row, filled up with a column of minus infinity that stands behind the scores.
+            # One row per parent with its cells, padded with the index of a column of minus infinity after the scores.
             rows = np.full((len(sizes), int(sizes.max())), len(parent), dtype=np.int64)
             rows[family[order], place] = order
             for what, values in (("parent", parent), ("family", family), ("rows", rows)):
-                # Not saved with the weights: the model's header has the parents.
+                # Not saved with the weights: the parents are in the model's header.
                 self.register_buffer(
                     f"{what}_{h}", torch.from_numpy(values.astype(np.int64)), persistent=False
                 )

@@ -8,10 +8,10 @@ from torch.nn import functional
 
 
 class SameConv2d(nn.Conv2d):
-    """A convolution padded as TensorFlow's SAME: output size ceil(n / stride), the odd row at bottom and right.
+    """A convolution padded like TensorFlow's SAME: output size ceil(n / stride), the odd row at bottom and right.
 
-    A stride-2 3x3 convolution of an even side gets no row at the top and one at the bottom, where torch's padding=1
-    gives one at each: the same weights then look one pixel away from where they were trained to look.
+    A stride-2 3x3 convolution of an even side gets no row at the top and one at the bottom. Torch's padding=1 gives one
+    at each: the same weights then look one pixel away from where they were trained to look.
     """
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
@@ -25,7 +25,7 @@ class SameConv2d(nn.Conv2d):
 
 
 def same_padding(size: int, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
-    """Rows before and after an axis of length `size` (tf.nn, "SAME" padding)."""
+    """Rows to add before and after an axis of length `size` (tf.nn, "SAME" padding)."""
     total = max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
     return total // 2, total - total // 2
 
@@ -33,7 +33,7 @@ def same_padding(size: int, kernel: int, stride: int, dilation: int = 1) -> tupl
 def use_same_padding(network: nn.Module) -> int:
     """Give every strided convolution of `network` SAME padding, in place; weights and names stay. Returns how many.
 
-    Convolutions of stride 1 with an odd kernel and half its size as padding are SAME already.
+    Convolutions of stride 1 with an odd kernel and half its size as padding already have it.
     """
     strided = [
         (parent, name, child)

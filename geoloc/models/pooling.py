@@ -25,7 +25,7 @@ class MaxPooling(nn.Module):
 class GemPooling(nn.Module):
     """The generalised mean (mean of x^p)^(1/p) over positions, p learnt: [B, D, H, W] to [B, D].
 
-    Radenovic et al., Fine-tuning CNN image retrieval, equation 3. Features below 1e-6 count as that, since a real
+    Radenovic et al., Fine-tuning CNN image retrieval, equation 3. Features below 1e-6 are raised to it, because a real
     power of a negative number does not exist.
     """
 
@@ -41,7 +41,7 @@ class GemPooling(nn.Module):
 
 
 def make_pooling(name: str, gem_power: float = 3.0) -> nn.Module:
-    """The pooling called `name`: average, max or gem. Raises ValueError for another."""
+    """The pooling called `name`: average, max or gem. Raises ValueError for any other name."""
     if name == "gem":
         return GemPooling(gem_power)
     if name in ("average", "max"):

@@ -1,6 +1,6 @@
-"""Running a network over photos, stored or decoded: the one place that does, so that all answers are the same.
+"""Running a network over stored or decoded photos: the only place that does, so that all answers are the same.
 
-`run_network` is the inner loop. On it: probabilities of cells, which localizers by class work on, and embeddings.
+`run_network` is the inner loop. The others use it: probabilities of cells, for localizers by class, and embeddings.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from geoloc.models.batches import Batch, batches_of_pixels, iter_batches
 from geoloc.models.preprocess import CROPS
 from geoloc.photos.shards import ShardReader
 
-if TYPE_CHECKING:  # embeddings need no classifier, and do not change when one does
+if TYPE_CHECKING:  # so that the code version of embeddings does not include the classifier
     from geoloc.models.classifier import Classifier
 
 Probabilities = dict[str, NDArray[np.float32]]
-"""Of N photos by head, float32 [N, C of the head]; a photo that cannot be read has a row of NaN."""
+"""Probabilities of N photos by head, float32 [N, C of the head]; a row of NaN for an unreadable photo."""
 
 
 def mixed_precision(device: torch.device, precision: str) -> torch.autocast:
-    """A block in which the layers of a network run in `precision` where that is sound; float32 changes nothing."""
+    """A block in which layers run in `precision` where that is numerically safe; float32 is a no-op."""
     return torch.autocast(device.type, getattr(torch, precision), enabled=precision != "float32")
 
 
@@ -38,12 +38,13 @@ def run_network(
     batches: Iterable[Batch],
     channels_last: bool = True,
 ) -> Iterator[tuple[Batch, dict[str, NDArray[Any]] | None]]:
-    """Each batch, in order, with what `forward` gives for its images, as arrays by name; None where none is readable.
+    """Yields each batch, in order, with the outputs of `forward` for its images, as arrays by name; None if no photo of
+    the batch is readable.
 
-    `forward` takes images uint8 [B, 3, S, S] on the model's device and calls the model as it needs. The model runs
-    where it is, without gradients, in eval mode, and is put back into its mode at the end. `channels_last` is the
-    memory layout of images and filters (these keep it): much faster on a processor, and other last digits. So what must
-    be equal to the last digit runs in one layout, in equal batches.
+    `forward` takes images uint8 [B, 3, S, S] on the model's device and calls the model. The model stays on its device
+    and runs in eval mode, without gradients; its mode is restored at the end. `channels_last` sets the memory layout of
+    images and filters (the filters keep it). It is much faster on a CPU and changes the last digits, so results that
+    must be equal to the last digit need one layout and equal batches.
     """
     device = next(model.parameters()).device
     layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -52,12 +53,12 @@ def run_network(
     model.eval()
     try:
         with freed_memory_kept():
-            # The outputs of a batch are fetched after the next is under way, so that an accelerator never idles.
+            # The outputs of a batch are fetched after the next one has started, so that an accelerator never idles.
             waiting: tuple[Batch, Mapping[str, torch.Tensor] | None] | None = None
             for batch in batches:
                 outputs = None
                 if len(batch.row_indices):
-                    # Not around the yields: a caller must not find itself in inference mode.
+                    # Not around the yields: the caller must not be in inference mode.
                     with torch.inference_mode():
                         images = batch.images.contiguous(memory_format=layout)
                         outputs = forward(images.to(device, non_blocking=True))
@@ -84,11 +85,11 @@ def predict_probabilities(
 ) -> tuple[Probabilities, NDArray[np.int64]]:
     """Probabilities of cells for N stored photos (columns shard, offset, length), by head.
 
-    They are means over the first `crops` of preprocess.CROPS: 1 is the centre, 5 the corners too (Krizhevsky et al.,
+    They are means over the first `crops` of preprocess.CROPS: 1 is the centre, 5 adds the corners (Krizhevsky et al.,
     ImageNet classification, 2012, section 4.1, without its mirrored crops: mirrored streets keep to the wrong side).
 
-    A photo that cannot be read, or has no bytes in the pool, has a row of NaN; the second result holds the
-    positions of those photos, int64, in order. The model runs as in `run_network`. Raises as `iter_batches` does.
+    A photo that is unreadable or not stored in the pool has a row of NaN; the second result holds the positions of
+    those photos, int64, in order. The model runs as in `run_network`. Raises the errors of `iter_batches`.
     """
     return _mean_over_crops(
         model,
@@ -101,8 +102,8 @@ def predict_probabilities(
 def predict_probabilities_of_pixels(
     model: Classifier, photos: Sequence[NDArray[np.uint8]], batch_size: int, crops: int = 1
 ) -> Probabilities:
-    """As predict_probabilities, for decoded photos, uint8 [H, W, 3] each: the same for the same photos, to the bit
-    where the batches are the same."""
+    """As predict_probabilities, for decoded photos, uint8 [H, W, 3] each. Equal photos in equal batches give
+    bit-identical results."""
     return _mean_over_crops(
         model,
         len(photos),
@@ -114,7 +115,7 @@ def predict_probabilities_of_pixels(
 def _mean_over_crops(
     model: Classifier, count: int, batches_of: Callable[[str], Iterable[Batch]], crops: int
 ) -> tuple[Probabilities, NDArray[np.int64]]:
-    """Probabilities of `count` photos, and the positions of unreadable ones; `batches_of` gives batches of a crop."""
+    """Probabilities of `count` photos and the positions of unreadable ones; `batches_of(crop)` gives the batches."""
 
     def forward(images: torch.Tensor) -> dict[str, torch.Tensor]:
         scores = model.split(model(images).float())
@@ -138,13 +139,13 @@ def _mean_over_crops(
 def unit_embeddings(
     model: nn.Module, batches: Iterable[Batch], precision: str = "float32"
 ) -> Iterator[tuple[Batch, dict[str, NDArray[np.float32]] | None]]:
-    """Each batch with the embeddings of its B photos: `vectors` float32 [B, D], L2-normalised, and their `norms` [B]
-    before that.
+    """Yields each batch with the embeddings of its B photos: `vectors` float32 [B, D], L2-normalised, and their `norms`
+    [B] before that.
 
-    `model` has `.embed(images) -> [B, D]` and `.preprocess`, and runs as in `run_network`. Where the norm is 0, the
-    vector is 0; where it is not finite, the vector is not either.
+    `model` has `.embed(images) -> [B, D]` and `.preprocess`, and runs as in `run_network`. If the norm is 0, the vector
+    is 0; if it is not finite, neither is the vector.
     """
-    network: Any = model  # its embed and preprocess are no part of nn.Module
+    network: Any = model  # nn.Module does not declare embed and preprocess
 
     def forward(images: torch.Tensor) -> dict[str, torch.Tensor]:
         with mixed_precision(images.device, precision):

@@ -1,6 +1,6 @@
-"""From a decoded photo to a network's input: resize, crop, augment, normalise; stored with the weights.
+"""From a decoded photo to the input of a network: resize, crop, augment, normalise; stored with the weights.
 
-Pixels stay uint8 [H, W, 3] until a whole batch is there; a batch becomes float32 at once, on the model's device.
+Pixels stay uint8 [H, W, 3] until a batch is complete; the batch is converted to float32 at once, on the model's device.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ NORMALISATIONS = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "minus_one_to_one": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
-"""Mean and standard deviation of RGB in [0, 1]; minus_one_to_one is x / 127.5 - 1, as TensorFlow models want."""
+"""Mean and standard deviation of RGB in [0, 1]; minus_one_to_one is x / 127.5 - 1, which TensorFlow models expect."""
 
 CROPS = ("centre", "top left", "top right", "bottom left", "bottom right")
-"""Where a crop may lie in the resized photo; five-crop evaluation takes all."""
+"""Positions of a crop in the resized photo; five-crop evaluation uses all."""
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 class Preprocess(Settings):
-    """How a photo becomes the input of one network.
+    """How a photo becomes the input of a network.
 
-    The short side is resized to `resize_short_side` (antialiased; left alone if it is that already), the centre
-    `image_size` x `image_size` is cut out, and RGB in [0, 1] is normalised by `mean` and `std`.
+    The short side is resized to `resize_short_side` (antialiased; unchanged if it already is), the centre `image_size`
+    x `image_size` is cropped, and RGB in [0, 1] is normalised by `mean` and `std`.
     """
 
     resize_short_side: int = setting(256, minimum=1)
@@ -40,7 +40,7 @@ class Preprocess(Settings):
     interpolation: Interpolation = setting("bilinear")
 
     def check(self, key: str) -> None:
-        """Raise SettingsError where fields do not fit each other."""
+        """Raise SettingsError if fields contradict each other."""
         if self.resize_short_side < self.image_size:
             raise SettingsError(
                 f"{key}.resize_short_side must be at least image_size ({self.image_size}), "
@@ -50,7 +50,7 @@ class Preprocess(Settings):
             raise SettingsError(f"{key}.mean and std must be three numbers each, std above 0")
 
     def apply_uint8(self, photo: NDArray[np.uint8], crop: str = "centre") -> NDArray[np.uint8]:
-        """The centre of a photo, or another of CROPS: uint8 [H, W, 3] to uint8 [S, S, 3], with S = image_size.
+        """The centre crop of a photo, or another of CROPS: uint8 [H, W, 3] to uint8 [S, S, 3], S = image_size.
 
         The long side after resizing and both offsets of the centre are rounded down.
         """
@@ -72,10 +72,10 @@ class Preprocess(Settings):
     def augment_uint8(
         self, photo: NDArray[np.uint8], augmentation: Augmentation, *, seed: int, epoch: int, index: int
     ) -> NDArray[np.uint8]:
-        """A random crop of a photo, perhaps mirrored: uint8 [H, W, 3] to uint8 [S, S, 3].
+        """A random crop of a photo, possibly mirrored: uint8 [H, W, 3] to uint8 [S, S, 3].
 
-        Area and aspect as in Going deeper with convolutions, section 6 (aspect uniform in its logarithm); a crop
-        longer than the photo is cut to it. Depends on (seed, epoch, index) only, not on order or threads.
+        Area and aspect as in Going deeper with convolutions, section 6 (log-uniform aspect); a crop longer than the
+        photo is cut to it. Depends on (seed, epoch, index) only, not on order or threads.
         """
         draws = np.random.Generator(
             np.random.Philox(key=[seed & (2**64 - 1), epoch], counter=[0, 0, 0, index])
@@ -92,11 +92,11 @@ class Preprocess(Settings):
         return cut[:, ::-1] if augmentation.flip and draws[4] < 0.5 else cut
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """A batch uint8 [B, 3, H, W] as float32, normalised: (x / 255 - mean) / std, in the batch's memory layout."""
+        """Normalise a batch uint8 [B, 3, H, W] to float32: (x / 255 - mean) / std, in the batch's memory layout."""
         if images.dtype != torch.uint8:
             raise TypeError(f"normalise takes uint8 images in 0..255, got {images.dtype}")
         shape = (1, 3, 1, 1)
         mean = torch.tensor(self.mean, dtype=torch.float32, device=images.device).reshape(shape)
         std = torch.tensor(self.std, dtype=torch.float32, device=images.device).reshape(shape)
-        # One multiply and one add a pixel: half the memory traffic of the textbook form.
+        # One multiply and one add per pixel: half the memory traffic of the textbook form.
         return images.to(torch.float32).mul_(1 / (255 * std)).sub_(mean / std)

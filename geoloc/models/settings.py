@@ -1,4 +1,4 @@
-"""Settings of networks and of how photos enter them. No heavy imports: the command line reads these."""
+"""Settings of networks and of their input photos. No heavy imports: the command line reads these."""
 
 from __future__ import annotations
 
@@ -7,59 +7,66 @@ from typing import Literal
 from geoloc.settings import Number, Settings, SettingsError, setting
 
 RECIPE = "recipe:"
-"""What `weights` starts with where it names a recipe whose trained backbone is taken."""
+"""Prefix of `weights` that name a recipe, to start from its trained backbone."""
 
 Interpolation = Literal["bilinear", "bicubic"]
 
 
 class Augmentation(Settings):
-    """Random changes of a training photo, a function of (seed, epoch, photo index) alone."""
+    """Random changes of a training photo; a function of (seed, epoch, photo index) only."""
 
     minimum_area: Number = setting(
-        0.35, minimum=0.01, maximum=1.0, help="a random crop covers this share to all of the photo"
+        0.35, minimum=0.01, maximum=1.0, help="smallest share of the photo that a random crop covers"
     )
-    maximum_aspect: Number = setting(4 / 3, minimum=1.0, help="aspect of the crop, and 1 / it; 1: square")
-    flip: bool = setting(True, help="mirror every other photo left to right")
+    maximum_aspect: Number = setting(
+        4 / 3, minimum=1.0, help="largest aspect ratio of the crop; the smallest is 1 / it; 1: square"
+    )
+    flip: bool = setting(True, help="mirror half of the photos left to right")
 
 
 class ModelSettings(Settings):
-    """A network over cells: backbone, pooling, where its weights start, and the photo that it takes."""
+    """A network over cells: backbone, pooling, initial weights, and the size of its input."""
 
     backbone: str = setting(
         "mobilenet_v2", help="a torchvision classification network, or timm/NAME for one of timm's"
     )
-    pooling: Literal["average", "max", "gem"] = setting("average", help="of the last feature map")
+    pooling: Literal["average", "max", "gem"] = setting("average", help="pooling of the last feature map")
     gem_power: Number = setting(
-        3.0, minimum=1.0, when=("pooling", ("gem",)), help="where GeM's learnt power starts; 1 is the average"
+        3.0,
+        minimum=1.0,
+        when=("pooling", ("gem",)),
+        help="initial value of GeM's learnt power; 1: average pooling",
     )
-    dropout: Number = setting(0.0, minimum=0.0, maximum=0.95, help="of the pooled features, in training")
+    dropout: Number = setting(
+        0.0, minimum=0.0, maximum=0.95, help="dropout of the pooled features in training"
+    )
     softmax: Literal["flat", "hierarchical"] = setting(
         "flat",
-        help="hierarchical: of nested partitions, the finest first, a cell's probability is a share of its parent's",
+        help="hierarchical: a cell's probability is a share of its parent's; needs nested partitions, the finest first",
     )
     weights: str = setting(
         "none",
-        help="none (random), registry (torchvision's or timm's own), recipe:NAME (the backbone of the classifier that "
-        "was built by that recipe) or a path to a .safetensors file",
+        help="initial weights: none (random), registry (torchvision's or timm's own), recipe:NAME (the backbone of "
+        "that recipe's trained classifier) or a path to a .safetensors file",
     )
     normalisation: Literal["auto", "imagenet", "minus_one_to_one"] = setting(
         "auto",
-        help="auto: what the registry says of its weights, imagenet otherwise",
+        help="normalisation of pixels; auto: as the registry gives it for its weights, else imagenet",
     )
     padding: Literal["torch", "tensorflow_same"] = setting(
         "torch",
-        help="of strided convolutions: as built, or TensorFlow's SAME, which weights from TensorFlow need",
+        help="padding of strided convolutions: as built, or TensorFlow's SAME, which weights from TensorFlow need",
     )
     batch_norm: Literal["train", "eval"] = setting(
         "train",
-        help="eval keeps running statistics fixed in training, as weights with folded batch norm need",
+        help="eval: running statistics stay fixed in training, as weights with folded batch norm need",
     )
-    resize_short_side: int = setting(256, minimum=8, help="pixels; a photo's short side before the crop")
-    image_size: int = setting(224, minimum=8, help="pixels; side of the square that the network sees")
-    interpolation: Interpolation = setting("bilinear", help="of the resizing")
+    resize_short_side: int = setting(256, minimum=8, help="short side of a photo before the crop, in pixels")
+    image_size: int = setting(224, minimum=8, help="side of the network's square input, in pixels")
+    interpolation: Interpolation = setting("bilinear", help="interpolation of the resizing")
 
     def check(self, key: str) -> None:
-        """Raise SettingsError where fields do not fit each other."""
+        """Raise SettingsError if fields contradict each other."""
         if self.resize_short_side < self.image_size:
             raise SettingsError(
                 f"{key}.resize_short_side must be at least image_size ({self.image_size}), "

@@ -1,4 +1,4 @@
-"""Where a backbone's weights start: torchvision's or timm's registry, or a safetensors file. No pickle is run."""
+"""Initial weights of a backbone: torchvision's or timm's registry, or a safetensors file. No pickle is executed."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from safetensors import SafetensorError, safe_open
 from geoloc.models.backbones import TIMM, Backbone, TimmBackbone
 
 METADATA_KEY = "geoloc"
-"""All metadata is JSON under one key: safetensors writes several keys in random order, and bytes would differ."""
+"""All metadata is JSON under one key: safetensors writes several keys in random order, so bytes would differ."""
 
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 class WeightsError(ValueError):
-    """Weights are absent, unreadable or those of another network. The message says which and what to do."""
+    """Weights are missing, unreadable or of another network. The message names them and a remedy."""
 
 
 def load_registry_weights(backbone: Backbone, name: str) -> Normalisation:
-    """Load torchvision's default weights of network `name`, or timm's, into `backbone`, in place.
+    """Load torchvision's or timm's default weights of network `name` into `backbone`, in place.
 
-    Returns the mean and std of the pixels that they were trained on. Raises WeightsError when the network has none or
-    when they cannot be fetched (they are downloaded once, to torch's or timm's cache).
+    Returns the mean and std of the pixels that they were trained on. Raises WeightsError if the network has no weights
+    or they cannot be fetched (they are downloaded once, to torch's or timm's cache).
     """
-    advice = "give weights a path to a .safetensors file, or none"
+    advice = "set weights to a path to a .safetensors file, or none"
     if name.startswith(TIMM):
         assert isinstance(backbone, TimmBackbone)
         return _load_timm(backbone, name, advice)
@@ -38,7 +38,7 @@ def load_registry_weights(backbone: Backbone, name: str) -> Normalisation:
         raise WeightsError(f"torchvision's registry has no weights of {name!r}: {advice}")
     weights = enum["DEFAULT"]
     try:
-        # weights_only: torchvision's files are zipped tensors, and nothing else in them is run.
+        # weights_only: torchvision's files are zipped tensors; nothing else in them is executed.
         state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except (OSError, RuntimeError) as error:
         raise WeightsError(f"cannot fetch torchvision's weights of {name!r} ({error}): {advice}") from error
@@ -50,17 +50,17 @@ def load_registry_weights(backbone: Backbone, name: str) -> Normalisation:
 def _load_timm(backbone: TimmBackbone, name: str, advice: str) -> Normalisation:
     try:
         source = TimmBackbone(name.removeprefix(TIMM), pretrained=True, image_size=backbone.image_size)
-    except Exception as error:  # its hub client raises a dozen unrelated types when offline
+    except Exception as error:  # offline, its hub client raises a dozen unrelated types
         raise WeightsError(f"cannot fetch timm's weights of {name!r} ({error}): {advice}") from error
     backbone.load_state_dict(source.state_dict())
     return source.normalisation
 
 
 def load_weights_file(backbone: Backbone, path: Path | str) -> dict[str, Any] | None:
-    """Load a safetensors file of the whole network, its head left out, or of a saved geoloc model, in place.
+    """Load a safetensors file, either of the whole network (its head is skipped) or of a saved geoloc model, in place.
 
-    Returns the metadata of a geoloc model (see classifier.save_model), None for any other file. Raises WeightsError
-    when the file is absent or damaged, or when names or shapes are not those of the network.
+    Returns the metadata of a geoloc model (see classifier.save_model), None for any other file. Raises WeightsError if
+    the file is missing or damaged, or if names or shapes are not those of the network.
     """
     tensors, metadata = read_safetensors(path)
     if metadata is not None:
@@ -71,13 +71,13 @@ def load_weights_file(backbone: Backbone, path: Path | str) -> dict[str, Any] | 
 
 
 def load_backbone_state(backbone: Backbone, state: Mapping[str, torch.Tensor], source: str) -> None:
-    """Load tensors named as the whole network names them; those of its head are left out. Raises WeightsError."""
+    """Load tensors with the names of the whole network; those of its head are skipped. Raises WeightsError."""
     inner = backbone.network if isinstance(backbone, TimmBackbone) else backbone
     if not any(k in state for k in inner.state_dict()):
         inner = backbone  # a saved geoloc model names timm's weights network.*
     wanted = inner.state_dict()
     given = {k: v for k, v in state.items() if not k.startswith(backbone.head_prefixes) or k in wanted}
-    # Batch norm counts its batches; files from elsewhere often leave the counter out, and nothing reads it.
+    # Batch norm counts its batches. Other files often lack the counter, and nothing reads it.
     missing = [k for k in wanted if k not in given and not k.endswith(".num_batches_tracked")]
     unexpected = [k for k in given if k not in wanted]
     wrong = [
@@ -96,14 +96,14 @@ def load_backbone_state(backbone: Backbone, state: Mapping[str, torch.Tensor], s
 
 
 def read_safetensors(path: Path | str) -> tuple[dict[str, torch.Tensor], dict[str, Any] | None]:
-    """Tensors and geoloc's metadata (None if absent) of a safetensors file. Raises WeightsError."""
+    """Tensors and geoloc's metadata (None if missing) of a safetensors file. Raises WeightsError."""
     path = Path(path)
     if not path.is_file():
-        raise WeightsError(f"the weights file {path} is absent")
+        raise WeightsError(f"the weights file {path} is missing")
     try:
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
             text = (file.metadata() or {}).get(METADATA_KEY)
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} is not a whole safetensors file: {error}") from error
+        raise WeightsError(f"{path} is not a complete safetensors file: {error}") from error
     return tensors, None if text is None else json.loads(text)

@@ -62,7 +62,7 @@ def partition_of(settings: KindSettings) -> Partition:
 def load_partition(path: Path | str) -> Partition:
     """The fitted partition that `Partition.save` wrote to the folder `path`.
 
-    Raises PartitionError where the folder is absent, damaged, or of a kind or format this version does not know.
+    Raises PartitionError for a folder that is missing, damaged, or of a kind or format this version does not know.
     """
     from geoloc.partitions.cities import CitiesPartition
     from geoloc.partitions.delaunay import DelaunayPartition

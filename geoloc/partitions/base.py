@@ -1,7 +1,7 @@
 """The interface of every partition of the Earth, and what all kinds share: counts, centroids, ceiling, files.
 
-A kind (see s2.py) brings only its geometry: how to cut, how to find the cell of a point, centres and outlines.
-Fitting takes the geotags of training photos and nothing else, so any split or recipe can fit its own.
+A kind (for example s2.py) implements only its geometry: cutting, finding the cell of a point, centres and outlines.
+Fitting needs only the geotags of training photos, so any split or recipe can fit its own.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ METADATA_FILE = "partition.json"
 CELLS_FILE = "cells.parquet"
 GEOMETRY_FILE = "geometry.parquet"
 CHUNK = 1 << 18
-"""Photos worked on at a time: temporaries of a few MB each, however many photos there are."""
+"""Photos processed at a time: temporaries of a few MB each, whatever the number of photos."""
 CELLS_COLUMNS = (
     "token",
     "photos",
@@ -41,7 +41,7 @@ Answer = Literal["centroid", "centre"]
 
 
 class PartitionError(ValueError):
-    """A partition cannot be fitted, used or loaded. The message says why and what to do."""
+    """A partition cannot be fitted, used or loaded. The message gives the reason and the remedy."""
 
 
 def chunks(count: int) -> Iterator[slice]:
@@ -101,7 +101,8 @@ class Partition(ABC):
         """
 
     def _geometry_table(self) -> pd.DataFrame | None:
-        """What tokens and centres do not tell of the cells, saved as geometry.parquet; None for most kinds."""
+        """Returns further geometry that tokens and centres do not determine, saved as geometry.parquet; None for most
+        kinds."""
         return None
 
     @abstractmethod
@@ -133,10 +134,10 @@ class Partition(ABC):
     # What all kinds share
 
     def fit(self, latitude: ArrayLike, longitude: ArrayLike) -> Self:
-        """Cut the Earth by the geotags of N photos, degrees, (N,) each; returns itself, and forgets an earlier fit.
+        """Cut the Earth by the geotags of N photos, degrees, (N,) each. Returns itself; replaces an earlier fit.
 
-        Raises PartitionError for no photos, for coordinates that are not finite or out of range, and where the
-        settings leave no cell.
+        Raises PartitionError for no photos, for coordinates that are not finite or out of range, and if the settings
+        leave no cell.
         """
         lat, lon = self._checked(latitude, longitude, "fit")
         if len(lat) == 0:
@@ -146,15 +147,15 @@ class Partition(ABC):
         tokens, centres = self._geometry()
         counts = _counts(cells, len(tokens))
         centroids = np.stack(group_means(lat, lon, cells, len(tokens)), axis=-1)
-        # A cell without photos, or whose photos cancel out on the sphere, has no mean: its centre stands in.
+        # A cell without photos, or whose photos cancel out on the sphere, has no mean: use its centre.
         self._take(tokens, counts, centres, np.where(np.isnan(centroids), centres, centroids), len(lat))
         return self
 
     def assign(self, latitude: ArrayLike, longitude: ArrayLike) -> NDArray[np.int32]:
-        """The cell of each point, int32 (N,), -1 where the point is in no cell.
+        """Returns the cell of each point, int32 (N,), -1 if it is in no cell.
 
-        Raises PartitionError for coordinates that are not finite or out of range: a photo with an unknown place
-        is not a photo outside all cells.
+        Raises PartitionError for coordinates that are not finite or out of range: an unknown place is not the same as a
+        place outside all cells.
         """
         self._need_fit()
         return self._find(*self._checked(latitude, longitude, "assign"))
@@ -166,16 +167,16 @@ class Partition(ABC):
 
     @property
     def fitted_photos(self) -> int:
-        """How many photos `fit` saw, those in discarded cells included."""
+        """The number of photos passed to `fit`, those in discarded cells included."""
         self._need_fit()
         return self._fitted_photos
 
     def tokens(self) -> list[str]:
-        """The name of each cell: text that stays the same for the same cell, whatever else is fitted."""
+        """Returns the name of each cell: text that is the same for the same cell in every fit."""
         return list(self._need_fit())
 
     def photo_counts(self) -> NDArray[np.int64]:
-        """How many fitted photos are in each cell, int64 (C,)."""
+        """Returns the number of fitted photos per cell, int64 (C,)."""
         self._need_fit()
         return self._counts.copy()
 
@@ -190,7 +191,7 @@ class Partition(ABC):
         return self._centroids.copy()
 
     def answers(self, answer: Answer = "centroid") -> Coordinates:
-        """The point that stands for each cell when it is the answer: `centroids()` or `centres()`."""
+        """Returns the point that each cell answers with: `centroids()` or `centres()`."""
         if answer not in ("centroid", "centre"):
             raise PartitionError(f"answer must be one of centroid, centre; got {answer!r}")
         return self.centroids() if answer == "centroid" else self.centres()
@@ -202,10 +203,9 @@ class Partition(ABC):
         levels_km: Mapping[str, float] = LEVELS_KM,
         answer: Answer = "centroid",
     ) -> dict[str, float]:
-        """The best that a perfect classifier could do: the share of photos within each level of their cell's answer.
+        """Returns the accuracy of a perfect classifier: the share of photos within each level of their cell's answer.
 
-        A photo in no cell is wrong at every level, and stays in the denominator. Raises PartitionError for no
-        photos.
+        A photo in no cell counts as wrong at every level. Raises PartitionError for no photos.
         """
         lat, lon = self._checked(latitude, longitude, "ceiling")
         if len(lat) == 0:
@@ -217,9 +217,9 @@ class Partition(ABC):
         return {level: float((distance <= km).sum() / len(lat)) for level, km in levels_km.items()}
 
     def effective_classes(self) -> float:
-        """exp of the entropy of the cells' shares of fitted photos: C where all hold equally many, 1 where one has all.
+        """Returns exp(entropy) of the cells' shares of fitted photos: C if all have equally many, 1 if one has all.
 
-        It is how many classes of equal size would be as hard to guess.
+        It is the number of classes of equal size that would be as hard to guess.
         """
         return effective_classes(self.photo_counts())
 
@@ -231,14 +231,14 @@ class Partition(ABC):
         return np.array([polygon_area_km2(self.polygon(cell)) for cell in range(self.cell_count)])
 
     def rings(self, cell: int) -> list[Coordinates]:
-        """The outline of a cell as rings that a flat map can draw: cut at the antimeridian, led along the poles.
+        """Returns the outline of a cell as rings for a flat map: cut at the antimeridian, led along the poles.
 
         Each is float64 (V, 2) of latitude, longitude in [-90, 90] and [-180, 180], first vertex not repeated.
         """
         return map_rings(self.polygon(cell, self._edge_points(cell)))
 
     def to_geojson(self) -> dict[str, Any]:
-        """All cells as a GeoJSON FeatureCollection (RFC 7946, so longitude before latitude, and cells that cross
+        """Returns a GeoJSON FeatureCollection of all cells (RFC 7946: longitude before latitude, and cells that cross
         the antimeridian cut in two), with token, photos and centroid as properties.
         """
         features = [
@@ -261,8 +261,8 @@ class Partition(ABC):
     # Files
 
     def save(self, path: Path | str) -> None:
-        """Write the folder `path`: cells.parquet (one row a cell) and partition.json (kind, settings, hash of the
-        cells). Equal partitions give equal bytes. Other files in the folder are left alone.
+        """Write the folder `path`: cells.parquet (one row per cell) and partition.json (kind, settings, hash of the
+        cells). Equal partitions give equal bytes. Other files in the folder are kept.
         """
         folder = Path(path)
         frame = pd.DataFrame(
@@ -288,7 +288,7 @@ class Partition(ABC):
         if geometry is not None:
             write_parquet(folder / GEOMETRY_FILE, geometry)
             metadata["geometry_sha256"] = sha256_bytes((folder / GEOMETRY_FILE).read_bytes())
-        # Written last: its hash of the cells tells a folder that was saved to the end from one that was not.
+        # Written last: its hash of the cells shows whether a folder was saved completely.
         write_json(folder / METADATA_FILE, metadata)
 
     def __repr__(self) -> str:
@@ -318,7 +318,7 @@ class Partition(ABC):
         return self._tokens
 
     def _cell(self, cell: int) -> int:
-        """A cell number, checked: -1 (no cell) must not silently mean the last one."""
+        """Returns a checked cell number: -1 (no cell) must not silently index the last cell."""
         if not 0 <= cell < self.cell_count:
             raise PartitionError(f"cell must be between 0 and {self.cell_count - 1}, got {cell}")
         return int(cell)

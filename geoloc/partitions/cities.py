@@ -76,7 +76,7 @@ class CitiesPartition(Partition):
         return found
 
     def cell_counter(self, latitude: ArrayLike, longitude: ArrayLike) -> Callable[[int], int]:
-        """How many cells these photos give for each `min_photos`; each photo is looked up once."""
+        """Returns a function from `min_photos` to the number of cells; each photo is looked up once."""
         checked = self._checked(latitude, longitude, "cell_counter")
         other = CitiesPartition(self.settings)
         other._use(*self._all())
@@ -91,7 +91,7 @@ class CitiesPartition(Partition):
         for part in chunks(len(latitude)):
             lat, lon = latitude[part], longitude[part]
             _, nearest = self._tree.query(unit_vectors(lat, lon), distance_upper_bound=reach)
-            near = np.flatnonzero(nearest < len(self._places))  # scipy says K where nothing is in reach
+            near = np.flatnonzero(nearest < len(self._places))  # scipy returns K if nothing is in reach
             place = self._places[nearest[near]]
             inside = distance_km(lat[near], lon[near], place[:, 0], place[:, 1]) <= self.settings.radius_km
             cells[part][near[inside]] = nearest[near[inside]]

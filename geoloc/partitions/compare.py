@@ -1,4 +1,4 @@
-"""Partitions side by side: what each allows at best, how even its classes are, what it leaves out.
+"""Compares partitions: their ceilings, the balance of their classes, and the photos in no cell.
 
 Answers a question that Revisiting IM2GPS leaves open (section 5: what is the best way to partition?) as far as it
 can be answered without training: by the ceiling, the accuracy of a classifier that always finds the right cell
@@ -25,9 +25,9 @@ Points = tuple[ArrayLike, ArrayLike]
 
 
 def held_out(photographer: ArrayLike, share: float, seed: int) -> NDArray[np.bool_]:
-    """True for the photos of photographers drawn by lot, bool (N,): that share of the photographers, at least one.
+    """Returns True for the photos of a random share of the photographers (at least one), bool (N,).
 
-    Raises ValueError where there are fewer than two photographers or the share leaves none of them to fit on.
+    Raises ValueError for fewer than two photographers, or a share that leaves none of them to fit on.
     """
     names, number = np.unique(np.asarray(photographer), return_inverse=True)
     drawn = max(1, round(share * len(names)))
@@ -44,7 +44,7 @@ def compare(
     measure_on: Points,
     levels_km: Mapping[str, float] = LEVELS_KM,
 ) -> pd.DataFrame:
-    """One row for each of the settings: fitted on one set of photos, measured on another; degrees, (N,) and (M,).
+    """Returns a row per setting: fitted on one set of photos, measured on another; degrees, (N,) and (M,).
 
     Columns kind, cells, fit_s (seconds of this run), effective_classes and largest_share of the fitted photos,
     fit_no_cell (the share of fitted photos in no cell), no_cell (of the measured photos; they count as wrong in every

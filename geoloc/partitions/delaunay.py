@@ -68,7 +68,7 @@ class DelaunayPartition(Partition):
         return found
 
     def cell_counter(self, latitude: ArrayLike, longitude: ArrayLike) -> Callable[[int], int]:
-        """How many cells these photos give for each `max_photos`; each answer is a fit."""
+        """Returns a function from `max_photos` to the number of cells; each call is a fit."""
         checked = self._checked(latitude, longitude, "cell_counter")
 
         def count(max_photos: int) -> int:
@@ -113,7 +113,7 @@ class DelaunayPartition(Partition):
         made = cls(parse(DelaunaySettings, settings, "settings"))
         table = cells.attrs.get("geometry")
         if table is None or list(table.columns) != [*_CORNERS, "cell"]:
-            raise ValueError("the table of its triangles is absent or has other columns")
+            raise ValueError("the table of its triangles is missing or has other columns")
         corners = table[_CORNERS].to_numpy(dtype=np.float64).reshape(-1, 2)
         vertices, row = np.unique(corners, axis=0, return_inverse=True)
         made._use(Mesh(vertices, row.reshape(-1, 3)), table["cell"].to_numpy() >= 0)

@@ -48,7 +48,7 @@ class LatLonPartition(Partition):
         self._last = _last_keys(keys, depths)
 
     def _depth(self) -> int:
-        """How far down points must be told apart: where every box is too small to be divided again."""
+        """Returns the depth at which every box is too small to be divided again."""
         smallest_share = 1 / 2 if self._seed is None else 1 / 3
         # A cut by a parallel does not divide the area as it divides the side. Beside a pole a side's share s has at
         # least s² of the area, and that is rare; a few divisions more make up for it, and the cap makes it safe.
@@ -98,7 +98,7 @@ class LatLonPartition(Partition):
         return found[order], depths[order]
 
     def cell_counter(self, latitude: ArrayLike, longitude: ArrayLike) -> Callable[[int], int]:
-        """How many cells these photos give for each `max_photos`; photos are sorted once, then an answer is quick."""
+        """Returns a function from `max_photos` to the number of cells; photos are sorted once, so each call is fast."""
         checked = self._checked(latitude, longitude, "cell_counter")
         keys = np.sort(boxes.keys_of(*checked, self._depth(), self._seed))
         return lambda max_photos: len(self._choose(keys, max_photos)[0])

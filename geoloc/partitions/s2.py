@@ -75,7 +75,7 @@ class S2Partition(Partition):
         return np.sort(np.concatenate(kept))
 
     def cell_counter(self, latitude: ArrayLike, longitude: ArrayLike) -> Callable[[int], int]:
-        """How many cells these photos give for each `max_photos`; photos are sorted once, then an answer is quick."""
+        """Returns a function from `max_photos` to the number of cells; photos are sorted once, so each call is fast."""
         leaves = np.sort(s2_cells.leaf_ids(*self._checked(latitude, longitude, "cell_counter")))
         return lambda max_photos: len(self._choose(leaves, max_photos))
 

@@ -1,4 +1,4 @@
-"""Reads the folder that `Partition.save` wrote, and checks all of it."""
+"""Loads the folder that `Partition.save` wrote, with checks of its hashes, columns and values."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from geoloc.sphere import is_valid
 def load_saved(path: Path | str, kinds: Sequence[type[Partition]]) -> Partition:
     """Load the partition in the folder `path`, which must be of one of `kinds`; see `load_partition`.
 
-    Raises PartitionError where the folder is absent, damaged, or of another kind or format.
+    Raises PartitionError for a folder that is missing, damaged, or of another kind or format.
     """
     folder = Path(path)
     metadata = _read_metadata(folder)
@@ -56,7 +56,7 @@ def _read_metadata(folder: Path) -> dict[str, Any]:
     """partition.json with its keys and types checked."""
     file = folder / METADATA_FILE
     if not file.is_file():
-        raise PartitionError(f"{folder} holds no partition: {METADATA_FILE} is absent")
+        raise PartitionError(f"{folder} holds no partition: {METADATA_FILE} is missing")
     try:
         metadata = read_json(file)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -75,7 +75,7 @@ def _read_metadata(folder: Path) -> dict[str, Any]:
 def _read_table(file: Path, sha256: str) -> pd.DataFrame:
     """A Parquet file whose bytes have this hash."""
     if not file.is_file():
-        raise PartitionError(f"{file.parent} is damaged: {file.name} is absent")
+        raise PartitionError(f"{file.parent} is damaged: {file.name} is missing")
     if sha256_bytes(file.read_bytes()) != sha256:
         raise PartitionError(f"{file} is damaged: its bytes are not those that {METADATA_FILE} names")
     try:

@@ -1,4 +1,4 @@
-"""Settings of partitions: which kind, and the limits of each kind."""
+"""Settings of partitions: the kind, and the limits of each kind."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pydantic import BeforeValidator, Discriminator, Tag
 from geoloc.settings import Number, Settings, SettingsError, as_mapping, parse, setting
 
 KINDS = ("s2", "latlon", "delaunay", "cities", "kmeans")
-_KIND = f"how the Earth is cut: one of {', '.join(KINDS)}; what shapes it is in a section of that name"
+_KIND = f"how the Earth is cut: one of {', '.join(KINDS)}; the section of that name has its settings"
 
 
 class S2Settings(Settings):
     """Adaptive S2 cells, PlaNet section 3. The first two defaults are PlaNet's (section 4): t1 10,000, t2 50.
 
-    PlaNet names no level cap. One is needed: identical geotags can put any number of photos in one cell that no
-    subdivision separates. A level-15 cell is about 0.3 km wide, well inside the street level of 1 km.
+    PlaNet has no limit on the level. One is needed: no subdivision separates identical geotags, however many photos
+    have them. A level-15 cell is about 0.3 km wide, well below the street level of 1 km.
     """
 
     max_photos: int = setting(
@@ -27,37 +27,39 @@ class S2Settings(Settings):
     max_level: int = setting(15, minimum=0, maximum=30, help="cells of this level are never split")
 
     def check(self, key: str) -> None:
-        """Raise SettingsError where no cell could hold both limits."""
+        """Raise SettingsError if min_photos is above max_photos."""
         _limits_agree(self.max_photos, self.min_photos, key)
 
 
 class LatLonSettings(Settings):
-    """Boxes of latitude and longitude, Revisiting IM2GPS section 3.1, which names neither threshold.
+    """Boxes of latitude and longitude, Revisiting IM2GPS section 3.1, which gives neither threshold.
 
-    The rule is the paper's: a box is divided until it holds fewer than `max_photos` photos or is smaller than
-    `min_area_km2`. The default area, 0.1 km2, is that of the smallest S2 cells here, well inside the street level.
+    The rule is the paper's: a box is divided until it has fewer than `max_photos` photos or is smaller than
+    `min_area_km2`. The default area, 0.1 km2, is that of the smallest S2 cells here, well below the street level.
     """
 
     max_photos: int = setting(
         10_000,
         minimum=1,
         when=("wanted_cells", (0,)),
-        help="t_img: a box is split until it holds fewer photos",
+        help="t_img: a box is split until it has fewer photos than this",
     )
     min_area_km2: Number = setting(0.1, minimum=0.001, help="t_area: a box smaller than this is never split")
     min_photos: int = setting(1, minimum=1, help="a box with fewer photos than this is discarded")
-    split: Literal["even", "random"] = setting("even", help="where the longer side is cut")
-    seed: int = setting(0, minimum=0, when=("split", ("random",)), help="of the cuts")
+    split: Literal["even", "random"] = setting(
+        "even", help="where the longer side is cut: in the middle, or at a random place"
+    )
+    seed: int = setting(0, minimum=0, when=("split", ("random",)), help="seed of the random cuts")
 
     def check(self, key: str) -> None:
-        """Raise SettingsError where no cell could hold both limits."""
+        """Raise SettingsError if min_photos is above max_photos."""
         _limits_agree(self.max_photos, self.min_photos, key)
 
 
 class DelaunaySettings(Settings):
     """Triangles, Multi-modal Geolocation table 1. The defaults are its fine mesh; see DELAUNAY_MESHES for all three.
 
-    The paper names no smallest triangle. One is needed, as for S2: identical geotags are never separated.
+    The paper gives no smallest triangle. One is needed, as for S2: identical geotags are never separated.
     """
 
     max_photos: int = setting(
@@ -74,7 +76,7 @@ class DelaunaySettings(Settings):
     )
 
     def check(self, key: str) -> None:
-        """Raise SettingsError where no cell could hold both limits."""
+        """Raise SettingsError if min_photos is above max_photos."""
         _limits_agree(self.max_photos, self.min_photos, key)
 
 
@@ -89,38 +91,36 @@ DELAUNAY_MESHES = {
 class CitiesSettings(Settings):
     """Cities as classes, Diving Deeper into IM2GPS section III: at least 11,000 photos each, none overlapping.
 
-    The paper does not say how far a city reaches; 25 km is the city level of Revisiting IM2GPS.
+    The paper does not give the radius of a city; 25 km is the city level of Revisiting IM2GPS.
     """
 
     radius_km: Number = setting(
-        25.0, minimum=0.1, maximum=1000.0, help="photos this near a city's centre are in it"
+        25.0, minimum=0.1, maximum=1000.0, help="largest distance of a city's photos from its centre"
     )
     min_photos: int = setting(11_000, minimum=1, help="a city with fewer photos than this is discarded")
-    min_population: int = setting(15_000, minimum=500, help="smaller places are not cities")
+    min_population: int = setting(15_000, minimum=500, help="smallest population of a city")
 
 
 class KMeansSettings(Settings):
-    """Voronoi cells around sites that are placed where photos are: see geoloc/partitions/kmeans.py."""
+    """Voronoi cells around sites that are placed by the density of photos: see geoloc/partitions/kmeans.py."""
 
     cells: int = setting(
         1000,
         minimum=1,
         when=("wanted_cells", (0,)),
-        help="how many cells are wanted; fewer where there are too few places",
+        help="number of cells; fewer if there are too few places",
     )
-    min_photos: int = setting(50, minimum=1, help="no cell has fewer photos than this")
+    min_photos: int = setting(50, minimum=1, help="smallest number of photos in a cell")
     balance: Number = setting(
-        0.25, minimum=0.0, maximum=0.5, help="least share of a cluster's photos on either side"
+        0.25, minimum=0.0, maximum=0.5, help="smallest share of a cluster's photos on either side of a split"
     )
     smallest_km: Number = setting(
-        0.5, minimum=0.0, help="clusters that spread less (root mean square) are not divided"
+        0.5, minimum=0.0, help="clusters with a smaller spread (root mean square) are not divided"
     )
     softness_km: Number = setting(
-        5.0, minimum=0.01, maximum=5000.0, help="errors below this count as much alike"
+        5.0, minimum=0.01, maximum=5000.0, help="errors well below this count about the same"
     )
-    rounds: int = setting(
-        5, minimum=0, maximum=1000, help="rounds in which all sites move, after the last split"
-    )
+    rounds: int = setting(5, minimum=0, maximum=1000, help="rounds of moving all sites after the last split")
     grid_level: int = setting(
         17, minimum=8, maximum=30, help="photos in one S2 cell of this level count as one place"
     )
@@ -131,8 +131,8 @@ class _AnyKind(Settings):
     wanted_cells: int = setting(
         0,
         minimum=0,
-        help="about so many cells: the max_photos (of cities the min_photos, of kmeans the cells) that gives them is "
-        "found, whatever its section says; 0: as its section says",
+        help="approximate number of cells: the max_photos (cities: min_photos, kmeans: cells) that gives it is "
+        "searched for, and the one in the kind's section is ignored; 0: use the kind's section",
     )
 
     @property
@@ -188,7 +188,8 @@ class _Sections(Settings):
 
 
 def _of_one_kind(values: Any) -> Any:
-    """`values` with a kind, without the sections of other kinds: these are checked, but cannot matter."""
+    """`values` with a kind and without the sections of other kinds. Those are validated and dropped: they change
+    nothing."""
     values = as_mapping(values)
     if not isinstance(values, dict):
         return values
@@ -213,7 +214,7 @@ PartitionSettings = Annotated[
     Discriminator(_tag),
     BeforeValidator(_of_one_kind),
 ]
-"""A partition: its kind (s2 where none is given), a section of that name, and `wanted_cells`."""
+"""A partition: its kind (default s2), a section of that name, and `wanted_cells`."""
 
 KindSettings = S2Settings | LatLonSettings | DelaunaySettings | CitiesSettings | KMeansSettings
 """The settings of any one kind; all have `min_photos`."""

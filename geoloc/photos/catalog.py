@@ -86,7 +86,7 @@ def write_catalog(pool: Path, frame: pd.DataFrame) -> None:
     if absent or unknown:
         raise CatalogError(
             f"a catalog has exactly the columns {', '.join(COLUMNS)};"
-            f" absent: {', '.join(absent) or 'none'}; unknown: {', '.join(unknown) or 'none'}"
+            f" missing: {', '.join(absent) or 'none'}; unknown: {', '.join(unknown) or 'none'}"
         )
     arrays = []
     for field in SCHEMA:
@@ -101,7 +101,7 @@ def read_table(pool: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """As `read_catalog`, as an Arrow table."""
     path = Path(pool) / CATALOG_FILE
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is absent: no photos have been ingested into this pool")
+        raise FileNotFoundError(f"{path} is missing: no photos have been ingested into this pool")
     return pq.read_table(path, columns=None if columns is None else list(columns))
 
 

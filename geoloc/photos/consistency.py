@@ -112,9 +112,9 @@ def impossible_journey(catalog: pd.DataFrame, settings: ConsistencySettings | No
 
     A photo is an outlier when the way over it from the photo before to the one after is impossible and the straight
     way is not: zones cancel out there and back. Of two photos that contradict each other otherwise, at an end of the
-    track, the outlier is the one whose removal ends more contradictions; if that does not tell, the one without which
-    the whole track is clearly shorter; if neither tells, both are found. Outliers are taken out in rounds. At the very
-    ends, a wrong place in the far west of the last photo or in the far east of the first goes unseen.
+    track, the outlier is the one whose removal ends more contradictions; if that is a tie, the one without
+    which the whole track is clearly shorter; if that is a tie too, both are reported. Outliers are taken out in rounds.
+    At the very ends, a wrong place in the far west of the last photo or in the far east of the first goes unseen.
     """
     settings = settings or ConsistencySettings()
     photos = _Photos(catalog)
@@ -173,7 +173,7 @@ def swapped_coordinates(catalog: pd.DataFrame, settings: ConsistencySettings | N
 
 
 def duplicate_apart(catalog: pd.DataFrame, settings: ConsistencySettings | None = None) -> pd.DataFrame:
-    """Near-duplicates (geoloc.photos.duplicates) that stand more than `duplicate_km` apart.
+    """Near-duplicates (geoloc.photos.duplicates) that are more than `duplicate_km` apart.
 
     The middle of a group is its photo nearest to the median of its places. Where more than half of the group is
     within `duplicate_km` of it, only the others are found, else all: which of them is right cannot be told.

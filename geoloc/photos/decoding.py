@@ -111,7 +111,7 @@ def perceptual_hash(image: Image.Image) -> str:
 
 
 def _open(data: bytes, limits: Limits) -> ImageFile.ImageFile:
-    """Read the header, and check the size that it tells."""
+    """Read the header and check its image size."""
     if len(data) > limits.max_file_bytes:
         raise UnreadablePhoto(
             Reason.TOO_LARGE_FILE, f"{len(data)} bytes; the limit is {limits.max_file_bytes}"

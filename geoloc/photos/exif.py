@@ -1,4 +1,4 @@
-"""What a photo's EXIF says of where, when and which way; nothing else is read from it."""
+"""Reads place, time and heading from a photo's EXIF, and nothing else."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DAMAGE = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, Ov
 
 @dataclass(frozen=True)
 class ExifFacts:
-    """latitude, longitude: degrees; None: not told; NaN: told, but as no number. taken: text. heading: degrees.
+    """latitude, longitude: degrees; None: missing; NaN: present, but not a number. taken: text. heading: degrees.
 
     malformed: why the coordinates cannot be read, where they are there but in no form that EXIF knows.
     """
@@ -33,7 +33,7 @@ class ExifFacts:
 def read_exif(image: Image.Image) -> ExifFacts:
     """EXIF 2.32 tags GPSLatitude, GPSLongitude (with their Ref), GPSImgDirection and DateTimeOriginal.
 
-    The direction is kept as it stands, true or magnetic. Damaged EXIF counts as none.
+    The direction is kept as it is, true or magnetic. Damaged EXIF counts as none.
     """
     try:
         exif = image.getexif()

@@ -10,7 +10,7 @@ MOST_SCANS = 100
 
 
 class JpegStructureError(ValueError):
-    """The bytes are no whole JPEG. `truncated` tells that they end too early."""
+    """The bytes are not a complete JPEG. `truncated` is whether they end too early."""
 
     def __init__(self, detail: str, *, truncated: bool = False, scans: bool = False) -> None:
         super().__init__(detail)

@@ -36,7 +36,7 @@ SCHEMA = pa.schema(
 )
 """photo_id: in the pool's catalog. overhead_id: in the catalog of data/overhead/. heading: degrees clockwise from
 north in [0, 360), where the street camera looked; null: unknown. city: where the pair is. split_city: the city by which
-a cross-view split groups the pair; equal to `city` where the source does not say otherwise."""
+a cross-view split groups the pair; equal to `city` unless the source has its own."""
 
 _KEY = ("photo_id", "overhead_id")
 _REQUIRED = ("photo_id", "overhead_id")
@@ -89,13 +89,13 @@ def add_pairs(pool: Path, table: pd.DataFrame, *, source: str = "pairs") -> Pair
     was turned away earlier and is kept now leaves quarantine. Pairs are written whole or not at all, and a second
     call with the same pairs changes nothing. `source` names where they come from, in quarantine.
 
-    Raises ValueError for absent columns or an empty source, FileNotFoundError where either catalog is absent, and
+    Raises ValueError for missing columns or an empty source, FileNotFoundError if either catalog is missing, and
     PoolBusyError while another process adds to the pool.
     """
     pool = Path(pool)
     absent = [name for name in _REQUIRED if name not in table.columns]
     if absent:
-        raise ValueError(f"pairs need the columns {', '.join(_REQUIRED)}; absent: {', '.join(absent)}")
+        raise ValueError(f"pairs need the columns {', '.join(_REQUIRED)}; missing: {', '.join(absent)}")
     if not source.strip():
         raise ValueError(f"source must be a name, got {source!r}")
     with locked(pool):
@@ -198,7 +198,7 @@ _DETAILS = {
 
 
 def _references(given: pd.DataFrame) -> list[str]:
-    """Where a pair stands, for people: its ids, so that the same pair has the same reference in every table."""
+    """Returns a readable reference of a pair: its ids, so that the same pair has the same reference in every table."""
     ids = zip(given["photo_id"], given["overhead_id"], strict=True)
     return [f"pair {photo or '(none)'} + {tile or '(none)'}" for photo, tile in ids]
 

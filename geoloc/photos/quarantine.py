@@ -28,7 +28,7 @@ SCHEMA = pa.schema(
         pa.field("severity", pa.string(), nullable=False),
     ]
 )
-"""reference: where in the source it stands (a path, or a file and its row). reason: a `Reason`. detail: for people."""
+"""reference: its position in the source (a path, or a file and its row). reason: a `Reason`. detail: for people."""
 
 _KEY = ("source", "reference", "reason", "severity")
 

@@ -1,4 +1,4 @@
-"""Settings of splits and of ingest, apart from the heavy modules that use them."""
+"""Settings of splits and of ingest, separate from the heavy modules that use them."""
 
 from __future__ import annotations
 
@@ -13,31 +13,38 @@ class SideSettings(Settings):
     share: Number = setting(
         0.1, minimum=0.0, maximum=0.9, help="expected share of the photographers; 0: none"
     )
-    count: int | None = setting(None, minimum=1, help="how many of their photos to use; null: all")
+    count: int | None = setting(None, minimum=1, help="number of their photos to use; null: all")
 
 
 class SplitSettings(Settings):
-    """How photos are split; `splits` in params.yaml."""
+    """How photos are split: the section `splits` of params.yaml."""
 
-    validation: SideSettings = setting(SideSettings(), help="photos to choose settings and stop training on")
-    test: SideSettings = setting(SideSettings(), help="photos to measure on")
-    external: dict[Text, str] = setting(
-        factory=dict, help="external tests: name of the test -> source of its photos"
+    validation: SideSettings = setting(
+        SideSettings(), help="the split for choosing settings and stopping the training"
     )
-    max_hamming: int = setting(6, minimum=0, maximum=12, help="near-duplicate: at most so many of 64 bits")
+    test: SideSettings = setting(SideSettings(), help="the split for measuring")
+    external: dict[Text, str] = setting(
+        factory=dict, help="external test sets: name of the test set -> source of its photos"
+    )
+    max_hamming: int = setting(
+        6,
+        minimum=0,
+        maximum=12,
+        help="near-duplicates differ in at most this many of the 64 bits of their hashes",
+    )
     exclude_radius_km: Number | None = setting(
         None,
         minimum=0.0,
         maximum=1000.0,
-        help="no train photo so near to a test photo; null: off",
+        help="no training photo is this near to a test photo; null: off",
     )
-    stratify_level: int = setting(5, minimum=0, maximum=15, help="strata as large as S2 cells of this level")
+    stratify_level: int = setting(5, minimum=0, maximum=15, help="strata are S2 cells of this level")
     max_share_per_stratum: Number = setting(
-        1.0, minimum=0.0001, maximum=1.0, help="largest share of a set from one stratum"
+        1.0, minimum=0.0001, maximum=1.0, help="largest share of a split that one stratum may have"
     )
 
     def check(self, key: str) -> None:
-        """Rules between fields. Raises SettingsError."""
+        """Raise SettingsError if fields contradict each other."""
         if self.test.share + self.validation.share >= 1:
             raise SettingsError(
                 f"{key}.test.share and {key}.validation.share must sum to less than 1, "
@@ -56,21 +63,31 @@ class SplitSettings(Settings):
         sources = list(self.external.values())
         for source in sources:
             if sources.count(source) > 1:
-                raise SettingsError(f"{key}.external: source {source!r} must stand in one test, got several")
+                raise SettingsError(
+                    f"{key}.external: source {source!r} must be in one test only, got several"
+                )
 
 
 class IngestSettings(Settings):
-    """How photos are taken in. The same photos and limits give the same shards, whatever `workers` is."""
+    """How photos are ingested. The same photos and limits give the same shards, whatever `workers` is."""
 
     max_pixels: int = setting(
-        80_000_000, minimum=1, maximum=170_000_000, help="a picture with more is quarantined, undecoded"
+        80_000_000,
+        minimum=1,
+        maximum=170_000_000,
+        help="largest number of pixels; larger pictures are quarantined without decoding",
     )
-    max_side: int = setting(20_000, minimum=1, maximum=65_500, help="longest side of a picture, in pixels")
+    max_side: int = setting(
+        20_000,
+        minimum=1,
+        maximum=65_500,
+        help="largest side of a picture in pixels; larger pictures are quarantined",
+    )
     max_file_bytes: int = setting(
-        64 * 1024**2, minimum=1, maximum=2**31 - 1, help="a larger file is quarantined"
+        64 * 1024**2, minimum=1, maximum=2**31 - 1, help="largest file; larger ones are quarantined"
     )
     resize_short_side: int | None = setting(
-        None, minimum=16, help="store photos no larger than this short side; null: as they are"
+        None, minimum=16, help="shrink larger photos to this short side; null: store photos unchanged"
     )
-    shard_bytes: int = setting(256 * 1024**2, minimum=1, help="a shard is closed once it has so many bytes")
-    workers: int = setting(0, minimum=0, counts=False, help="decoding threads; 0: one a core")
+    shard_bytes: int = setting(256 * 1024**2, minimum=1, help="size at which a shard is closed")
+    workers: int = setting(0, minimum=0, counts=False, help="decoding threads; 0: one per core")

@@ -116,7 +116,7 @@ class ShardReader:
     def read(self, shard: str, offset: int, length: int) -> bytes:
         """`length` bytes at `offset` of `shard`.
 
-        Raises FileNotFoundError for an absent shard, ValueError for a place or a name that cannot be, EOFError
+        Raises FileNotFoundError for a missing shard, ValueError for a place or a name that cannot be, EOFError
         where the shard ends too early.
         """
         entry = self._take(shard)

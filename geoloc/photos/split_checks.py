@@ -23,7 +23,7 @@ _EXTERNAL = "(external)"
 
 @dataclass(frozen=True)
 class CheckResult:
-    """The outcome of one check: `count` is how many photos (or sets) break the rule, `detail` says which."""
+    """The outcome of one check: `count` is the number of photos (or sets) that break the rule, `detail` names some."""
 
     name: str
     passed: bool

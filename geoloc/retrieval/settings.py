@@ -1,4 +1,4 @@
-"""Settings of retrieval, apart from the heavy modules that use them."""
+"""Settings of retrieval, separate from the heavy modules that use them."""
 
 from __future__ import annotations
 
@@ -12,47 +12,49 @@ class EmbeddingSettings(Settings):
 
     models: tuple[Literal["classifier", "backbone"], ...] = setting(
         ("classifier", "backbone"),
-        help="whose embeddings a build extracts: the trained classifier's, its initial backbone's",
+        help="models whose embeddings are extracted: the trained classifier, its initial backbone",
     )
     batch_size: int = setting(32, minimum=1, help="photos in one forward pass")
-    dtype: Literal["float16", "float32"] = setting("float16", help="of the stored numbers")
+    dtype: Literal["float16", "float32"] = setting("float16", help="dtype of the stored embeddings")
     shard_rows: int = setting(
         16_384,
         minimum=1,
-        help="photos in one part; rounded up to whole batches, so that a resumed run batches alike",
+        help="photos in one part; rounded up to whole batches, so that a resumed run has the same batches",
     )
-    workers: int = setting(0, minimum=0, counts=False, help="decoding threads; 0: as many as processors")
+    workers: int = setting(0, minimum=0, counts=False, help="decoding threads; 0: one per processor")
     precision: Literal["float32", "bfloat16", "float16"] = setting(
-        "float32", help="of the forward pass (autocast)"
+        "float32", help="precision of the forward pass (autocast)"
     )
 
     @property
     def of_backbone(self) -> bool:
-        """Whether embeddings by the backbone with its first weights are wanted."""
+        """Whether embeddings by the backbone with its first weights are extracted."""
         return "backbone" in self.models
 
     @property
     def of_classifier(self) -> bool:
-        """Whether embeddings by the trained classifier are wanted."""
+        """Whether embeddings by the trained classifier are extracted."""
         return "classifier" in self.models
 
 
 class IndexSettings(Settings):
-    """Which FAISS index, and how hard it searches."""
+    """The type of FAISS index, and how thoroughly it searches."""
 
-    factory: str = setting("auto", help='a FAISS factory string, or "auto": by the number of references')
-    nprobe: int = setting(0, minimum=0, help="lists probed by an IVF index; 0: a sixteenth of them")
-    k_factor: int = setting(10, minimum=1, help="Refine: candidates re-ranked for each neighbour asked for")
+    factory: str = setting(
+        "auto", help='a FAISS factory string, or "auto": chosen by the number of references'
+    )
+    nprobe: int = setting(0, minimum=0, help="IVF index: number of lists to probe; 0: a sixteenth of all")
+    k_factor: int = setting(10, minimum=1, help="Refine: candidates to re-rank per requested neighbour")
     blas_threshold: int = setting(
-        20, minimum=0, help="FAISS's distance_compute_blas_threshold while searching; 0: leave FAISS's own"
+        20, minimum=0, help="FAISS's distance_compute_blas_threshold while searching; 0: FAISS's default"
     )
 
 
 class DensitySettings(Settings):
-    """Equation 1's parameters; k = 100 and m = 10 are the paper's, which varies σ over 1, 4 and 16."""
+    """Parameters of equation 1. k = 100 and m = 10 are the paper's values; it tries σ = 1, 4 and 16."""
 
-    k: int = setting(100, minimum=1, help="neighbours that vote")
-    m: Number = setting(10.0, minimum=0.0, help="power of the similarity: a neighbour weighs s^m")
-    sigma: Number = setting(4.0, minimum=1e-6, help="width of the Gaussian kernel, degrees")
-    flat: bool = setting(False, help="flat degrees as printed in the paper, instead of the sphere")
-    alternatives: int = setting(5, minimum=1, help="peaks to report, the answer included")
+    k: int = setting(100, minimum=1, help="number of neighbours that vote")
+    m: Number = setting(10.0, minimum=0.0, help="power of the similarity s: a neighbour has weight s^m")
+    sigma: Number = setting(4.0, minimum=1e-6, help="width of the Gaussian kernel in degrees")
+    flat: bool = setting(False, help="use flat degrees, as printed in the paper, instead of the sphere")
+    alternatives: int = setting(5, minimum=1, help="number of peaks to report, including the answer")

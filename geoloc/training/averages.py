@@ -1,4 +1,4 @@
-"""A moving average of the weights of a training: what is evaluated and saved instead of the last step's weights."""
+"""A moving average of the weights during training, evaluated and saved instead of the weights of the last step."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from geoloc.training.checkpoints import changing_state
 
 
 class WeightAverage:
-    """The exponential moving average of all weights and buffers that a training changes.
+    """The exponential moving average of all weights and buffers that training changes.
 
     After step s (from 0): average ← d · average + (1 - d) · weights, with d = min(decay, (1 + s) / (10 + s)), so that
     the random first weights are soon forgotten (as TensorFlow's ExponentialMovingAverage with num_updates; Polyak and
-    Juditsky, Acceleration of stochastic approximation by averaging, 1992). Whole numbers (counters) are copied.
+    Juditsky, Acceleration of stochastic approximation by averaging, 1992). Integers (counters) are copied.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -25,7 +25,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Take in the weights after a step."""
+        """Update the average with the weights after a step."""
         decay = min(self.decay, (1 + step) / (10 + step))
         current = changing_state(model)
         floats = [name for name, value in self.tensors.items() if value.is_floating_point()]
@@ -36,12 +36,12 @@ class WeightAverage:
             self.tensors[name].copy_(current[name])
 
     def apply(self, model: nn.Module) -> None:
-        """Give the model the average in place of its own weights."""
+        """Replace the model's weights by the average."""
         model.load_state_dict(self.tensors, strict=False)
 
     @contextlib.contextmanager
     def in_place(self, model: nn.Module) -> Iterator[None]:
-        """The model with the average in this block, and its own weights after it."""
+        """A block in which the model has the average; its own weights are restored at the end."""
         own = {name: value.detach().clone() for name, value in changing_state(model).items()}
         self.apply(model)
         try:

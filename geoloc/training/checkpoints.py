@@ -1,6 +1,6 @@
-"""Checkpoints: all that a training needs to go on, in one safetensors file with JSON in its header.
+"""Checkpoints: everything needed to resume a training, in one safetensors file with JSON in its header.
 
-One file, renamed into place, is whole or absent; there is no moment at which weights and step disagree.
+The file is renamed into place, so it is whole or missing: weights and step never disagree.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MODEL, _OPTIMISER, _AVERAGE = "model.", "optimiser.", "average."
 
 @dataclass
 class Progress:
-    """Where a training is. `epoch` is from 1 and the one under way, `step` counts steps of all epochs."""
+    """The position of a training. `epoch` is the current one, from 1; `step` counts steps over all epochs."""
 
     epoch: int = 1
     epoch_step: int = 0
@@ -38,17 +38,17 @@ class Progress:
 
 
 class CheckpointError(ValueError):
-    """A checkpoint is of another training, or damaged. The message says what differs."""
+    """A checkpoint belongs to a different training, or is damaged. The message names the differences."""
 
 
 def changing_state(model: nn.Module) -> dict[str, torch.Tensor]:
-    """The weights and buffers of a model that training may change: all but frozen weights."""
+    """The weights and buffers of a model that training may change: all except frozen weights."""
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     return {name: value for name, value in model.state_dict().items() if name not in frozen}
 
 
 def save_state(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:
-    """Tensors and JSON metadata in one safetensors file, atomically; equal values give equal bytes."""
+    """Write tensors and JSON metadata to one safetensors file, atomically; equal values give equal bytes."""
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with atomic_path(path) as temporary:
         save_file(plain, temporary, {METADATA_KEY: json.dumps(metadata, sort_keys=True)})
@@ -63,9 +63,9 @@ def save_checkpoint(
     progress: Progress,
     average: dict[str, torch.Tensor] | None = None,
 ) -> None:
-    """Write the checkpoint of `folder`. Random numbers need none: they are functions of seed and step.
+    """Write the checkpoint of `folder`. It needs no random state: random numbers are functions of seed and step.
 
-    `average` are the tensors of the weights' moving average, where there is one.
+    `average` holds the tensors of the moving average of weights, if there is one.
     """
     tensors = {_MODEL + name: value for name, value in changing_state(model).items()}
     tensors |= {_AVERAGE + name: value for name, value in (average or {}).items()}
@@ -95,9 +95,10 @@ def load_checkpoint(
     scaler: torch.amp.GradScaler,
     average: dict[str, torch.Tensor] | None = None,
 ) -> Progress | None:
-    """Put back what save_checkpoint wrote, into `average` too; None where there is no checkpoint.
+    """Restore what save_checkpoint wrote, including `average`; returns None if there is no checkpoint.
 
-    Raises CheckpointError, with nothing changed, for one of another training (another fingerprint) or a damaged one.
+    Raises CheckpointError, with nothing changed, if it belongs to a different training (another fingerprint) or is
+    damaged.
     """
     path = folder / CHECKPOINT
     if not path.exists():
@@ -107,17 +108,17 @@ def load_checkpoint(
     except WeightsError as error:
         raise CheckpointError(str(error)) from error
     if metadata is None or metadata.get("kind") != "checkpoint" or metadata.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is no checkpoint of format {FORMAT}")
+        raise CheckpointError(f"{path} is not a checkpoint of format {FORMAT}")
     stored = metadata["fingerprint"]
     differing = sorted(k for k in stored.keys() | fingerprint.keys() if stored.get(k) != fingerprint.get(k))
     if differing:
-        raise CheckpointError(f"{path} is of a training with other {', '.join(differing)}")
+        raise CheckpointError(f"{path} belongs to a training with different {', '.join(differing)}")
     model_state = {k.removeprefix(_MODEL): v for k, v in tensors.items() if k.startswith(_MODEL)}
     if model_state.keys() != changing_state(model).keys():
-        raise CheckpointError(f"{path} holds other weights than this model has")
+        raise CheckpointError(f"{path} holds different weights than this model has")
     averaged = {k.removeprefix(_AVERAGE): v for k, v in tensors.items() if k.startswith(_AVERAGE)}
     if averaged.keys() != (average or {}).keys():
-        raise CheckpointError(f"{path} holds another moving average than this training has")
+        raise CheckpointError(f"{path} holds a different moving average than this training has")
     for name, value in (average or {}).items():
         value.copy_(averaged[name])
     model.load_state_dict(model_state, strict=False)
@@ -135,17 +136,17 @@ def load_checkpoint(
 
 
 def best_path(folder: Path, epoch: int) -> Path:
-    """Where the weights of a best epoch are kept."""
+    """The file with the weights of the best epoch `epoch`."""
     return folder / f"best-{epoch:05d}.safetensors"
 
 
 def save_best(folder: Path, model: nn.Module, epoch: int) -> None:
-    """Keep the weights of an epoch. The older ones stay until the checkpoint names this one."""
+    """Save the weights of an epoch. Older ones are kept until the checkpoint names this one."""
     save_state(best_path(folder, epoch), changing_state(model), {"kind": "best", "epoch": epoch})
 
 
 def load_best(folder: Path, model: nn.Module, epoch: int) -> None:
-    """Put back the weights of an epoch. Raises CheckpointError if they are absent or damaged."""
+    """Restore the weights of an epoch. Raises CheckpointError if they are missing or damaged."""
     try:
         tensors, _ = read_safetensors(best_path(folder, epoch))
     except WeightsError as error:
@@ -154,7 +155,7 @@ def load_best(folder: Path, model: nn.Module, epoch: int) -> None:
 
 
 def remove_others(folder: Path, best_epoch: int | None) -> None:
-    """Remove best weights that no checkpoint names any more, and what a killed writer left."""
+    """Remove best weights that no checkpoint names any more, and temporary files of killed writers."""
     kept = None if best_epoch is None else best_path(folder, best_epoch)
     for path in [*folder.glob("best-*.safetensors"), *folder.glob(".*.part")]:
         if path != kept:

@@ -1,4 +1,4 @@
-"""Train a classifier over cells: frozen features or fine-tuning, resumed where an earlier run was killed."""
+"""Train a classifier over cells: on frozen features or by fine-tuning; a killed run is resumed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from geoloc.training.source import Inputs, Source, TrainingError
 from geoloc.training.validation import ValidatedHead, validate
 
 PROJECTION = "projection"
-"""The layer that a model has while it learns from a teacher, from its features to the teacher's."""
+"""The name of the layer from a model's features to the teacher's; the model has it during distillation only."""
 
 
 def train_classifier(
@@ -45,22 +45,22 @@ def train_classifier(
     on_progress: OnProgress = lambda event: None,
     teacher: NDArray[np.floating] | None = None,
 ) -> TrainingResult:
-    """Train `model`, in place, on photos of `pool`; it ends in eval mode with the weights of the best epoch.
+    """Train `model` in place on photos of `pool`; it ends in eval mode with the weights of the best epoch.
 
-    `partitions` are those of the model's heads, by name and in order. `train` and `validation` (may be empty) need
-    photo_id, shard, offset, length, latitude, longitude; the cells of a partition are those in the column
-    `cell_<name>` where given, else as it assigns. A photo in no cell of a partition does not train that head, one in
-    none at all and one that is unreadable train nothing; all are counted.
+    `partitions` are those of the model's heads, by name and in order. `train` and `validation` (may be empty) need the
+    columns photo_id, shard, offset, length, latitude, longitude. The cells of a partition are taken from the column
+    `cell_<name>` if it exists, else from the partition itself. A photo in no cell of a partition does not train that
+    head. Photos in no cell at all and unreadable photos train nothing. All are counted.
 
-    `checkpoint_folder` makes the training resumable, as loop.train describes.
+    `checkpoint_folder` makes the training resumable, see loop.train.
 
-    `teacher` [N, D] are a larger network's embeddings of the training photos, NaN where it has none, and needed where
-    the settings have a distillation.
+    `teacher` [N, D] are a larger network's embeddings of the training photos, NaN if a photo has none; required if the
+    settings have a distillation.
 
-    `on_progress` gets the dicts of loop.train, and those of photo_data.cached_features.
+    `on_progress` receives the dicts of loop.train and of photo_data.cached_features.
 
-    Raises TrainingError where model, partitions and photos do not fit each other, where fewer than two cells of a
-    partition have photos, or when the loss is no longer finite.
+    Raises TrainingError if model, partitions and photos do not fit each other, if fewer than two cells of a partition
+    have photos, or if the loss is no longer finite.
     """
     settings.check("training")
     folder = Path(checkpoint_folder)
@@ -90,7 +90,7 @@ def train_classifier(
     fingerprint |= _fingerprint(model, photos, held_out, partitions, taught)
 
     def source(name: str, group: LabelledPhotos) -> Source:
-        """Photos, augmented for training, or what the frozen backbone makes of them."""
+        """Photos (augmented for training), or their features if the backbone is frozen."""
         frozen = settings.mode == "frozen"
         stored = PhotoSource(
             Path(pool) if isinstance(pool, str) else pool,
@@ -134,8 +134,8 @@ def _loss_of(
     settings: TrainingSettings,
     device: torch.device,
 ) -> Callable[[Inputs], torch.Tensor]:
-    """The loss of a batch of photos, or of their features where the backbone is frozen: that of the heads and, with a
-    teacher, that of the features."""
+    """The loss of a batch of photos, or of their features if the backbone is frozen: the loss of the heads plus,
+    with a teacher, the distillation loss."""
     every_cell = torch.from_numpy(photos.cells)
     every_place = unit_vectors(photos.rows[["latitude", "longitude"]])
 
@@ -160,7 +160,7 @@ def _loss_of(
 def _epoch_order(
     cells: NDArray[np.int64], settings: TrainingSettings, seed: int, epoch: int
 ) -> NDArray[np.int64]:
-    """The photos of an epoch, by their cells in the main partition."""
+    """The photos of an epoch in order, by their cells in the main partition."""
     order = curriculum_order(cells, settings.curriculum, seed, epoch)
     return order[: _taken(len(order), settings)]
 
@@ -171,7 +171,7 @@ def _epoch_starts(cells: NDArray[np.int64], settings: TrainingSettings) -> list[
 
 
 def _taken(photos: int, settings: TrainingSettings) -> int:
-    """How many photos of an epoch are trained on: a head alone has no batch norm, and takes them all."""
+    """How many photos of an epoch are trained on: all for a head alone, which has no batch norm."""
     return without_lonely(photos, settings.batch_size) if settings.mode == "fine_tune" else photos
 
 
@@ -183,10 +183,10 @@ def _check_heads(model: Classifier, partitions: Mapping[str, Partition], setting
     unknown = [name for name in settings.head_weights if name not in partitions]
     if unknown:
         raise TrainingError(
-            f"training.head_weights.{unknown[0]} is of no partition; the partitions are: {', '.join(partitions)}"
+            f"training.head_weights.{unknown[0]} is not a partition; the partitions are: {', '.join(partitions)}"
         )
     if not any(_head_weights(partitions, settings).values()):
-        raise TrainingError("training.head_weights must leave a head that learns, got 0 for all")
+        raise TrainingError("training.head_weights must be above 0 for at least one partition, got 0 for all")
 
 
 def _head_weights(partitions: Iterable[str], settings: TrainingSettings) -> dict[str, float]:
@@ -204,7 +204,7 @@ def _check_cells(name: str, photos: int, counts: NDArray[np.int64]) -> None:
 
 
 def _in_no_cell(what: str, photos: LabelledPhotos, partitions: Iterable[str]) -> dict[str, int]:
-    """How many photos are in no cell of any partition, and, of several partitions, in none of each."""
+    """The number of photos in no cell of any partition and, if there are several partitions, in no cell of each."""
     outside = photos.cells < 0
     counted = {f"{what}_no_cell": int(outside.all(axis=1).sum())}
     if outside.shape[1] > 1:
@@ -217,7 +217,7 @@ def _in_no_cell(what: str, photos: LabelledPhotos, partitions: Iterable[str]) ->
 def _teacher(
     teacher: NDArray[np.floating] | None, photos: int, settings: TrainingSettings
 ) -> NDArray[np.float32] | None:
-    """The teacher's embeddings as float32, None where none are wanted. Raises TrainingError where they do not fit."""
+    """The teacher's embeddings as float32; None without a distillation. Raises TrainingError if they do not fit."""
     if settings.distillation is None:
         return None
     if teacher is None or teacher.ndim != 2 or len(teacher) != photos:
@@ -226,7 +226,7 @@ def _teacher(
             f"training.distillation needs an embedding of each of {photos} training photos, got {got}"
         )
     if np.isnan(teacher).any(axis=1).all():
-        raise TrainingError(f"the teacher has embedded none of the {photos} training photos")
+        raise TrainingError(f"the teacher has no embedding of any of the {photos} training photos")
     return teacher.astype(np.float32)
 
 
@@ -255,7 +255,7 @@ def _set_learning(model: Classifier, settings: TrainingSettings) -> None:
         model.requires_grad_(True)
         model.freeze_backbone(settings.trainable_blocks)
     else:
-        model.requires_grad_(False)  # pooling too: its output is computed once
+        model.requires_grad_(False)  # pooling too: its output is computed only once
         model.head.requires_grad_(True)
 
 
@@ -266,8 +266,8 @@ def _fingerprint(
     partitions: Mapping[str, Partition],
     taught: NDArray[np.float32] | None,
 ) -> dict[str, str]:
-    """What must be the same for a checkpoint to go on, beside what loop_fingerprint has."""
-    plain = replace(model.settings, weights="none")  # its content is in the weights' hash
+    """What must be equal to resume from a checkpoint, in addition to loop_fingerprint."""
+    plain = replace(model.settings, weights="none")  # the hash of the weights covers it
     found = {
         "model settings": settings_hash(plain, model.preprocess),
         "training photos": photos.fingerprint,
@@ -290,7 +290,7 @@ def _validation(
     settings: TrainingSettings,
     device: torch.device,
 ) -> Callable[[], dict[str, Any]] | None:
-    """What measures the model as it is; None without validation photos."""
+    """A function that measures the model; None without validation photos."""
     if not len(photos):
         return None
     network = model if settings.mode == "fine_tune" else model.classify

@@ -1,6 +1,6 @@
-"""The loop of steps and epochs, for any network: checkpoints, exact resumption, validation, early stopping.
+"""The training loop, for any network: steps, epochs, checkpoints, exact resumption, validation, early stopping.
 
-It knows nothing of what is learned. A family of models (classification.py is one) is a plain function that makes a
+It knows nothing about what is learned. A family of models (classification.py is one) is a plain function that makes a
 `Task` and calls `train`.
 """
 
@@ -44,13 +44,13 @@ OnProgress = Callable[[dict[str, Any]], None]
 
 @dataclass(frozen=True)
 class Task:
-    """What a network learns from, as much as the loop needs to know.
+    """What a network learns, as far as the loop needs it.
 
-    `order(epoch)` (epochs from 1) gives the positions in `source` of an epoch's examples, int64, in order, equal
-    whenever it is asked, before a kill and after it; each settings.batch_size of them are a step. `epoch_starts` are
-    the steps before each epoch, and after the last (samplers.epoch_starts). `loss_of(batch)` gives the mean loss of a
-    batch, a scalar, its tensors on the training's device and the model in training mode. `validate()` measures the
-    model as it is, in eval mode: the measures that settings.select_by chooses from; None without validation examples.
+    `order(epoch)` (epochs from 1) returns the positions in `source` of an epoch's examples, int64, in order. It must
+    return the same at every call, also after a kill. Each settings.batch_size of them are one step. `epoch_starts` are
+    the steps before each epoch and after the last (samplers.epoch_starts). `loss_of(batch)` returns the mean loss of a
+    batch, a scalar; tensors are on the training's device and the model is in training mode. `validate()` measures the
+    model in eval mode and returns the measures that settings.select_by chooses from; None without validation examples.
     """
 
     source: Source
@@ -62,8 +62,9 @@ class Task:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a training did. `history` has a record an epoch: epoch, step, loss, learning_rate, and the measures of the
-    task's validation. `best_epoch` is the one whose weights the model has; `left_out` counts examples by reason."""
+    """The result of a training. `history` has one record per epoch: epoch, step, loss, learning_rate, and the
+    measures of the task's validation. `best_epoch` is the epoch whose weights the model has. `left_out` counts
+    unused examples by reason."""
 
     history: list[dict[str, Any]]
     best_epoch: int
@@ -83,21 +84,21 @@ def train(
     fingerprint: dict[str, str],
     on_progress: OnProgress = lambda event: None,
 ) -> TrainingResult:
-    """Train `model`, in place; it ends in eval mode, on the training's device, with the weights of the best epoch.
+    """Train `model` in place; it ends in eval mode, on the training's device, with the weights of the best epoch.
 
-    Weights with requires_grad learn. `prepare` makes the task, once the model is on the device that it is given and
-    has the weights to go on from; it is not called where the training is finished already.
+    Weights with requires_grad learn. `prepare` makes the task; it is called once the model is on its device and has the
+    weights to continue from, and not at all if the training is already finished.
 
-    `folder` makes the training resumable: run again with an equal model and an equal `fingerprint`, it goes on, and
-    ends with the same bytes as if it had never been killed (same machine, same thread count). `fingerprint` has, by a
-    name that a message can use, all that must be equal: `loop_fingerprint` and what the family adds. A checkpoint of
-    another training is not mixed in: the training starts afresh, with a message.
+    `folder` makes the training resumable. A second run with an equal model and an equal `fingerprint` continues the
+    first one and ends with the same bytes as if it had never been killed (same machine, same number of threads).
+    `fingerprint` holds, under names for messages, all that must be equal: `loop_fingerprint` and what the family adds.
+    A checkpoint with another fingerprint is not used: the training restarts, with a message.
 
-    `on_progress` gets dicts by "kind": message (message); step (epoch, step, steps, loss, learning_rate,
-    photos_per_second: examples, if they are not photos); epoch (a record of the history, best, photos_per_second).
+    `on_progress` receives dicts by "kind": message (message); step (epoch, step, steps, loss, learning_rate,
+    photos_per_second; these are examples if they are not photos); epoch (a record of the history, best,
+    photos_per_second).
 
-    Raises TrainingError where no example is readable or the loss is no longer finite, ValueError for a device that
-    is not there.
+    Raises TrainingError if no example is readable or the loss is no longer finite, ValueError for a missing device.
     """
     folder.mkdir(parents=True, exist_ok=True)
     device = choose_device(settings.device)
@@ -131,7 +132,7 @@ def train(
 
 
 def loop_fingerprint(model: nn.Module, settings: LoopSettings, seed: int) -> dict[str, str]:
-    """What of a training's fingerprint every family has: the weights as they are, the settings, the seed."""
+    """The part of the fingerprint that every family has: the initial weights, the settings, the seed."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(f"{name}\0{value.dtype}\0{tuple(value.shape)}\0".encode())
@@ -145,7 +146,7 @@ def loop_fingerprint(model: nn.Module, settings: LoopSettings, seed: int) -> dic
 
 @dataclass
 class _Run:
-    """One training under way: what all its steps work with, and the step whose loss is not read yet."""
+    """The state of a running training, including the last step, whose loss is not read yet."""
 
     model: nn.Module
     settings: LoopSettings
@@ -158,28 +159,30 @@ class _Run:
     average: WeightAverage | None
     on_progress: OnProgress
     waiting: tuple[int, int, float, torch.Tensor] | None = None
-    """Of the last step: its number, examples, learning rate and loss, on the device."""
+    """The last step: its number, examples, learning rate, and loss (on the device)."""
 
     def take_up(self) -> Progress:
-        """Where an earlier run of this training was, or a fresh start with the reason for it."""
+        """The progress of an earlier run of this training, or a new one; reports which."""
         averaged = None if self.average is None else self.average.tensors
         try:
             progress = load_checkpoint(
                 self.folder, self.fingerprint, self.model, self.optimiser, self.scaler, averaged
             )
         except CheckpointError as error:
-            self.on_progress({"kind": "message", "message": f"the training starts afresh: {error}"})
+            self.on_progress(
+                {"kind": "message", "message": f"the training restarts from the beginning: {error}"}
+            )
             (self.folder / CHECKPOINT).unlink()
             progress = None
         if progress is None:
             remove_others(self.folder, None)
             return Progress()
-        self.on_progress({"kind": "message", "message": f"the training goes on at step {progress.step}"})
+        self.on_progress({"kind": "message", "message": f"the training resumes at step {progress.step}"})
         remove_others(self.folder, progress.best_epoch)
         return progress
 
     def to_the_end(self, task: Task, progress: Progress) -> None:
-        """Train from where `progress` is to the end, and move it; the model then has the last step's weights, and not
+        """Train from `progress` to the end, and update it. The model then has the weights of the last step, not
         their average."""
         self.learning = [p for p in self.model.parameters() if p.requires_grad]
         self.steps = task.epoch_starts[-1]
@@ -187,7 +190,7 @@ class _Run:
             self._epoch(task, progress)
 
     def _epoch(self, task: Task, progress: Progress) -> None:
-        """The rest of the epoch under way, then its measures and its checkpoint."""
+        """Train the rest of the current epoch, then measure and save a checkpoint."""
         settings = self.settings
         self.model.train()
         order = task.order(progress.epoch)[progress.epoch_step * settings.batch_size :]
@@ -210,7 +213,7 @@ class _Run:
         self._end_epoch(task, progress, speed)
 
     def _step(self, task: Task, progress: Progress, batch: Inputs) -> None:
-        """One step of the optimiser; its random numbers (dropout) are a function of seed and step."""
+        """One step of the optimiser. Its random numbers (dropout) are a function of seed and step."""
         settings = self.settings
         rate = settings.learning_rate * learning_rate_share(settings, progress.step, task.epoch_starts)
         set_learning_rate(self.optimiser, rate)
@@ -226,14 +229,14 @@ class _Run:
         self.scaler.update()
         if self.average is not None:
             self.average.update(self.model, progress.step)
-        # A loss is read when the next step is under way, so that an accelerator never waits for us.
+        # A loss is read after the next step has started, so that an accelerator never waits for us.
         self._settle(progress)
         self.waiting = (progress.step, len(batch.positions), rate, loss.detach())
         if self.device.type == "cpu":
             self._settle(progress)
 
     def _settle(self, progress: Progress) -> None:
-        """Read the loss of the last step, check it, count it, report it."""
+        """Read, check, count and report the loss of the last step."""
         if self.waiting is None:
             return
         (step, count, rate, loss), self.waiting = self.waiting, None
@@ -269,7 +272,7 @@ class _Run:
             "loss": progress.loss_sum / progress.photos,
             "learning_rate": settings.learning_rate * share,
         }
-        # What is measured is what is kept: the average, where there is one.
+        # Measure what is kept: the average, if there is one.
         with self.average.in_place(self.model) if self.average is not None else contextlib.nullcontext():
             if task.validate is not None:
                 self.model.eval()
@@ -293,7 +296,7 @@ class _Run:
         self.on_progress({"kind": "epoch", **record, "best": better, "photos_per_second": speed})
 
     def _is_better(self, progress: Progress) -> bool:
-        """Whether the last epoch is the best; of equal ones the first is. Of a loss less is better, else more."""
+        """Whether the last epoch is the best; the first of equal ones is. Lower is better for a loss, else higher."""
         key = self.settings.select_by
         values = [record.get(key) for record in progress.history]
         if key == "last" or values[-1] is None:

@@ -9,12 +9,14 @@ from geoloc.settings import Number, Settings, SettingsError, setting
 
 class LoopSettings(Settings):
     """How a network is trained, whatever it learns. A family of models adds its own settings in a subclass, and its
-    measures to `select_by`. What counts with mode fine_tune only always counts in a family that has no mode."""
+    measures to `select_by`. Settings that count only in mode fine_tune always count in a family without modes."""
 
-    epochs: int = setting(10, minimum=1, help="times that the photos are gone through")
-    batch_size: int = setting(64, minimum=1, help="photos a step")
-    optimiser: Literal["sgd", "adagrad", "adamw"] = setting("adamw", help="how gradients change weights")
-    learning_rate: Number = setting(1e-3, minimum=0.0, help="of the head, at its highest")
+    epochs: int = setting(10, minimum=1, help="number of passes over the training photos")
+    batch_size: int = setting(64, minimum=1, help="photos per step")
+    optimiser: Literal["sgd", "adagrad", "adamw"] = setting(
+        "adamw", help="the algorithm that updates the weights"
+    )
+    learning_rate: Number = setting(1e-3, minimum=0.0, help="highest learning rate of the head")
     backbone_learning_rate_share: Number = setting(
         1.0,
         minimum=0.0,
@@ -27,51 +29,63 @@ class LoopSettings(Settings):
         minimum=0.0,
         maximum=0.999,
         when=("optimiser", ("sgd",)),
-        help="share of the last step that each step repeats",
+        help="momentum of SGD",
     )
-    weight_decay: Number = setting(1e-4, minimum=0.0, help="not of biases and normalisation layers")
+    weight_decay: Number = setting(
+        1e-4, minimum=0.0, help="weight decay; biases and normalisation layers have none"
+    )
     schedule: Literal["constant", "cosine", "step", "linear"] = setting(
-        "cosine", help="of the learning rate, after the warm-up"
+        "cosine", help="schedule of the learning rate after the warm-up"
     )
-    warm_up_epochs: Number = setting(0.0, minimum=0.0, help="the learning rate rises evenly for so long")
+    warm_up_epochs: Number = setting(
+        0.0, minimum=0.0, help="epochs over which the learning rate rises linearly"
+    )
     final_share: Number = setting(
         0.0,
         minimum=0.0,
         maximum=1.0,
         when=("schedule", ("cosine", "linear")),
-        help="learning rate at the end, as a share of the highest",
+        help="final learning rate as a share of the highest",
     )
-    step_epochs: int = setting(10, minimum=1, when=("schedule", ("step",)), help="epochs between drops")
+    step_epochs: int = setting(
+        10, minimum=1, when=("schedule", ("step",)), help="epochs between drops of the learning rate"
+    )
     step_factor: Number = setting(
-        0.1, minimum=0.0, maximum=1.0, when=("schedule", ("step",)), help="the factor of each drop"
+        0.1,
+        minimum=0.0,
+        maximum=1.0,
+        when=("schedule", ("step",)),
+        help="factor by which the learning rate drops",
     )
     average_decay: Number = setting(
         0.0,
         minimum=0.0,
         maximum=0.99999,
-        help="of the moving average of weights, which is evaluated and saved in their place; 0: none",
+        help="decay of the moving average of weights, which is evaluated and saved in their place; 0: no average",
     )
-    gradient_clip: Number = setting(0.0, minimum=0.0, help="largest norm of all gradients; 0: no limit")
+    gradient_clip: Number = setting(0.0, minimum=0.0, help="largest norm of the gradient; 0: no limit")
     precision: Literal["float32", "bfloat16", "float16"] = setting(
-        "float32", help="of the forward pass (autocast)"
+        "float32", help="precision of the forward pass (autocast)"
     )
-    channels_last: bool = setting(True, help="memory layout of images and filters")
-    device: Literal["auto", "cpu", "cuda"] = setting("auto", help="auto: cuda where there is one")
+    channels_last: bool = setting(True, help="use the channels-last memory layout for images and filters")
+    device: Literal["auto", "cpu", "cuda"] = setting(
+        "auto", help="where to train; auto: cuda if there is one, else cpu"
+    )
     select_by: Literal["validation_loss", "last"] = setting(
         "validation_loss",
-        help="the epoch whose weights are kept; last: the last one's",
+        help="the measure that chooses the epoch whose weights are kept; last: the last epoch",
     )
     early_stopping_epochs: int = setting(
-        0, minimum=0, help="stop after so many epochs without a better one by select_by; 0: never"
+        0, minimum=0, help="stop after this many epochs without improvement by select_by; 0: never"
     )
     checkpoint_steps: int = setting(
-        200, minimum=0, counts=False, help="steps between checkpoints; 0: only after epochs"
+        200, minimum=0, counts=False, help="steps between checkpoints; 0: only after each epoch"
     )
-    progress_steps: int = setting(10, minimum=1, counts=False, help="steps between reports of progress")
-    workers: int = setting(0, minimum=0, counts=False, help="decoding threads; 0: as many as processors")
+    progress_steps: int = setting(10, minimum=1, counts=False, help="steps between progress reports")
+    workers: int = setting(0, minimum=0, counts=False, help="decoding threads; 0: one per processor")
 
     def check(self, key: str) -> None:
-        """Raise SettingsError where fields do not fit each other."""
+        """Raise SettingsError if fields contradict each other."""
         if self.early_stopping_epochs and self.select_by == "last":
             raise SettingsError(
                 f"{key}.early_stopping_epochs must be 0 when select_by is last, got {self.early_stopping_epochs}"

@@ -1,4 +1,4 @@
-"""Optimisers by name, with their groups of weights."""
+"""Optimisers by name, with their parameter groups."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from torch import nn
 from geoloc.training.loop_settings import LoopSettings
 
 SHARE = "share"
-"""Key of a group: its learning rate as a share of the training's."""
+"""Key in a parameter group: the group's learning rate as a share of the training's."""
 
 
 def make_optimiser(model: nn.Module, settings: LoopSettings) -> torch.optim.Optimizer:
-    """The optimiser over the weights of `model` that learn, in groups: backbone or not, decayed or not.
+    """The optimiser over the weights of `model` that learn, in groups: backbone or not, with weight decay or without.
 
-    The backbone's are those whose names begin with "backbone.". Weights of one dimension (biases, normalisation, GeM's
-    power) are not decayed: pulling a scale towards zero is no regularisation of the function.
+    Names of backbone weights begin with "backbone.". Weights of one dimension (biases, normalisation, GeM's power) have
+    no weight decay: pulling a scale towards zero does not regularise the function.
     """
     groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -39,6 +39,6 @@ def make_optimiser(model: nn.Module, settings: LoopSettings) -> torch.optim.Opti
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    """Give each group its share of `rate`."""
+    """Set each group's learning rate to its share of `rate`."""
     for group in optimiser.param_groups:
         group["lr"] = rate * group[SHARE]

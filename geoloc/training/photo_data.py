@@ -1,4 +1,4 @@
-"""Labelled photos for training: checked frames, and batches from photos or from cached features."""
+"""Labelled photos for training: validated tables, and batches of photos or of cached features."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ _WHERE = ("latitude", "longitude")
 
 @dataclass(frozen=True)
 class LabelledPhotos:
-    """N photos and their cells: `rows` (photo_id, shard, offset, length, latitude, longitude), `cells` int64 (N, H), a
-    column a partition, in order, -1 where the photo is in none of its cells."""
+    """N photos and their cells: `rows` (photo_id, shard, offset, length, latitude, longitude) and `cells` int64 (N,
+    H), one column per partition, in order, -1 if the photo is in no cell."""
 
     rows: pd.DataFrame
     cells: NDArray[np.int64]
@@ -42,21 +42,22 @@ class LabelledPhotos:
         return len(self.rows)
 
     def only(self, kept: NDArray[Any]) -> LabelledPhotos:
-        """The photos where `kept` is true."""
+        """The photos for which `kept` is true."""
         return LabelledPhotos(self.rows[kept].reset_index(drop=True), self.cells[kept])
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the photos, in order, where they are stored, and their cells."""
+        """SHA-256 of the photos in order, their storage locations and their cells."""
         names = [*_PLACE, *_WHERE, *(["sha256"] if "sha256" in self.rows.columns else [])]
         hashes = pd.util.hash_pandas_object(self.rows[names].astype("str"), index=False).to_numpy()
         return sha256_bytes(hashes.tobytes() + self.cells.tobytes())
 
 
 def label(frame: pd.DataFrame, partitions: Mapping[str, Partition], name: str) -> LabelledPhotos:
-    """Photos with their cells in each partition: the column `cell_<partition>` if there is one, else as it assigns.
+    """Photos with their cells in each partition: from the column `cell_<partition>` if it exists, else from the
+    partition.
 
-    Raises TrainingError for absent columns and for cells that a partition does not have.
+    Raises TrainingError for missing columns and for cells that a partition does not have.
     """
     absent = [column for column in (*_PLACE, *_WHERE) if column not in frame.columns]
     if absent:
@@ -80,7 +81,7 @@ def label(frame: pd.DataFrame, partitions: Mapping[str, Partition], name: str) -
 
 @dataclass(frozen=True)
 class PhotoSource:
-    """Batches of stored photos, decoded as they are needed: one tensor, uint8 [B, 3, S, S].
+    """Batches of stored photos, decoded on demand: one tensor, uint8 [B, 3, S, S].
 
     `rows` has the columns shard, offset, length; `preprocess` is the network's; `augmentation` changes photos at
     random, by seed, epoch and position. `channels_last` is the memory layout.
@@ -98,7 +99,7 @@ class PhotoSource:
         return len(self.rows)
 
     def decoded(self, order: NDArray[np.int64], batch_size: int, epoch: int) -> Iterator[Batch]:
-        """Decoded batches, augmented if the source is."""
+        """Decoded batches, augmented if the source has an augmentation."""
         return iter_batches(
             self.pool,
             self.rows,
@@ -112,7 +113,7 @@ class PhotoSource:
         )
 
     def batches(self, order: NDArray[np.int64], batch_size: int, epoch: int) -> Iterator[Inputs]:
-        """The same in the memory layout that is wanted."""
+        """Decoded batches in the memory layout of the source."""
         for batch in self.decoded(order, batch_size, epoch):
             images = batch.images if self.channels_last else batch.images.contiguous()
             yield Inputs((images,), batch.row_indices, batch.unreadable_indices)
@@ -120,7 +121,7 @@ class PhotoSource:
 
 @dataclass(frozen=True)
 class FeatureSource:
-    """Batches of pooled features that were computed once: one tensor, float32 [B, D]."""
+    """Batches of precomputed pooled features: one tensor, float32 [B, D]."""
 
     features: torch.Tensor
     readable: NDArray[np.bool_]
@@ -129,7 +130,7 @@ class FeatureSource:
         return len(self.readable)
 
     def batches(self, order: NDArray[np.int64], batch_size: int, epoch: int) -> Iterator[Inputs]:
-        """Rows of the features."""
+        """Batches of rows of the features."""
         for start in range(0, len(order), batch_size):
             positions = order[start : start + batch_size]
             kept = positions[self.readable[positions]]
@@ -146,9 +147,10 @@ def cached_features(
     fingerprint: str,
     on_progress: OnProgress,
 ) -> FeatureSource:
-    """Pooled features of the photos of `source`, in its first epoch, from the file `cache` if it has the fingerprint.
+    """Pooled features of the photos of `source` in its first epoch; read from the file `cache` if it has the
+    fingerprint, else computed and written.
 
-    The model runs as in models.prediction.run_network. `on_progress` gets dicts of kind features: done, total,
+    The model runs as in models.prediction.run_network. `on_progress` receives dicts of kind features: done, total,
     photos_per_second.
     """
     count = len(source)

@@ -1,4 +1,4 @@
-"""Which examples an epoch has and in which order: plain functions of (seed, epoch, cells), with no state to save."""
+"""The examples of an epoch and their order: plain functions of (seed, epoch, cells), with no state to save."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:  # settings of one family of models, and this module is for all
+if TYPE_CHECKING:  # settings of one family of models; this module serves all
     from geoloc.training.settings import CurriculumSettings
 
 
 def shuffled(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Each of `count` positions once, int64, in random order, another one each epoch (from 1)."""
+    """The positions 0 to `count` - 1 in random order, int64; a different order in each epoch (from 1)."""
     return _numbers(seed, epoch).permutation(count)
 
 
 def epoch_starts(lengths: Iterable[int], batch_size: int) -> list[int]:
-    """The number of steps before each epoch, from the first (0), and after the last; `lengths` are their examples."""
+    """The number of steps before each epoch, from the first (0), and after the last; `lengths` are the epochs'
+    numbers of examples."""
     starts = [0]
     for examples in lengths:
         starts.append(starts[-1] + -(-examples // batch_size))
@@ -26,17 +27,18 @@ def epoch_starts(lengths: Iterable[int], batch_size: int) -> list[int]:
 
 
 def without_lonely(examples: int, batch_size: int) -> int:
-    """How many of an epoch's examples to take so that the last batch does not have one alone: batch norm has no
-    statistics of one. All where the epoch, or each batch, has one only."""
+    """How many of an epoch's examples to use so that the last batch does not have a single one: batch norm needs at
+    least two. All if the epoch has only one, or if the batch size is 1."""
     return examples - 1 if batch_size > 1 and examples > 1 and examples % batch_size == 1 else examples
 
 
 def curriculum_order(
     cells: NDArray[np.int64], curriculum: CurriculumSettings | None, seed: int, epoch: int
 ) -> NDArray[np.int64]:
-    """The photos of an epoch (from 1) in order, int64 positions in `cells` (N,), the main partition's, -1 where none.
+    """The photos of an epoch (from 1) in order, as int64 positions in `cells` (N,): cells of the main partition, -1 for
+    none.
 
-    Each photo once, in random order; or what `curriculum` draws.
+    Each photo once, in random order; with `curriculum`, what it draws.
     """
     bias = None if curriculum is None else curriculum_bias(curriculum, epoch)
     if curriculum is None or bias is None:
@@ -45,7 +47,7 @@ def curriculum_order(
 
 
 def curriculum_length(cells: NDArray[np.int64], curriculum: CurriculumSettings | None, epoch: int) -> int:
-    """How many photos an epoch (from 1) has: all, or as many as its cycle wants, never more than are in cells."""
+    """The number of photos in an epoch (from 1): all, or what its cycle has, at most the number that are in cells."""
     if curriculum is None or curriculum_bias(curriculum, epoch) is None:
         return len(cells)
     inside = cells[cells >= 0]
@@ -63,13 +65,14 @@ def curriculum_bias(curriculum: CurriculumSettings, epoch: int) -> float | None:
 def biased_draw(
     cells: NDArray[np.int64], count: int, bias: float, seed: int, epoch: int
 ) -> NDArray[np.int64]:
-    """`count` positions in `cells` (N,), in random order; a cell of n photos is drawn in proportion to n^(1 - bias).
+    """`count` positions in `cells` (N,) in random order; a cell of n photos is drawn in proportion to n^(1 - bias).
 
-    Bias 1 gives each cell the same, whatever its photos; bias 0 gives them as they are. Within a cell all photos come
-    equally often, but for one. Photos in no cell (-1) are not drawn. Raises ValueError where none is in a cell.
+    Bias 1 draws each cell equally often, whatever its number of photos; bias 0 draws in proportion to it. Within a cell
+    the numbers of draws of two photos differ by at most one. Photos in no cell (-1) are not drawn. Raises ValueError if
+    no photo is in a cell.
 
-    Multi-modal Geolocation, section A.1, says that minority classes are oversampled, at first to equal shares, and the
-    bias then reduced, but not how: the power is ours (as Mikolov et al., Distributed Representations, 2013, smooth the
+    Multi-modal Geolocation, section A.1, oversamples minority classes, at first to equal shares, and then reduces the
+    bias. It does not say how: the power is ours (as Mikolov et al., Distributed Representations, 2013, smooth the
     frequencies of words).
     """
     inside = np.flatnonzero(cells >= 0)
@@ -78,11 +81,11 @@ def biased_draw(
     _, of, photos = np.unique(cells[inside], return_inverse=True, return_counts=True)
     shares = photos ** (1.0 - bias)
     numbers = _numbers(seed, epoch)
-    # One random number rounds all cells: whole numbers that sum to count, each the share it should be on average.
+    # One random number rounds all cells to integers that sum to `count`; each equals its share on average.
     bounds = np.floor(np.cumsum(shares) / shares.sum() * count + numbers.random())
     bounds[-1] = count
     wanted = np.diff(np.concatenate([[0], np.minimum(bounds, count)])).astype(np.int64)
-    order = np.lexsort((numbers.permutation(len(inside)), of))  # by cell, and at random within it
+    order = np.lexsort((numbers.permutation(len(inside)), of))  # by cell, in random order within each
     rank = np.arange(len(inside)) - np.repeat(np.cumsum(photos) - photos, photos)
     each, rest = np.repeat(wanted // photos, photos), np.repeat(wanted % photos, photos)
     return numbers.permutation(np.repeat(inside[order], each + (rank < rest)))

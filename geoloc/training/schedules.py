@@ -1,4 +1,4 @@
-"""Learning rate over a training, as a function of the step alone: nothing to store, nothing to restore."""
+"""The learning rate as a function of the step alone: nothing to save, nothing to restore."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from geoloc.training.loop_settings import LoopSettings
 
 
 def learning_rate_share(settings: LoopSettings, step: int, epoch_starts: Sequence[int]) -> float:
-    """Learning rate of step `step` (from 0) as a share of the highest; `epoch_starts` are the steps before each epoch,
-    and after the last.
+    """The learning rate of step `step` (from 0) as a share of the highest; `epoch_starts` are the steps before each
+    epoch and after the last.
 
-    Warm-up of w steps: (step + 1) / w of the highest, so that no step is wasted at 0. After it, constant; or cosine
-    from 1 to `final_share` (Loshchilov and Hutter, SGDR, equation 5, one period, reached one step after the last);
-    or linear between the same (Multi-modal Geolocation, section A.1: less by 4 % of the first each epoch, which is 25
-    epochs down to 0); or step, times `step_factor` each `step_epochs` epochs, counted from the start of the training.
+    Warm-up over w steps: (step + 1) / w of the highest, so that no step has rate 0. After it: constant; cosine, from 1
+    to `final_share` (Loshchilov and Hutter, SGDR, equation 5, one period, reached one step after the last); linear,
+    between the same values (Multi-modal Geolocation, section A.1: 4 % of the first less each epoch, which is 25 epochs
+    down to 0); or step, times `step_factor` every `step_epochs` epochs, counted from the start of the training.
     """
     total = epoch_starts[-1]
     whole, part = divmod(settings.warm_up_epochs, 1)

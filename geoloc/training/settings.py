@@ -14,36 +14,39 @@ from geoloc.training.loop_settings import LoopSettings
 class CurriculumSettings(Settings):
     """Few photos and rare cells first (Multi-modal Geolocation, section A.1): see geoloc/training/samplers.py.
 
-    The training begins with a cycle for each of `biases`. An epoch of a cycle has `examples_per_cell` photos a cell on
-    average at first, and `growth` more each epoch, until it has as many as there are; the next cycle begins anew. After
-    the cycles each photo comes once an epoch. The paper names the first two; cycles and biases are for you to choose.
+    Training begins with one cycle per value of `biases`. The first epoch of a cycle has `examples_per_cell` photos per
+    cell on average. Each further epoch has `growth` more, up to the number of photos that there are. After the cycles
+    each photo occurs once per epoch. The paper gives the first two values; it leaves cycles and biases open.
     """
 
     examples_per_cell: int = setting(
-        200, minimum=1, help="photos of a cycle's first epoch, a cell with photos"
+        200, minimum=1, help="photos per non-empty cell in the first epoch of a cycle"
     )
-    growth: Number = setting(0.06, minimum=0.0, maximum=10.0, help="how much more each epoch of a cycle has")
+    growth: Number = setting(
+        0.06, minimum=0.0, maximum=10.0, help="relative growth from one epoch of a cycle to the next"
+    )
     cycle_epochs: int = setting(10, minimum=1, help="epochs of each cycle")
     biases: tuple[Annotated[float, Field(ge=0.0, le=1.0), FROM_TEXT], ...] = setting(
-        (1.0, 0.5), help="of each cycle; 1: all cells equally often, 0: as they are"
+        (1.0, 0.5), help="bias of each cycle; 1: all cells equally often, 0: in proportion to their photos"
     )
 
     def check(self, key: str) -> None:
-        """Raise SettingsError where there is no cycle, or the bias rises."""
+        """Raise SettingsError if there is no cycle, or if the bias rises."""
         if not self.biases or list(self.biases) != sorted(self.biases, reverse=True):
             raise SettingsError(f"{key}.biases must be one or more that never rise, got {list(self.biases)}")
 
 
 class DistillationSettings(Settings):
-    """Embeddings that another recipe stored, which this training's features shall resemble (losses/distillation)."""
+    """Embeddings stored by another recipe, which the features of this training learn to resemble
+    (losses/distillation)."""
 
     recipe: str = setting(help="the recipe whose embeddings of the training photos are the teacher")
-    model: Literal["backbone", "classifier"] = setting("backbone", help="which of its embeddings")
-    weight: Number = setting(1.0, minimum=0.0, help="what the loss counts beside that of the heads")
+    model: Literal["backbone", "classifier"] = setting("backbone", help="which of that recipe's embeddings")
+    weight: Number = setting(1.0, minimum=0.0, help="weight of this loss; the heads' loss has weight 1")
 
 
 class TrainingSettings(LoopSettings):
-    """How a classifier is trained: the loop's settings and those of classification."""
+    """How a classifier is trained: the settings of the loop and those of classification."""
 
     mode: Literal["frozen", "fine_tune"] = setting(
         "frozen",
@@ -53,40 +56,42 @@ class TrainingSettings(LoopSettings):
         None,
         minimum=1,
         when=("mode", ("fine_tune",)),
-        help="only the last so many blocks of the backbone learn; null: all",
+        help="number of last blocks of the backbone that learn; null: all",
     )
     curriculum: CurriculumSettings | None = setting(
         None, help="few photos and rare cells first; null: every photo once an epoch"
     )
     label_smoothing: Number = setting(
-        0.0, minimum=0.0, maximum=0.9, help="share of the target that all cells have alike"
+        0.0, minimum=0.0, maximum=0.9, help="share of the target that is spread evenly over all cells"
     )
     label_smoothing_km: Number = setting(
         0.0,
         minimum=0.0,
-        help="tau: a cell's share of the target falls by e every so many km; 0: not by distance",
+        help="tau: distance in km over which a cell's share of the target falls by a factor of e; 0: off",
     )
     distillation: DistillationSettings | None = setting(
-        None, when=("mode", ("fine_tune",)), help="a teacher's embeddings to resemble; null: none"
+        None, when=("mode", ("fine_tune",)), help="embeddings of a teacher to resemble; null: off"
     )
     class_weights: Literal["none", "balanced", "sqrt"] = setting(
-        "none", help="of a cell in the loss; balanced: inverse to its photos, sqrt: to their square root"
+        "none",
+        help="weight of a cell in the loss; balanced: inverse to its photos, sqrt: inverse to their square root",
     )
     head_weights: dict[Name, Annotated[float, Field(ge=0.0), FROM_TEXT]] = setting(
         factory=dict,
-        help="what a head's loss counts in the sum, by the name of its partition; 1 for those not named",
+        help="weight of each head's loss in the sum, by name of its partition; default 1",
     )
     augmentation: Augmentation | None = setting(
         Augmentation(),
         when=("mode", ("fine_tune",)),
-        help="random changes of training photos; null: their centre",
+        help="random changes of training photos; null: the centre crop",
     )
     select_by: Literal["validation_loss", "accuracy_25km", "accuracy_750km", "last"] = setting(  # type: ignore[assignment]
-        "validation_loss", help="the epoch whose weights are kept; last: the last one's"
+        "validation_loss",
+        help="the measure that chooses the epoch whose weights are kept; last: the last epoch",
     )
 
     def check(self, key: str) -> None:
-        """Raise SettingsError where fields do not fit each other."""
+        """Raise SettingsError if fields contradict each other."""
         super().check(key)
         if self.distillation is not None and self.mode == "frozen":
             raise SettingsError(f"{key}.distillation must be null when mode is frozen: no feature learns")

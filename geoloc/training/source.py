@@ -1,4 +1,4 @@
-"""What a training takes its batches from, whatever a family of models trains on: photos, features, pairs, sequences."""
+"""Where a training takes its batches from, for any family of models: photos, features, pairs, sequences."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 
 class TrainingError(ValueError):
-    """A training cannot start or go on. The message says why and what to do."""
+    """A training cannot start or continue. The message names the reason and a remedy."""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """One batch of B examples: `tensors`, [B, ...] each, in the order that the family's loss takes them (one for
-    photos, two for pairs); `positions` int64 [B], the examples' positions in the source; `unreadable` int64 [U], the
-    positions that were asked for and could not be read."""
+    """One batch of B examples: `tensors`, [B, ...] each, in the order that the family's loss expects (one for
+    photos, two for pairs); `positions` int64 [B], the examples' positions in the source; `unreadable` int64 [U],
+    requested positions that could not be read."""
 
     tensors: tuple[torch.Tensor, ...]
     positions: NDArray[np.int64]
@@ -27,11 +27,11 @@ class Inputs:
 
 
 class Source(Protocol):
-    """What gives batches of the examples at some positions, in that order; its length is the number of examples."""
+    """Give batches of the examples at some positions, in that order; its length is the number of examples."""
 
     def __len__(self) -> int: ...
 
     def batches(self, order: NDArray[np.int64], batch_size: int, epoch: int) -> Iterator[Inputs]:
-        """Each `batch_size` positions as one batch, as far as they are readable; random changes of an example (an
-        augmentation) are a function of its position and the epoch."""
+        """One batch per `batch_size` positions, without unreadable examples. Random changes of an example
+        (augmentation) are a function of its position and the epoch."""
         ...

@@ -1,4 +1,4 @@
-"""How good a classifier is on validation photos: loss, accuracy by cell and within 25 and 750 km."""
+"""Measures of a classifier on validation photos: loss, accuracy by cell and within 25 and 750 km."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DISTANCES_KM = (25, 750)
 
 @dataclass(frozen=True)
 class ValidatedHead:
-    """What a head is measured with: `centroids` (C, 2), its cells' answers, and its `weight` in the loss."""
+    """What measures a head: `centroids` (C, 2), the answers of its cells, and its `weight` in the loss."""
 
     centroids: NDArray[np.float64]
     weight: float = 1.0
@@ -35,9 +35,10 @@ def validate(
 ) -> dict[str, Any]:
     """Measure `forward` (inputs to scores [B, C] by head) on all `photos`.
 
-    Accuracies are shares of all photos: an unreadable one is wrong, one in no cell is wrong by cell and may be right by
-    distance; those without a head's name are of the first head. A head's loss is the plain mean over readable photos in
-    a cell of it, None if there is none; `validation_loss` is the weighted sum over heads, without those.
+    Accuracies are shares of all photos. An unreadable photo is wrong. A photo in no cell is wrong by cell and may be
+    right by distance. Accuracies without the name of a head are those of the first head. A head's loss is the plain
+    mean over readable photos in its cells, None if there are none; `validation_loss` is the weighted sum over heads
+    with a loss.
     """
     tallies = {name: _Tally(len(photos)) for name in heads}
     unreadable = 0
@@ -63,7 +64,7 @@ def validate(
 
 
 class _Tally:
-    """Answers and losses of one head, photo by photo."""
+    """Answers and losses of one head, per photo."""
 
     def __init__(self, count: int) -> None:
         self.answers = np.full(count, -1, dtype=np.int64)

@@ -1,1 +1,1 @@
-"""The Dagster assets: one file a stage of the chain with its `build`, and the factory that makes them assets."""
+"""One file per stage of the chain, each with a `build` function."""

@@ -1,7 +1,7 @@
-"""The ways in which a build answers "where?", one function each: what the evaluation stage measures side by side.
+"""The ways in which a build answers "where?", one function each: the evaluation stage measures them side by side.
 
-A way is made once, by a function that loads and fits what it needs, and then answers for each test set. A new localizer
-is a function here and a line in evaluation.py.
+A function loads and fits what its way needs, once; the `Way` that it returns then answers each test set. A new
+localizer is a function here and a line in evaluation.py.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ NEIGHBOURS_SHOWN = 5
 
 @dataclass(frozen=True)
 class Answered:
-    """The answers of some methods on a test set, and what describes each method."""
+    """Answers on a test set and descriptions, by name of the method."""
 
     answers: dict[str, Answers] = field(default_factory=dict)
     descriptions: dict[str, str] = field(default_factory=dict)
@@ -46,13 +46,13 @@ class Answered:
 
 
 Way = Callable[[str, pd.DataFrame], Answered]
-"""Answers for a test set: its name and its photos, a row each."""
+"""Takes the name of a test set and its photos, one row per photo; returns the answers."""
 
 
 @dataclass(frozen=True)
 class ClassAnswers(Answered):
-    """Answers by class with what they come from: probabilities before and after scaling, by partition, float32 [N, C],
-    and the positions of unreadable photos."""
+    """Answers by class and their sources: the probabilities by partition before (`raw`) and after scaling, float32
+    [N, C], and the positions of unreadable photos."""
 
     raw: Probabilities = field(default_factory=dict)
     probabilities: Probabilities = field(default_factory=dict)
@@ -61,7 +61,7 @@ class ClassAnswers(Answered):
 
 @dataclass(frozen=True)
 class ByClass:
-    """The trained classifier over its partitions, by name, and all methods that answer by it. Make it with `open`."""
+    """The trained classifier, its partitions by name, and all methods that answer by class. Create it with `open`."""
 
     run: StageRun
     partitions: Mapping[str, Partition]
@@ -77,9 +77,10 @@ class ByClass:
         references: pd.DataFrame,
         validation: pd.DataFrame,
     ) -> ByClass:
-        """Load the classifier and fit what depends on no test set; what validation photos taught is written."""
+        """Load the classifier and fit the calibration, which depends on no test set. A fitted calibration is saved
+        in the output."""
         settings = run.settings
-        # First of all, because partitions that cannot be combined should stop the stage before a photo is read.
+        # First, so that partitions that cannot be combined stop the stage before any photo is read.
         methods = class_methods(
             partitions,
             settings.localizers,
@@ -101,14 +102,15 @@ class ByClass:
         return cls(run, partitions, methods, model, calibration)
 
     def predict(self, photos: pd.DataFrame) -> tuple[dict[str, NDArray[np.float32]], NDArray[np.int64]]:
-        """Probabilities by partition, NaN for photos that cannot be read or were never stored, and their positions."""
+        """Probabilities by partition (NaN for photos that are unreadable or not stored), and the positions of those
+        photos."""
         limits = self.run.settings.localizers
         return predict_probabilities(
             self.model, self.run.workspace.pool, photos, limits.batch_size, crops=limits.crops
         )
 
     def answer(self, test: str, queries: pd.DataFrame) -> ClassAnswers:
-        """The answers by every method. A photo without probabilities abstains."""
+        """The answers of every method. Photos without probabilities get no answer."""
         self.run.log(f"{test}: class probabilities of {len(queries)} photos")
         raw, unreadable = self.predict(queries)
         scaled = self.calibration.scaled(raw)
@@ -122,8 +124,8 @@ class ByClass:
 
 
 def by_neighbour(run: StageRun, model: str, partitions: int) -> Way:
-    """The nearest reference and the densest place among the nearest, by the embeddings of `model`; the neighbours of
-    each photo are written too."""
+    """Nearest reference and densest spot among the nearest, by the embeddings of `model`. Also writes each photo's
+    neighbours."""
     index = ReferenceIndex.load(run.input("index") / model)
     embeddings = Embeddings.load(embedding_folders(run.build)[model])
 
@@ -151,7 +153,7 @@ def by_neighbour(run: StageRun, model: str, partitions: int) -> Way:
 def frozen_localizers(
     run: StageRun, partitions: Mapping[str, Partition], references: pd.DataFrame, validation: pd.DataFrame
 ) -> list[FrozenLocalizer]:
-    """Classifiers on features of the network's first weights, fitted and written; none if none are asked for."""
+    """Classifiers on features of the network's first weights, fitted and saved; empty if the settings name none."""
     if not run.settings.localizers.frozen.kinds:
         return []
     made = fit_frozen(
@@ -170,7 +172,7 @@ def frozen_localizers(
 
 
 def by_frozen(run: StageRun, frozen: list[FrozenLocalizer]) -> Way:
-    """The answers of classifiers on frozen features."""
+    """Answers of the classifiers on frozen features."""
     features = Embeddings.load(run.input("features"))
 
     def answer(test: str, queries: pd.DataFrame) -> Answered:

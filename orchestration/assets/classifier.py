@@ -1,4 +1,4 @@
-"""Stage classifier: a network over the partitions' cells, trained on the training photos, logged to MLflow."""
+"""Stage classifier: a network over the cells of the partitions, trained on the training photos, logged to MLflow."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def build(run: StageRun) -> StageResult:
             lambda event: _tell(run, tracker, event),
             teacher=teacher_embeddings(run, photos[photos["split"] == "train"]),
         )
-        # Speeds stay out of these files: equal trainings must give equal bytes.
+        # No speeds in these files: equal trainings must give equal bytes.
         model.cpu()
         save_model(run.output / MODEL_FILE, model)
         facts = dataclasses.asdict(result)
@@ -75,12 +75,12 @@ def build(run: StageRun) -> StageResult:
 
 
 def _is_curve(name: str, value: Any) -> bool:
-    """Whether a measure of an epoch is one of CURVES; a head's own has its name in front."""
+    """Whether a measure of an epoch is one of CURVES; measures of one head have its name as a prefix."""
     return name.endswith(CURVES) and value is not None
 
 
 def _tell(run: StageRun, tracker: Tracker, event: dict[str, Any]) -> None:
-    """Training progress as lines for people and curves for MLflow."""
+    """Report training progress: log lines for people, metrics for MLflow."""
     kind = event["kind"]
     if kind == "message":
         run.log(event["message"])

@@ -1,4 +1,4 @@
-"""Stage embeddings: every stored photo's features by the trained classifier."""
+"""Stage embeddings: the features of every stored photo by the trained classifier."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def _measure(
     by_class: ClassAnswers,
     ways: Sequence[Way],
 ) -> tuple[Evaluation, Diagnostics]:
-    """The answers by class and by all other ways, measured side by side, and what is behind the first method's."""
+    """Evaluate the answers by class and by all other ways side by side; with the diagnostics of the first method."""
     everything: Answered = by_class
     for answer in ways:
         everything = everything | answer(test, queries)
@@ -125,7 +125,7 @@ def _measure(
 
 
 def _regions(by_class: ByClass, answered: ClassAnswers, queries: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """How the conformal regions fared, as a table; none where the build has none."""
+    """The measured coverage of the conformal regions, as a table; empty if the build has no regions."""
     table = by_class.calibration.region_table(
         by_class.partitions, answered.probabilities, queries["latitude"], queries["longitude"]
     )
@@ -140,10 +140,10 @@ def _explain(
     by_class: ByClass,
     answered: ClassAnswers,
 ) -> None:
-    """What the report shows of how the classifier comes to its answers."""
+    """Write what the report shows about how the classifier reaches its answers."""
     main, partition = next(iter(by_class.partitions.items()))
     places = answered.answers[evaluation.methods[0]].alternatives
-    assert places is not None  # the first method is by class, and these have alternatives
+    assert places is not None  # the first method is by class, and those have alternatives
     wanted = run.settings.evaluation.explained
     run.log(f"{test}: occlusion maps of {wanted} photos" if wanted else f"{test}: no photo is explained")
     scaling = by_class.calibration.temperatures.get(main)
@@ -164,16 +164,16 @@ def _explain(
 
 
 def _most_probable(probabilities: NDArray[np.float32]) -> NDArray[np.int64]:
-    """The cell of each photo that an argmax answers with, int64 (N,); -1 for an unreadable photo."""
+    """The argmax cell of each photo, int64 (N,); -1 for an unreadable photo."""
     cells = np.nan_to_num(probabilities).argmax(axis=1).astype(np.int64)
     cells[np.isnan(probabilities).any(axis=1)] = -1
     return cells
 
 
 def _leave_photographer_out(run: StageRun, photos: pd.DataFrame) -> tuple[Evaluation, Diagnostics]:
-    """Each stored photo a query against all the others by other photographers.
+    """Each stored photo is a query against all photos by other photographers.
 
-    Only embeddings of the initial backbone are fair here: the classifier has seen these photos and their places.
+    Only embeddings of the initial backbone are fair here: the classifier was trained on these photos.
     """
     settings = run.settings
     embeddings = Embeddings.load(run.input("features"))
@@ -209,7 +209,7 @@ def _leave_photographer_out(run: StageRun, photos: pd.DataFrame) -> tuple[Evalua
 
 
 def _headline(evaluation: Evaluation) -> pd.DataFrame:
-    """Accuracy in per cent, a row a method and a column a level."""
+    """Accuracy in per cent, one row per method and one column per level."""
     table = pd.concat([evaluation.accuracy, evaluation.baselines.rename(columns={"baseline": "method"})])
     order = list(dict.fromkeys(table["method"]))
     wide = table.pivot(index="method", columns="level", values="accuracy").loc[
@@ -239,5 +239,5 @@ def _log_to_mlflow(run: StageRun, made: dict[str, Evaluation]) -> str:
 
 
 def _metric_name(name: str) -> str:
-    """MLflow allows letters, digits and a few marks in the names of metrics."""
+    """`name` without the characters that MLflow does not allow in the names of metrics."""
     return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in name.replace("σ", "sigma"))

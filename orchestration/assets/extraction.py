@@ -1,4 +1,4 @@
-"""Embeddings of every stored photo by one model: what the stages features and embeddings have in common."""
+"""Embeddings of every stored photo by one model: shared by the stages features and embeddings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from orchestration.run.stage import StageResult, StageRun, progress_logger
 
 
 def extract(run: StageRun, model: Embedder) -> StageResult:
-    """Write the embeddings of the stage's photos to its output. Parts that a killed run finished are taken up."""
+    """Write the embeddings of the stage's photos to its output. Parts that a killed run finished are reused."""
     embeddings = extract_embeddings(
         model,
         run.workspace.pool,

@@ -1,4 +1,4 @@
-"""Stage features: every stored photo's features by the backbone with its first weights, before any training."""
+"""Stage features: the features of every stored photo by the backbone with its first weights, before any training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage index: the training photos as references, one FAISS index a model."""
+"""Stage index: one FAISS index per model, with the training photos as references."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage partition: the Earth cut into cells, in one way or several, each fitted on the training photos only."""
+"""Stage partition: one or several partitions of the Earth into cells, fitted on the training photos only."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def _fit(name: str, settings: PartitionSettings, train: pd.DataFrame) -> Partiti
     try:
         return fit_partition(settings, train["latitude"], train["longitude"])
     except PartitionError as error:
-        # Of wanted_cells the message starts with the key; the keys of a kind's section stand further on.
+        # Messages about wanted_cells start with the key; in others, the key of a kind's section comes later.
         joint = "." if str(error).startswith("wanted_cells ") else ": "
         raise SettingsError(f"partitions.{name}{joint}{error}") from None
 
 
 def _facts(partition: Partition, train: pd.DataFrame, test: pd.DataFrame) -> dict[str, Any]:
-    """What people want to know of a partition; none of it is content."""
+    """Facts about a partition for people; not part of its content."""
     counts = pd.Series(partition.photo_counts())
     ceiling = partition.ceiling(test["latitude"], test["longitude"])
     outside = {

@@ -1,4 +1,4 @@
-"""Stage photos: what is in the pool, and what was turned away."""
+"""Stage photos: the content of the pool, and what is in quarantine."""
 
 from __future__ import annotations
 
@@ -42,6 +42,6 @@ def build(run: StageRun) -> StageResult:
 
 
 def _overhead_tiles(pool: Path) -> int:
-    """How many overhead tiles the pool has beside its photos."""
+    """The number of overhead tiles in the pool."""
     tiles = overhead_pool(pool)
     return len(read_catalog(tiles, ["photo_id"])) if (tiles / CATALOG_FILE).is_file() else 0

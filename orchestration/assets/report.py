@@ -1,4 +1,4 @@
-"""Stage report: everything about a build on one offline page, with what made it at the foot."""
+"""Stage report: everything about a build on one offline page, with its provenance in the footer."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from geoloc.partitions.base import Partition
 
 EXAMPLES = 6
-"""Best and worst photos shown of a method."""
+"""Number of best and of worst photos shown per method."""
 THOUGHTS_IN_DAGSTER = ("probabilities-1", "surest", "calibration")
-"""Figures of how sure the methods are that Dagster's history keeps: each is stored in it, for every report that was
-made. The page has all of them."""
+"""Confidence figures that are also stored in Dagster's history. They are few, because the history keeps them for
+every report; the page has all."""
 
 
 def build(run: StageRun) -> StageResult:
@@ -100,7 +100,7 @@ def build(run: StageRun) -> StageResult:
 
 
 def _diagnostics(folder: Path) -> dict[str, pd.DataFrame]:
-    """The tables of a test set; none where no test set was evaluated, but leave-photographer-out only."""
+    """The tables of a test set; empty if only leave-photographer-out was evaluated."""
     return Diagnostics.load(folder).overview() if (folder / DIAGNOSTICS_FILE).is_file() else {}
 
 
@@ -111,7 +111,7 @@ def _thoughts(
     photos: pd.DataFrame,
     partitions: Mapping[str, Partition],
 ) -> tuple[FigureGroup, ...]:
-    """How sure the methods are and why; of the classifier only where there was a test set to try it on."""
+    """How sure the methods are, and why. The classifier's part needs a test set."""
     folder = run.input("evaluation") / test / EXPLANATIONS_FOLDER
     found = Explanations.load(folder) if (folder / EXPLANATIONS_FILE).is_file() else None
     with ShardReader(run.workspace.pool) as reader:
@@ -130,7 +130,7 @@ def _stored_bytes(photo: pd.Series, reader: ShardReader) -> bytes | None:
 
 
 def _gallery(run: StageRun, photos: pd.DataFrame, sources: Mapping[str, int]) -> GalleryInput:
-    """The page that shows the whole pool, tiles from above included."""
+    """The input of the page that shows the whole pool, overhead tiles included."""
     pool, tiles_pool = run.workspace.pool, overhead_pool(run.workspace.pool)
     tiles = read_catalog(tiles_pool) if (tiles_pool / CATALOG_FILE).is_file() else empty_catalog()
     turned_away = read_quarantine(pool)["severity"].eq(PHOTO).sum()
@@ -156,7 +156,7 @@ def _sizes(photos: pd.DataFrame) -> pd.DataFrame:
 
 
 def _checks(run: StageRun, splits: pd.DataFrame) -> pd.DataFrame:
-    """The split's promises, proved again on the table that was used."""
+    """The promises of the split, checked again on the table that was used."""
     results = check_splits(read_catalog(run.workspace.pool), splits, run.settings.splits)
     return pd.DataFrame(
         [{"name": c.name, "passed": c.passed, "count": c.count, "detail": c.detail} for c in results]

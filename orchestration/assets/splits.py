@@ -1,5 +1,5 @@
-"""Stage splits: which photo is for training, validation, testing, or none of them, and why; with the facts of each
-photo that later stages use, so that they need not look at the pool."""
+"""Stage splits: the split of each photo (train, validation, a test set, or unused) and the reason, with the facts of
+each photo that later stages use, so that they need not read the pool."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from orchestration.run.stage import StageResult, StageRun
 def build(run: StageRun) -> StageResult:
     catalog = read_catalog(run.workspace.pool)
     splits = make_splits(catalog, run.settings.splits, run.settings.seed)
-    # In the order of the catalog, so that photos that come later stand behind.
+    # In the order of the catalog, so that new photos come last.
     photos = catalog[["photo_id", *FACTS]].merge(splits, on="photo_id", validate="1:1")
     write_parquet(run.output / SPLITS_FILE, photos)
     sizes = (

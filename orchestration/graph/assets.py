@@ -1,4 +1,4 @@
-"""Dagster assets from the chain: for each recipe one asset a stage, with content data versions and metadata."""
+"""The chain as Dagster assets: one asset per recipe and stage, with content data versions and metadata."""
 
 # No `from __future__ import annotations` here: Dagster reads the annotation of `config` and cannot resolve text.
 
@@ -25,17 +25,17 @@ DATA_KEY = dg.AssetKey("data")
 REUSED_TAG = "geoloc/reused"
 TABLE_ROWS = 50
 PICTURES = {".png": "png", ".jpg": "jpeg"}
-"""The ends of files that are shown as pictures, and the kind of each."""
+"""Suffixes of the files that are shown as pictures, with their MIME subtypes."""
 
 
 class BuildConfig(dg.Config):
-    """What a run may be told: `force` builds again what is up to date."""
+    """Options of a run: `force` also builds what is up to date."""
 
     force: bool = False
 
 
 def asset_key(recipe: str, stage: str) -> dg.AssetKey:
-    """The Dagster key of a stage: [stage] where all recipes share it, else [recipe, stage]."""
+    """The Dagster key of a stage: [stage] if all recipes share it, else [recipe, stage]."""
     return dg.AssetKey([stage] if stage in SHARED else [recipe, stage])
 
 
@@ -43,7 +43,7 @@ def data_source(workspace: Workspace) -> Any:
     """The photos under DVC, as an observable source: its data version is the md5 in data.dvc."""
 
     with warnings.catch_warnings():
-        # Beta in Dagster 1.13, and a warning at every command would say so.
+        # Beta in Dagster 1.13, which would print a warning at every command.
         warnings.simplefilter("ignore", dg.BetaWarning)
 
         @dg.observable_source_asset(
@@ -65,7 +65,7 @@ def shared_assets(workspace: Workspace) -> list[dg.AssetsDefinition]:
 
 
 def recipe_assets(build: Build) -> list[dg.AssetsDefinition]:
-    """The assets of one recipe. Raises SettingsError when its settings are wrong."""
+    """The assets of one recipe. Raises SettingsError if its settings are invalid."""
     return [_asset(build, stage) for stage in build.stages if stage.name not in SHARED]
 
 
@@ -143,7 +143,7 @@ def metadata_value(value: Any) -> dg.MetadataValue:
 
 
 def picture(image: Path | bytes, title: str = "picture") -> dg.MetadataValue:
-    """A PNG or JPEG picture inside the metadata itself, so that the UI shows it with no server for files."""
+    """A PNG or JPEG picture embedded in the metadata, so that the UI needs no file server to show it."""
     import base64
 
     data = image if isinstance(image, bytes) else image.read_bytes()

@@ -1,4 +1,4 @@
-"""Asset checks: Great Expectations suites on what each stage made, and that the workspace is what data.dvc says."""
+"""Asset checks: Great Expectations suites on the output of each stage, and whether data/ matches data.dvc."""
 
 # No `from __future__ import annotations` here: Dagster reads the annotation of `context` and cannot resolve text.
 
@@ -16,7 +16,7 @@ from orchestration.workspace import Workspace
 
 
 def data_check(workspace: Workspace) -> dg.AssetChecksDefinition:
-    """Blocks when data/ is not what data.dvc says: every lineage record would lie."""
+    """Block if data/ differs from the version in data.dvc: every lineage record would be wrong."""
 
     @dg.asset_check(
         asset=asset_key(DEFAULT_RECIPE, "photos"),
@@ -69,10 +69,10 @@ def suite_check(
     parameters: Mapping[str, object] | None = None,
     about: str = "",
 ) -> dg.AssetChecksDefinition:
-    """A Great Expectations suite as a blocking check: critical failures stop what is downstream, others warn.
+    """A Great Expectations suite as a blocking check: critical failures stop the stages below, others are warnings.
 
-    `parameters` replace those of the suite that a recipe's settings decide. `about` names the part of the stage's
-    output that is checked, where it has several.
+    `parameters` replace the suite's parameters that a recipe's settings decide. `about` names the part of the stage's
+    output that is checked, if it has several.
     """
 
     @dg.asset_check(
@@ -90,7 +90,9 @@ def suite_check(
         result = run_suite(build.workspace.expectations / f"{suite}.json", looked_at, parameters)
         critical = result.critical_failures > 0
         for row in result.rows:
-            if not row.passed and row.severity == "warning":  # a critical one is told as the build's failure
+            if (
+                not row.passed and row.severity == "warning"
+            ):  # a critical one is reported as the build's failure
                 such = f", such as {'; '.join(row.sample[:3])}" if row.sample else ""
                 context.log.warning(f"warning: {row.description}: not so for {row.observed}{such}")
         return dg.AssetCheckResult(

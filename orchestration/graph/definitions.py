@@ -1,4 +1,4 @@
-"""Dagster's definitions for some recipes of a workspace: assets, checks, jobs, and a logger that people can read."""
+"""Dagster's definitions for some recipes of a workspace: assets, checks, jobs and a readable logger."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from orchestration.workspace import Workspace
 
 
 def make_definitions(workspace: Workspace, recipes: Sequence[str]) -> dg.Definitions:
-    """Dagster definitions for some recipes of a workspace. Raises SettingsError when a recipe is wrong."""
+    """Dagster definitions for some recipes of a workspace. Raises SettingsError if a recipe is invalid."""
     assets = [data_source(workspace), *shared_assets(workspace)]
     checks = shared_checks(workspace)
     jobs = []
@@ -35,7 +35,7 @@ def make_definitions(workspace: Workspace, recipes: Sequence[str]) -> dg.Definit
         asset_checks=checks,
         jobs=jobs,
         loggers={"console": plain_logger},
-        # A process a step would import torch and Great Expectations anew each time: three times the wall time.
+        # One process per step would import torch and Great Expectations each time: three times the wall time.
         executor=dg.in_process_executor,
     )
 
@@ -47,7 +47,7 @@ def job_name(recipe: str) -> str:
 
 @dg.logger
 def plain_logger(context: dg.InitLoggerContext) -> logging.Logger:
-    """Dagster's own console logger prints a stream of DEBUG lines; this one prints what stages say and what failed."""
+    """A logger that prints messages of stages and failures only; Dagster's own prints a stream of DEBUG lines."""
     logger = logging.Logger("geoloc", level=logging.INFO)
     handler = logging.StreamHandler()
     handler.setFormatter(_PlainFormatter())
@@ -66,5 +66,5 @@ class _PlainFormatter(logging.Formatter):
 
 def _is_for_people(record: logging.LogRecord) -> bool:
     facts = getattr(record, "dagster_meta", None) or {}
-    # What a stage said; failures are told at the end, and what could not run after them goes without saying.
+    # Messages of stages. Failures are reported at the end; what they keep from running is not reported.
     return facts.get("dagster_event") is None and record.levelno in (logging.INFO, logging.WARNING)

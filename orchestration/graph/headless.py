@@ -1,4 +1,4 @@
-"""`geoloc build`: run the chain headless, in this process, with readable progress and in the UI's own history."""
+"""`geoloc build`: run the chain headless, in this process, with readable progress and in the history of the UI."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HEADLESS_TAG = "geoloc/headless"
 
 
 class BuildFailed(RuntimeError):
-    """A stage or a blocking check failed. The message says which and why."""
+    """A stage or a blocking check failed. The message names it and the reason."""
 
 
 def build(
@@ -35,9 +35,9 @@ def build(
     commit: bool = True,
     say: Callable[[str], None] = print,
 ) -> list[str]:
-    """Build what is out of date of a recipe (or of the stages in `only`); returns the stages that were made.
+    """Build the parts of a recipe (or of the stages in `only`) that are out of date; returns the stages that were made.
 
-    With `commit`, what was built is written to dvc.lock. Raises SettingsError, WorkspaceError or BuildFailed.
+    With `commit`, what was built is recorded in dvc.lock. Raises SettingsError, WorkspaceError or BuildFailed.
     """
     one = Build(workspace, recipe)
     names = [stage.name for stage in one.stages]
@@ -50,7 +50,7 @@ def build(
     _check_borrowed(one, wanted, say)
     reasons = stale_stages(one, wanted, force)
     if not reasons:
-        if commit:  # a build that was killed between its last stage and dvc.lock is finished here
+        if commit:  # completes a build that was killed between its last stage and dvc.lock
             commit_stages(workspace, recipe, unrecorded_stages(workspace, recipe, wanted))
         say(f"{recipe}: everything is up to date")
         return []
@@ -62,14 +62,14 @@ def build(
         commit_stages(workspace, recipe, unrecorded_stages(workspace, recipe, wanted))
     say(f"{recipe}: built {', '.join(made) or 'nothing'} in {time.monotonic() - started:.0f} s")
     if kept := [name for name in reasons if name not in made]:
-        say(f"{recipe}: up to date as they were: {', '.join(kept)}")
+        say(f"{recipe}: still up to date: {', '.join(kept)}")
     if "report" in made:
         say(f"report: {(one.folder('report') / 'report.html').relative_to(workspace.root)}")
     return made
 
 
 def _check_borrowed(one: Build, wanted: set[str], say: Callable[[str], None]) -> None:
-    """Stop before anything is built where what it takes from elsewhere is missing; warn where that is out of date."""
+    """Raise WorkspaceError, before anything is built, if a borrowed output is missing; warn if one is out of date."""
     stages = [stage for stage in one.stages if stage.name in wanted]
     if any(uses(stage, "model.weights") for stage in stages):
         weights_file(one.workspace, one.settings)
@@ -77,11 +77,12 @@ def _check_borrowed(one: Build, wanted: set[str], say: Callable[[str], None]) ->
         borrowed_content(one, recipe, name)
         source = one.of(recipe)
         if why := why_stale(source, STAGES[name]):
-            say(f"{source.name(name)}, which {one.recipe} takes from, is out of date: {'; '.join(why)}")
+            say(f"{source.name(name)}, which {one.recipe} borrows from, is out of date: {'; '.join(why)}")
 
 
 def _run(one: Build, stages: Sequence[str], force: bool) -> list[str]:
-    """Run the stages in one Dagster run; returns those that were made, in order: the others were kept as they were."""
+    """Run the stages in one Dagster run; returns those that were made, in order. The others were up to date and
+    kept."""
     import dagster as dg  # seconds to import: not for `--help`, nor when there is nothing to do
 
     from orchestration.graph.assets import DATA_KEY, REUSED_TAG, asset_key
@@ -114,7 +115,7 @@ def _run(one: Build, stages: Sequence[str], force: bool) -> list[str]:
 
 @contextlib.contextmanager
 def _only_build(workspace: Workspace) -> Iterator[None]:
-    """Hold the workspace's build lock; the kernel lets go of it however this process ends."""
+    """Hold the workspace's build lock; the kernel releases it however this process ends."""
     path = workspace.root / ".geoloc" / "build.lock"
     path.parent.mkdir(exist_ok=True)
     with path.open("w") as file:
@@ -128,7 +129,8 @@ def _only_build(workspace: Workspace) -> Iterator[None]:
 
 
 def _end_killed_runs(instance: dg.DagsterInstance) -> None:
-    """Mark the runs of killed builds as failed, and free their places in the pools, or this one would wait for ever.
+    """Mark the runs of killed builds as failed and free their slots in the pools; otherwise this run would wait for
+    ever.
 
     We hold the build lock, so a headless run that is still in progress has no process.
     """
@@ -141,7 +143,7 @@ def _end_killed_runs(instance: dg.DagsterInstance) -> None:
 
 
 def _failures(result: object, recipe: str) -> list[str]:
-    """A line for each step that failed: what was raised, or which rules a blocking check found broken."""
+    """One line per failed step: the error, or the rules of a blocking check that were broken."""
     lines = []
     checked: dict[str | None, list[str]] = {}
     for event in result.all_events:  # type: ignore[attr-defined]
@@ -157,7 +159,7 @@ def _failures(result: object, recipe: str) -> list[str]:
             while error is not None and error.cause is not None:
                 error = error.cause
             message = error.message.strip() if error is not None else "unknown error"
-            # The project's own errors are written for users, who have no use for the name of the class.
+            # The project's own errors are written for users, who do not need the name of the class.
             message = re.sub(r"^(geoloc|orchestration)\.[\w.]+: ", "", message)
             lines.append(f"{(event.step_key or recipe).replace('__', '/')} failed: {message}")
     return lines or [f"{recipe}: the run failed; see the Dagster UI"]

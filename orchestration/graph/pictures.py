@@ -1,4 +1,4 @@
-"""Pictures for the Dagster UI, drawn from what a stage made: they are no content, and change no output."""
+"""Pictures for the Dagster UI, drawn from a stage's output. They are not content and change no output."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from orchestration.lineage.build import Build
 
 
 def pictures(build: Build, stage: str) -> dict[str, bytes]:
-    """PNG files by title for the page of a stage's asset; none for most stages."""
+    """PNG pictures, as bytes by title, for the page of a stage's asset; empty for most stages."""
     if stage != "partition":
         return {}
     from geoloc.reports.maps import partition_map

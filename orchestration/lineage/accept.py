@@ -1,4 +1,5 @@
-"""`geoloc accept`: the code changed, a person says that the output is still good, and the record keeps who and why."""
+"""`geoloc accept`: a person declares that an output is still good after a change of code; the record keeps who and
+why."""
 
 from __future__ import annotations
 
@@ -15,10 +16,10 @@ from orchestration.workspace import WorkspaceError
 
 
 def accept(build: Build, stages: Sequence[str], reason: str) -> list[Record]:
-    """Accept the output of stages for the code as it is now; returns the new records, in the order of the chain.
+    """Accept the outputs of stages for the code as it is now; returns the new records, in the order of the chain.
 
-    All are accepted or none. Only changed code can be accepted. Raises WorkspaceError where the reason is empty, for a
-    stage that the recipe does not have, where inputs, settings or files changed too, and where the code did not change.
+    All are accepted or none. Only changed code can be accepted. Raises WorkspaceError if the reason is empty, a stage
+    is not in the recipe, inputs, settings or files changed too, or the code did not change.
     """
     if not reason.strip():
         raise WorkspaceError("--reason must say why the output is still good, got none")
@@ -32,7 +33,7 @@ def accept(build: Build, stages: Sequence[str], reason: str) -> list[Record]:
 
 
 def _accepted(build: Build, stage: Stage, reason: str) -> Record:
-    """The record of a stage's output with the acceptance added, not written yet."""
+    """The record of a stage's output with the acceptance added; it is not written yet."""
     name = stage.name
     found = build.built(name)
     now = expected(build, stage)
@@ -41,7 +42,7 @@ def _accepted(build: Build, stage: Stage, reason: str) -> Record:
         others = ["its files were changed or removed"]
     if others:
         raise WorkspaceError(
-            f"{build.name(name)} cannot be accepted, because not only its code changed: {'; '.join(others)}; "
+            f"{build.name(name)} cannot be accepted, because more than its code changed: {'; '.join(others)}; "
             f"build it again with: {build.command(name)}"
         )
     if now.code_version in found.code_versions:

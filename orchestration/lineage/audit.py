@@ -16,8 +16,8 @@ from orchestration.workspace import Workspace, WorkspaceError
 
 
 def find_artefact(workspace: Workspace, name: str) -> tuple[str, str]:
-    """Recipe and stage of what a user calls an artefact: `report`, `sample/report`, a path in build/, or a
-    content hash or MLflow or Dagster run id (or its first eight characters or more).
+    """Recipe and stage of the artefact that a user names: `report`, `sample/report`, a path in build/, or (the first
+    eight characters or more of) a content hash, an MLflow run id or a Dagster run id.
 
     Raises WorkspaceError that lists what exists.
     """
@@ -40,18 +40,18 @@ def find_artefact(workspace: Workspace, name: str) -> tuple[str, str]:
             and any(i and i.startswith(name) for i in (record.content, record.mlflow_run, record.dagster_run))
         )
     ]
-    if name not in STAGES:  # what was taken over has the content and the runs of what it was taken from
+    if name not in STAGES:  # a reused output has the content and the runs of its source
         matches = [record for record in matches if not record.taken_from] or matches
     if len(matches) == 1 or (matches and len({m.dagster_run for m in matches}) == 1 and name not in STAGES):
         return matches[-1].recipe, matches[-1].stage
     if matches:
-        raise WorkspaceError(f"{name} could be {', '.join(m.artefact for m in matches)}: name one of them")
+        raise WorkspaceError(f"{name} is ambiguous: it could be {', '.join(m.artefact for m in matches)}")
     known = ", ".join(sorted(records)) or "none: build something first with `geoloc build`"
     raise WorkspaceError(f"{name} is not an artefact of this workspace; known: {known}")
 
 
 def all_records(workspace: Workspace) -> list[Record]:
-    """Every lineage record of the workspace, in the order of the chain."""
+    """All lineage records of the workspace, in the order of the chain."""
     paths = [*workspace.build.glob("lineage/*.json"), *workspace.build.glob("*/lineage/*.json")]
     records = [record for record in map(Record.read, paths) if record is not None]
     order = {name: i for i, name in enumerate(STAGES)}
@@ -59,17 +59,17 @@ def all_records(workspace: Workspace) -> list[Record]:
 
 
 def audit(build: Build, stage: str) -> dict[str, Any]:
-    """The lineage of an output as a tree: its own record, whether the files on disk still are what the record says,
-    and under `made_from` the same for each input; the photos' version ends every branch.
+    """The lineage of an output as a tree: its record, whether the files on disk match it, and under `made_from` the
+    same for each input. Every branch ends at the data version.
 
-    Raises WorkspaceError where the output has not been built.
+    Raises WorkspaceError if the output has not been built.
     """
     build.built(stage)
     return _Audit(build).of_stage(stage)
 
 
 class _Audit:
-    """One walk; what is reached twice is hashed once."""
+    """One walk. Each output is hashed once, however often it is reached."""
 
     def __init__(self, build: Build) -> None:
         self.build = build
@@ -90,7 +90,7 @@ class _Audit:
         return self.trees[stage]
 
     def of_input(self, record: Record, name: str, content: str) -> dict[str, Any]:
-        """An input as it was when `record` was made; one that was built again since is marked as replaced."""
+        """An input as it was when `record` was made; marked as replaced if it was built again since."""
         if name == "data":
             return _leaf(name, content, _state(data_version(self.build.workspace), content))
         for row, recipe in borrowings(record.settings):
@@ -103,7 +103,8 @@ class _Audit:
         return tree if tree["content"] == content else _leaf(self.build.name(name), content, "replaced")
 
     def of_recipe(self, recipe: str, stage: str, content: str) -> dict[str, Any]:
-        """What was taken from another recipe. One that was built again since is not walked: it may lead back here."""
+        """An output borrowed from another recipe. If it was built again since, it is not walked: it may lead back
+        here."""
         other = self.build.of(recipe)
         found = other.record(stage)
         if found is not None and found.content == content:
@@ -120,7 +121,7 @@ def _state(found: str | None, recorded: str) -> str:
 
 
 def audit_lines(tree: dict[str, Any]) -> Iterator[str]:
-    """The tree of `audit` as text; an artefact met twice is told in full once."""
+    """The tree of `audit` as text; an artefact that occurs twice is printed in full once."""
     seen: set[str] = set()
 
     def walk(node: dict[str, Any], indent: str, arrow: str) -> Iterator[str]:
@@ -141,10 +142,10 @@ def audit_lines(tree: dict[str, Any]) -> Iterator[str]:
                     yield f"{indent}{name} run {run}"
             yield f"{indent}made {node['started_at']} in {node['seconds']:.1f} s"
             if node["taken_from"]:
-                yield f"{indent}taken from {node['taken_from']}, made from the same"
+                yield f"{indent}taken from {node['taken_from']}, equal in inputs, settings and code"
             for name, part in node["parts"].items():
                 if part["taken_from"]:
-                    yield f"{indent}{name} taken from {part['taken_from']}, made from the same"
+                    yield f"{indent}{name} taken from {part['taken_from']}, equal in inputs, settings and code"
             for one in node["accepted"]:
                 yield (
                     f"{indent}accepted for code {one['code_version']} by {one['by']} on {one['at']}: {one['reason']}"

@@ -17,14 +17,14 @@ from orchestration.workspace import Workspace, WorkspaceError
 
 @dataclass(frozen=True)
 class Build:
-    """One recipe of a workspace. Settings are read when they are first needed, and then stay as they were."""
+    """One recipe of a workspace. Settings are read on first use and then kept."""
 
     workspace: Workspace
     recipe: str = DEFAULT_RECIPE
 
     @functools.cached_property
     def settings(self) -> BuildSettings:
-        """The recipe's settings. Raises SettingsError where they are wrong."""
+        """The recipe's settings. Raises SettingsError if they are invalid."""
         return load_settings(self.workspace, self.recipe)
 
     @property
@@ -37,23 +37,23 @@ class Build:
         return Build(self.workspace, recipe)
 
     def name(self, stage: str) -> str:
-        """What people call the output of a stage: `photos`, or `<recipe>/<stage>`."""
+        """The name of a stage's output in messages: `photos`, or `<recipe>/<stage>`."""
         return chain.artefact(self.recipe, stage)
 
     def folder(self, stage: str) -> Path:
-        """Where a stage writes."""
+        """The folder that a stage writes to."""
         return chain.output_folder(self.workspace, self.recipe, stage)
 
     def record_path(self, stage: str) -> Path:
-        """Where the record of a stage's output is."""
+        """The path of the record of a stage's output."""
         return chain.record_path(self.workspace, self.recipe, stage)
 
     def record(self, stage: str) -> Record | None:
-        """What made a stage's output; None if it was never built."""
+        """The record of a stage's output; None if it was never built."""
         return Record.read(self.record_path(stage))
 
     def built(self, stage: str) -> Record:
-        """As `record`. Raises WorkspaceError, which names the command to run, if it was never built."""
+        """As `record`, but raises WorkspaceError, which names the command to run, if it was never built."""
         found = self.record(stage)
         if found is None:
             raise WorkspaceError(f"{self.name(stage)} is not built yet; build it with: {self.command(stage)}")
@@ -69,11 +69,11 @@ class Build:
         return folder_content(folder, STAGES[stage]) if folder.is_dir() else None
 
     def used(self, stage: Stage) -> dict[str, Any]:
-        """The settings that a stage uses, as its record holds them."""
+        """The settings that a stage uses, in the form in which its record holds them."""
         return self.settings.sections(stage.sections)
 
 
 def folder_content(folder: Path, stage: Stage) -> str:
-    """The content hash of `folder` as an output of `stage`: its volatile files do not count."""
+    """The content hash of `folder` as an output of `stage`, without its volatile files."""
     kept = [path for path in sorted(folder.iterdir()) if path.name not in stage.volatile]
     return content_hash(*kept)

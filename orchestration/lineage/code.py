@@ -13,30 +13,24 @@ from pathlib import Path
 from geoloc.files import sha256_bytes
 
 CARRIERS = ("orchestration.assets.inputs",)
-"""Modules beside the stages that load what stages work on and do not shape what they make."""
+"""Modules in the stages' folder that only load inputs, and so do not count as a stage's code."""
 
 
 @functools.cache
 def code_version(module: str) -> str:
-    """A hash of the code that a module runs: its own syntax tree and those of the project's modules that it
-    imports, directly or not, as far as they count (see `code_counts`). Comments, docstrings and layout do not.
-    """
+    """A hash of the code that a module runs: the syntax trees of the module and of the project's modules that it
+    imports, directly or not, as far as they count (see `code_counts`). Comments, docstrings and layout do not count."""
     digest = hashlib.sha256()
     for name, file in sorted(imported_modules(module, code_counts).items()):
         digest.update(f"{name}:{_parsed(name, file).code}\n".encode())
     return digest.hexdigest()[:16]
 
 
-def code_modules(module: str) -> list[str]:
-    """The project's modules that count in `code_version`."""
-    return sorted(imported_modules(module, code_counts))
-
-
 def code_counts(name: str) -> bool:
-    """Whether a module of the project can change what a stage makes.
+    """Whether a module of the project can change the output of a stage.
 
-    Settings modules only declare: their values are compared with the record key by key. All of orchestration but the
-    stages' own files carries: it finds inputs, writes records, draws in the UI.
+    Settings modules do not count: their values are compared with the record key by key. Of orchestration only the
+    stages' own files count; the rest finds inputs, writes records and draws in the UI.
     """
     if name.rpartition(".")[2] == "settings":
         return False
@@ -46,8 +40,8 @@ def code_counts(name: str) -> bool:
 
 
 def imported_modules(module: str, follow: Callable[[str], bool] = lambda name: True) -> dict[str, Path]:
-    """The files of a module and of the project's modules that it imports, directly or not, by name, without importing
-    any. Only modules for which `follow` is true are taken, and looked into."""
+    """The source files, by module name, of a module and of the project's modules that it imports, directly or not.
+    Nothing is imported. Modules for which `follow` is false are left out, and their imports are not followed."""
     found: dict[str, Path] = {}
     waiting = [module]
     while waiting:
@@ -61,7 +55,7 @@ def imported_modules(module: str, follow: Callable[[str], bool] = lambda name: T
 
 @dataclass(frozen=True)
 class _Parsed:
-    """What one reading of a source file gives."""
+    """The result of parsing one source file."""
 
     imports: tuple[str, ...]
     code: str
@@ -89,7 +83,7 @@ def _module_file(name: str) -> Path | None:
 
 
 def _drop_type_checking(tree: ast.Module) -> None:
-    """Take out what only type checkers read: it never runs."""
+    """Remove code that only type checkers read: it never runs."""
     tree.body = [
         node
         for node in tree.body
@@ -118,7 +112,7 @@ def _project_imports(tree: ast.Module, package: str) -> Iterator[str]:
 
 
 def code_hash(tree: ast.Module) -> str:
-    """A hash of a module's syntax tree, from which this takes its docstrings."""
+    """A hash of a module's syntax tree without its docstrings, which are removed from `tree` in place."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[0] if node.body else None

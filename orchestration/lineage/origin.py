@@ -41,7 +41,7 @@ def git_state(folder: Path) -> tuple[str | None, bool | None]:
 
 
 def environment() -> dict[str, str]:
-    """The versions and the machine that make an artefact."""
+    """The versions and the machine that an artefact is made with."""
     versions = {
         "python": platform.python_version(),
         "machine": platform.machine(),

@@ -13,7 +13,8 @@ from orchestration.workspace import WorkspaceError
 
 @dataclass(frozen=True)
 class Acceptance:
-    """A person's word that an output is still good although the code changed: to which code version, why, by whom."""
+    """A person's statement that an output is still good although the code changed: for which code version, why, by
+    whom and when."""
 
     code_version: str
     reason: str
@@ -23,8 +24,8 @@ class Acceptance:
 
 @dataclass(frozen=True)
 class Part:
-    """One of several things that a stage makes apart, such as one partition: its folder's content, the settings that
-    made it, and the output that it was taken from, if it was."""
+    """One of several things that a stage makes separately, such as one partition: the content hash of its folder,
+    the settings that made it, and the output that it was taken from, if any."""
 
     content: str
     settings: Any
@@ -33,11 +34,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Record:
-    """What made one output: the contract of design.md.
+    """What made one output: the lineage contract of design.md.
 
-    `inputs` maps the name of each input to its content hash (for `data`, DVC's version of the photos). `taken_from`
-    names the output of another recipe that was taken over, with its runs and times. `parts` are made, and taken over,
-    one by one.
+    `inputs` maps the name of each input to its content hash (`data`: DVC's version of the photos). `taken_from` names
+    the output of another recipe that was reused, together with its runs and times. `parts` are made, and reused, one by
+    one.
     """
 
     artefact: str
@@ -63,7 +64,7 @@ class Record:
 
     @classmethod
     def read(cls, path: Path) -> Record | None:
-        """The record at `path`; None if there is none. Raises WorkspaceError for a file that is no record."""
+        """The record at `path`; None if there is none. Raises WorkspaceError for a file that is not a record."""
         if not path.is_file():
             return None
         try:
@@ -77,7 +78,7 @@ class Record:
             )
         except (ValueError, TypeError, AttributeError) as error:
             raise WorkspaceError(
-                f"{path} is damaged or of another version of geoloc ({error}); remove it, and the output is built anew"
+                f"{path} is damaged or of another version of geoloc ({error}); remove it, and the output is built again"
             ) from None
 
     def write(self, path: Path) -> None:
@@ -86,5 +87,5 @@ class Record:
 
     @property
     def code_versions(self) -> tuple[str, ...]:
-        """The code version that made the output, and those that a person accepted it for."""
+        """The code version that made the output, then those that it was accepted for."""
         return (self.code_version, *(one.code_version for one in self.accepted))

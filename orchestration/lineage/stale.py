@@ -1,4 +1,4 @@
-"""What is out of date: what an output would be made from now, against the record of what it was made from."""
+"""What is out of date: the inputs, settings and code that an output would be made from now, against its record."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from orchestration.workspace import WorkspaceError
 
 @dataclass(frozen=True)
 class Expected:
-    """What an up-to-date output of a stage would have been made from."""
+    """The inputs, settings and code that an up-to-date output of a stage is made from."""
 
     stage: Stage
     inputs: dict[str, str]
@@ -25,7 +25,7 @@ class Expected:
     code_version: str
 
     def differences(self, found: Record) -> list[str]:
-        """Why an output with this record is out of date, in words; none if it is up to date."""
+        """The reasons why an output with this record is out of date; empty if it is up to date."""
         why = [
             f"{name} changed" for name, content in self.inputs.items() if found.inputs.get(name) != content
         ]
@@ -38,7 +38,7 @@ class Expected:
 
 
 def expected(build: Build, stage: Stage) -> Expected:
-    """What the stage would be made from now. Raises WorkspaceError where an input has not been built."""
+    """What the stage would be made from now. Raises WorkspaceError if an input has not been built."""
     inputs = {"data": data_version(build.workspace)} if stage.looks_at_pool else {}
     for name in inputs_of(build.settings, stage):
         found = build.record(name)
@@ -57,24 +57,26 @@ def expected(build: Build, stage: Stage) -> Expected:
 
 
 def borrowed_content(build: Build, recipe: str, stage: str) -> str:
-    """The content hash of another recipe's output, which `build` takes something from.
+    """The content hash of another recipe's output that `build` borrows from.
 
-    Raises WorkspaceError where it is not what its record says: nobody could tell what was made from it.
+    Raises WorkspaceError if it does not match its record: lineage would then be wrong.
     """
     source = build.of(recipe)
     found = source.record(stage)
     if found is None and stage not in [one.name for one in source.stages]:
-        raise WorkspaceError(f"{build.recipe} takes from {source.name(stage)}, which {recipe} does not have")
+        raise WorkspaceError(
+            f"{build.recipe} borrows from {source.name(stage)}, which {recipe} does not have"
+        )
     if found is None or source.content(stage) != found.content:
         why = "is not built yet" if found is None else "was changed or removed since it was built"
         raise WorkspaceError(
-            f"{build.recipe} takes from {source.name(stage)}, which {why}; build it with: {source.command()}"
+            f"{build.recipe} borrows from {source.name(stage)}, which {why}; build it with: {source.command()}"
         )
     return found.content
 
 
 def why_stale(build: Build, stage: Stage) -> list[str]:
-    """Why the stage's output is out of date, in words; none if it is up to date and whole."""
+    """The reasons why the stage's output is out of date; empty if it is up to date and whole."""
     found = build.record(stage.name)
     if found is None:
         return ["never built"]
@@ -87,8 +89,8 @@ def why_stale(build: Build, stage: Stage) -> list[str]:
 def stale_stages(build: Build, wanted: Collection[str], force: bool = False) -> dict[str, list[str]]:
     """The wanted stages that must run, in order, with the reasons.
 
-    A stage below one that must run is among them with the reason "if ... changes", unless it has one of its own: it
-    runs only if what it reads comes out different.
+    A stage below one of these is included too. If it has no reason of its own, its reason is "if ... changes": it runs
+    only if the output of the stage above comes out different.
     """
     reasons: dict[str, list[str]] = {}
     for stage in build.stages:
@@ -105,7 +107,7 @@ def stale_stages(build: Build, wanted: Collection[str], force: bool = False) -> 
 
 
 def _own_reasons(build: Build, stage: Stage) -> list[str]:
-    """Why a stage must run whatever becomes of its inputs."""
+    """The reasons why a stage must run, whatever happens to its inputs."""
     found = build.record(stage.name)
     if found is None:
         return ["never built"]

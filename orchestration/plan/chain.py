@@ -1,7 +1,7 @@
 """The chain of stages: what each reads, which settings it uses, and where it writes.
 
-Dagster's graph, dvc.yaml, staleness and `geoloc audit` are all read off this one table. A new family of models is a row
-or two here, a file in orchestration/assets for each row, and the library code that it calls.
+Dagster's graph, dvc.yaml, the staleness check and `geoloc audit` are all derived from this table. A new family of
+models is a row or two here, one file in orchestration/assets per row, and the library code that it calls.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stage:
-    """One box of the chain.
+    """One stage of the chain.
 
-    `inputs` are the stages whose output it reads; `after` are stages that must be done and pass their checks first, and
-    whose output it does not read. `sections` are the settings that it uses: sections, or dotted keys. A recipe has the
-    stage only if the setting named by `when` is set. `looks_at_pool`: it reads the pool itself (catalog, quarantine,
-    pairs), and so depends on the data version; the others get their photos from `splits`. `kinds` are shown in the
-    Dagster UI. `volatile` names output files that hold run ids or times and so are not content. `names_recipe`: the
-    output names its recipe, so another recipe cannot take it over.
+    `inputs`: the stages whose output it reads. `after`: stages that must be built and pass their checks first, but
+    whose output it does not read. `sections`: the settings that it uses, as sections or dotted keys. `when`: the
+    setting that switches the stage on; a recipe has the stage only if it is set (empty: always). `looks_at_pool`: the
+    stage reads the pool itself (catalog, quarantine, pairs), so it depends on the data version; the other stages get
+    their photos from `splits`. `kinds`: labels in the Dagster UI. `volatile`: output files that hold run ids or times
+    and so are not content. `names_recipe`: the output contains the recipe's name, so no other recipe can reuse it.
     """
 
     name: str
@@ -53,7 +53,7 @@ _EMBEDDER = (
     "model.backbone", "model.weights", "model.pooling", "model.gem_power", "model.normalisation", "model.padding",
     "model.resize_short_side", "model.image_size", "model.interpolation",
 )  # fmt: skip
-"""The settings of a network without its heads: all that its features depend on."""
+"""The settings that a network's features depend on: all but those of the heads."""
 
 CHAIN: tuple[Stage, ...] = (
     Stage(
@@ -68,7 +68,7 @@ CHAIN: tuple[Stage, ...] = (
     ),
     Stage(
         "partition", ("splits",), ("partitions",), "partitions", ("parquet",),
-        "The Earth cut into cells, in one way or several, fitted on the training photos: the classifier's classes.",
+        "One or several partitions of the Earth into cells, fitted on the training photos: the classifier's classes.",
     ),
     Stage(
         "features", ("splits",), ("seed", *_EMBEDDER, *_EXTRACTION), "retrieval", ("pytorch", "numpy"),
@@ -103,19 +103,19 @@ CHAIN: tuple[Stage, ...] = (
 
 STAGES: dict[str, Stage] = {stage.name: stage for stage in CHAIN}
 MODEL_FILE = "model.safetensors"
-"""In the classifier stage's output: the trained network."""
+"""The trained network, in the output of the classifier stage."""
 TRAINING_FILE = "training.json"
-"""Beside it: what its training did, epoch by epoch."""
+"""Beside it: the history of its training, epoch by epoch."""
 SHARED = ("photos",)
 """Stages that do not depend on the recipe: built once for the workspace."""
 
 
 @dataclass(frozen=True)
 class Borrowing:
-    """What a recipe can take from another one: the input `name` is the output of that recipe's `stage`.
+    """What a recipe can borrow from another one: its input `name` is the output of that recipe's `stage`.
 
-    `setting` is the dotted key whose value names the other recipe; with a `prefix`, only a value that starts with it
-    does. `only` restricts the row to recipes where another setting has a value.
+    `setting` is the dotted key whose value names the other recipe; with a `prefix`, only values that start with it do.
+    `only` is (key, value): the row applies only to recipes where that setting has that value.
     """
 
     name: str
@@ -148,7 +148,7 @@ def stages_of(settings: BuildSettings) -> tuple[Stage, ...]:
 
 
 def inputs_of(settings: BuildSettings, stage: Stage) -> tuple[str, ...]:
-    """The stages of the same recipe that a stage reads: its inputs, without those that the recipe does not have."""
+    """The stages of the same recipe that a stage reads: its inputs, except those that the recipe does not have."""
     present = {other.name for other in stages_of(settings)}
     return tuple(name for name in stage.inputs if name in present)
 
@@ -159,12 +159,13 @@ def uses(stage: Stage, key: str) -> bool:
 
 
 def borrowed(settings: BuildSettings, stage: Stage) -> dict[str, tuple[str, str]]:
-    """What a stage takes from other recipes: recipe and stage, by the name of the input."""
+    """What a stage borrows from other recipes: (recipe, stage) by name of the input."""
     return {row.name: (recipe, row.stage) for row, recipe in borrowings(settings) if uses(stage, row.setting)}
 
 
 def borrowings(settings: Any) -> Iterator[tuple[Borrowing, str]]:
-    """The rows of BORROWINGS that hold for settings, typed or as read from YAML, and the recipe that each names."""
+    """Yields the rows of BORROWINGS that apply to `settings` (typed, or as read from YAML), with the recipe that
+    each names."""
     for row in BORROWINGS:
         value = value_at(settings, row.setting)
         if not isinstance(value, str) or not value.startswith(row.prefix):
@@ -174,7 +175,7 @@ def borrowings(settings: Any) -> Iterator[tuple[Borrowing, str]]:
 
 
 def value_at(settings: Any, key: str) -> Any:
-    """The value at a dotted key of settings, or of a mapping, nested or with dotted keys; None where there is none."""
+    """The value at a dotted key of settings, or of a mapping (nested or with dotted keys); None if it is missing."""
     if isinstance(settings, dict) and key in settings:
         return settings[key]
     value = settings
@@ -189,11 +190,11 @@ def artefact(recipe: str, stage: str) -> str:
 
 
 def output_folder(workspace: Workspace, recipe: str, stage: str) -> Path:
-    """Where a stage writes."""
+    """The folder that a stage writes to."""
     return workspace.build / artefact(recipe, stage)
 
 
 def record_path(workspace: Workspace, recipe: str, stage: str) -> Path:
-    """The record of what made a stage's output: beside the output, not in it."""
+    """The path of the record of a stage's output: beside the output, not in it."""
     folder = output_folder(workspace, recipe, stage)
     return folder.parent / "lineage" / f"{folder.name}.json"

@@ -21,23 +21,23 @@ from orchestration.plan.chain import MODEL_FILE, borrowings, output_folder
 from orchestration.workspace import Workspace
 
 NAMED = ("partitions", "head_weights")
-"""Settings that are mappings from names of the user's."""
+"""Settings that are mappings whose keys are names chosen by the user."""
 NESTING = ("s2", "latlon")
-"""Kinds of partitions whose cells lie within cells of coarser ones."""
+"""Kinds of partitions that nest: each cell lies within one cell of a coarser partition."""
 DEFAULT_RECIPE = "default"
-"""The recipe with no file of its own: params.yaml as it stands."""
+"""The recipe without a file of its own: params.yaml, unchanged."""
 
 
 class BuildSettings(Settings):
-    """All that shapes a build. One section a room; `recipe` says which file overrode params.yaml."""
+    """All settings of a build, one section per room. `recipe` names the file that overrode params.yaml."""
 
-    recipe: str = setting(DEFAULT_RECIPE, help="set by the name of the recipe's file, and by nothing else")
-    note: str = setting("", help="shown at the top of every report: what the photos are")
+    recipe: str = setting(DEFAULT_RECIPE, help="the name of the recipe's file; cannot be set in a file")
+    note: str = setting("", help="what the photos are; shown at the top of every report")
     seed: int = setting(0, minimum=0, help="every random choice takes its seed from here")
     splits: SplitSettings = setting(SplitSettings())
     partitions: dict[Name, PartitionSettings] = setting(
         factory=lambda: {"fine": S2PartitionSettings()},
-        help="ways to cut the Earth, by name: the classifier has a head for each, the first is the main one",
+        help="partitions of the Earth, by name; the classifier has one head per partition, the first is the main one",
     )
     model: ModelSettings = setting(ModelSettings())
     training: TrainingSettings = setting(TrainingSettings())
@@ -47,29 +47,32 @@ class BuildSettings(Settings):
     evaluation: EvaluationSettings = setting(EvaluationSettings())
 
     def check(self, key: str) -> None:
-        """Raise SettingsError where sections do not fit each other."""
+        """Raise SettingsError if sections contradict each other."""
         if not self.partitions:
             raise SettingsError("partitions must name at least one, got none")
         weights = self.training.head_weights
         unknown = [name for name in weights if name not in self.partitions]
         if unknown:
             raise SettingsError(
-                f"training.head_weights.{unknown[0]} is of no partition; "
+                f"training.head_weights.{unknown[0]} is not a partition; "
                 f"the partitions are: {', '.join(self.partitions)}"
             )
         if not any(weights.get(name, 1.0) for name in self.partitions):
-            raise SettingsError("training.head_weights must leave a head that learns, got 0 for all")
+            raise SettingsError(
+                "training.head_weights must be above 0 for at least one partition, got 0 for all"
+            )
         if self.localizers.frozen.kinds and "backbone" not in self.embeddings.models:
             raise SettingsError(
-                f"localizers.frozen.kinds {', '.join(self.localizers.frozen.kinds)} need backbone among "
+                f"localizers.frozen.kinds {', '.join(self.localizers.frozen.kinds)} needs backbone in "
                 f"embeddings.models, got {', '.join(self.embeddings.models) or 'none'}"
             )
         _check_combinations(self)
 
     def sections(self, names: Collection[str]) -> dict[str, Any]:
-        """Those values of the named sections or settings ("model.backbone") that can change a result now, by name.
+        """The values of the named sections or settings (such as "model.backbone") that can change a result, by name.
 
         Partitions are a list, because their order counts. A named setting that cannot change a result now is left out.
+        Raises AttributeError for an unknown name.
         """
         everything, found = used(self), {}
         for name in names:
@@ -80,11 +83,11 @@ class BuildSettings(Settings):
             if last in values:
                 found[name] = values[last]
             else:
-                getattr(owner, last)  # AttributeError for a name that is none
+                getattr(owner, last)  # raises AttributeError for an unknown name
         return found
 
     def changes(self, recorded: Mapping[str, Any], names: Collection[str]) -> list[str]:
-        """The dotted keys below `names` whose values differ from `recorded`, which `sections` once gave.
+        """The dotted keys below `names` whose values differ from `recorded`, an earlier result of `sections`.
 
         A setting that the record lacks counts as its default: see geoloc.settings.changes.
         """
@@ -102,7 +105,7 @@ class BuildSettings(Settings):
 def load_settings(workspace: Workspace, recipe: str = DEFAULT_RECIPE) -> BuildSettings:
     """Read params.yaml and the recipe's overrides.
 
-    Raises SettingsError for an unknown recipe, an unknown key, or a value out of range, naming the file, the
+    Raises SettingsError for an unknown recipe, an unknown key or a value out of range; the message names the file, the
     key, the value and what is allowed.
     """
     base = _read(workspace.root / "params.yaml")
@@ -127,9 +130,10 @@ def load_settings(workspace: Workspace, recipe: str = DEFAULT_RECIPE) -> BuildSe
 
 
 def weights_file(workspace: Workspace, settings: BuildSettings) -> Path | None:
-    """The file that `model.weights` names, from the workspace's root; None where weights are none or registry.
+    """The file with the initial weights that `model.weights` names; None if it is none or registry.
 
-    Raises SettingsError where it is missing and not another recipe's, which `chain.borrowed` is for.
+    For recipe:NAME this is that recipe's trained network, whether it is built or not (see `chain.borrowed`). Raises
+    SettingsError if any other file is missing.
     """
     if settings.model.weights in ("none", "registry"):
         return None
@@ -151,7 +155,7 @@ def known_recipes(workspace: Workspace) -> list[str]:
 
 
 def _check_combinations(settings: BuildSettings) -> None:
-    """Raise SettingsError where localizers.combine asks for what these partitions can never give."""
+    """Raise SettingsError if localizers.combine does not fit the partitions."""
     partitions, combine = settings.partitions, settings.localizers.combine
     if combine and len(partitions) < 2:
         raise SettingsError(
@@ -159,7 +163,7 @@ def _check_combinations(settings: BuildSettings) -> None:
         )
     if "product" not in combine:
         return
-    # Latitude/longitude boxes nest in those cut in the same places only.
+    # Latitude/longitude boxes nest only if all partitions are cut at the same places.
     cuts = {
         (p.kind, p.latlon.split, p.latlon.seed if p.latlon.split == "random" else 0)
         if isinstance(p, LatLonPartitionSettings)
@@ -176,18 +180,18 @@ def _check_combinations(settings: BuildSettings) -> None:
 
 
 def _check_borrowed(workspace: Workspace, settings: BuildSettings, base: Mapping[str, Any]) -> None:
-    """Raise SettingsError where a recipe that this one takes something from is unknown, or takes from this one."""
+    """Raise SettingsError if a recipe that this one borrows from is unknown, or borrows from this one."""
     others = [name for name in known_recipes(workspace) if name != settings.recipe]
     waiting = [(row.setting, [settings.recipe, recipe]) for row, recipe in borrowings(settings)]
     while waiting:
         key, way = waiting.pop()
         if way[-1] in way[:-1]:
-            raise SettingsError(f"{key} must not lead back to the recipe itself: {' from '.join(way)}")
+            raise SettingsError(f"{key} must not lead back to the same recipe: {' from '.join(way)}")
         if way[-1] not in others:
             raise SettingsError(
                 f"{key} must name one of the recipes {', '.join(others) or 'none'}; got {way[-1]}"
             )
-        # As read, not parsed: another recipe may be wrong elsewhere.
+        # Read but not parsed: errors elsewhere in the other recipe do not matter here.
         overrides = {} if way[-1] == DEFAULT_RECIPE else _read(workspace.recipes / f"{way[-1]}.yaml")
         waiting += [(key, [*way, recipe]) for _, recipe in borrowings(_merge(base, overrides))]
 
@@ -203,10 +207,10 @@ def _read(file: Path) -> Mapping[str, Any]:
 
 
 def _merge(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """`base` with `overrides` laid over it, mapping by mapping; anything else is replaced whole.
+    """`base` with `overrides` merged in, mapping by mapping; other values are replaced.
 
-    So are the mappings from names in NAMED: a recipe that names partitions names all of its own, or it could never
-    have fewer than params.yaml.
+    The mappings in NAMED are replaced whole as well: otherwise a recipe could never have fewer partitions than
+    params.yaml.
     """
     merged = dict(base)
     for key, value in overrides.items():

@@ -1,4 +1,4 @@
-"""What the suites under expectations/ look at: one data frame for each kind of data, with helper columns.
+"""The data frames that the suites under expectations/ check: one for each kind of data, with helper columns.
 
 Run a suite on its frame: `run_suite(folder / "catalog.json", catalog_frame(catalog))`.
 """
@@ -39,13 +39,13 @@ _BLOCK = 65_536  # vectors looked at together, so that memory stays small beside
 
 
 def catalog_frame(catalog: pd.DataFrame) -> pd.DataFrame:
-    """What expectations/catalog.json looks at: a row a photo, in plain dtypes, with helper columns.
+    """Returns the frame for expectations/catalog.json: a row per photo, in plain dtypes, with helper columns.
 
     `coordinates_are_zero` (bool); `taken_year`; `hours_from_taken_to_posted`; `storage` ("stored": everything
     about the stored bytes is known, "metadata": nothing is, "partial": neither); `bytes_overlap` (bool: the
     photo begins before the one in front of it in its shard ends); and for each check of geoloc.photos.consistency
     a column of its name: what contradicts the photo's coordinates or times, null where nothing does.
-    Raises QualityError when columns are absent.
+    Raises QualityError for missing columns.
     """
     needed = [*_TEXT, *_NUMBERS, "taken_at", "posted_at", "album"]
     absent = [column for column in needed if column not in catalog.columns]
@@ -68,13 +68,13 @@ def catalog_frame(catalog: pd.DataFrame) -> pd.DataFrame:
     for name, check in CHECKS.items():
         found = check(catalog, None)
         details = pd.Series(found["detail"].to_numpy(object), index=found["photo_id"].to_numpy(object))
-        details = details[~details.index.duplicated()]  # of ids that occur twice, another rule tells
+        details = details[~details.index.duplicated()]  # repeated ids are the matter of another rule
         frame[name] = frame["photo_id"].astype(object).map(details).astype("str")
     return frame
 
 
 def _bytes_overlap(frame: pd.DataFrame) -> NDArray[np.bool_]:
-    """Whether each photo starts before the one in front of it in its shard ends."""
+    """Returns whether each photo starts before the previous photo in its shard ends."""
     shard, _ = pd.factorize(frame["shard"])  # -1 where null
     offset, length = frame["offset"].to_numpy(), frame["length"].to_numpy()
     order = np.lexsort((offset, shard))
@@ -90,9 +90,9 @@ def _bytes_overlap(frame: pd.DataFrame) -> NDArray[np.bool_]:
 
 
 def splits_frame(catalog: pd.DataFrame, splits: pd.DataFrame, checks: Sequence[CheckResult]) -> pd.DataFrame:
-    """What expectations/splits.json looks at: a row for each row of the split and each photo that it lacks.
+    """Returns the frame for expectations/splits.json: a row per row of the split and per photo missing from it.
 
-    Columns photo_id, split (null where lacking), `in_catalog` and `used` (bool), and for each of `checks`
+    Columns photo_id, split (null if missing), `in_catalog` and `used` (bool), and for each of `checks`
     (from geoloc.photos.split_checks.check_splits) a column `check_<name>`, the same on every row: how many
     photos break it. The suite has a rule for each; one that was not run is an error there, not a pass.
     """
@@ -109,20 +109,20 @@ def splits_frame(catalog: pd.DataFrame, splits: pd.DataFrame, checks: Sequence[C
     frame["in_catalog"] = _among(frame["photo_id"], wanted)
     frame["used"] = frame["split"].ne("unused") & frame["split"].notna()
     for check in checks:
-        # A failed check breaks for at least one, whatever its count says.
+        # A failed check counts at least one, whatever its count is.
         frame[CHECK_PREFIX + check.name] = 0 if check.passed else max(int(check.count), 1)
     frame.attrs["details"] = {CHECK_PREFIX + check.name: check.detail for check in checks}
     return frame
 
 
 def _among(ids: pd.Series, wanted: pd.Series) -> pd.Series:
-    """Whether each id is among `wanted`."""
+    """Returns whether each id is among `wanted`."""
     # As objects: `isin` on the Arrow-backed text of pandas 3.1 takes 10 s for a million, this 1 s.
     return ids.astype(object).isin(wanted.astype(object))
 
 
 def partition_frame(partition: Partition) -> pd.DataFrame:
-    """What expectations/partition.json looks at: a row a cell.
+    """Returns the frame for expectations/partition.json: a row per cell.
 
     Columns kind, token, photo_count, photo_share, centroid_latitude, centroid_longitude, `centroid_place`
     ("inside" or "outside" its own cell as the partition assigns it; null where the centroid is no place).
@@ -150,7 +150,7 @@ def partition_frame(partition: Partition) -> pd.DataFrame:
 def embeddings_frame(
     photo_ids: ArrayLike, vectors: NDArray[np.floating], known_ids: ArrayLike
 ) -> pd.DataFrame:
-    """What expectations/embeddings.json looks at: a row for each of the N vectors (N, D) of any float type.
+    """Returns the frame for expectations/embeddings.json: a row for each of the N vectors (N, D) of any float type.
 
     Columns photo_id, `known` (among known_ids), `finite`, `norm` (L2), `distance_from_mean` (L2 distance to
     the mean vector: near 0 for most photos when the network has collapsed). The last two are null for vectors

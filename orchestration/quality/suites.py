@@ -1,4 +1,4 @@
-"""Runs a Great Expectations suite from its JSON file on a data frame, in memory, and tells what it found."""
+"""Runs a Great Expectations suite from its JSON file on a data frame, in memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_SAMPLE = 10  # how many unexpected values an outcome shows
 
 
 class QualityError(ValueError):
-    """A suite could not be run: absent, malformed, or an expectation raised. Never says that the data are bad."""
+    """A suite could not be run: it is missing or malformed, or an expectation raised. It does not mean bad data."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def run_suite(
     and `id_column` (shown beside unexpected values). `frame.attrs["details"]`, a mapping from column to text,
     is added to what was observed on that column.
 
-    Raises QualityError for a suite that is absent or malformed, an unknown parameter, or an expectation that
+    Raises QualityError for a suite that is missing or malformed, an unknown parameter, or an expectation that
     could not be computed, such as one on a column that the frame lacks.
     """
     written = _read(suite_file)
@@ -221,12 +221,12 @@ def _outcome(
         if found.get("missing_count"):
             observed += f" ({int(found['missing_count']):,} null)"
     elif found.get("partial_missing_list"):
-        observed = f"absent: {', '.join(map(_plain, found['partial_missing_list']))}"
+        observed = f"missing: {', '.join(map(_plain, found['partial_missing_list']))}"
     else:
         observed = _plain(found.get("observed_value"))
     told = [details[column] for column in columns if column in details]
     description = str(expectation.get("description") or expectation["type"])
-    # A rule names its parameters; who reads that it is broken wants their values.
+    # A rule names its parameters; its readers want their values.
     named = [f"{name} is {_plain(v)}" for name, v in parameters.items() if name in description.split()]
     return ExpectationOutcome(
         expectation=expectation["type"],

@@ -1,1 +1,1 @@
-"""What compares builds: claims and comparisons."""
+"""Comparing builds: claims and comparisons."""

@@ -1,4 +1,4 @@
-"""`geoloc claims`: the published findings, tested on whatever recipes of this workspace are built."""
+"""`geoloc claims`: published findings, tested on the recipes of this workspace that are built."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ NOT_BUILT = "not built"
 
 @dataclass(frozen=True, eq=False)
 class ClaimsReport:
-    """The claims as tested: `table` has evaluate_claims' columns and `methods`, who was compared; a claim of which
-    a role is empty has the verdict "not built", and its note names the role."""
+    """The tested claims: `table` has the columns of evaluate_claims and `methods`, the methods that were compared. A
+    claim with an unfilled role has the verdict "not built", and its note names the role."""
 
     test: str
     recipes: tuple[str, ...]
@@ -48,7 +48,7 @@ class ClaimsReport:
         }
 
     def __str__(self) -> str:
-        """The roles, the table (Markdown, so it can stand in a document as it is), and what the empty roles need."""
+        """Markdown: the roles, the table, and what the unfilled roles need."""
         lines = [f"claims on the photos of {self.test!r}, by what is built of {', '.join(self.recipes)}", ""]
         lines.append(markdown([[r, _player(r, c)] for r, c in self.roles.items()], ["role", "played by"]))
         header = ["claim", "source", "level", "compared", "n", "difference, points", "verdict", "note"]
@@ -63,8 +63,8 @@ class ClaimsReport:
 def claims(workspace: Workspace, test: str = "test", roles: Sequence[str] = ()) -> ClaimsReport:
     """Test each published claim on the recipes that have an evaluation on the test set `test`.
 
-    `roles` are NAME=RECIPE:METHOD, in place of defaults. Raises WorkspaceError where nothing is built, or no recipe
-    has this test set; ClaimRoleError for an unknown role, recipe or method.
+    `roles` are NAME=RECIPE:METHOD and override the defaults. Raises WorkspaceError if nothing is built or no recipe has
+    this test set; ClaimRoleError for an unknown role, recipe or method.
     """
     given = parse_roles(roles)
     built = gather(workspace, test)
@@ -89,7 +89,7 @@ def claims(workspace: Workspace, test: str = "test", roles: Sequence[str] = ()) 
 
 
 def _player(role: str, choice: Choice) -> str:
-    """Who plays a role, as tables show it."""
+    """The method that fills a role, as tables show it."""
     if role in CEILINGS:
         return f"{choice} ceiling" + (" centre" if CEILINGS[role] == "centre" else "")
     return f"{choice} outdoor" if role == "outdoor" else str(choice)

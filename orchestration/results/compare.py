@@ -1,7 +1,8 @@
-"""`geoloc compare`: methods of several recipes side by side on the same test photos, and what separates them.
+"""`geoloc compare`: methods of several recipes side by side on the same test photos, with paired differences.
 
-Which partition is best, say: recipes that differ in their partitions only, their accuracies, the paired differences
-from the first, and what a perfect classifier would reach over each one's cells. Everything measured is evaluate's own.
+An example: which partition is best? For recipes that differ only in their partitions it gives the accuracies, the
+paired differences from the first, and the ceiling: what a perfect classifier would reach with the same cells. All
+numbers come from `evaluate`.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ PARTITIONS = {
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Methods side by side, the first being the one that others are compared with. Shares are in [0, 1].
+    """Methods side by side; the others are compared with the first. Shares are in [0, 1].
 
-    `measured` is their evaluation on the photos of `test`, methods named RECIPE:METHOD; its `comparisons` are those
-    with the first. `partitions` (columns PARTITIONS) has a row for each method by class and level: the partition it
-    answers over, and the accuracy of a perfect classifier over that. `unlike` are recipes that differ from the first
-    one's in more than their partitions: in seed, splits, model, training or crops.
+    `measured` is their evaluation on the photos of `test`, with methods named RECIPE:METHOD; its `comparisons` are
+    those with the first. `partitions` (columns PARTITIONS) has one row per method by class and level: the method's
+    partition, and the accuracy of a perfect classifier over it. `unlike` are recipes that differ from the first one in
+    more than their partitions: in seed, splits, model, training or crops.
     """
 
     test: str
@@ -101,11 +102,11 @@ class Comparison:
 
 
 def compare(workspace: Workspace, methods: Sequence[str], test: str = "test") -> Comparison:
-    """Measure `methods` side by side on the test set `test`; the first is what the others are compared with.
+    """Measure `methods` side by side on the test set `test`; the others are compared with the first.
 
     Each is RECIPE:METHOD, or RECIPE for that recipe's first method by class. Seed, resamples and confidence are those
-    of the first recipe's evaluation, so its numbers are those of its report. Raises WorkspaceError for an unknown
-    recipe, method or test set, a method named twice, and for recipes whose test photos are not the same.
+    of the first recipe's evaluation, so its numbers equal those in its report. Raises WorkspaceError for an unknown
+    recipe, method or test set, for a method named twice, and for recipes with different test photos.
     """
     wanted = [tuple(part.strip() for part in text.partition(":")[::2]) for text in methods]
     built = {one.recipe: one for one in gather(workspace, test, [recipe for recipe, _ in wanted])}
@@ -134,7 +135,7 @@ def compare(workspace: Workspace, methods: Sequence[str], test: str = "test") ->
 
 
 def _method(one: Built, name: str) -> str:
-    """The method that is meant: itself, or the recipe's first by class where it is empty."""
+    """The method called `name`; if `name` is empty, the recipe's first method by class."""
     known = one.evaluation.methods
     if name in known:
         return name
@@ -149,7 +150,7 @@ def _method(one: Built, name: str) -> str:
 
 
 def _check_same_photos(test: str, first: Built, other: Built) -> None:
-    """Raise WorkspaceError where the two recipes were not tested on the same photos, or not on the same places."""
+    """Raise WorkspaceError if the test photos of the two recipes, or their locations, differ."""
     mine, its = (one.photos.set_index("photo_id")[["latitude", "longitude"]] for one in (first, other))
     common = mine.index.intersection(its.index)
     who = f"{first.recipe} and {other.recipe}"
@@ -166,7 +167,7 @@ def _check_same_photos(test: str, first: Built, other: Built) -> None:
 
 
 def _answers(one: Built, method: str, first: Built) -> Answers:
-    """The method's answers as its evaluation has them, in the order of the first recipe's photos."""
+    """The method's answers from its evaluation, in the order of the first recipe's photos."""
     rows = one.evaluation.per_photo
     rows = rows[rows["method"] == method].set_index("photo_id").loc[list(first.photos["photo_id"])]
     return Answers(
@@ -177,7 +178,7 @@ def _answers(one: Built, method: str, first: Built) -> Answers:
 
 
 def _partition(one: Built, choice: Choice) -> pd.DataFrame:
-    """The partition that a method answers over, a row a level; no rows for a method that is not by class."""
+    """The partition of a method by class, one row per level; no rows for other methods."""
     found = by_class(one).get(choice.method)
     if found is None:
         return pd.DataFrame(columns=list(PARTITIONS))
@@ -190,7 +191,7 @@ def _partition(one: Built, choice: Choice) -> pd.DataFrame:
 
 
 def _rows(table: pd.DataFrame, value: str, methods: Sequence[str]) -> list[list[str]]:
-    """A row a method, a cell a level: the value with its interval and, of a difference, what that says."""
+    """One row per method, one cell per level: the value with its interval and, for a difference, the verdict."""
     cells: Mapping[tuple[str, str], str] = {
         (row["method"], row["level"]): with_interval(
             row[value], row["low"], row["high"], sign="+" if value == "difference" else ""

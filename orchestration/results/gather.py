@@ -1,4 +1,5 @@
-"""What is built, as the library compares it: evaluations, partitions and the settings that networks must share."""
+"""What is built, in the form that the library compares: evaluations, partitions and the settings that networks must
+share."""
 
 from __future__ import annotations
 
@@ -19,9 +20,9 @@ from orchestration.workspace import Workspace, WorkspaceError
 
 
 def gather(workspace: Workspace, test: str, recipes: Collection[str] = ()) -> list[Built]:
-    """The recipes with an evaluation on `test`, as the library takes them; only those named, if some are.
+    """The recipes with an evaluation on `test`, in the library's form; only the named ones if `recipes` is not empty.
 
-    Raises WorkspaceError where there is none, or one that is named has none.
+    Raises WorkspaceError if there is none, or if a named recipe has none.
     """
     found = {}
     for recipe in known_recipes(workspace):
@@ -64,17 +65,17 @@ def _built(build: Build, test: str) -> Built:
 
 
 def _setup(build: Build) -> dict[str, Any]:
-    """The settings in which networks must agree to be compared, as they were when these were built: those in
-    params.yaml and recipes/ may have changed since."""
+    """The settings that must be equal to compare networks, as recorded when these were built: params.yaml and
+    recipes/ may have changed since."""
     used = {stage: build.built(stage).settings for stage in ("splits", "classifier", "evaluation")}
     setup = {**used["splits"], **used["classifier"], "crops": used["evaluation"]["localizers"]["crops"]}
-    # How heads are weighted is no difference between a network with one and a network with several.
+    # Weights of heads are not compared: a network with one head has none.
     setup["training"] = {name: v for name, v in setup["training"].items() if name != "head_weights"}
     return setup
 
 
 def _queries(evaluation: Evaluation, photos: pd.DataFrame) -> pd.DataFrame:
-    """The evaluation's photos with the facts that the splits have of them; the places are those measured against."""
+    """The evaluation's photos with their facts from the splits; the locations are those that were measured against."""
     answered = evaluation.per_photo.drop_duplicates("photo_id")
     known = (
         photos.set_index("photo_id").loc[answered["photo_id"], ["photographer", "prob_indoor"]].reset_index()

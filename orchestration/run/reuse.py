@@ -1,4 +1,4 @@
-"""Taking over what another recipe already made from equal inputs, settings and code."""
+"""Reuse of outputs that another recipe already made from equal inputs, settings and code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from orchestration.workspace import Workspace, WorkspaceError
 
 
 def equal_output(build: Build, wanted: Expected) -> tuple[Path, Record] | None:
-    """The folder and record of another recipe's output that is what is wanted, whole on disk; None if there is none."""
+    """Folder and record of another recipe's output that equals `wanted` and is whole on disk; None if there is none."""
     if wanted.stage.names_recipe:
         return None
     for other, record in _others(build, wanted.stage.name):
@@ -26,8 +26,8 @@ def equal_output(build: Build, wanted: Expected) -> tuple[Path, Record] | None:
 
 
 def equal_part(build: Build, wanted: Expected, settings: Any) -> tuple[Path, str] | None:
-    """The folder of a part made by another recipe from these settings, the same inputs and code, and the name of the
-    output that it is in; None if there is none."""
+    """The folder of a part that another recipe made from equal settings, inputs and code, and the name of the output
+    that contains it; None if there is none."""
     for other, record in _others(build, wanted.stage.name):
         if record.inputs != wanted.inputs or wanted.code_version not in record.code_versions:
             continue
@@ -39,12 +39,13 @@ def equal_part(build: Build, wanted: Expected, settings: Any) -> tuple[Path, str
 
 
 def part_content(folder: Path) -> str:
-    """The content hash of a part, whatever its name."""
+    """The content hash of a part, independent of its name."""
     return content_hash(*sorted(folder.iterdir()))
 
 
 def link_tree(source: Path, target: Path) -> None:
-    """Copy a folder by hard links, or by bytes where the file system has none. Outputs are replaced, never edited."""
+    """Copy a folder by hard links, or by bytes if the file system has none. Safe because outputs are replaced,
+    never edited."""
 
     def link(file: str, copy: str) -> None:
         try:
@@ -56,7 +57,7 @@ def link_tree(source: Path, target: Path) -> None:
 
 
 def _others(build: Build, stage: str) -> Iterator[tuple[Build, Record]]:
-    """The records of a stage in other recipes of the workspace; a damaged one is nobody's source."""
+    """The records of a stage in other recipes of the workspace; damaged ones are skipped."""
     for recipe in built_recipes(build.workspace):
         other = build.of(recipe)
         if recipe == build.recipe:
@@ -70,5 +71,5 @@ def _others(build: Build, stage: str) -> Iterator[tuple[Build, Record]]:
 
 
 def built_recipes(workspace: Workspace) -> list[str]:
-    """The recipes that have something in build/, by the folders there."""
+    """The recipes with a folder in build/."""
     return sorted(path.parent.name for path in workspace.build.glob("*/lineage") if path.is_dir())

@@ -1,4 +1,4 @@
-"""Run one stage: up to date or not, its output written whole, its lineage recorded."""
+"""Run one stage: decide whether it is up to date, write its output as a whole, record its lineage."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from orchestration.workspace import Workspace
 
 @dataclass(frozen=True)
 class StageRun:
-    """What a stage's `build(run)` is given.
+    """The argument of a stage's `build(run)`.
 
-    It writes its output under `output` (new and empty; it takes its place when `build` returns) and may keep
-    resumable work under `scratch` (kept after a kill, removed when the stage is done).
+    The stage writes its output under `output`, a new, empty folder that becomes the stage's output when `build`
+    returns. It may keep resumable work under `scratch`, which survives a kill and is removed when the stage is done.
     """
 
     build: Build
@@ -55,7 +55,8 @@ class StageRun:
         return self.expected.stage
 
     def input(self, name: str) -> Path:
-        """The output folder of a stage that this one reads. Raises ValueError for one that its row does not declare."""
+        """The output folder of a stage that this one reads. Raises ValueError if its row in the chain does not
+        declare it."""
         if name not in self.stage.inputs:
             raise ValueError(
                 f"the stage {self.stage.name} reads {name}, which its row in the chain does not declare"
@@ -63,18 +64,18 @@ class StageRun:
         return self.build.folder(name)
 
     def borrowed(self, name: str) -> Path:
-        """The output folder of another recipe that the input `name` is taken from."""
+        """The output folder of the other recipe from which the input `name` is borrowed."""
         recipe, stage = borrowed(self.settings, self.stage)[name]
         return self.build.of(recipe).folder(stage)
 
     def part(self, name: str, settings: Any, make: Callable[[Path], None]) -> Path:
-        """A folder of the output that is made apart: by `make(folder)`, or taken from another recipe that made it from
-        equal settings, inputs and code. `settings` are plain values."""
+        """A folder of the output that is made separately: by `make(folder)`, or taken from another recipe that made
+        it from equal settings, inputs and code. `settings` are plain values."""
         folder = self.output / name
         found = equal_part(self.build, self.expected, settings)
         if found is not None:
             link_tree(found[0], folder)
-            self.log(f"{name}: taken from {found[1]}, made from the same")
+            self.log(f"{name}: taken from {found[1]}, equal in inputs, settings and code")
         else:
             folder.mkdir()
             make(folder)
@@ -84,7 +85,7 @@ class StageRun:
 
 @dataclass(frozen=True)
 class StageResult:
-    """What `build` returns: facts for people (numbers, text, data frames, PNG files under the output)."""
+    """The result of `build`: facts for people (numbers, text, data frames, PNG files under the output)."""
 
     metadata: dict[str, Any] = field(default_factory=dict)
     mlflow_run: str | None = None
@@ -92,7 +93,7 @@ class StageResult:
 
 @dataclass(frozen=True)
 class StageOutcome:
-    """What became of a stage: its record, its facts, and whether an earlier output was kept."""
+    """The result of running a stage: its record, its facts, and whether an earlier output was kept."""
 
     record: Record
     metadata: dict[str, Any]
@@ -107,11 +108,10 @@ def run_stage(
     dagster_run: str | None = None,
     force: bool = False,
 ) -> StageOutcome:
-    """Build a stage's output; keep the one there is if nothing that it depends on has changed; or take over an equal
-    one of another recipe.
+    """Build a stage's output. Keep the existing one if it is up to date, or reuse an equal output of another recipe.
 
-    Raises WorkspaceError where an input is not built, and whatever the stage itself raises; the earlier output
-    then stays as it was.
+    Raises WorkspaceError if an input is not built, and whatever the stage itself raises; the earlier output then stays
+    in place.
     """
     stage = STAGES[name]
     found = build.record(name)
@@ -126,7 +126,7 @@ def run_stage(
 def _take_over(
     build: Build, wanted: Expected, folder: Path, source: Record, log: Callable[[str], None]
 ) -> StageOutcome:
-    """Another recipe's output as this one's own, by hard links."""
+    """Reuse another recipe's output, by hard links."""
     name = wanted.stage.name
     with atomic_folder(build.folder(name)) as output:
         link_tree(folder, output)
@@ -135,7 +135,7 @@ def _take_over(
         source, artefact=build.name(name), recipe=build.recipe, inputs=wanted.inputs, taken_from=origin
     )
     record.write(build.record_path(name))
-    log(f"taken from {origin}, made from the same")
+    log(f"taken from {origin}, equal in inputs, settings and code")
     return StageOutcome(record, {"taken from": origin}, reused=False)
 
 
@@ -194,7 +194,7 @@ def _make(
 def progress_logger(
     log: Callable[[str], None], what: str, every_seconds: float = 5.0
 ) -> Callable[[dict], None]:
-    """Progress of long work as a line every few seconds: takes {done, total, photos_per_second}."""
+    """A callback that logs progress {done, total, photos_per_second} as a line every few seconds."""
     last = 0.0
 
     def report(progress: dict[str, Any]) -> None:

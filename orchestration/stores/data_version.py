@@ -1,4 +1,4 @@
-"""DVC: which version of the photos this is, whether the disk holds it, and recording a new one."""
+"""DVC: the data version, whether the files on disk match it, and recording a new one."""
 
 from __future__ import annotations
 
@@ -21,44 +21,39 @@ LOCK_WAIT_SECONDS = 120.0
 
 
 def data_version(workspace: Workspace) -> str:
-    """The version of data/ that data.dvc names (DVC's md5 of the folder), without importing DVC.
+    """The version of data/ that data.dvc names (DVC's md5 of the folder). Does not import DVC.
 
-    Raises WorkspaceError where no data were ever recorded.
+    Raises WorkspaceError if no data were ever recorded.
     """
     if not workspace.data_pointer.exists():
         raise WorkspaceError(
-            f"{workspace.root} holds no photos yet: data.dvc is absent; add some with: geoloc ingest"
+            f"{workspace.root} holds no photos yet: data.dvc is missing; add some with: geoloc ingest"
         )
     pointer = yaml.safe_load(workspace.data_pointer.read_text(encoding="utf-8"))
     return str(pointer["outs"][0]["md5"])
 
 
 def data_changes(workspace: Workspace) -> list[str]:
-    """What in data/ differs from the version in data.dvc, a line each; none means that they agree.
+    """The differences between data/ and the version in data.dvc, a line each; empty if they agree.
 
-    The pointer says what was recorded, not what is on disk: without this check lineage could lie.
+    data.dvc holds what was recorded, not what is on disk: without this check lineage could be wrong.
     """
     if not workspace.pool.exists():
-        return ["data/ is absent; fetch it with: dvc pull data.dvc"]
+        return ["data/ is missing; fetch it with: dvc pull data.dvc"]
     status = with_repo(workspace, lambda repo: repo.status(targets=[str(workspace.data_pointer)]))
     return [f"{item}" for entries in status.values() for item in _flatten(entries)]
 
 
 def record_data(workspace: Workspace) -> str:
-    """`dvc add data`: record what is in data/ as a new version in data.dvc; returns that version."""
+    """`dvc add data`: record the content of data/ as a new version in data.dvc; returns that version."""
     with_repo(workspace, lambda repo: repo.add([str(workspace.pool)]))
     return data_version(workspace)
 
 
-def pull_data(workspace: Workspace) -> None:
-    """`dvc pull data.dvc`: fetch the version that data.dvc names into data/."""
-    with_repo(workspace, lambda repo: repo.pull(targets=[str(workspace.data_pointer)]))
-
-
 def with_repo(workspace: Workspace, action: Callable[[Repo], T]) -> T:
-    """Run `action` on the DVC repository; where another DVC command holds the lock, try again for two minutes.
+    """Run `action` on the DVC repository; if another DVC command holds the lock, try again for two minutes.
 
-    DVC itself has no wait option: of two commands at once, one fails.
+    DVC itself has no option to wait: of two commands at once, one fails.
     """
     from dvc.exceptions import DvcException  # 1.3 s to import: not for `--help`
     from dvc.lock import LockError
@@ -67,7 +62,7 @@ def with_repo(workspace: Workspace, action: Callable[[Repo], T]) -> T:
     deadline = time.monotonic() + LOCK_WAIT_SECONDS
     while True:
         try:
-            # DVC resolves stage names and paths from the current folder, whatever repository it was given.
+            # DVC resolves stage names and paths from the current folder, not from the repository that it is given.
             with contextlib.chdir(workspace.root), _quiet_dvc(), Repo(str(workspace.root)) as repo:
                 return action(repo)
         except LockError:
@@ -80,7 +75,7 @@ def with_repo(workspace: Workspace, action: Callable[[Repo], T]) -> T:
 
 @contextlib.contextmanager
 def _quiet_dvc() -> Iterator[None]:
-    """Keep DVC's progress bars and notices out of our own output; its errors are raised all the same."""
+    """Keep DVC's progress bars and notices out of our output; its errors are still raised."""
     logger = logging.getLogger("dvc")
     level = logger.level
     logger.setLevel(logging.ERROR)

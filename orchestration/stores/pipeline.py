@@ -1,4 +1,4 @@
-"""dvc.yaml and dvc.lock: the chain as DVC stages, and what was built recorded in them."""
+"""dvc.yaml and dvc.lock: the chain as DVC stages, and the record of what was built."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def commit_stages(workspace: Workspace, recipe: str, stages: list[str]) -> None:
-    """Write what Dagster built into dvc.lock, so that `dvc status` is clean and `dvc repro` does nothing."""
+    """Record built stages in dvc.lock, so that `dvc status` is clean and `dvc repro` does nothing."""
     if not stages:
         return
     names = [dvc_stage_name(recipe, stage) for stage in stages]
@@ -46,9 +46,9 @@ def commit_stages(workspace: Workspace, recipe: str, stages: list[str]) -> None:
 
 
 def unrecorded_stages(workspace: Workspace, recipe: str, wanted: Collection[str]) -> list[str]:
-    """The wanted stages whose last build dvc.lock does not have, in order, without importing DVC.
+    """The wanted stages whose last build is missing in dvc.lock, in order. Does not import DVC.
 
-    Every build writes a new lineage record, so that file's md5 tells.
+    Every build writes a new lineage record, so the md5 of that file is compared.
     """
     file = workspace.root / "dvc.lock"
     locked = yaml.safe_load(file.read_text(encoding="utf-8"))["stages"] if file.exists() else {}
@@ -66,10 +66,9 @@ def unrecorded_stages(workspace: Workspace, recipe: str, wanted: Collection[str]
 
 
 def write_pipeline(workspace: Workspace, recipe: str) -> bool:
-    """Write dvc.yaml: one stage for each box of the chain, for this recipe and those already there.
+    """Write dvc.yaml: one stage per row of the chain, for this recipe and for those already there.
 
-    The file is generated so that each stage names exactly the settings that it reads; returns whether it
-    changed.
+    The file is generated so that each stage names exactly the settings that it reads. Returns whether it changed.
     """
     text = PIPELINE_HEADER + yaml.safe_dump(
         pipeline(workspace, sorted({recipe, *pipeline_recipes(workspace)})), sort_keys=False, width=100
@@ -124,8 +123,8 @@ def _pipeline_stage(workspace: Workspace, settings: BuildSettings, stage: Stage)
         + [relative(output_folder(workspace, recipe, name)) for name in above]
         + _from_elsewhere(workspace, settings, stage),
     }
-    # DVC refuses to track keys that a file does not have: a missing one takes its default, and one that is added later
-    # comes into this file with the next `geoloc build`.
+    # DVC refuses to track keys that a file does not have: a missing one has its default, and one that is added later
+    # enters this file with the next `geoloc build`.
     params: list[Any] = _given_settings(workspace.root / "params.yaml", stage)
     overridden = _given_settings(workspace.recipes / f"{recipe}.yaml", stage)
     params += [{f"recipes/{recipe}.yaml": overridden}] * bool(overridden)
@@ -143,9 +142,8 @@ def _pipeline_stage(workspace: Workspace, settings: BuildSettings, stage: Stage)
 
 
 def _versions_builds(workspace: Workspace) -> bool:
-    """Whether DVC keeps the builds as well as the photos. Not where the default remote lies inside the workspace,
-    as the sample's does: such a remote is committed to git, and builds must not be.
-    """
+    """Whether DVC keeps the builds as well as the photos. It does not if the default remote lies inside the
+    workspace, like the sample's: such a remote is committed to git, and builds must not be."""
     config = configparser.ConfigParser()
     config.read(workspace.root / ".dvc" / "config", encoding="utf-8")
     remote = config.get("core", "remote", fallback=None)
@@ -155,7 +153,7 @@ def _versions_builds(workspace: Workspace) -> bool:
 
 
 def _from_elsewhere(workspace: Workspace, settings: BuildSettings, stage: Stage) -> list[str]:
-    """Outputs of other recipes and the file of weights that a stage reads, relative to the workspace."""
+    """The outputs of other recipes and the weights file that a stage reads, relative to the workspace."""
     found = borrowed(settings, stage)
     paths = [
         output_folder(workspace, *source).relative_to(workspace.root).as_posix() for source in found.values()
@@ -165,6 +163,6 @@ def _from_elsewhere(workspace: Workspace, settings: BuildSettings, stage: Stage)
 
 
 def _given_settings(file: Path, stage: Stage) -> list[str]:
-    """The settings that this stage uses and that a file gives."""
+    """The settings that this stage uses and that a file sets."""
     values = yaml.safe_load(file.read_text(encoding="utf-8")) or {} if file.exists() else {}
     return [key for key in stage.sections if value_at(values, key) is not None]

@@ -1,4 +1,4 @@
-"""MLflow: one run for each training and each evaluation, in a SQLite store inside the workspace."""
+"""MLflow: one run per training and per evaluation, in a SQLite store inside the workspace."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ EXPERIMENT = "geoloc"
 
 
 class Tracker:
-    """One MLflow run: `metric`s by step, `artefact` files and, at the end, the model."""
+    """One MLflow run: metrics by step and artefact files."""
 
     def __init__(self, client: Any, run_id: str) -> None:
         self.client = client
         self.run_id = run_id
 
     def metrics(self, values: Mapping[str, float], step: int) -> None:
-        """Log numbers at a step; what is not a finite number is left out."""
+        """Log numbers at a step; NaN, infinities and other values are skipped."""
         import math
         import time
 
@@ -40,7 +40,7 @@ class Tracker:
         )
 
     def artefacts(self, folder: Path) -> None:
-        """Keep a copy of a folder's files with the run."""
+        """Copy a folder's files to the run."""
         self.client.log_artifacts(self.run_id, str(folder))
 
 
@@ -54,9 +54,9 @@ def tracked_run(
     data_version: str,
     resume_file: Path | None = None,
 ) -> Iterator[Tracker]:
-    """An MLflow run that ends FINISHED when the block ends well, FAILED when it raises.
+    """An MLflow run that ends FINISHED when the block ends, FAILED when it raises.
 
-    `resume_file` remembers the run's id, so that a training that was killed goes on in the same run.
+    `resume_file` stores the run's id, so that a training that was killed continues in the same run.
     """
     mlflow = _mlflow(workspace)
     client = mlflow.MlflowClient()
@@ -81,7 +81,7 @@ def tracked_run(
 def log_served_model(workspace: Workspace, run_id: str, model: Any, example: Any, name: str = "model") -> str:
     """Export a network as MLflow's pt2 (torch.export) model under a run; returns its URI.
 
-    The exported program is for serving. We ourselves read the safetensors file beside it: no pickle is loaded
+    The exported program is for serving. geoloc itself reads the safetensors file beside it: no pickle is loaded
     anywhere.
     """
     mlflow = _mlflow(workspace)
@@ -102,7 +102,7 @@ def log_served_model(workspace: Workspace, run_id: str, model: Any, example: Any
 
 
 def tracking_uri(workspace: Workspace) -> str:
-    """The workspace's MLflow store: SQLite, because MLflow 3's file store is gone."""
+    """The URI of the workspace's MLflow store: SQLite, because MLflow 3 has no file store."""
     return f"sqlite:///{workspace.mlflow / 'mlflow.db'}"
 
 

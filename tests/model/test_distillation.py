@@ -130,7 +130,7 @@ def test_photos_without_a_teacher_are_counted_and_a_wrong_one_is_told(tmp_path: 
         train(tmp_path, teacher=None)
     with pytest.raises(TrainingError, match=r"each of 18 training photos, got shape \(17, 5\)"):
         train(tmp_path, teacher=some[1:])
-    with pytest.raises(TrainingError, match="the teacher has embedded none of the 18 training photos"):
+    with pytest.raises(TrainingError, match="the teacher has no embedding of any of the 18 training photos"):
         train(tmp_path, teacher=some * np.nan)
     with pytest.raises(SettingsError, match=r"training\.distillation must be null when mode is frozen"):
         parse(TrainingSettings, {"distillation": {"recipe": "x"}}, "training")

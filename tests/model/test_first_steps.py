@@ -1,5 +1,6 @@
 """The benchmark of first steps: exactly the published cells, the recipe's own training, honest numbers."""
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -9,7 +10,6 @@ import pytest
 from benchmarks import first_steps as steps
 from geoloc.models.hierarchy import nested_parents
 from geoloc.partitions.settings import S2Settings
-from geoloc.settings import replace
 from orchestration.plan.settings import load_settings
 from orchestration.workspace import Workspace
 
@@ -87,7 +87,7 @@ def test_what_is_not_sound():
         {"moved": (0, 2)},
         {"steps": ((0.1, math.nan, 1.0),)},
     ):
-        broken = replace(fine, **bad)
+        broken = dataclasses.replace(fine, **bad)
         assert not broken.sound
         assert "NOT SOUND" in steps.report("x", broken, 1.0)
 

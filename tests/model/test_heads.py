@@ -156,9 +156,9 @@ def test_heads_that_do_not_match_are_told(tmp_path: Path) -> None:
         train(tmp_path, partitions=dict(reversed(PARTITIONS.items())))
     with pytest.raises(TrainingError, match="the head coarse has 5 cells, the partition coarse has 3"):
         train(tmp_path, heads={"fine": 4, "coarse": 5})
-    with pytest.raises(TrainingError, match=r"head_weights\.corse is of no partition.* fine, coarse"):
+    with pytest.raises(TrainingError, match=r"head_weights\.corse is not a partition.* fine, coarse"):
         train(tmp_path, replace(FROZEN, head_weights={"corse": 1.0}))
-    with pytest.raises(TrainingError, match="must leave a head that learns"):
+    with pytest.raises(TrainingError, match="must be above 0 for at least one partition"):
         train(tmp_path, replace(FROZEN, head_weights={"fine": 0.0, "coarse": 0.0}))
     _, training, _ = world()
     one = training[(training["longitude"] < 0.05) | (training["longitude"] > 50)]

@@ -151,8 +151,8 @@ def test_a_finished_training_prepares_nothing_and_another_one_starts_afresh(tmp_
         loop.train(
             TwoTowers(), never, SETTINGS, 7, tmp_path, fingerprint | {"pairs": "others"}, events.append
         )
-    assert "starts afresh" in events[0]["message"]
-    assert "other pairs" in events[0]["message"]
+    assert "restarts from the beginning" in events[0]["message"]
+    assert "different pairs" in events[0]["message"]
 
 
 def test_what_gives_the_same_result_is_no_part_of_the_fingerprint() -> None:

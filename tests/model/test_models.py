@@ -231,11 +231,11 @@ def test_each_misfit_alone_is_an_error(tmp_path: Path, change: dict[str, torch.T
 
 def test_absent_damaged_and_pickled_weights_are_clear_errors(tmp_path: Path) -> None:
     absent = ModelSettings(backbone="shufflenet_v2_x0_5", weights=str(tmp_path / "no.safetensors"))
-    with pytest.raises(WeightsError, match=r"no\.safetensors is absent"):
+    with pytest.raises(WeightsError, match=r"no\.safetensors is missing"):
         build_classifier(absent, {"fine": 4}, seed=0)
     path, _ = whole_network(tmp_path / "w.safetensors")
     path.write_bytes(path.read_bytes()[:-1000])
-    with pytest.raises(WeightsError, match="not a whole safetensors file"):
+    with pytest.raises(WeightsError, match="not a complete safetensors file"):
         build_classifier(ModelSettings(backbone="shufflenet_v2_x0_5", weights=str(path)), {"fine": 4}, seed=0)
     with pytest.raises(SettingsError, match=r"model\.weights must be none, registry, recipe:NAME or a path"):
         parse(ModelSettings, {"weights": "net.pth"}, "model")
@@ -249,7 +249,7 @@ def test_a_registry_out_of_reach_is_a_clear_error(name: str, monkeypatch: pytest
     monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", offline)
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", offline)
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_url", offline)
-    with pytest.raises(WeightsError, match=f"cannot fetch .* of '{name}' .*no route.*weights a path"):
+    with pytest.raises(WeightsError, match=f"cannot fetch .* of '{name}' .*no route.*weights to a path"):
         build_classifier(ModelSettings(backbone=name, weights="registry"), {"fine": 2}, seed=0)
 
 
@@ -310,7 +310,7 @@ def test_a_saved_model_gives_its_backbone_to_another_only_under_the_same_rules(t
 
 def test_files_that_are_no_model_are_refused(tmp_path: Path) -> None:
     path, _ = whole_network(tmp_path / "w.safetensors")
-    with pytest.raises(WeightsError, match="no geoloc classifier"):
+    with pytest.raises(WeightsError, match="not a geoloc classifier"):
         load_model(path)
     save_file({"a": torch.zeros(1)}, path, {"geoloc": json.dumps({"kind": "classifier", "format": 99})})
     with pytest.raises(WeightsError, match="format 99"):

@@ -189,7 +189,7 @@ def test_whole_photo_when_nothing_is_random() -> None:
 
 def test_wrong_arguments_say_what_is_wrong() -> None:
     shard = OneShard([jpeg(pixels(0, 40, 40))])
-    with pytest.raises(ValueError, match="absent: length"):
+    with pytest.raises(ValueError, match="missing: length"):
         iter_batches(shard, shard.rows.drop(columns="length"), SMALL, 2)
     with pytest.raises(ValueError, match="positions below 1"):
         iter_batches(shard, shard.rows, SMALL, 2, order=[1])

@@ -171,7 +171,7 @@ def test_a_killed_training_ends_with_the_same_bytes(tmp_path: Path) -> None:
     events: list[dict[str, Any]] = []
     _, result = train(tmp_path / "killed" / "work", FINE_TUNE, events=events)
     assert result.resumed_at_step == 6
-    assert events[0]["message"] == "the training goes on at step 6"
+    assert events[0]["message"] == "the training resumes at step 6"
     assert [event["step"] for event in events if event["kind"] == "step"] == list(range(7, 16))
     tiny.main(tmp_path / "killed", FINE_TUNE, kill_at=None)
     whole = (tmp_path / "whole" / "model.safetensors").read_bytes()
@@ -240,8 +240,8 @@ def test_a_checkpoint_of_another_training_is_not_mixed_in(tmp_path: Path) -> Non
     train(tmp_path / "a", replace(FROZEN, learning_rate=0.5))
     events: list[dict[str, Any]] = []
     model, result = train(tmp_path / "a", FROZEN, events=events)
-    assert "starts afresh" in events[0]["message"]
-    assert "other training settings" in events[0]["message"]
+    assert "restarts from the beginning" in events[0]["message"]
+    assert "different training settings" in events[0]["message"]
     assert result.resumed_at_step is None
     assert bytes_of(model) == bytes_of(train(tmp_path / "b", FROZEN)[0])
 
@@ -252,7 +252,7 @@ def test_a_damaged_checkpoint_starts_afresh(tmp_path: Path) -> None:
     checkpoint.write_bytes(checkpoint.read_bytes()[:-50])
     events: list[dict[str, Any]] = []
     again, _ = train(tmp_path, FROZEN, events=events)
-    assert "not a whole safetensors file" in events[0]["message"]
+    assert "not a complete safetensors file" in events[0]["message"]
     assert bytes_of(again) == bytes_of(model)
 
 

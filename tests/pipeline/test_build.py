@@ -149,7 +149,7 @@ def test_audit_walks_from_the_report_to_the_photos(built, capsys):
 
     assert ends(tree) == {"data"}
     assert tree["on_disk"] == "intact"
-    assert tree["settings"] == {"note": "Built on generated photos by the tests."}
+    assert tree["settings"]["note"] == "Built on generated photos by the tests."
     classifier = next(node for node in tree["made_from"] if node["stage"] == "classifier")
     assert classifier["mlflow_run"]
     assert geoloc(built, "audit", classifier["mlflow_run"]) == 0

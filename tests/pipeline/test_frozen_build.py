@@ -40,7 +40,7 @@ def test_frozen_features_are_measured_told_and_bound_to_claims(workspace, capsys
     assert "not converged" in evaluation.descriptions[svm]
 
     # The votes of the three nearest training photos, counted by hand, name the cell of every test photo.
-    embeddings = Embeddings.load(output_folder(workspace, "default", "embeddings") / "backbone")
+    embeddings = Embeddings.load(output_folder(workspace, "default", "features"))
     photos = read_photos(output_folder(workspace, "default", "splits"))
     photos = photos[photos["photo_id"].isin(embeddings.photo_ids)]
     photos["cell"] = partition.assign(photos["latitude"], photos["longitude"])
@@ -90,7 +90,7 @@ def test_frozen_features_are_measured_told_and_bound_to_claims(workspace, capsys
 def test_frozen_features_need_embeddings_of_the_first_weights(bare_workspace, capsys):
     change(bare_workspace, localizers={"frozen": {"kinds": ["knn"]}}, embeddings={"models": ["classifier"]})
     assert geoloc(bare_workspace, "build") == 1
-    assert "localizers.frozen.kinds knn need backbone among embeddings.models, got classifier" in (
+    assert "localizers.frozen.kinds knn needs backbone in embeddings.models, got classifier" in (
         capsys.readouterr().err
     )
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import dagster as dg
 
 from orchestration.graph.definitions import make_definitions
@@ -40,6 +43,13 @@ def test_critical_checks_block(built):
         ("embeddings", "embeddings_suite"),
     }
     assert all(graph.get(key).blocking for key in graph.asset_check_keys)
+
+
+def test_the_graph_is_made_without_what_only_stages_need():
+    """Else the UI, and a build of one stage without a network, would pay seconds of imports."""
+    heavy = "[m for m in ('torch', 'mlflow', 'great_expectations', 'matplotlib') if m in sys.modules]"
+    code = f"import sys, orchestration.graph.definitions, orchestration.quality.of_build; print({heavy})"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
 
 
 def test_the_entry_point_loads(built, monkeypatch):

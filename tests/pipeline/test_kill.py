@@ -19,12 +19,12 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(workspace):
     finished = Build(workspace).record("classifier")
     params = workspace.root / "params.yaml"
     values = yaml.safe_load(params.read_text())
-    values["training"] |= {"checkpoint_steps": 2, "progress_steps": 1}  # neither changes the result
+    values["training"] |= {"checkpoint_steps": 2, "progress_steps": 1}  # neither counts
     params.write_text(yaml.safe_dump(values))
     scratch = workspace.scratch / "default" / "classifier" / "checkpoints"
     before = (output_folder(workspace, "default", "classifier") / "model.safetensors").read_bytes()
 
-    process = geoloc_process(workspace, "build", "--only", "classifier", start_new_session=True)
+    process = geoloc_process(workspace, "build", "--only", "classifier", "--force", start_new_session=True)
     deadline = time.monotonic() + 240
     while not (scratch / "checkpoint.safetensors").exists():
         assert process.poll() is None, "the training ended before it could be killed"
@@ -35,7 +35,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(workspace):
 
     model = output_folder(workspace, "default", "classifier") / "model.safetensors"
     assert model.read_bytes() == before, "a killed training must leave the earlier output alone"
-    assert geoloc(workspace, "build", "--only", "classifier") == 0
+    assert geoloc(workspace, "build", "--only", "classifier", "--force") == 0
     assert model.read_bytes() == before
     resumed = Build(workspace).record("classifier")
     assert resumed.content == finished.content

@@ -9,11 +9,15 @@ import pandas as pd
 import pytest
 
 from geoloc.photos.quarantine import count_reasons
-from orchestration.lineage.code import code_hash, code_modules
+from orchestration.lineage.code import code_counts, code_hash, imported_modules
 from orchestration.plan.chain import CHAIN, STAGES
 from orchestration.plan.settings import BuildSettings
 
 ROOT = Path(__file__).parents[2]
+
+
+def modules_of(module: str) -> list[str]:
+    return sorted(imported_modules(module, code_counts))
 
 
 def test_comments_docstrings_and_layout_do_not_count_and_code_does():
@@ -26,13 +30,13 @@ def test_comments_docstrings_and_layout_do_not_count_and_code_does():
 
 
 def test_a_stage_counts_what_it_imports_directly_or_not():
-    modules = code_modules("orchestration.assets.index")
+    modules = modules_of("orchestration.assets.index")
     assert {"geoloc.retrieval.index", "geoloc.retrieval.factory", "geoloc.sphere"} <= set(modules)
 
 
 @pytest.mark.parametrize("stage", CHAIN, ids=lambda stage: stage.name)
 def test_what_only_declares_draws_or_carries_is_no_code(stage):
-    modules = code_modules(stage.module)
+    modules = modules_of(stage.module)
     assert stage.module in modules
     assert not [name for name in modules if name.rpartition(".")[2] == "settings"]
     assert not [name for name in modules if name.startswith("orchestration.") and ".assets." not in name]
@@ -41,7 +45,7 @@ def test_what_only_declares_draws_or_carries_is_no_code(stage):
 
 
 def test_features_of_first_weights_do_not_change_when_the_classifier_does():
-    modules = set(code_modules(STAGES["features"].module))
+    modules = set(modules_of(STAGES["features"].module))
     assert "geoloc.models.embedder" in modules
     assert not modules & {
         "geoloc.models.classifier",
@@ -54,7 +58,7 @@ def test_features_of_first_weights_do_not_change_when_the_classifier_does():
 def test_a_stage_uses_no_settings_that_its_row_does_not_declare(stage):
     """Read off the syntax: `...settings.SECTION` in the modules that are the stage's own."""
     declared = {section.split(".")[0] for section in stage.sections} | {"recipe"}
-    own = [name for name in code_modules(stage.module) if name.startswith("orchestration.assets.")]
+    own = [name for name in modules_of(stage.module) if name.startswith("orchestration.assets.")]
     for name in own:
         tree = ast.parse((ROOT / f"{name.replace('.', '/')}.py").read_text())
         used = {

@@ -225,5 +225,5 @@ class TestHashes:
         assert len(seen) == 8
 
     def test_a_file_that_is_absent_has_no_hash(self, folder):
-        with pytest.raises(FileNotFoundError, match="nothing is absent"):
+        with pytest.raises(FileNotFoundError, match="nothing is missing"):
             content_hash(folder, folder / "nothing")

@@ -163,11 +163,11 @@ def test_a_write_that_fails_leaves_the_pairs_as_they_were(pool, monkeypatch):
 def test_a_busy_pool_and_wrong_tables_are_told(pool, tmp_path):
     with locked(pool), pytest.raises(PoolBusyError):
         add_pairs(pool, table(pair()))
-    with pytest.raises(ValueError, match="absent: overhead_id"):
+    with pytest.raises(ValueError, match="missing: overhead_id"):
         add_pairs(pool, pd.DataFrame({"photo_id": ["a"]}))
     with pytest.raises(ValueError, match="source"):
         add_pairs(pool, table(pair()), source=" ")
-    with pytest.raises(FileNotFoundError, match=r"catalog\.parquet is absent"):
+    with pytest.raises(FileNotFoundError, match=r"catalog\.parquet is missing"):
         add_pairs(tmp_path / "none", table(pair()))
     assert not (pool / QUARANTINE_FILE).exists()
 
@@ -201,6 +201,7 @@ ROWS = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.lists(ROWS, min_size=1, max_size=3))
 def test_any_tables_in_any_order_give_what_one_pair_at_a_time_gives(tmp_path_factory, tables):

@@ -168,7 +168,7 @@ class TestFiles:
         assert pd.read_parquet(tmp_path / "cells.parquet")["token"].tolist() == fitted.tokens()
 
     def test_absent(self, tmp_path):
-        with pytest.raises(PartitionError, match=r"holds no partition: partition\.json is absent"):
+        with pytest.raises(PartitionError, match=r"holds no partition: partition\.json is missing"):
             load_partition(tmp_path / "nowhere")
 
     def test_cells_absent_or_changed(self, fitted, tmp_path):
@@ -179,7 +179,7 @@ class TestFiles:
         with pytest.raises(PartitionError, match=r"its bytes are not those that partition\.json names"):
             load_partition(tmp_path)
         (tmp_path / "cells.parquet").unlink()
-        with pytest.raises(PartitionError, match=r"cells\.parquet is absent"):
+        with pytest.raises(PartitionError, match=r"cells\.parquet is missing"):
             load_partition(tmp_path)
 
     @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from tests.unit.s2_oracle import sphere_points
 POINTS = skewed_points(30_000, 1)
 
 
+@pytest.mark.slow
 class TestThresholds:
     @pytest.mark.parametrize(
         "kind",
@@ -138,6 +139,7 @@ class TestCompare:
                     assert row[f"{answer}_{level}"] == share
 
 
+@pytest.mark.slow
 class TestManyPoints:
     """More points than are worked on at a time: base.CHUNK, and fewer for group_means than its own million."""
 

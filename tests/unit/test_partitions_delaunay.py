@@ -274,11 +274,11 @@ class TestCells:
         with pytest.raises(PartitionError, match=r"its bytes are not those that partition\.json names"):
             load_partition(tmp_path)
         write_json(tmp_path / "partition.json", {k: v for k, v in metadata.items() if k != "geometry_sha256"})
-        with pytest.raises(PartitionError, match="table of its triangles is absent"):
+        with pytest.raises(PartitionError, match="table of its triangles is missing"):
             load_partition(tmp_path)
         (tmp_path / "geometry.parquet").unlink()
         write_json(tmp_path / "partition.json", metadata)
-        with pytest.raises(PartitionError, match=r"geometry\.parquet is absent"):
+        with pytest.raises(PartitionError, match=r"geometry\.parquet is missing"):
             load_partition(tmp_path)
 
     def test_map(self):

@@ -200,7 +200,7 @@ def test_catalog_refuses_what_is_none(tmp_path):
     refuse("unknown: mood", mood="good")
     refuse("width must be int32", width="wide")
     refuse("shard and width", shard="s.tar")
-    with pytest.raises(CatalogError, match="absent: album"):
+    with pytest.raises(CatalogError, match="missing: album"):
         write_catalog(tmp_path, rows(2).drop(columns="album"))
     with pytest.raises(FileNotFoundError, match="no photos have been ingested"):
         read_catalog(tmp_path)

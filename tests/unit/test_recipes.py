@@ -162,6 +162,7 @@ def network(backbone, image_size):
         return make_backbone(backbone, image_size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_the_network_exists_and_takes_the_recipes_photos(recipe):
     model = settings_of(recipe).model

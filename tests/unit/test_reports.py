@@ -162,6 +162,12 @@ def written(full, tmp_path_factory):
     return folder, write_report(folder, full)
 
 
+@pytest.fixture
+def pictures(written):
+    """The figures by name: for tests that change nothing that is drawn, which takes seconds."""
+    return {file.stem: file.read_bytes() for file in written[1] if file.suffix == ".png"}
+
+
 def test_the_page_needs_no_network_and_runs_nothing(written):
     page = Page((written[0] / "report.html").read_text(encoding="utf-8"))
     assert all(link.startswith(("data:image/", "#")) for link in page.links)
@@ -273,11 +279,6 @@ def test_pngs_are_what_the_page_shows(written):
         with Image.open(file) as image:
             assert image.width > 800
             assert set(image.info) <= {"dpi"}  # no date, no version
-
-
-@pytest.fixture
-def pictures(written):
-    return {file.stem: file.read_bytes() for file in written[1] if file.suffix == ".png"}
 
 
 def test_what_was_not_given_is_left_out_or_said(evaluation, pictures):

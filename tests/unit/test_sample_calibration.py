@@ -28,6 +28,8 @@ from benchmarks.sample_calibration import (
 )
 from geoloc.sample import SampleSettings, make_sample
 
+pytestmark = pytest.mark.slow
+
 
 def test_truth_is_made_again_as_it_was_written(tmp_path):
     settings = SampleSettings(size=32, tile_size=32, cities=5)

@@ -29,6 +29,7 @@ from geoloc.settings import SettingsError, parse
 from geoloc.sphere import distance_km
 from tests.photo_fixtures import take_in
 
+pytestmark = pytest.mark.slow
 PHOTOS = 500
 DIRTY = DirtSettings(**dict.fromkeys(DirtSettings.model_fields, 0.008))
 SETTINGS = SampleSettings(size=48, tile_size=48, dirt=DIRTY, exact_copy_share=0.012, near_copy_share=0.012)
@@ -75,7 +76,6 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.slow
 def test_any_number_of_processes_writes_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,7 +283,6 @@ def test_the_summary_counts_everything(made: Made) -> None:
     assert made.summary.faulty == len(made.photos) - PHOTOS
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_an_interrupted_run_leaves_nothing(tmp_path: Path, processes: int) -> None:
     def stop(done: int, total: int) -> None:

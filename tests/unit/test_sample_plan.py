@@ -151,6 +151,7 @@ def test_houses_stand_apart_and_off_the_streets() -> None:
     assert seen > 500
 
 
+@pytest.mark.slow
 def test_photographers_stand_on_streets_or_at_the_water() -> None:
     rng = np.random.default_rng(5)
     city = IDS[rng.integers(0, len(IDS), 1500)]

@@ -382,7 +382,7 @@ def test_a_radius_that_takes_all_of_train_is_named() -> None:
         ({"test": {"share": 0.6}, "validation": {"share": 0.5}}, "sum to less than 1, got 0.6 \\+ 0.5"),
         ({"test": {"share": 0, "count": 5}}, "splits.test.share must be above 0"),
         ({"external": {"train": "x"}}, "splits.external.*got 'train'"),
-        ({"external": {"a": "x", "b": "x"}}, "'x' must stand in one test"),
+        ({"external": {"a": "x", "b": "x"}}, "'x' must be in one test only"),
         ({"test": {"count": 0}}, "splits.test.count must be at least 1, got 0"),
         ({"max_hamming": 13}, "splits.max_hamming must be at most 12, got 13"),
     ],

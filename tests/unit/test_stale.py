@@ -17,7 +17,7 @@ from orchestration.lineage.build import Build
 from orchestration.lineage.stale import expected, stale_stages, why_stale
 from orchestration.plan.chain import STAGES, stages_of
 from orchestration.plan.settings import known_recipes
-from orchestration.run.reuse import equal_output, equal_part, part_content
+from orchestration.run.reuse import equal_output, equal_part, link_tree, part_content
 from orchestration.workspace import Workspace, WorkspaceError
 from tests.unit.pretended import bare_workspace, new_data, pretend, pretend_stage, record, write_recipe
 
@@ -143,6 +143,14 @@ class TestSharing:
         pretend_stage(other, STAGES["partition"])
         assert equal_output(other, expected(other, STAGES["features"])) is not None
         assert equal_output(other, expected(other, STAGES["classifier"])) is None
+
+    def test_it_is_taken_by_hard_links_which_a_replaced_source_does_not_change(self, workspace):
+        source, taken = Build(workspace).folder("splits"), workspace.build / "other" / "splits"
+        link_tree(source, taken)
+        assert (taken / "content.json").samefile(source / "content.json")
+        before = (taken / "content.json").read_text()
+        write_text(source / "content.json", "another output")
+        assert (taken / "content.json").read_text() == before
 
     def test_a_damaged_output_is_nobodys_source(self, workspace):
         other = write_recipe(workspace, "other", {})

@@ -27,7 +27,7 @@ SCHEMA = pa.schema(
         ("licence", pa.string()),
     ]
 )
-"""reference: where it stands in the source, for people. photographer: as the source names it; ingest hashes it. Null
+"""reference: its position in the source, for people. photographer: as the source names it; ingest hashes it. Null
 is unknown; NaN is a value that the source gives, and ingest turns it away."""
 
 FIELDS = tuple(name for name in SCHEMA.names if name != "reference")
@@ -48,7 +48,7 @@ Load = Callable[[int, int], bytes]
 
 
 class SourceError(ValueError):
-    """A source as a whole cannot be read: no such file, no such column. The message says what there is."""
+    """A source as a whole cannot be read: no such file, no such column. The message lists what exists."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
-"""From the text of a source to typed columns: numbers and times parsed a column at a time, and what is damaged told
-apart from what is absent."""
+"""From the text of a source to typed columns: numbers and times parsed a column at a time, and what is damaged kept
+apart from what is missing."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def typed(
 ) -> tuple[pa.Table, pa.Table, NDArray[np.int64]]:
     """Raw columns of N rows as a table of candidates.
 
-    `raw` has text or typed columns by the names of SCHEMA; absent ones are unknown. Returns the table, the faults
+    `raw` has text or typed columns by the names of SCHEMA; missing ones are unknown. Returns the table, the faults
     (FAULTS), and the row numbers, of the N, that the table keeps: rows whose coordinates are no numbers are left out
     as faults, other damaged fields are nulled as faults of the field.
     """

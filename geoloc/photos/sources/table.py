@@ -39,7 +39,7 @@ def table_candidates(
 ) -> Iterator[Candidates]:
     """Rows of `path` (.parquet, .csv, .tsv, or the latter two with .gz or .bz2).
 
-    `columns` says in which column a field stands, where its name is another: {"latitude": "lat"}. Fields: file,
+    `columns` maps fields to columns with other names: {"latitude": "lat"}. Fields: file,
     photo_id, photographer, latitude, longitude, taken_at, posted_at, album, heading, prob_indoor, licence; all
     optional but the coordinates and one of photo_id and file. Without photo_id the file's path is the id.
 
@@ -113,7 +113,7 @@ def _loader(folder: Path, names: list[str | None]) -> Load:
         try:
             return read_file(safe_path(folder, name), most)
         except FileNotFoundError:
-            raise Rejected(Reason.MISSING_FILE, f"{name[:200]!r} is absent") from None
+            raise Rejected(Reason.MISSING_FILE, f"{name[:200]!r} is missing") from None
 
     return load
 

@@ -34,7 +34,7 @@ _IMAGE_EXTENSIONS = frozenset(suffix[1:] for suffix in SUFFIXES)
 
 @dataclass
 class _Sample:
-    """The members of one key: where its image lies in the tar, and what its JSON says."""
+    """The members of one key: the position of its image in the tar, and its JSON."""
 
     key: str
     image: tuple[int, int] | None = None

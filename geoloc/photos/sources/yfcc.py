@@ -28,7 +28,7 @@ _COLUMNS_23 = {
 }
 _COLUMNS_25 = {name: 1 if name == "photo_id" else column + 2 for name, column in _COLUMNS_23.items()}
 LAYOUTS = {23: _COLUMNS_23, 25: _COLUMNS_25}
-"""Number of columns -> field -> column. Longitude stands before latitude in both."""
+"""Number of columns -> field -> column. Longitude comes before latitude in both."""
 
 NO_PHOTOS = "none"
 
