@@ -238,7 +238,7 @@ def test_regions_have_cells_and_area_and_are_drawn(made, capsys, tmp_path):
             for ring in partition.rings(partition.tokens().index(token))
         ]
         assert outline.count("z") == len(rings)
-    assert "outlined cells, a region" in page.read_text()
+    assert "outlined cells" in page.read_text()
     assert re.search(r"outlined: 90 % region: \d+ cells?, [\d.,]+ (million )?km²", page.read_text())
     assert geoloc(made, "locate", *files(made, 40)) == 0
     assert re.search(r"^  90 % region: \d+ cells?, [\d.,]+ (million )?km²$", capsys.readouterr().out, re.M)

@@ -30,6 +30,7 @@ def test_errors_are_to_the_answer_of_the_photos_own_cell(answer):
     assert shares == pytest.approx(list(fitted.ceiling(*MEASURE_ON, answer=answer).values()))
 
 
+@pytest.mark.slow
 def test_differences_are_those_of_the_ceilings_and_intervals_hold_them():
     kinds = {
         "s2": S2Settings(max_photos=150, min_photos=12),

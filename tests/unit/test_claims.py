@@ -105,6 +105,7 @@ def test_a_claim_says_what_a_comparison_of_an_evaluation_says():
     assert len(some) == (asked["latitude"] > 0).sum()
 
 
+@pytest.mark.slow
 def test_verdicts_are_right_about_as_often_as_they_say():
     wrong, right = 0, 0
     for seed in range(150):

@@ -23,6 +23,7 @@ def heights(data: bytes, position: int = 0) -> np.ndarray:
     return 1 - found[:, 0] / len(image)
 
 
+@pytest.mark.slow
 def test_the_best_of_more_answers_lies_higher():
     errors = np.minimum.accumulate(10 ** np.random.default_rng(0).uniform(0, 4, (200, 5)), axis=1)
     data = top_k_figure(errors, (1, 5))

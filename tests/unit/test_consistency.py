@@ -217,6 +217,7 @@ PLACES = st.sampled_from([LYON, near(LYON, 30), PARIS, NICE, TOKYO, NEW_YORK, (-
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.tuples(PLACES, st.integers(0, 40), st.sampled_from("ab")), max_size=12))
+@pytest.mark.slow
 def test_what_is_left_is_possible_and_nothing_is_found_in_possible_tracks(rows):
     frame = catalog([r[0] for r in rows], hours=[r[1] for r in rows], who=[f"who-{r[2]}" for r in rows])
 

@@ -197,6 +197,7 @@ def reddish(data):
     return (np.abs(image - [200, 30, 30]).sum(axis=2) < 30).mean()
 
 
+@pytest.mark.slow
 def test_a_probability_map_draws_likely_cells_and_the_photo():
     p = np.array([0.6, 0.3999, 0.0001])
     plain = probability_map(Squares(), p)
@@ -227,6 +228,7 @@ def test_a_probability_map_draws_likely_cells_and_the_photo():
         probability_map(Squares(), np.full(3, np.nan))
 
 
+@pytest.mark.slow
 def test_the_figure_of_surest_photos_shows_them_and_says_which_have_no_bytes():
     probabilities, photos = surest()
     table = most_confident_photos(np.column_stack([probabilities, np.zeros(7)]), photos, [0, 1], 3)

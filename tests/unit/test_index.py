@@ -87,6 +87,7 @@ def test_excluding_a_photographer_who_owns_half_of_everything(factory, limit, mo
         assert found.photo_ids()[q].tolist() == expected
 
 
+@pytest.mark.slow
 def test_excluding_from_a_refined_index_leaves_out_exactly_those(monkeypatch):
     monkeypatch.setattr(index_module, "_OVERFETCH_LIMIT", 50)
     embeddings, rows = made_references(2000)

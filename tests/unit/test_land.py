@@ -27,6 +27,7 @@ def fine():
     return raster_from_package()
 
 
+@pytest.mark.slow
 def test_the_kept_raster_is_the_one_the_package_gives(fine, tmp_path):
     assert fine.shape == (720, 1440)
     assert np.array_equal(land_raster(), fine)

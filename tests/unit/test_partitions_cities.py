@@ -61,6 +61,7 @@ class TestFit:
             *around(places, 30, 1.0, seed)
         )
 
+    @pytest.mark.slow
     def test_known_cities(self):
         """GeoNames counts more people in Nasinu than in Suva beside it, which so is the suburb."""
         places = (PARIS, SYDNEY, SUVA)
@@ -81,6 +82,7 @@ class TestFit:
         st.integers(0, 1),
     )
     @settings(max_examples=30, deadline=None)
+    @pytest.mark.slow
     def test_brute_force_agrees(self, some, seed):
         """Every distance to every cell, and nothing but haversines."""
         fitted = self.fitted(seed)

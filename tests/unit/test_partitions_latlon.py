@@ -66,6 +66,7 @@ limits = st.tuples(st.integers(1, 12), st.integers(1, 12), st.sampled_from([0.00
 class TestFit:
     @given(points, limits)
     @settings(max_examples=150, deadline=None)
+    @pytest.mark.slow
     def test_a_naive_splitter_finds_the_same_cells(self, at, chosen):
         expected = naive_cells(*at, chosen)
         if not expected:
@@ -112,6 +113,7 @@ class TestFit:
         assert ((bounds[:, 0] <= at[0]) & (at[0] <= bounds[:, 1])).all()
         assert ((bounds[:, 2] <= longitude) & (longitude <= bounds[:, 3])).all()
 
+    @pytest.mark.slow
     def test_random_cuts_lie_in_the_middle_third_and_depend_on_the_seed_only(self):
         at = sphere_points(4000, 1)
         one, again, other = (

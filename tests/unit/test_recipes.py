@@ -176,6 +176,7 @@ def test_the_network_exists_and_takes_the_recipes_photos(recipe):
     assert scores.shape == (2, sum(heads.values()))
 
 
+@pytest.mark.slow
 def test_parameters_of_the_published_networks():
     def count(name, size, cells):
         backbone = network(name, size)
@@ -228,6 +229,7 @@ def test_partitions_of_the_samples_recipes_fit_a_few_hundred_photos(recipe):
         assert list(nested_parents(partitions)) == list(partitions)[:-1]
 
 
+@pytest.mark.slow
 def test_full_recipes_are_in_no_pipeline_until_they_are_built():
     assert not set(FULL) & set(pipeline_recipes(WORKSPACE))
     # Each can be one: its stages and where its weights come from are known without photos or weights.

@@ -226,6 +226,7 @@ def test_links_within_the_page_lead_somewhere(written):
             assert f'id="{link[1:]}"' in text, link
 
 
+@pytest.mark.slow
 def test_equal_input_gives_equal_bytes(full, written, tmp_path):
     folder, files = written
     with matplotlib.rc_context({"font.size": 30, "axes.labelsize": 30, "xtick.major.size": 25}):
@@ -423,6 +424,7 @@ def test_error_maps_colour_right_and_wrong_answers():
         error_map(make_evaluation("m"), "n")
 
 
+@pytest.mark.slow
 def test_partition_map_draws_cells_where_they_are(tmp_path):
     def changed(one, two):
         a, b = (np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), dtype=int) for data in (one, two))

@@ -214,6 +214,7 @@ def test_near_copies_are_near(photo: bytes, number: int) -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(2, 60), st.floats(0, 0.05), st.integers(0, 5))
+@pytest.mark.slow
 def test_any_share_of_any_number_of_photos(photos: int, share: float, seed: int) -> None:
     shots = make_shots(photos, seed, SampleSettings(cities=5))
     every = DirtSettings(**dict.fromkeys(DirtSettings.model_fields, share))

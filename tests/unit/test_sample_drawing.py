@@ -49,6 +49,7 @@ def street_shots(count: int, seed: int, **further: Any) -> list[SimpleNamespace]
     ]
 
 
+@pytest.mark.slow
 def test_what_the_photo_shows_stands_where_the_tile_says() -> None:
     """Columns of each house, by their bearings and depths, fall on the pixels of that very house in the tile."""
     size, scale, tested = 160, 0.75, 0

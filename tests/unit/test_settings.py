@@ -351,6 +351,7 @@ class TestUsed:
 class TestChanges:
     @given(wholes, wholes, st.sampled_from(list(Whole.model_fields)))
     @hypothesis_settings(max_examples=300, deadline=None)
+    @pytest.mark.slow
     def test_none_if_and_only_if_what_is_used_is_equal(self, one, other, name):
         for a, b in (
             (one, other),

@@ -225,6 +225,7 @@ def test_explanations_come_back_from_their_files_which_have_equal_bytes(world, t
             assert (one.cell, one.whole, one.window) == (other.cell, other.whole, other.window)
 
 
+@pytest.mark.slow
 def test_a_reader_sees_the_figures_each_with_what_it_shows(world, tmp_path):
     evaluation, found = explained(world, explained=2, confident_cells=1)
     groups = gather_thoughts(evaluation, found, Squares(), bytes_of(world))
@@ -258,6 +259,7 @@ def test_a_reader_sees_the_figures_each_with_what_it_shows(world, tmp_path):
             assert image_uri(one.data) in section
 
 
+@pytest.mark.slow
 def test_a_map_of_the_centre_says_so_where_the_confidence_is_of_several_crops(world):
     evaluation, found = explained(world, explained=1, confident_cells=0)
     groups = gather_thoughts(evaluation, dataclasses.replace(found, crops=5), Squares(), bytes_of(world))
@@ -265,6 +267,7 @@ def test_a_map_of_the_centre_says_so_where_the_confidence_is_of_several_crops(wo
     assert caption.endswith(" are of the centre crop alone; the confidence is of the mean over 5 crops.")
 
 
+@pytest.mark.slow
 def test_what_there_is_nothing_of_is_left_out(world):
     evaluation, found = explained(world, explained=0, confident_cells=0)
     titles = [g.title for g in gather_thoughts(evaluation, found, Squares(), bytes_of(world))]
@@ -315,6 +318,7 @@ def test_density_without_ones_own_photos_is_a_loop():
         assert int(low) <= (near & (owner != owner[i])).sum() <= int(high or low)
 
 
+@pytest.mark.slow
 def test_a_leave_photographer_out_evaluation_is_diagnosed_without_a_classifier(world):
     photos = world[0]
     far = Answers(photos["latitude"].to_numpy(), photos["longitude"].to_numpy() * 0.9, np.linspace(0, 1, 8))
