@@ -57,7 +57,8 @@ class ReportInput:
     splits: pd.DataFrame | None = None
     """Sizes: columns split, photos, photographers (further ones are shown as they are)."""
     checks: pd.DataFrame | None = None
-    """Results of data checks: columns name, passed (bool), detail; optionally suite, severity, count."""
+    """Results of data checks: columns name, passed (bool), detail; optionally count, and result (passed, failed,
+    warning or accepted), which is shown in place of `passed`."""
     quarantine: pd.DataFrame | None = None
     """Rejected inputs: columns reason, count. An empty frame means that none were rejected, None that it is unknown."""
     diagnostics: Mapping[str, pd.DataFrame] = field(default_factory=dict)

@@ -29,6 +29,7 @@ from geoloc.reports.gallery_choice import gather_gallery
 from geoloc.reports.report import ReportInput, figure_file, write_report
 from geoloc.reports.thoughts import FigureGroup, gather_thoughts
 from orchestration.assets.inputs import load_partitions, model_names, read_photos
+from orchestration.lineage.checks import results_for_now
 from orchestration.lineage.origin import git_state
 from orchestration.plan.chain import TRAINING_FILE
 from orchestration.run.stage import StageResult, StageRun
@@ -156,11 +157,31 @@ def _sizes(photos: pd.DataFrame) -> pd.DataFrame:
 
 
 def _checks(run: StageRun, splits: pd.DataFrame) -> pd.DataFrame:
-    """The promises of the split, checked again on the table that was used."""
+    """What the suites found on each output, and the promises of the split, checked again on the table that was used."""
+    suites = [
+        {
+            "name": f"{stage.name}: {found.name}",
+            "passed": found.passed,
+            "result": found.result,
+            "count": found.critical + found.warnings,
+            "detail": found.detail,
+        }
+        for stage in run.build.stages
+        for found in results_for_now(run.build, stage.name).values()
+        if found is not None
+    ]
     results = check_splits(read_catalog(run.workspace.pool), splits, run.settings.splits)
-    return pd.DataFrame(
-        [{"name": c.name, "passed": c.passed, "count": c.count, "detail": c.detail} for c in results]
-    )
+    promises = [
+        {
+            "name": c.name,
+            "passed": c.passed,
+            "result": "passed" if c.passed else "failed",
+            "count": c.count,
+            "detail": c.detail,
+        }
+        for c in results
+    ]
+    return pd.DataFrame(suites + promises)
 
 
 def _examples(run: StageRun, test: str, photos: pd.DataFrame, model: str) -> tuple[ExampleSet, ...]:

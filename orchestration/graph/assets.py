@@ -23,6 +23,7 @@ from orchestration.workspace import Workspace
 OWNERS = ["team:geoloc"]
 DATA_KEY = dg.AssetKey("data")
 REUSED_TAG = "geoloc/reused"
+DATA_TAG = "geoloc/data_version"
 TABLE_ROWS = 50
 PICTURES = {".png": "png", ".jpg": "jpeg"}
 """Suffixes of the files that are shown as pictures, with their MIME subtypes."""
@@ -94,11 +95,26 @@ def _asset(build: Build, stage: Stage) -> dg.AssetsDefinition:
         # Settings are read again: the code server may be older than the last edit of params.yaml.
         current = Build(workspace, recipe)
         outcome = run_stage(
-            current, stage.name, log=context.log.info, dagster_run=context.run_id, force=config.force
+            current,
+            stage.name,
+            log=context.log.info,
+            dagster_run=context.run_id,
+            force=config.force,
+            data=_pinned_data(context, workspace),
         )
         return _result(current, outcome)
 
     return asset
+
+
+def _pinned_data(context: dg.AssetExecutionContext, workspace: Workspace) -> str:
+    """The data version of the run, which its first stage writes into the run's tags."""
+    run = context.instance.get_run_by_id(context.run_id)
+    pinned = run.tags.get(DATA_TAG) if run else None
+    if pinned is None:
+        pinned = data_version(workspace)
+        context.instance.add_run_tags(context.run_id, {DATA_TAG: pinned})
+    return pinned
 
 
 def _result(build: Build, outcome: StageOutcome) -> dg.MaterializeResult:

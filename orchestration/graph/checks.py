@@ -2,14 +2,16 @@
 
 # No `from __future__ import annotations` here: Dagster reads the annotation of `context` and cannot resolve text.
 
-import functools
-from collections.abc import Callable, Mapping
+import dataclasses
+from datetime import UTC, datetime
 
 import dagster as dg
-import pandas as pd
 
 from orchestration.graph.assets import asset_key
 from orchestration.lineage.build import Build
+from orchestration.lineage.checks import CheckResult, output_of, result_for_now, rules_of, write_result
+from orchestration.plan.chain import SHARED
+from orchestration.plan.checks import Check, checks_of
 from orchestration.plan.settings import DEFAULT_RECIPE
 from orchestration.stores.data_version import data_changes
 from orchestration.workspace import Workspace
@@ -40,55 +42,52 @@ def data_check(workspace: Workspace) -> dg.AssetChecksDefinition:
 
 def shared_checks(workspace: Workspace) -> list[dg.AssetChecksDefinition]:
     """The checks on assets that all recipes share."""
-    from orchestration.quality import of_build
-
-    return [data_check(workspace), suite_check(Build(workspace), "photos", "catalog", of_build.catalog)]
+    return [data_check(workspace), *_checks(Build(workspace), shared=True)]
 
 
 def recipe_checks(build: Build) -> list[dg.AssetChecksDefinition]:
     """The checks on one recipe's assets."""
-    from orchestration.quality import of_build
-
-    checks = [suite_check(build, "splits", "splits", of_build.splits)]
-    for stage, model in (("features", "backbone"), ("embeddings", "classifier")):
-        if stage in [one.name for one in build.stages]:
-            frame = functools.partial(of_build.embeddings, model=model)
-            checks.append(suite_check(build, stage, "embeddings", frame))
-    for name, settings in build.settings.partitions.items():
-        cells = functools.partial(of_build.partition, name=name)
-        parameters = {"minimum_photos": settings.chosen.min_photos}
-        checks.append(suite_check(build, "partition", "partition", cells, parameters, about=name))
-    return checks
+    return _checks(build, shared=False)
 
 
-def suite_check(
-    build: Build,
-    stage: str,
-    suite: str,
-    frame: Callable[[Build], pd.DataFrame],
-    parameters: Mapping[str, object] | None = None,
-    about: str = "",
-) -> dg.AssetChecksDefinition:
+def _checks(build: Build, shared: bool) -> list[dg.AssetChecksDefinition]:
+    return [
+        suite_check(build, stage.name, check)
+        for stage in build.stages
+        if (stage.name in SHARED) == shared
+        for check in checks_of(build.settings, stage.name)
+    ]
+
+
+def suite_check(build: Build, stage: str, check: Check) -> dg.AssetChecksDefinition:
     """A Great Expectations suite as a blocking check: critical failures stop the stages below, others are warnings.
 
-    `parameters` replace the suite's parameters that a recipe's settings decide. `about` names the part of the stage's
-    output that is checked, if it has several.
+    The result is recorded with the output that it is of, so that it holds for later runs too.
     """
 
     @dg.asset_check(
         asset=asset_key(build.recipe, stage),
-        name=f"{suite}_suite" + (f"_{about}" if about else ""),
+        name=check.name,
         blocking=True,
-        description=f"Great Expectations suite expectations/{suite}.json"
-        + (f", on {about}" if about else ""),
+        description=f"Great Expectations suite expectations/{check.suite}.json"
+        + (f", on {check.about}" if check.about else ""),
     )
-    def check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        from orchestration.quality.frames import run_suite
+    def run_check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        from orchestration.quality.of_build import frame_of
+        from orchestration.quality.suites import run_suite
 
         # Settings are read again: the code server may be older than the last edit of params.yaml.
-        looked_at = frame(Build(build.workspace, build.recipe))
-        result = run_suite(build.workspace.expectations / f"{suite}.json", looked_at, parameters)
-        critical = result.critical_failures > 0
+        current = Build(build.workspace, build.recipe)
+        of, rules = output_of(current.built(stage)), rules_of(build.workspace, check)
+        suite = build.workspace.expectations / f"{check.suite}.json"
+        result = run_suite(suite, frame_of(current, stage, check.about), check.parameters)
+        summary = (f"partitions.{check.about}, " if check.suite == "partition" else "") + result.summary()
+        at = datetime.now(UTC).isoformat(timespec="seconds")
+        found = CheckResult(check.name, of, rules, result.critical_failures, result.warnings, summary, at)
+        earlier = result_for_now(current, stage, check)
+        if earlier is not None and earlier.accepted and not found.passed:
+            found = dataclasses.replace(found, accepted=earlier.accepted)
+        write_result(current, stage, found)
         for row in result.rows:
             if (
                 not row.passed and row.severity == "warning"
@@ -97,8 +96,9 @@ def suite_check(
                 context.log.warning(f"warning: {row.description}: not so for {row.observed}{such}")
         return dg.AssetCheckResult(
             passed=result.passed,
-            severity=dg.AssetCheckSeverity.ERROR if critical else dg.AssetCheckSeverity.WARN,
-            description=(f"partitions.{about}, " if suite == "partition" else "") + result.summary(),
+            # What a person accepted warns and no longer blocks.
+            severity=dg.AssetCheckSeverity.WARN if found.passed else dg.AssetCheckSeverity.ERROR,
+            description=summary,
             metadata={
                 "expectations": len(result.rows),
                 "critical failures": result.critical_failures,
@@ -108,4 +108,4 @@ def suite_check(
             },
         )
 
-    return check
+    return run_check

@@ -13,6 +13,7 @@ from orchestration.lineage.build import Build
 from orchestration.lineage.stale import borrowed_content, stale_stages, why_stale
 from orchestration.plan.chain import SHARED, STAGES, borrowed, uses
 from orchestration.plan.settings import weights_file
+from orchestration.stores.data_version import verify_data
 from orchestration.stores.pipeline import commit_stages, unrecorded_stages, write_pipeline
 from orchestration.workspace import Workspace, WorkspaceError
 
@@ -48,6 +49,7 @@ def build(
         say(f"dvc.yaml now has the stages of {recipe}")
     wanted = set(only) or set(names)
     _check_borrowed(one, wanted, say)
+    data = verify_data(workspace)
     reasons = stale_stages(one, wanted, force)
     if not reasons:
         if commit:  # completes a build that was killed between its last stage and dvc.lock
@@ -57,7 +59,7 @@ def build(
     for name, why in reasons.items():
         say(f"{one.name(name):<24} {'; '.join(why)}")
     started = time.monotonic()
-    made = _run(one, list(reasons), force)
+    made = _run(one, list(reasons), force, data)
     if commit:
         commit_stages(workspace, recipe, unrecorded_stages(workspace, recipe, wanted))
     say(f"{recipe}: built {', '.join(made) or 'nothing'} in {time.monotonic() - started:.0f} s")
@@ -80,12 +82,12 @@ def _check_borrowed(one: Build, wanted: set[str], say: Callable[[str], None]) ->
             say(f"{source.name(name)}, which {one.recipe} borrows from, is out of date: {'; '.join(why)}")
 
 
-def _run(one: Build, stages: Sequence[str], force: bool) -> list[str]:
+def _run(one: Build, stages: Sequence[str], force: bool, data: str) -> list[str]:
     """Run the stages in one Dagster run; returns those that were made, in order. The others were up to date and
     kept."""
     import dagster as dg  # seconds to import: not for `--help`, nor when there is nothing to do
 
-    from orchestration.graph.assets import DATA_KEY, REUSED_TAG, asset_key
+    from orchestration.graph.assets import DATA_KEY, DATA_TAG, REUSED_TAG, asset_key
     from orchestration.graph.definitions import job_name, make_definitions
 
     job = make_definitions(one.workspace, [one.recipe]).resolve_job_def(job_name(one.recipe))
@@ -101,7 +103,7 @@ def _run(one: Build, stages: Sequence[str], force: bool) -> list[str]:
             # Without the loggers key Dagster falls back to its own console logger, whatever the job defines.
             run_config={"ops": ops, "loggers": {"console": {"config": {}}}},
             raise_on_error=False,
-            tags={"geoloc/recipe": one.recipe, HEADLESS_TAG: "true"},
+            tags={"geoloc/recipe": one.recipe, HEADLESS_TAG: "true", DATA_TAG: data},
         )
         if not result.success:
             raise BuildFailed("\n".join(_failures(result, one.recipe)))

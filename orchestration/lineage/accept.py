@@ -1,5 +1,5 @@
-"""`geoloc accept`: a person declares that an output is still good after a change of code; the record keeps who and
-why."""
+"""`geoloc accept`: a person declares that an output is good after a change of code, or although a check failed; the
+record keeps who and why."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from orchestration.lineage.build import Build
+from orchestration.lineage.checks import CheckAcceptance, CheckResult, result_for_now, write_result
 from orchestration.lineage.record import Acceptance, Record
 from orchestration.lineage.stale import expected
 from orchestration.plan.chain import Stage
+from orchestration.plan.checks import checks_of
 from orchestration.workspace import WorkspaceError
 
 
@@ -50,3 +52,29 @@ def _accepted(build: Build, stage: Stage, reason: str) -> Record:
     at = datetime.now(UTC).isoformat(timespec="seconds")
     word = Acceptance(now.code_version, reason, getpass.getuser(), at)
     return dataclasses.replace(found, accepted=(*found.accepted, word))
+
+
+def accept_check(build: Build, stage: str, name: str, reason: str) -> CheckResult:
+    """Accept an output although one of its checks failed; returns the new result.
+
+    Raises WorkspaceError if the reason is empty, the stage has no such check, or the check has not run on the output as
+    it is now or did not fail.
+    """
+    if not reason.strip():
+        raise WorkspaceError("--reason must say why the output is good all the same, got none")
+    checks = {check.name: check for check in checks_of(build.settings, stage)}
+    if name not in checks:
+        raise WorkspaceError(
+            f"--check must be one of {', '.join(checks) or 'none'}, the checks of {stage}; got {name}"
+        )
+    found = result_for_now(build, stage, checks[name])
+    if found is None:
+        raise WorkspaceError(
+            f"{name} has not run on {build.name(stage)} as it is now; run it with: {build.command(stage)}"
+        )
+    if found.passed:
+        raise WorkspaceError(f"{name} of {build.name(stage)} needs no acceptance: it did not fail")
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    result = dataclasses.replace(found, accepted=CheckAcceptance(reason.strip(), getpass.getuser(), at))
+    write_result(build, stage, result)
+    return result

@@ -9,9 +9,10 @@ from typing import Any
 
 from geoloc.files import content_hash
 from orchestration.lineage.build import Build
+from orchestration.lineage.checks import checks_content, results_for_now
 from orchestration.lineage.record import Record
 from orchestration.plan.chain import STAGES, borrowings, value_at
-from orchestration.stores.data_version import data_version
+from orchestration.stores.data_version import verify_data
 from orchestration.workspace import Workspace, WorkspaceError
 
 
@@ -83,16 +84,26 @@ class _Audit:
             self.trees[stage] = {
                 **dataclasses.asdict(record),
                 "on_disk": _state(self.build.content(stage), record.content),
+                "checks": self._checks(stage),
                 "made_from": [
                     self.of_input(record, name, content) for name, content in record.inputs.items()
                 ],
             }
         return self.trees[stage]
 
+    def _checks(self, stage: str) -> list[dict[str, Any]]:
+        """What the checks of an output found; one that has not run on it is "not run"."""
+        return [
+            {"name": name, "result": one.result if one else "not run", "detail": one.detail if one else ""}
+            for name, one in results_for_now(self.build, stage).items()
+        ]
+
     def of_input(self, record: Record, name: str, content: str) -> dict[str, Any]:
         """An input as it was when `record` was made; marked as replaced if it was built again since."""
+        if name == "checks":
+            return _leaf("checks", content, _state(checks_content(self.build), content))
         if name == "data":
-            return _leaf(name, content, _state(data_version(self.build.workspace), content))
+            return _leaf(name, content, _data_state(self.build.workspace, content))
         for row, recipe in borrowings(record.settings):
             if row.name == name:
                 return self.of_recipe(recipe, row.stage, content)
@@ -110,6 +121,13 @@ class _Audit:
         if found is not None and found.content == content:
             return _Audit(other).of_stage(stage)
         return _leaf(other.name(stage), content, "missing" if found is None else "replaced")
+
+
+def _data_state(workspace: Workspace, recorded: str) -> str:
+    try:
+        return _state(verify_data(workspace), recorded)
+    except WorkspaceError:  # the photos on disk are not the version in data.dvc, whichever that is
+        return "changed" if workspace.pool.is_dir() else "missing"
 
 
 def _leaf(name: str, content: str, on_disk: str) -> dict[str, Any]:
@@ -146,6 +164,10 @@ def audit_lines(tree: dict[str, Any]) -> Iterator[str]:
             for name, part in node["parts"].items():
                 if part["taken_from"]:
                     yield f"{indent}{name} taken from {part['taken_from']}, equal in inputs, settings and code"
+            for check in node["checks"]:
+                yield f"{indent}check {check['name']}: {check['result']}" + (
+                    f" ({check['detail']})" if check["result"] not in ("passed", "not run") else ""
+                )
             for one in node["accepted"]:
                 yield (
                     f"{indent}accepted for code {one['code_version']} by {one['by']} on {one['at']}: {one['reason']}"

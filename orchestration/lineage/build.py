@@ -48,6 +48,10 @@ class Build:
         """The path of the record of a stage's output."""
         return chain.record_path(self.workspace, self.recipe, stage)
 
+    def checks_path(self, stage: str) -> Path:
+        """The file with what the checks of a stage's output found."""
+        return self.record_path(stage).parent.with_name("checks") / f"{stage}.json"
+
     def record(self, stage: str) -> Record | None:
         """The record of a stage's output; None if it was never built."""
         return Record.read(self.record_path(stage))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from geoloc.files import content_hash
 from orchestration.lineage.build import Build
+from orchestration.lineage.checks import checks_content, unmet_checks
 from orchestration.lineage.code import code_version
 from orchestration.lineage.record import Record
 from orchestration.plan.chain import Stage, borrowed, inputs_of, uses
@@ -40,6 +41,8 @@ class Expected:
 def expected(build: Build, stage: Stage) -> Expected:
     """What the stage would be made from now. Raises WorkspaceError if an input has not been built."""
     inputs = {"data": data_version(build.workspace)} if stage.looks_at_pool else {}
+    if stage.shows_checks:
+        inputs["checks"] = checks_content(build)
     for name in inputs_of(build.settings, stage):
         found = build.record(name)
         if found is None:
@@ -101,7 +104,7 @@ def stale_stages(build: Build, wanted: Collection[str], force: bool = False) -> 
             reasons[stage.name] = ["forced"]
         elif above:
             reasons[stage.name] = _own_reasons(build, stage) or [f"if {' or '.join(above)} changes"]
-        elif why := why_stale(build, stage):
+        elif why := why_stale(build, stage) or unmet_checks(build, stage.name):
             reasons[stage.name] = why
     return reasons
 
@@ -111,7 +114,9 @@ def _own_reasons(build: Build, stage: Stage) -> list[str]:
     found = build.record(stage.name)
     if found is None:
         return ["never built"]
-    kept = {name: content for name, content in found.inputs.items() if name != "data"}
+    kept = {name: content for name, content in found.inputs.items() if name not in ("data", "checks")}
+    if stage.shows_checks and "checks" in found.inputs:
+        kept["checks"] = found.inputs["checks"]
     if stage.looks_at_pool:
         kept["data"] = data_version(build.workspace)
     as_it_was = Expected(stage, kept, build.settings, code_version(stage.module))

@@ -26,8 +26,9 @@ class Stage:
     whose output it does not read. `sections`: the settings that it uses, as sections or dotted keys. `when`: the
     setting that switches the stage on; a recipe has the stage only if it is set (empty: always). `looks_at_pool`: the
     stage reads the pool itself (catalog, quarantine, pairs), so it depends on the data version; the other stages get
-    their photos from `splits`. `kinds`: labels in the Dagster UI. `volatile`: output files that hold run ids or times
-    and so are not content. `names_recipe`: the output contains the recipe's name, so no other recipe can reuse it.
+    their photos from `splits`. `shows_checks`: it shows what the checks of all outputs found. `kinds`: labels in the
+    Dagster UI. `volatile`: output files that hold run ids or times and so are not content. `names_recipe`: the output
+    contains the recipe's name, so no other recipe can reuse it.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Stage:
     after: tuple[str, ...] = ()
     when: str = ""
     looks_at_pool: bool = False
+    shows_checks: bool = False
     volatile: tuple[str, ...] = ()
     names_recipe: bool = False
 
@@ -97,7 +99,8 @@ CHAIN: tuple[Stage, ...] = (
         "report", ("splits", "partition", "classifier", "evaluation"),
         ("note", "splits"), "evaluation", ("html",),
         "One offline HTML file with the tables, maps, examples and provenance; the same numbers as JSON and CSV.",
-        after=("photos",), looks_at_pool=True, volatile=("report.html", "provenance.json"), names_recipe=True,
+        after=("photos",), looks_at_pool=True, shows_checks=True,
+        volatile=("report.html", "provenance.json"), names_recipe=True,
     ),
 )  # fmt: skip
 

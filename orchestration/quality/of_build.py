@@ -11,6 +11,17 @@ from orchestration.lineage.build import Build
 from orchestration.quality.frames import catalog_frame, embeddings_frame, partition_frame, splits_frame
 
 
+def frame_of(build: Build, stage: str, about: str = "") -> pd.DataFrame:
+    """What the checks of a stage look at; `about` names a part of its output."""
+    if stage == "photos":
+        return catalog(build)
+    if stage == "splits":
+        return splits(build)
+    if stage == "partition":
+        return partition(build, about)
+    return embeddings(build, {"features": "backbone", "embeddings": "classifier"}[stage])
+
+
 def catalog(build: Build) -> pd.DataFrame:
     """The pool's catalog."""
     return catalog_frame(read_catalog(build.workspace.pool))

@@ -15,14 +15,15 @@ from typing import Any
 from geoloc.files import atomic_folder
 from geoloc.settings import settings_hash
 from orchestration.lineage.build import Build, folder_content
+from orchestration.lineage.checks import require_checked
 from orchestration.lineage.origin import environment, git_state
 from orchestration.lineage.record import Part, Record
 from orchestration.lineage.stale import Expected, expected, why_stale
-from orchestration.plan.chain import STAGES, Stage, borrowed
+from orchestration.plan.chain import STAGES, Stage, borrowed, inputs_of
 from orchestration.plan.settings import BuildSettings
 from orchestration.run.reuse import equal_output, equal_part, link_tree, part_content
-from orchestration.stores.data_version import data_version
-from orchestration.workspace import Workspace
+from orchestration.stores.data_version import verify_data
+from orchestration.workspace import Workspace, WorkspaceError
 
 
 @dataclass(frozen=True)
@@ -107,20 +108,38 @@ def run_stage(
     log: Callable[[str], None],
     dagster_run: str | None = None,
     force: bool = False,
+    data: str | None = None,
 ) -> StageOutcome:
     """Build a stage's output. Keep the existing one if it is up to date, or reuse an equal output of another recipe.
 
-    Raises WorkspaceError if an input is not built, and whatever the stage itself raises; the earlier output then stays
-    in place.
+    `data` is the data version that the whole build is of (default: the present one): all stages of a build see the same
+    photos. Raises WorkspaceError if data/ is not that version, if an input is not built, and whatever the stage itself
+    raises; the earlier output then stays in place.
     """
     stage = STAGES[name]
+    data = _same_data(build.workspace, data)
     found = build.record(name)
     if found is not None and not force and not why_stale(build, stage):
         return StageOutcome(found, {"unchanged since": found.started_at}, reused=True)
+    for above in (*stage.after, *inputs_of(build.settings, stage)):
+        require_checked(build, above)
+    for recipe, above in borrowed(build.settings, stage).values():
+        require_checked(build.of(recipe), above)
     wanted = expected(build, stage)
     if not force and (equal := equal_output(build, wanted)) is not None:
         return _take_over(build, wanted, *equal, log)
-    return _make(build, wanted, log, dagster_run)
+    return _make(build, wanted, data, log, dagster_run)
+
+
+def _same_data(workspace: Workspace, data: str | None) -> str:
+    """The data version, verified. Raises WorkspaceError if it is not `data`."""
+    found = verify_data(workspace)
+    if data is not None and found != data:
+        raise WorkspaceError(
+            f"the photos changed while the build ran: it began with data version {data}, now it is {found}; "
+            "run the same command again, it builds what the new photos change"
+        )
+    return found
 
 
 def _take_over(
@@ -140,13 +159,13 @@ def _take_over(
 
 
 def _make(
-    build: Build, wanted: Expected, log: Callable[[str], None], dagster_run: str | None
+    build: Build, wanted: Expected, data: str, log: Callable[[str], None], dagster_run: str | None
 ) -> StageOutcome:
     stage, used = wanted.stage, build.used(wanted.stage)
     tags = {
         "recipe": build.recipe,
         "stage": stage.name,
-        "data_version": data_version(build.workspace),
+        "data_version": data,
         "settings_hash": settings_hash(used),
         "code_version": wanted.code_version,
         **{f"input.{key}": content for key, content in wanted.inputs.items()},
@@ -159,6 +178,7 @@ def _make(
     with atomic_folder(final) as output:
         run = StageRun(build, wanted, output, scratch, log, tags, dagster_run)
         result: StageResult = make(run)
+        _same_data(build.workspace, data)  # what the stage read is what its record will name
         content = folder_content(output, stage)
     shutil.rmtree(scratch)
     workspace_commit, workspace_dirty = git_state(build.workspace.root)

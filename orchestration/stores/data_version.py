@@ -7,10 +7,12 @@ import io
 import logging
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 
+from geoloc.files import read_json, write_json
 from orchestration.workspace import Workspace, WorkspaceError
 
 if TYPE_CHECKING:
@@ -42,6 +44,47 @@ def data_changes(workspace: Workspace) -> list[str]:
         return ["data/ is missing; fetch it with: dvc pull data.dvc"]
     status = with_repo(workspace, lambda repo: repo.status(targets=[str(workspace.data_pointer)]))
     return [f"{item}" for entries in status.values() for item in _flatten(entries)]
+
+
+def verify_data(workspace: Workspace) -> str:
+    """The data version, once data/ on disk is known to be it; everything that reads photos asks this first.
+
+    Files whose size, inode and time of change are those of the last check are not read again, as in DVC. Raises
+    WorkspaceError that lists the differences, and what to do, if data/ is not the version in data.dvc.
+    """
+    version, files = data_version(workspace), _file_states(workspace.pool)
+    state = {"version": version, "files": files}
+    if _read_state(workspace) == state:
+        return version
+    if changes := data_changes(workspace):
+        more = f" and {len(changes) - 3} more" if len(changes) > 3 else ""
+        raise WorkspaceError(
+            f"data/ is not the version that data.dvc names: {'; '.join(changes[:3])}{more}; record it with "
+            "`dvc add data`, or undo it with `dvc checkout data.dvc`"
+        )
+    if _file_states(workspace.pool) == files:  # else it changed while DVC looked: ask again next time
+        write_json(_state_path(workspace), state)
+    return version
+
+
+def _state_path(workspace: Workspace) -> Path:
+    return workspace.root / ".geoloc" / "data-state.json"
+
+
+def _read_state(workspace: Workspace) -> Any:
+    try:
+        return read_json(_state_path(workspace))
+    except (OSError, ValueError):  # never checked, or damaged: check
+        return None
+
+
+def _file_states(folder: Path) -> dict[str, list[int]]:
+    """Size, time of change in nanoseconds, and inode of each file below a folder, by relative path."""
+    return {
+        path.relative_to(folder).as_posix(): [state.st_size, state.st_mtime_ns, state.st_ino]
+        for path in sorted(folder.rglob("*"))
+        if not path.is_dir() and (state := path.lstat())
+    }
 
 
 def record_data(workspace: Workspace) -> str:

@@ -44,7 +44,8 @@ def test_every_stage_has_its_output_and_its_lineage(built):
     for name in STAGE_NAMES:
         record = Build(built).record(name)
         data = {"data"} if STAGES[name].looks_at_pool else set()
-        assert set(STAGES[name].inputs) | data == set(record.inputs)
+        checks = {"checks"} if STAGES[name].shows_checks else set()
+        assert set(STAGES[name].inputs) | data | checks == set(record.inputs)
         assert all(re.fullmatch(r"[0-9a-f]{32,64}(\.dir)?", value) for value in record.inputs.values())
         assert record.dagster_run
 
@@ -130,7 +131,7 @@ def test_changed_photos_that_data_dvc_does_not_know_stop_the_build(workspace, ca
     catalog.unlink()  # it may be a link into DVC's cache
     frame.iloc[:-1].to_parquet(catalog)
     assert geoloc(workspace, "build", "--force") == 1
-    assert "workspace_matches_data_dvc" in capsys.readouterr().err
+    assert "data/ is not the version that data.dvc names" in capsys.readouterr().err
 
 
 def test_a_wrong_setting_stops_at_once_with_key_value_and_limits(bare_workspace, capsys):

@@ -68,7 +68,7 @@ def test_photos_that_data_dvc_does_not_know_stop_the_build(workspace, tmp_path, 
     (tmp_path / "photos.csv").write_text("photo_id,file,latitude,longitude\na,a.jpg,10,10\n")
     assert geoloc(workspace, "ingest", "table", str(tmp_path / "photos.csv"), "--no-dvc") == 0
     assert geoloc(workspace, "build", "--force") == 1
-    assert "workspace_matches_data_dvc" in capsys.readouterr().err
+    assert "data/ is not the version that data.dvc names" in capsys.readouterr().err
 
 
 def test_a_photo_at_sea_is_told_and_does_not_stop_the_build(workspace, tmp_path, capfd):

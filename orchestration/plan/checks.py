@@ -1,0 +1,44 @@
+"""Which Great Expectations suites guard which output. Nothing below an output is built until its suites pass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orchestration.plan.settings import BuildSettings
+
+
+@dataclass(frozen=True)
+class Check:
+    """A suite, expectations/<suite>.json, on the output of a stage.
+
+    `about` names the part of the output that is checked, if it has several; `parameters` replace those of the suite's
+    parameters that a recipe's settings decide.
+    """
+
+    suite: str
+    about: str = ""
+    parameters: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The name of the check, in Dagster and in records."""
+        return f"{self.suite}_suite" + (f"_{self.about}" if self.about else "")
+
+
+def checks_of(settings: BuildSettings, stage: str) -> tuple[Check, ...]:
+    """The checks of a stage's output."""
+    if stage == "photos":
+        return (Check("catalog"),)
+    if stage == "splits":
+        return (Check("splits"),)
+    if stage in ("features", "embeddings"):
+        return (Check("embeddings"),)
+    if stage == "partition":
+        return tuple(
+            Check("partition", name, {"minimum_photos": one.chosen.min_photos})
+            for name, one in settings.partitions.items()
+        )
+    return ()
