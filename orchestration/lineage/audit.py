@@ -9,7 +9,7 @@ from typing import Any
 
 from geoloc.files import content_hash
 from orchestration.lineage.build import Build
-from orchestration.lineage.checks import checks_content, results_for_now
+from orchestration.lineage.checks import results_for_now
 from orchestration.lineage.record import Record
 from orchestration.plan.chain import STAGES, borrowings, value_at
 from orchestration.stores.data_version import verify_data
@@ -86,7 +86,9 @@ class _Audit:
                 "on_disk": _state(self.build.content(stage), record.content),
                 "checks": self._checks(stage),
                 "made_from": [
-                    self.of_input(record, name, content) for name, content in record.inputs.items()
+                    self.of_input(record, name, content)
+                    for name, content in record.inputs.items()
+                    if name != "checks"  # shown with each output that they are of
                 ],
             }
         return self.trees[stage]
@@ -100,8 +102,6 @@ class _Audit:
 
     def of_input(self, record: Record, name: str, content: str) -> dict[str, Any]:
         """An input as it was when `record` was made; marked as replaced if it was built again since."""
-        if name == "checks":
-            return _leaf("checks", content, _state(checks_content(self.build), content))
         if name == "data":
             return _leaf(name, content, _data_state(self.build.workspace, content))
         for row, recipe in borrowings(record.settings):

@@ -12,7 +12,7 @@ import yaml
 
 from orchestration.assets.inputs import read_photos
 from orchestration.lineage.build import Build
-from orchestration.lineage.record import Record
+from orchestration.lineage.checks import output_of, read_results, write_result
 from orchestration.plan.chain import output_folder
 from tests.pipeline.conftest import SMALL, facts, geoloc
 
@@ -98,8 +98,11 @@ def test_heads_of_other_partitions_stop_the_evaluation_with_what_to_do(workspace
 
 
 def test_a_classifier_of_other_cells_of_equal_number_stops_the_evaluation(workspace, capfd):
-    path = Build(workspace).record_path("partition")
-    dataclasses.replace(Record.read(path), content="cells of other photos").write(path)
+    build = Build(workspace)
+    other = dataclasses.replace(build.built("partition"), content="cells of other photos")
+    other.write(build.record_path("partition"))
+    for result in read_results(build, "partition").values():  # that were checked too
+        write_result(build, "partition", dataclasses.replace(result, output=output_of(other)))
     assert geoloc(workspace, "build", "--only", "evaluation", "--no-commit", "--force") == 1
     assert (
         "the classifier of default was not built for its partitions: the partition was built again since; "
