@@ -78,13 +78,15 @@ def suite_check(build: Build, stage: str, check: Check) -> dg.AssetChecksDefinit
 
         # Settings are read again: the code server may be older than the last edit of params.yaml.
         current = Build(build.workspace, build.recipe)
-        of, rules = output_of(current.built(stage)), rules_of(build.workspace, check)
+        named = {one.name: one for one in checks_of(current.settings, stage)}
+        now = named.get(check.name, check)
+        of, rules = output_of(current.built(stage)), rules_of(build.workspace, now)
         suite = build.workspace.expectations / f"{check.suite}.json"
-        result = run_suite(suite, frame_of(current, stage, check.about), check.parameters)
+        result = run_suite(suite, frame_of(current, stage, check.about), now.parameters)
         summary = (f"partitions.{check.about}, " if check.suite == "partition" else "") + result.summary()
         at = datetime.now(UTC).isoformat(timespec="seconds")
         found = CheckResult(check.name, of, rules, result.critical_failures, result.warnings, summary, at)
-        earlier = result_for_now(current, stage, check)
+        earlier = result_for_now(current, stage, now)
         if earlier is not None and earlier.accepted and not found.passed:
             found = dataclasses.replace(found, accepted=earlier.accepted)
         write_result(current, stage, found)

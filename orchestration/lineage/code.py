@@ -23,7 +23,19 @@ def code_version(module: str) -> str:
     digest = hashlib.sha256()
     for name, file in sorted(imported_modules(module, code_counts).items()):
         digest.update(f"{name}:{_parsed(name, file).code}\n".encode())
+        for data in data_files(file):
+            digest.update(f"{data.name}:{sha256_bytes(data.read_bytes())}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def data_files(module: Path) -> list[Path]:
+    """The files in folders without code inside a package, such as the report's templates: what its modules read is as
+    good as code. None for a module that is no package."""
+    if module.name != "__init__.py":
+        return []
+    folders = [path for path in module.parent.iterdir() if path.is_dir() and path.name != "__pycache__"]
+    plain = [folder for folder in folders if not (folder / "__init__.py").exists()]
+    return sorted(path for folder in plain for path in folder.rglob("*") if path.is_file())
 
 
 def code_counts(name: str) -> bool:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from geoloc.photos.quarantine import count_reasons
-from orchestration.lineage.code import code_counts, code_hash, imported_modules
+from orchestration.lineage.code import code_counts, code_hash, data_files, imported_modules
 from orchestration.plan.chain import CHAIN, STAGES
 from orchestration.plan.settings import BuildSettings
 
@@ -67,6 +67,17 @@ def test_a_stage_uses_no_settings_that_its_row_does_not_declare(stage):
             if isinstance(node, ast.Attribute) and ast.unparse(node.value).endswith("settings")
         }
         assert used & set(BuildSettings.model_fields) <= declared, name
+
+
+def test_the_templates_of_the_report_are_its_code():
+    """A changed page is another report, and no other stage."""
+    reports = ROOT / "geoloc" / "reports"
+    templates = set(data_files(reports / "__init__.py"))
+    assert reports / "templates" / "report.html.j2" in templates
+    for stage in CHAIN:
+        files = imported_modules(stage.module, code_counts).values()
+        found = {data for file in files for data in data_files(file)}
+        assert found == (templates if stage.name == "report" else set())
 
 
 def test_a_kept_photo_is_not_counted_as_turned_away():
