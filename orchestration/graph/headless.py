@@ -15,6 +15,7 @@ from orchestration.plan.chain import SHARED, STAGES, borrowed, uses
 from orchestration.plan.settings import weights_file
 from orchestration.stores.data_version import verify_data
 from orchestration.stores.pipeline import commit_stages, unrecorded_stages, write_pipeline
+from orchestration.stores.stamps import write_stamps
 from orchestration.workspace import Workspace, WorkspaceError
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def build(
     data = verify_data(workspace)
     reasons = stale_stages(one, wanted, force)
     if not reasons:
+        write_stamps(workspace, one.settings, wanted)
         if commit:  # completes a build that was killed between its last stage and dvc.lock
             commit_stages(workspace, recipe, unrecorded_stages(workspace, recipe, wanted))
         say(f"{recipe}: everything is up to date")
@@ -60,6 +62,7 @@ def build(
         say(f"{one.name(name):<24} {'; '.join(why)}")
     started = time.monotonic()
     made = _run(one, list(reasons), force, data)
+    write_stamps(workspace, one.settings, wanted)
     if commit:
         commit_stages(workspace, recipe, unrecorded_stages(workspace, recipe, wanted))
     say(f"{recipe}: built {', '.join(made) or 'nothing'} in {time.monotonic() - started:.0f} s")

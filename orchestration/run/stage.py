@@ -23,6 +23,7 @@ from orchestration.plan.chain import STAGES, Stage, borrowed, inputs_of
 from orchestration.plan.settings import BuildSettings
 from orchestration.run.reuse import equal_output, equal_part, link_tree, part_content
 from orchestration.stores.data_version import verify_data
+from orchestration.stores.stamps import write_stamps
 from orchestration.workspace import Workspace, WorkspaceError
 
 
@@ -116,9 +117,21 @@ def run_stage(
     photos. Raises WorkspaceError if data/ is not that version, if an input is not built, and whatever the stage itself
     raises; the earlier output then stays in place.
     """
-    stage = STAGES[name]
+    outcome = _outcome(build, STAGES[name], log, dagster_run, force, data)
+    write_stamps(build.workspace, build.settings, [name])
+    return outcome
+
+
+def _outcome(
+    build: Build,
+    stage: Stage,
+    log: Callable[[str], None],
+    dagster_run: str | None,
+    force: bool,
+    data: str | None,
+) -> StageOutcome:
     data = _same_data(build.workspace, data)
-    found = build.record(name)
+    found = build.record(stage.name)
     if found is not None and not force and not why_stale(build, stage):
         return StageOutcome(found, {"unchanged since": found.started_at}, reused=True)
     for above in (*stage.after, *inputs_of(build.settings, stage)):

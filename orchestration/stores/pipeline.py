@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import hashlib
 from collections.abc import Collection
 from pathlib import Path
@@ -26,6 +25,7 @@ from orchestration.plan.chain import (
 )
 from orchestration.plan.settings import BuildSettings, load_settings
 from orchestration.stores.data_version import with_repo
+from orchestration.stores.stamps import stamp_path, versions_builds
 from orchestration.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -48,21 +48,26 @@ def commit_stages(workspace: Workspace, recipe: str, stages: list[str]) -> None:
 def unrecorded_stages(workspace: Workspace, recipe: str, wanted: Collection[str]) -> list[str]:
     """The wanted stages whose last build is missing in dvc.lock, in order. Does not import DVC.
 
-    Every build writes a new lineage record, so the md5 of that file is compared.
+    The md5 of the file that every change reaches is compared: the record where DVC keeps the builds, else the stamp.
     """
     file = workspace.root / "dvc.lock"
     locked = yaml.safe_load(file.read_text(encoding="utf-8"))["stages"] if file.exists() else {}
     missing = []
     for stage in CHAIN:
-        record = record_path(workspace, recipe, stage.name)
-        if stage.name not in wanted or not record.is_file():
+        proof = _proof(workspace, recipe, stage.name)
+        if stage.name not in wanted or not proof.is_file():
             continue
         outs = locked.get(dvc_stage_name(recipe, stage.name), {}).get("outs", [])
         known = {out["path"]: out.get("md5") for out in outs}
-        md5 = hashlib.md5(record.read_bytes(), usedforsecurity=False).hexdigest()
-        if known.get(record.relative_to(workspace.root).as_posix()) != md5:
+        md5 = hashlib.md5(proof.read_bytes(), usedforsecurity=False).hexdigest()
+        if known.get(proof.relative_to(workspace.root).as_posix()) != md5:
             missing.append(stage.name)
     return missing
+
+
+def _proof(workspace: Workspace, recipe: str, stage: str) -> Path:
+    """The file that changes with every build of an output that dvc.lock must learn of."""
+    return (record_path if versions_builds(workspace) else stamp_path)(workspace, recipe, stage)
 
 
 def write_pipeline(workspace: Workspace, recipe: str) -> bool:
@@ -110,6 +115,8 @@ def dvc_stage_name(recipe: str, stage: str) -> str:
 
 def _pipeline_stage(workspace: Workspace, settings: BuildSettings, stage: Stage) -> dict[str, Any]:
     recipe, shared = settings.recipe, stage.name in SHARED
+    versioned = versions_builds(workspace)
+    output = output_folder if versioned else stamp_path
 
     def relative(path: Path) -> str:
         return path.relative_to(workspace.root).as_posix()
@@ -120,8 +127,9 @@ def _pipeline_stage(workspace: Workspace, settings: BuildSettings, stage: Stage)
         "cmd": command,
         "desc": stage.description,
         "deps": ["data"] * stage.looks_at_pool
-        + [relative(output_folder(workspace, recipe, name)) for name in above]
-        + _from_elsewhere(workspace, settings, stage),
+        + [relative(output(workspace, recipe, name)) for name in above]
+        + [relative(output(workspace, *source)) for source in borrowed(settings, stage).values()]
+        + _weights_file(settings, stage),
     }
     # DVC refuses to track keys that a file does not have: a missing one has its default, and one that is added later
     # enters this file with the next `geoloc build`.
@@ -130,36 +138,21 @@ def _pipeline_stage(workspace: Workspace, settings: BuildSettings, stage: Stage)
     params += [{f"recipes/{recipe}.yaml": overridden}] * bool(overridden)
     if params:
         described["params"] = params
-    outs = [
-        relative(output_folder(workspace, recipe, stage.name)),
-        relative(record_path(workspace, recipe, stage.name)),
-    ]
-    described["outs"] = (
-        list(outs) if _versions_builds(workspace) else [{out: {"cache": False}} for out in outs]
-    )
+    outs = [relative(output(workspace, recipe, stage.name))]
+    if versioned:
+        outs.append(relative(record_path(workspace, recipe, stage.name)))
+    described["outs"] = outs if versioned else [{out: {"cache": False}} for out in outs]
     described["meta"] = {} if shared else {"recipe": recipe}
     return described
 
 
-def _versions_builds(workspace: Workspace) -> bool:
-    """Whether DVC keeps the builds as well as the photos. It does not if the default remote lies inside the
-    workspace, like the sample's: such a remote is committed to git, and builds must not be."""
-    config = configparser.ConfigParser()
-    config.read(workspace.root / ".dvc" / "config", encoding="utf-8")
-    remote = config.get("core", "remote", fallback=None)
-    url = config.get(f"'remote \"{remote}\"'", "url", fallback="") if remote else ""
-    inside = (workspace.root / ".dvc" / url).resolve().is_relative_to(workspace.root)
-    return not url or "://" in url or not inside
-
-
-def _from_elsewhere(workspace: Workspace, settings: BuildSettings, stage: Stage) -> list[str]:
-    """The outputs of other recipes and the weights file that a stage reads, relative to the workspace."""
-    found = borrowed(settings, stage)
-    paths = [
-        output_folder(workspace, *source).relative_to(workspace.root).as_posix() for source in found.values()
-    ]
-    is_file = "weights" not in found and settings.model.weights not in ("none", "registry")
-    return paths + ([settings.model.weights] if is_file and uses(stage, "model.weights") else [])
+def _weights_file(settings: BuildSettings, stage: Stage) -> list[str]:
+    """The weights file that a stage reads, relative to the workspace."""
+    is_file = "weights" not in borrowed(settings, stage) and settings.model.weights not in (
+        "none",
+        "registry",
+    )
+    return [settings.model.weights] if is_file and uses(stage, "model.weights") else []
 
 
 def _given_settings(file: Path, stage: Stage) -> list[str]:
