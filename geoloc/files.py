@@ -58,6 +58,19 @@ def atomic_folder(folder: Path | str) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def remove_temporary(folder: Path | str) -> None:
+    """Remove what killed `atomic_path` and `atomic_folder` left in `folder` itself. No-op if it is missing.
+
+    The caller makes sure that nobody is writing there.
+    """
+    for pattern in (".*.part", ".*.old"):
+        for path in Path(folder).glob(pattern):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
 def write_text(path: Path | str, text: str) -> None:
     """Write UTF-8 text atomically."""
     with atomic_path(path) as temporary:
