@@ -18,7 +18,7 @@ from orchestration.graph.assets import DATA_KEY, DATA_TAG
 from orchestration.plan.chain import SHARED, STAGES
 from orchestration.plan.settings import DEFAULT_RECIPE
 from orchestration.stores.data_version import data_version
-from orchestration.stores.lock import build_lock, run_lives, run_lock
+from orchestration.stores.lock import BusyError, build_lock, forget_run, killed_runs, run_lock
 from orchestration.stores.pipeline import record_build
 from orchestration.workspace import Workspace
 
@@ -89,21 +89,34 @@ def _record(workspace: Workspace, made: set[dg.AssetKey]) -> None:
         record_build(workspace, recipe, stages & set(STAGES))
 
 
+def end_killed_runs_if_free(workspace: Workspace) -> None:
+    """As `end_killed_runs`, if no build holds the workspace; one that does has done this."""
+    with (
+        contextlib.suppress(BusyError),
+        build_lock(workspace, "geoloc ui, which starts"),
+        dg.DagsterInstance.get() as instance,
+    ):
+        end_killed_runs(workspace, instance)
+
+
 def end_killed_runs(workspace: Workspace, instance: dg.DagsterInstance, own: str = "") -> None:
     """Mark runs whose process was killed as failed, and free their slots in the pools; otherwise Dagster would wait for
     them for ever. Call it with the build lock held; `own` is the run that holds it.
 
     Under the lock no other run is at work, so a headless one in progress has no process, and a slot is nobody's. Runs
-    of the UI may wait for the lock; those that live hold their own. One that is still starting is left to Dagster's
-    run monitoring.
+    of the UI may wait for the lock; those that live hold a file. One that is still starting is left to Dagster's run
+    monitoring.
     """
+    killed = killed_runs(workspace)
     in_progress = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
     for run in instance.get_runs(RunsFilter(statuses=in_progress)):
         # A headless run that was started again in the UI has its tags, and a parent.
         headless = HEADLESS_TAG in run.tags and run.parent_run_id is None
-        if run.run_id != own and (headless or run_lives(workspace, run.run_id) is False):
+        if run.run_id in killed or (headless and run.run_id != own):
             instance.report_run_failed(run, "The process of this run was killed.")
-    slots = instance.event_log_storage
+    for run_id in killed:
+        forget_run(workspace, run_id)
+    slots = instance.event_log_storage  # claimed by a killed run even if Dagster has marked it as failed
     for pool in slots.get_concurrency_keys():
         info = slots.get_concurrency_info(pool)
         for run_id in {*info.active_run_ids, *info.assigned_run_ids, *info.pending_run_ids} - {own}:

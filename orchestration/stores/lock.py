@@ -41,23 +41,27 @@ def photos_lock(workspace: Workspace, who: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def run_lock(workspace: Workspace, run: str) -> Iterator[None]:
-    """Show that the process of a Dagster run lives, see `run_lives`."""
+    """Hold the file of a Dagster run, which shows that its process lives: see `killed_runs`."""
     file = _run_file(workspace, run)
-    with _hold(file, run, "{} runs already"):
-        yield
-        file.unlink(missing_ok=True)
+    with _hold(file, run, "{} is at work", wait=lambda _: None):  # at most for a look of `killed_runs`
+        try:
+            yield
+        finally:
+            file.unlink(missing_ok=True)
 
 
-def run_lives(workspace: Workspace, run: str) -> bool | None:
-    """Whether the process of a Dagster run lives; None if it never took its `run_lock`, or has ended by itself."""
-    file = _run_file(workspace, run)
-    if not file.exists():
-        return None
-    try:
-        with _hold(file, run, "{} runs"):
-            return False if file.exists() else None  # it may have ended between the two looks
-    except BusyError:
-        return True
+def killed_runs(workspace: Workspace) -> list[str]:
+    """The Dagster runs whose process was killed: their file is still there and nobody holds it."""
+    killed = []
+    for file in sorted(_run_file(workspace, "").parent.glob("*.lock")):
+        with contextlib.suppress(BusyError), _hold(file, file.stem, "{} is at work"):
+            killed.append(file.stem)
+    return killed
+
+
+def forget_run(workspace: Workspace, run: str) -> None:
+    """Remove the file of a killed run, once Dagster knows that it was."""
+    _run_file(workspace, run).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
