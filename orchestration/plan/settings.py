@@ -162,15 +162,15 @@ def weights_file(workspace: Workspace, settings: BuildSettings) -> Path | None:
     return file
 
 
-def check_recipe_name(name: str) -> None:
-    """Raise SettingsError if a recipe cannot have this name, before it becomes part of a path."""
+def check_recipe_name(name: str, key: str = "recipe") -> None:
+    """Raise SettingsError, which names `key`, if a recipe cannot have this name, before it becomes part of a path."""
     if not RECIPE_NAME.fullmatch(name):
         raise SettingsError(
-            f"recipe must be ASCII letters, digits and _, at most 64, and not start with _; got {name[:80]!r}"
+            f"{key} must be ASCII letters, digits and _, at most 64, and not start with _; got {name[:80]!r}"
         )
     if name.lower() in TAKEN_NAMES:
         raise SettingsError(
-            f"recipe must not be one of {', '.join(sorted(TAKEN_NAMES))}, which name other things; got {name!r}"
+            f"{key} must not be one of {', '.join(sorted(TAKEN_NAMES))}, which name other things; got {name!r}"
         )
 
 
@@ -256,7 +256,7 @@ def _check_borrowed(workspace: Workspace, settings: BuildSettings, base: Mapping
 def _read(file: Path) -> Mapping[str, Any]:
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingsError(f"{file.name} is not valid YAML: {error}") from None
     if values is not None and not isinstance(values, Mapping):
         raise SettingsError(f"{file.name} must be a mapping of {', '.join(BuildSettings.model_fields)}")
