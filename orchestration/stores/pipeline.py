@@ -197,9 +197,9 @@ def _pipeline_stage(workspace: Workspace, settings: BuildSettings, stage: Stage)
         relative(output_folder(workspace, recipe, stage.name)),
         relative(record_path(workspace, recipe, stage.name)),
     ]
-    described["outs"] = (
-        list(outs) if _versions_builds(workspace) else [{out: {"cache": False}} for out in outs]
-    )
+    # Else DVC would remove an output before it runs the command, which may end with an error and replaces it whole.
+    kept = {"persist": True} if _versions_builds(workspace) else {"cache": False, "persist": True}
+    described["outs"] = [{out: dict(kept)} for out in outs]
     described["meta"] = {} if shared else {"recipe": recipe}
     return described
 
