@@ -94,9 +94,7 @@ def test_a_run_of_the_ui_waits_for_a_build_holds_the_workspace_and_records(works
         process = ui_run(workspace)
         assert "another build (geoloc build --recipe fine, process" in waits(process)
         assert len(runs_in_progress(workspace)) == 1
-        process.send_signal(signal.SIGSTOP)  # so that it does not finish before the build below is tried
-    process.send_signal(signal.SIGCONT)
-    told = process.stderr.readline()
+    told = process.stderr.readline()  # of the first step
     holder = (workspace.root / ".geoloc" / "build.lock").read_text()
     assert re.match(r"Dagster run [0-9a-f]{8} of __ASSET_JOB, process", holder), told
     assert geoloc(workspace, "build") == 1
@@ -117,7 +115,7 @@ def test_a_killed_run_of_the_ui_is_ended_by_the_next_build(workspace, capsys):
     assert len(runs_in_progress(workspace)) == 1
     assert geoloc(workspace, "build") == 0
     assert runs_in_progress(workspace) == []
-    assert capsys.readouterr().out == "default: everything is up to date\n"
+    assert capsys.readouterr().out.endswith("default: everything is up to date\n")
 
 
 def repro(workspace: Workspace) -> subprocess.Popen[str]:
