@@ -12,7 +12,7 @@ from orchestration.plan.chain import SHARED, STAGES, borrowed, uses
 from orchestration.plan.settings import is_recipe_name, misnamed_recipes, weights_file
 from orchestration.run.sweep import sweep
 from orchestration.stores.data_version import verify_data
-from orchestration.stores.lock import build_lock
+from orchestration.stores.lock import build_lock, killed_runs
 from orchestration.stores.pipeline import commit_stages, drop_recipes, unrecorded_stages, write_pipeline
 from orchestration.stores.stamps import write_stamps
 from orchestration.workspace import Workspace, WorkspaceError
@@ -61,6 +61,8 @@ def drop(workspace: Workspace, recipes: Sequence[str], say: Callable[[str], None
 def _build(one: Build, wanted: set[str], force: bool, commit: bool, say: Callable[[str], None]) -> list[str]:
     """`build` with the lock held."""
     workspace, recipe = one.workspace, one.recipe
+    if killed_runs(workspace):
+        _end_killed_runs(workspace)
     if commit:
         for file in misnamed_recipes(workspace):
             say(f"{file} is left out: no recipe can have this name")
@@ -89,6 +91,16 @@ def _build(one: Build, wanted: set[str], force: bool, commit: bool, say: Callabl
     if "report" in made:
         say(f"report: {(one.folder('report') / 'report.html').relative_to(workspace.root)}")
     return made
+
+
+def _end_killed_runs(workspace: Workspace) -> None:
+    """Tell Dagster of runs of the UI that were killed, even if there is nothing to build."""
+    import dagster as dg  # seconds to import
+
+    from orchestration.graph.runs import end_killed_runs
+
+    with dg.DagsterInstance.get() as instance:
+        end_killed_runs(workspace, instance)
 
 
 def _check_borrowed(one: Build, wanted: set[str], say: Callable[[str], None]) -> None:

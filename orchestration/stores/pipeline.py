@@ -204,7 +204,9 @@ def _pipeline_stage(workspace: Workspace, settings: BuildSettings, stage: Stage)
     outs = [relative(output(workspace, recipe, stage.name))]
     if versioned:
         outs.append(relative(record_path(workspace, recipe, stage.name)))
-    described["outs"] = outs if versioned else [{out: {"cache": False}} for out in outs]
+    # Else DVC would remove an output before it runs the command, which may end with an error and replaces it whole.
+    kept = {"persist": True} if versioned else {"cache": False, "persist": True}
+    described["outs"] = [{out: dict(kept)} for out in outs]
     described["meta"] = {} if shared else {"recipe": recipe}
     return described
 
