@@ -6,9 +6,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from geoloc.evaluation.settings import EvaluationSettings
+from geoloc.files import DamagedFile, read_yaml
 from geoloc.localizers.settings import LocalizerSettings
 from geoloc.models.settings import ModelSettings
 from geoloc.partitions.settings import LatLonPartitionSettings, PartitionSettings, S2PartitionSettings
@@ -198,9 +197,9 @@ def _check_borrowed(workspace: Workspace, settings: BuildSettings, base: Mapping
 
 def _read(file: Path) -> Mapping[str, Any]:
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise SettingsError(f"{file.name} is not valid YAML: {error}") from None
+        values = read_yaml(file)
+    except DamagedFile as error:
+        raise SettingsError(f"{file.name} is not valid: {error.why}") from None
     if values is not None and not isinstance(values, Mapping):
         raise SettingsError(f"{file.name} must be a mapping of {', '.join(BuildSettings.model_fields)}")
     return values or {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 import hashlib
 from collections.abc import Collection
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from geoloc.files import write_text
+from geoloc.files import damage_named, read_yaml, write_text
 from orchestration.plan.chain import (
     CHAIN,
     SHARED,
@@ -25,7 +24,7 @@ from orchestration.plan.chain import (
     value_at,
 )
 from orchestration.plan.settings import BuildSettings, load_settings
-from orchestration.stores.data_version import with_repo
+from orchestration.stores.data_version import dvc_config, with_repo
 from orchestration.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -51,14 +50,15 @@ def unrecorded_stages(workspace: Workspace, recipe: str, wanted: Collection[str]
     Every build writes a new lineage record, so the md5 of that file is compared.
     """
     file = workspace.root / "dvc.lock"
-    locked = yaml.safe_load(file.read_text(encoding="utf-8"))["stages"] if file.exists() else {}
+    locked = read_stages(file)
     missing = []
     for stage in CHAIN:
         record = record_path(workspace, recipe, stage.name)
         if stage.name not in wanted or not record.is_file():
             continue
         outs = locked.get(dvc_stage_name(recipe, stage.name), {}).get("outs", [])
-        known = {out["path"]: out.get("md5") for out in outs}
+        with damage_named(file):
+            known = {out["path"]: out.get("md5") for out in outs}
         md5 = hashlib.md5(record.read_bytes(), usedforsecurity=False).hexdigest()
         if known.get(record.relative_to(workspace.root).as_posix()) != md5:
             missing.append(stage.name)
@@ -87,10 +87,20 @@ PIPELINE_HEADER = (
 
 def pipeline_recipes(workspace: Workspace) -> list[str]:
     """The recipes that this workspace builds: those with stages in dvc.yaml."""
-    if not workspace.dvc_yaml.exists():
-        return []
-    stages = yaml.safe_load(workspace.dvc_yaml.read_text(encoding="utf-8")).get("stages", {})
-    return sorted({stage["meta"]["recipe"] for stage in stages.values() if "recipe" in stage.get("meta", {})})
+    with damage_named(workspace.dvc_yaml):
+        stages = read_stages(workspace.dvc_yaml).values()
+        return sorted({stage["meta"]["recipe"] for stage in stages if "recipe" in stage.get("meta", {})})
+
+
+def read_stages(file: Path) -> dict[str, dict[str, Any]]:
+    """The stages in dvc.yaml or dvc.lock, by name; none without the file. Raises DamagedFile for another file."""
+    if not file.exists():
+        return {}
+    with damage_named(file):
+        found = (read_yaml(file, dict) or {}).get("stages") or {}
+        if bad := [name for name, stage in found.items() if not isinstance(stage, dict)]:
+            raise ValueError(f"the stage {bad[0]} must be a mapping")
+        return dict(found)
 
 
 def pipeline(workspace: Workspace, recipes: list[str]) -> dict[str, Any]:
@@ -144,8 +154,7 @@ def _pipeline_stage(workspace: Workspace, settings: BuildSettings, stage: Stage)
 def _versions_builds(workspace: Workspace) -> bool:
     """Whether DVC keeps the builds as well as the photos. It does not if the default remote lies inside the
     workspace, like the sample's: such a remote is committed to git, and builds must not be."""
-    config = configparser.ConfigParser()
-    config.read(workspace.root / ".dvc" / "config", encoding="utf-8")
+    config = dvc_config(workspace)
     remote = config.get("core", "remote", fallback=None)
     url = config.get(f"'remote \"{remote}\"'", "url", fallback="") if remote else ""
     inside = (workspace.root / ".dvc" / url).resolve().is_relative_to(workspace.root)
@@ -164,5 +173,5 @@ def _from_elsewhere(workspace: Workspace, settings: BuildSettings, stage: Stage)
 
 def _given_settings(file: Path, stage: Stage) -> list[str]:
     """The settings that this stage uses and that a file sets."""
-    values = yaml.safe_load(file.read_text(encoding="utf-8")) or {} if file.exists() else {}
+    values = read_yaml(file, dict) or {} if file.exists() else {}
     return [key for key in stage.sections if value_at(values, key) is not None]

@@ -133,7 +133,7 @@ def _unfinished_run(client: Any, resume_file: Path | None) -> str | None:
 
     if resume_file is None or not resume_file.exists():
         return None
-    run_id = str(read_json(resume_file)["run_id"])
+    run_id = str(read_json(resume_file, dict)["run_id"])
     try:
         client.get_run(run_id)
     except MlflowException:  # the store was removed since

@@ -1,7 +1,6 @@
 """Atomic writes: whole or absent, whatever happens; and content hashes that see content and names, nothing else."""
 
 import hashlib
-import json
 import math
 import os
 import stat
@@ -13,6 +12,7 @@ import pandas as pd
 import pytest
 
 from geoloc.files import (
+    DamagedFile,
     atomic_folder,
     atomic_path,
     content_hash,
@@ -165,7 +165,7 @@ class TestContents:
 
     def test_read_json_says_when_it_is_not(self, tmp_path):
         (tmp_path / "x.json").write_text("{")
-        with pytest.raises(json.JSONDecodeError):
+        with pytest.raises(DamagedFile, match=r"x\.json is damaged: not JSON \(Expecting property name"):
             read_json(tmp_path / "x.json")
 
     def test_parquet_comes_back_without_its_index_and_with_equal_bytes(self, tmp_path):
