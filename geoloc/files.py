@@ -145,7 +145,9 @@ def _yaml_line(error: Exception) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         return f"line {error.problem_mark.line + 1}: {error.problem or error.context}"
     if isinstance(error, yaml.reader.ReaderError):
-        return f"character 0x{ord(error.character):02x} at position {error.position}"
+        found = error.character  # text or a number, by the kind of error
+        code = found if isinstance(found, int) else ord(found)
+        return f"character 0x{code:02x} at position {error.position}"
     return one_line(error)
 
 

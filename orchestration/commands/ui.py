@@ -23,7 +23,10 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; returns Dagster's exit status."""
+    from orchestration.stores.databases import check_dagster
+
     workspace = open_workspace(options)
+    check_dagster(workspace)
     command = [sys.executable, "-m", "dagster", "dev", "-m", "orchestration.definitions"]
     command += ["--host", "127.0.0.1", "--port", str(options.port)]
     print(f"Dagster UI: http://127.0.0.1:{options.port}  (ctrl-C stops it)")

@@ -14,6 +14,7 @@ from orchestration.lineage.stale import borrowed_content, stale_stages, why_stal
 from orchestration.plan.chain import SHARED, STAGES, borrowed, uses
 from orchestration.plan.settings import weights_file
 from orchestration.stores.data_version import verify_data
+from orchestration.stores.databases import dagster_instance
 from orchestration.stores.pipeline import commit_stages, unrecorded_stages, write_pipeline
 from orchestration.workspace import Workspace, WorkspaceError
 
@@ -85,8 +86,7 @@ def _check_borrowed(one: Build, wanted: set[str], say: Callable[[str], None]) ->
 def _run(one: Build, stages: Sequence[str], force: bool, data: str) -> list[str]:
     """Run the stages in one Dagster run; returns those that were made, in order. The others were up to date and
     kept."""
-    import dagster as dg  # seconds to import: not for `--help`, nor when there is nothing to do
-
+    # Dagster takes seconds to import: not for `--help`, nor when there is nothing to do.
     from orchestration.graph.assets import DATA_KEY, DATA_TAG, REUSED_TAG, asset_key
     from orchestration.graph.definitions import job_name, make_definitions
 
@@ -95,7 +95,7 @@ def _run(one: Build, stages: Sequence[str], force: bool, data: str) -> list[str]
     # The source is observed in the same run, or lineage would record its version as INITIAL.
     selection = [DATA_KEY, *keys.values()] if any(name in SHARED for name in stages) else list(keys.values())
     ops = {"__".join(key.path): {"config": {"force": True}} for key in keys.values()} if force else {}
-    with _only_build(one.workspace), dg.DagsterInstance.get() as instance:
+    with _only_build(one.workspace), dagster_instance(one.workspace) as instance:
         _end_killed_runs(instance)
         result = job.execute_in_process(
             instance=instance,

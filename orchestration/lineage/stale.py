@@ -93,7 +93,9 @@ def files_changed(build: Build, found: Record) -> list[str]:
     if not changed:
         return []
     more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-    return ["its files were changed or removed" + (f": {', '.join(changed[:3])}{more}" if found.files else "")]
+    return [
+        "its files were changed or removed" + (f": {', '.join(changed[:3])}{more}" if found.files else "")
+    ]
 
 
 def stale_stages(build: Build, wanted: Collection[str], force: bool = False) -> dict[str, list[str]]:

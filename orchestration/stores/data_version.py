@@ -30,7 +30,7 @@ def data_version(workspace: Workspace) -> str:
         raise WorkspaceError(
             f"{workspace.root} holds no photos yet: data.dvc is missing; add some with: geoloc ingest"
         )
-    pointer = read_yaml(workspace.data_pointer, dict)
+    pointer = read_yaml(workspace.data_pointer, dict) or {}
     with damage_named(workspace.data_pointer):
         (out,) = pointer["outs"]
         # The path comes last in the file: where it is whole, so is the hash.
@@ -47,7 +47,19 @@ def data_changes(workspace: Workspace) -> list[str]:
     if not workspace.pool.exists():
         return ["data/ is missing; fetch it with: dvc pull data.dvc"]
     status = with_repo(workspace, lambda repo: repo.status(targets=[str(workspace.data_pointer)]))
-    return [f"{item}" for entries in status.values() for item in _flatten(entries)]
+    whole = [f"{item}" for entries in status.values() for item in _flatten(entries)]
+    return (_changed_files(workspace) or whole) if whole else []
+
+
+def _changed_files(workspace: Workspace) -> list[str]:
+    """The files below data/ that are not those of the version, where DVC still knows them."""
+    status = with_repo(workspace, lambda repo: repo.data_status(granular=True, untracked_files="no"))
+    return [
+        f"{path} is {kind}"
+        for kind, paths in status["uncommitted"].items()
+        for path in paths
+        if isinstance(path, str) and path.startswith("data/") and not path.endswith("/")
+    ]
 
 
 def verify_data(workspace: Workspace) -> str:
