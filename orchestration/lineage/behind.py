@@ -151,9 +151,12 @@ def _in_build(build: Build, photo_id: str) -> dict[str, Any]:
         return {"split": None, "reason": None, "used": []}
     split, used = str(rows["split"].iloc[0]), []
     made = {stage.name for stage in build.stages if build.record(stage.name)}
-    if split == "train":
-        used += [f"trained {build.name(stage)}" for stage in ("partition", "classifier") if stage in made]
-    if split == "validation" and "classifier" in made:
+    has_pixels = bool(rows["sha256"].notna().iloc[0])  # cells are fitted on places alone
+    if split == "train" and "partition" in made:
+        used.append(f"trained {build.name('partition')}")
+    if split == "train" and "classifier" in made and has_pixels:
+        used.append(f"trained {build.name('classifier')}")
+    if split == "validation" and "classifier" in made and has_pixels:
         used.append(f"validated {build.name('classifier')}")
     for table in sorted(build.folder("index").glob("*/references.parquet")) if "index" in made else ():
         if (read_parquet(table, ["photo_id"])["photo_id"] == photo_id).any():
@@ -167,7 +170,7 @@ def _in_build(build: Build, photo_id: str) -> dict[str, Any]:
 
 
 def _splits(build: Build) -> pd.DataFrame:
-    return read_parquet(build.folder("splits") / SPLITS_FILE, ["photo_id", "split", "reason"])
+    return read_parquet(build.folder("splits") / SPLITS_FILE, ["photo_id", "split", "reason", "sha256"])
 
 
 def _split_builds(workspace: Workspace) -> Iterator[Build]:
