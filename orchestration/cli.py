@@ -54,11 +54,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        from orchestration.errors import UsageError, is_for_users
+        from orchestration.errors import UsageError, is_for_users, told
 
         if options.debug or not is_for_users(error):
             raise
-        print(f"geoloc: {error}", file=sys.stderr)
+        print(f"geoloc: {told(error, options.workspace)}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
 
 

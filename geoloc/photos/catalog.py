@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from geoloc.files import atomic_path
+from geoloc.files import atomic_path, read_arrow
 
 SCHEMA = pa.schema(
     [
@@ -102,7 +102,7 @@ def read_table(pool: Path, columns: Sequence[str] | None = None) -> pa.Table:
     path = Path(pool) / CATALOG_FILE
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: no photos have been ingested into this pool")
-    return pq.read_table(path, columns=None if columns is None else list(columns))
+    return read_arrow(path, SCHEMA, columns)
 
 
 def write_table(pool: Path, table: pa.Table) -> None:

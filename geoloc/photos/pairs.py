@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from geoloc.files import read_arrow
 from geoloc.photos import quarantine
 from geoloc.photos.catalog import durable_path, read_catalog
 from geoloc.photos.pool import locked
@@ -232,7 +233,7 @@ def _write_quarantine(pool: Path, source: str, told: list[pa.Table], kept: pa.Ar
 
 def _read(pool: Path) -> pa.Table:
     path = pool / PAIRS_FILE
-    return pq.read_table(path) if path.is_file() else SCHEMA.empty_table()
+    return read_arrow(path, SCHEMA) if path.is_file() else SCHEMA.empty_table()
 
 
 def _write(pool: Path, table: pa.Table) -> None:

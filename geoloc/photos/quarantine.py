@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from geoloc.files import read_arrow
 from geoloc.photos.catalog import durable_path
 
 QUARANTINE_FILE = "quarantine.parquet"
@@ -82,7 +83,7 @@ def read_quarantine(pool: Path) -> pd.DataFrame:
 def read_table(pool: Path) -> pa.Table:
     """As `read_quarantine`, as an Arrow table."""
     path = Path(pool) / QUARANTINE_FILE
-    return pq.read_table(path) if path.is_file() else SCHEMA.empty_table()
+    return read_arrow(path, SCHEMA) if path.is_file() else SCHEMA.empty_table()
 
 
 def write_table(pool: Path, table: pa.Table) -> None:

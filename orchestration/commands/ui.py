@@ -24,8 +24,10 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 def run(options: argparse.Namespace) -> int:
     """Run the command; returns Dagster's exit status."""
     from orchestration.graph.runs import end_killed_runs_if_free
+    from orchestration.stores.databases import check_dagster
 
     workspace = open_workspace(options)
+    check_dagster(workspace)
     end_killed_runs_if_free(workspace)  # else those of a killed UI would keep all new runs in the queue
     command = [sys.executable, "-m", "dagster", "dev", "-m", "orchestration.definitions"]
     command += ["--host", "127.0.0.1", "--port", str(options.port)]

@@ -12,6 +12,7 @@ from orchestration.plan.chain import SHARED, STAGES, borrowed, uses
 from orchestration.plan.settings import is_recipe_name, misnamed_recipes, weights_file
 from orchestration.run.sweep import sweep
 from orchestration.stores.data_version import verify_data
+from orchestration.stores.databases import dagster_instance
 from orchestration.stores.lock import build_lock, killed_runs
 from orchestration.stores.pipeline import commit_stages, drop_recipes, unrecorded_stages, write_pipeline
 from orchestration.stores.stamps import write_stamps
@@ -118,8 +119,7 @@ def _check_borrowed(one: Build, wanted: set[str], say: Callable[[str], None]) ->
 def _run(one: Build, stages: Sequence[str], force: bool, data: str) -> list[str]:
     """Run the stages in one Dagster run; returns those that were made, in order. The others were up to date and
     kept."""
-    import dagster as dg  # seconds to import: not for `--help`, nor when there is nothing to do
-
+    # Dagster takes seconds to import: not for `--help`, nor when there is nothing to do.
     from orchestration.graph.assets import DATA_KEY, DATA_TAG, REUSED_TAG, asset_key
     from orchestration.graph.definitions import job_name, make_definitions
     from orchestration.graph.runs import HEADLESS_TAG, end_killed_runs
@@ -129,7 +129,7 @@ def _run(one: Build, stages: Sequence[str], force: bool, data: str) -> list[str]
     # The source is observed in the same run, or lineage would record its version as INITIAL.
     selection = [DATA_KEY, *keys.values()] if any(name in SHARED for name in stages) else list(keys.values())
     ops = {"__".join(key.path): {"config": {"force": True}} for key in keys.values()} if force else {}
-    with dg.DagsterInstance.get() as instance:
+    with dagster_instance(one.workspace) as instance:
         end_killed_runs(one.workspace, instance)
         result = job.execute_in_process(
             instance=instance,

@@ -84,9 +84,18 @@ def why_stale(build: Build, stage: Stage) -> list[str]:
     if found is None:
         return ["never built"]
     why = expected(build, stage).differences(found)
-    if not why and build.content(stage.name) != found.content:
-        why = ["its files were changed or removed"]
-    return why
+    return why or files_changed(build, found)
+
+
+def files_changed(build: Build, found: Record) -> list[str]:
+    """Says which files of an output are not as its record says; empty if all are."""
+    changed = build.changed_files(found)
+    if not changed:
+        return []
+    more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+    return [
+        "its files were changed or removed" + (f": {', '.join(changed[:3])}{more}" if found.files else "")
+    ]
 
 
 def stale_stages(build: Build, wanted: Collection[str], force: bool = False) -> dict[str, list[str]]:

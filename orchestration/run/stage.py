@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from geoloc.files import atomic_folder
+from geoloc.files import atomic_folder, file_hashes
 from geoloc.settings import settings_hash
-from orchestration.lineage.build import Build, folder_content
+from orchestration.lineage.build import Build, files_content
 from orchestration.lineage.checks import require_checked
 from orchestration.lineage.origin import environment, git_state
 from orchestration.lineage.record import Part, Record
@@ -196,7 +196,7 @@ def _make(
         run = StageRun(build, wanted, output, scratch, log, tags, dagster_run)
         result: StageResult = make(run)
         _same_data(build.workspace, data)  # what the stage read is what its record will name
-        content = folder_content(output, stage)
+        files = file_hashes(output)
     shutil.rmtree(scratch)
     workspace_commit, workspace_dirty = git_state(build.workspace.root)
     code_commit, code_dirty = git_state(Path(__file__).parent)
@@ -204,7 +204,8 @@ def _make(
         artefact=build.name(stage.name),
         stage=stage.name,
         recipe=build.recipe,
-        content=content,
+        content=files_content(files, stage),
+        files=files,
         inputs=wanted.inputs,
         settings=used,
         settings_hash=settings_hash(used),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from geoloc.files import write_json
+from orchestration.stores.databases import check_mlflow
 from orchestration.workspace import Workspace
 
 EXPERIMENT = "geoloc"
@@ -108,6 +109,7 @@ def tracking_uri(workspace: Workspace) -> str:
 
 def _mlflow(workspace: Workspace) -> Any:
     workspace.mlflow.mkdir(exist_ok=True)
+    check_mlflow(workspace)
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     import mlflow  # 3 to 8 s to import: only where a run is tracked
 
@@ -133,7 +135,7 @@ def _unfinished_run(client: Any, resume_file: Path | None) -> str | None:
 
     if resume_file is None or not resume_file.exists():
         return None
-    run_id = str(read_json(resume_file)["run_id"])
+    run_id = str(read_json(resume_file, dict)["run_id"])
     try:
         client.get_run(run_id)
     except MlflowException:  # the store was removed since
