@@ -28,7 +28,13 @@ def run_services(commands: Mapping[str, Sequence[str]], folder: Path, first: Pat
     when its input closes, as it does even if this process is killed.
     """
     keeper = subprocess.Popen(
-        [sys.executable, "-m", __name__, str(first), json.dumps({k: list(one) for k, one in commands.items()})],
+        [
+            sys.executable,
+            "-m",
+            __name__,
+            str(first),
+            json.dumps({k: list(one) for k, one in commands.items()}),
+        ],
         stdin=subprocess.PIPE,
         cwd=folder,
         start_new_session=True,  # a terminal's ctrl-C comes to this process, which then stops the others in order

@@ -53,7 +53,9 @@ def dagster_services(meeting: Path, port: int) -> dict[str, list[str]]:
     python = [sys.executable, "-m"]
     quiet = ["--log-level", "warning"]
     return {
-        "definitions": [*python, "dagster", "code-server", "start", "-m", DEFINITIONS, "--socket", str(meeting), *quiet],
+        "definitions": [
+            *python, "dagster", "code-server", "start", "-m", DEFINITIONS, "--socket", str(meeting), *quiet,
+        ],
         "web server": [
             *python, "dagster_webserver", "--workspace", str(servers), "--host", HOST, "--port", str(port),
             "--dagster-log-level", "warning", "--uvicorn-log-level", "warning",

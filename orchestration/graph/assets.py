@@ -161,7 +161,11 @@ def metadata_value(value: Any) -> dg.MetadataValue:
         return dg.MetadataValue.md(markdown(value.head(TABLE_ROWS).itertuples(index=False), value.columns))
     if isinstance(value, Path):
         is_picture = value.suffix in KINDS
-        return dg.MetadataValue.md(as_markdown(value, value.stem)) if is_picture else dg.MetadataValue.path(value)
+        return (
+            dg.MetadataValue.md(as_markdown(value, value.stem))
+            if is_picture
+            else dg.MetadataValue.path(value)
+        )
     if isinstance(value, dict | list | tuple):
         return dg.MetadataValue.json(list(value) if isinstance(value, tuple) else value)
     if isinstance(value, bool):

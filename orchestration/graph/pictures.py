@@ -15,7 +15,7 @@ KINDS = {".png": "png", ".jpg": "jpeg"}
 """Suffixes of the files that are shown as pictures, with their MIME subtypes."""
 MAPS_OF_REPORT = ("errors of the first method",)
 """The facts of a report that are maps."""
-_SMALL = (520, 240)
+_SMALL = (380, 180)
 """Pixels: fits the description of an asset without "Show more"."""
 
 
