@@ -20,12 +20,11 @@ STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def run_services(commands: Mapping[str, Sequence[str]], folder: Path, first: Path) -> int:
-    """Run commands, by name, in `folder` until one of them ends or this process is stopped; returns the exit status.
+    """Run commands, by name, in `folder` until one of them ends or this process is stopped; returns the exit status: 0
+    after ctrl-C or SIGTERM, 1 if a command ended by itself.
 
-    The others start when the first one has made the file or socket `first`.
-
-    That is 0 after ctrl-C or SIGTERM, and 1 if a command ended by itself. A keeper process holds them: it stops them
-    when its input closes, as it does even if this process is killed.
+    The others start when the first one has made the file or socket `first`. A keeper process holds them all: it stops
+    them when its input closes, as it does even if this process is killed.
     """
     keeper = subprocess.Popen(
         [
@@ -45,7 +44,9 @@ def run_services(commands: Mapping[str, Sequence[str]], folder: Path, first: Pat
     def stop(number: int, frame: FrameType | None) -> None:
         pipe.close()
 
-    before = {number: signal.signal(number, stop) for number in STOPS}
+    # Under nohup, which ignores it, the end of the terminal stops nothing.
+    heeded = [one for one in STOPS if one != signal.SIGHUP or signal.getsignal(one) != signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in heeded}
     try:
         return keeper.wait()
     finally:

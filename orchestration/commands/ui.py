@@ -33,7 +33,8 @@ def run(options: argparse.Namespace) -> int:
     """Run the command until it is stopped; returns the exit status. Raises UsageError for a port that is not free."""
     open_workspace(options)
     _check_port(options.port)
-    with tempfile.TemporaryDirectory(prefix="geoloc-ui-") as folder:
+    # Not in TMPDIR, which may be long: the path of a socket may have about a hundred characters.
+    with tempfile.TemporaryDirectory(prefix="geoloc-ui-", dir="/tmp") as folder:
         meeting = Path(folder) / "definitions.sock"
         services = dagster_services(meeting, options.port)
         print(f"Dagster UI: http://{HOST}:{options.port}  (ctrl-C stops it)", flush=True)

@@ -61,7 +61,7 @@ def small(image: Path) -> bytes:
     with Image.open(image) as opened:
         shown = opened.convert("RGB")
         shown.thumbnail(_SMALL)
-        shown.quantize(64).save(stream, format="PNG", optimize=True)
+        shown.quantize(256, method=Image.Quantize.FASTOCTREE).save(stream, format="PNG", optimize=True)
     return stream.getvalue()
 
 

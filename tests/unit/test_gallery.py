@@ -190,7 +190,7 @@ def test_sections_without_content_are_left_out():
     text = gallery_html(GalleryInput("v"))
     assert "<section" not in text
     assert 'class="banner"' not in text
-    ids = Page(gallery_html(GalleryInput("w", "v", no_cue=(GalleryPhoto("p", None),)))).ids
+    ids = Page(gallery_html(GalleryInput("v", no_cue=(GalleryPhoto("p", None),)))).ids
     assert ids == ["no-cue"]
 
 

@@ -187,7 +187,7 @@ def test_the_page_needs_no_network_and_runs_nothing(written):
 
 def test_a_gallery_is_written_beside_the_report_and_linked(full, pictures, tmp_path, monkeypatch):
     monkeypatch.setattr("geoloc.reports.report.report_figures", lambda report: pictures)
-    gallery = GalleryInput("w", "v", no_cue=(GalleryPhoto("p7", jpeg()),))
+    gallery = GalleryInput("v", no_cue=(GalleryPhoto("p7", jpeg()),))
     files = write_report(tmp_path, dataclasses.replace(full, gallery=gallery))
     assert tmp_path / "gallery.html" in files
     assert 'href="report.html"' in (tmp_path / "gallery.html").read_text(encoding="utf-8")

@@ -34,6 +34,7 @@ def start(tmp_path):
         commands = {file.name: [sys.executable, "-c", SERVICE, str(file), str(seconds)] for file in files}
         code = (
             "from orchestration.commands.services import run_services as r; from pathlib import Path; import sys;"
+            "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL);"  # the tests may run under nohup
             f"sys.exit(r({commands!r}, Path({str(tmp_path)!r}), Path({str(files[0])!r})))"
         )
         started.append(subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True))
