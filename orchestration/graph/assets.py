@@ -8,17 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import pandas as pd
 
 from orchestration.graph.pictures import KINDS, as_markdown, maps, pictures, small
 from orchestration.graph.versions import version_now, version_of
 from orchestration.lineage.build import Build
 from orchestration.plan.chain import SHARED, Stage, borrowed, inputs_of
 from orchestration.plan.settings import DEFAULT_RECIPE
-from orchestration.run.facts import TABLE_ROWS
 from orchestration.run.stage import StageOutcome, run_stage
 from orchestration.stores.data_version import data_version
-from orchestration.tables import markdown
 from orchestration.workspace import Workspace
 
 OWNERS = ["team:geoloc"]
@@ -156,9 +153,7 @@ def _result(build: Build, outcome: StageOutcome) -> dg.MaterializeResult:
 
 
 def metadata_value(value: Any) -> dg.MetadataValue:
-    """A fact as Dagster shows it: data frames as tables, PNG and JPEG files as pictures, folders as paths."""
-    if isinstance(value, pd.DataFrame):
-        return dg.MetadataValue.md(markdown(value.head(TABLE_ROWS).itertuples(index=False), value.columns))
+    """A fact as Dagster shows it: text of several lines as Markdown, PNG and JPEG files as pictures, folders as paths."""
     if isinstance(value, Path):
         is_picture = value.suffix in KINDS
         return (

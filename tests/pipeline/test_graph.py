@@ -16,7 +16,7 @@ from dagster._core.loader import LoadingContextForTest
 
 from orchestration.graph import versions
 from orchestration.graph.definitions import job_name, make_definitions
-from orchestration.lineage import accept, stale
+from orchestration.lineage import stale
 from orchestration.lineage.build import Build
 from orchestration.lineage.stale import stale_stages
 from orchestration.plan.chain import CHAIN, STAGES
@@ -149,7 +149,7 @@ def test_the_ui_calls_out_of_date_what_a_build_would_run(workspace, changes):
 
 
 def test_what_a_person_accepted_for_new_code_is_not_out_of_date(workspace, monkeypatch):
-    for module in (stale, versions, accept):
+    for module in (stale, versions):
         found = module.code_version
         monkeypatch.setattr(
             module, "code_version", lambda name, found=found: found(name) + "x" * ("classif" in name)
