@@ -153,14 +153,11 @@ def _result(build: Build, outcome: StageOutcome) -> dg.MaterializeResult:
 
 
 def metadata_value(value: Any) -> dg.MetadataValue:
-    """A fact as Dagster shows it: text of several lines as Markdown, PNG and JPEG files as pictures, folders as paths."""
+    """A fact as Dagster shows it: PNG and JPEG files as pictures, text of several lines as Markdown."""
+    if isinstance(value, Path) and value.suffix in KINDS:
+        return dg.MetadataValue.md(as_markdown(value, value.stem))
     if isinstance(value, Path):
-        is_picture = value.suffix in KINDS
-        return (
-            dg.MetadataValue.md(as_markdown(value, value.stem))
-            if is_picture
-            else dg.MetadataValue.path(value)
-        )
+        return dg.MetadataValue.path(value)
     if isinstance(value, dict | list | tuple):
         return dg.MetadataValue.json(list(value) if isinstance(value, tuple) else value)
     if isinstance(value, bool):
