@@ -139,7 +139,6 @@ def _gallery(run: StageRun, photos: pd.DataFrame, sources: Mapping[str, int]) ->
     turned_away = read_quarantine(pool)["severity"].eq(PHOTO).sum()
     with ShardReader(pool) as street, ShardReader(tiles_pool) as overhead:
         return gather_gallery(
-            run.workspace.root.name,
             run.tags["data_version"],
             banners(run.settings.note, sources),
             photos,

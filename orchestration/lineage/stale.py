@@ -118,6 +118,17 @@ def stale_stages(build: Build, wanted: Collection[str], force: bool = False) -> 
     return reasons
 
 
+def changed_in_itself(build: Build, stage: Stage) -> list[str]:
+    """The reasons why a built stage must run again that lie in its settings, its code, or what it shows of checks: not
+    in the photos or in the outputs that it reads, which Dagster compares itself. Empty if it was never built."""
+    found = build.record(stage.name)
+    if found is None:
+        return []
+    now = {"checks": checks_content(build)} if stage.shows_checks else {}
+    as_it_was = Expected(stage, found.inputs | now, build.settings, code_version(stage.module))
+    return as_it_was.differences(found)
+
+
 def _own_reasons(build: Build, stage: Stage) -> list[str]:
     """The reasons why a stage must run, whatever happens to its inputs."""
     found = build.record(stage.name)
