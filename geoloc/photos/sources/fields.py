@@ -128,6 +128,7 @@ def typed(
                         pa.repeat(str(reason), len(rows)),
                         pa.array([f"{column} is {value[:80]!r}" for value in shown], pa.string()),
                         pa.repeat(severity, len(rows)),
+                        _shown(raw, rows),
                     ],
                     schema=FAULTS,
                 )
@@ -166,6 +167,12 @@ def typed(
     rows = np.flatnonzero(kept)
     table = table if kept.all() else table.take(rows)
     return table, pa.concat_tables(faults) if faults else FAULTS.empty_table(), rows
+
+
+def _shown(raw: Mapping[str, pa.Array | pa.ChunkedArray | None], rows: NDArray[np.int64]) -> pa.Array:
+    """All that the source gives of some rows, as text."""
+    cells = [column.take(pa.array(rows)).to_pylist() for column in raw.values() if column is not None]
+    return pa.array([repr(row) for row in zip(*cells, strict=True)], pa.string())
 
 
 def strings(values: list[object]) -> pa.Array:
