@@ -139,6 +139,8 @@ def _hide_folder(value: str | None, key: bytes, name: str) -> str | None:
     if value is None:
         return None
     first, slash, rest = value.partition("/")
+    if first.startswith("."):
+        return value  # a hidden folder is not entered and so is nobody's
     return value if not slash and name != "album" else photographer_id(first, key) + slash + rest
 
 

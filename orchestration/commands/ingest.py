@@ -47,6 +47,9 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 
     folder = kind("folder", "a folder of photos with EXIF GPS; its sub-folders are albums", "FOLDER")
     folder.add_argument("--photographer", help="who took them (default: the first folder below FOLDER)")
+    folder.add_argument(
+        "--follow-links", action="store_true", help="follow links to folders, and to files outside FOLDER"
+    )
     table = kind("table", "a CSV or Parquet table plus a folder of photos", "TABLE")
     table.add_argument(
         "--photos",
@@ -68,7 +71,7 @@ def run(options: argparse.Namespace) -> None:
     """Run the command."""
     given: dict[str, Any] = {}
     if options.kind == "folder":
-        given["photographer"] = options.photographer
+        given |= {"photographer": options.photographer, "follow_links": options.follow_links}
     if options.kind in ("table", "yfcc") and options.photos is not None:
         given["photos"] = options.photos
     if options.kind in ("table", "webdataset", "mp16"):
