@@ -25,12 +25,17 @@ SCHEMA = pa.schema(
         ("heading", pa.float64()),
         ("prob_indoor", pa.float64()),
         ("licence", pa.string()),
+        ("heading_reference", pa.string()),
+        ("place_source", pa.string()),
+        ("time_source", pa.string()),
     ]
 )
 """reference: its position in the source, for people. photographer: as the source names it; ingest hashes it. Null
-is unknown; NaN is a value that the source gives, and ingest turns it away."""
+is unknown; NaN is a value that the source gives, and ingest turns it away. place_source, time_source: what the source
+read the coordinates and the time from, where it had a choice (exif, xmp, takeout, ...)."""
 
-FIELDS = tuple(name for name in SCHEMA.names if name != "reference")
+FIELDS = tuple(name for name in SCHEMA.names if name not in ("reference", "place_source", "time_source"))
+"""What a table or a record may give."""
 
 FAULTS = pa.schema(
     [

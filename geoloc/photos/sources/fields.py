@@ -159,6 +159,7 @@ def typed(
             heading,
             prob_indoor,
             text(raw.get("licence"), count),
+            *(text(raw.get(name), count) for name in ("heading_reference", "place_source", "time_source")),
         ],
         schema=SCHEMA,
     )
