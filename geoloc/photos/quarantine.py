@@ -38,6 +38,7 @@ class Reason(StrEnum):
 
     UNREADABLE_IMAGE = "unreadable_image"
     TRUNCATED_IMAGE = "truncated_image"
+    UNSUPPORTED_FORMAT = "unsupported_format"
     OVERSIZED_IMAGE = "oversized_image"
     DECOMPRESSION_BOMB = "decompression_bomb"
     TOO_LARGE_FILE = "too_large_file"
@@ -47,6 +48,7 @@ class Reason(StrEnum):
     UNREADABLE_ARCHIVE = "unreadable_archive"
     UNSAFE_ARCHIVE_MEMBER = "unsafe_archive_member"
     MALFORMED_RECORD = "malformed_record"
+    UNDECODABLE_TEXT = "undecodable_text"
     MISSING_COORDINATES = "missing_coordinates"
     MALFORMED_COORDINATES = "malformed_coordinates"
     NON_FINITE_COORDINATES = "non_finite_coordinates"
@@ -54,6 +56,7 @@ class Reason(StrEnum):
     ZERO_COORDINATES = "zero_coordinates"
     MISSING_ID = "missing_id"
     DUPLICATE_ID = "duplicate_id"
+    BAD_SIDECAR = "bad_sidecar"
     BAD_TIME = "bad_time"
     BAD_HEADING = "bad_heading"
     BAD_PROBABILITY = "bad_probability"
