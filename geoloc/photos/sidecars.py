@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import ImageFile
 
+from geoloc.files import open_regular
 from geoloc.photos.decoding import Limits, open_image
 from geoloc.photos.exif import read_exif
 from geoloc.photos.facts import PhotoFacts
@@ -65,7 +66,7 @@ def _readers(
 
     def own() -> PhotoFacts:
         nonlocal packet
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             image = open_image(stream)
             packet = embedded_xmp(image)
             return PhotoFacts() if _would_be_decoded(image) else read_exif(image)

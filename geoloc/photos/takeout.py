@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from geoloc.files import open_regular
 from geoloc.photos.facts import PhotoFacts
 
 MOST_BYTES = 1024 * 1024
@@ -59,7 +60,7 @@ def read_takeout(path: Path) -> PhotoFacts | None:
 
     Coordinates of (0, 0) are Takeout's for none. Raises TakeoutError for what is no JSON, or OSError.
     """
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         data = stream.read(MOST_BYTES + 1)
     return parse_takeout(data)
 

@@ -8,6 +8,7 @@ from xml.parsers import expat
 
 from PIL import Image
 
+from geoloc.files import open_regular
 from geoloc.photos.facts import PhotoFacts, degrees, letter, north
 from geoloc.photos.quarantine import Reason
 
@@ -72,7 +73,7 @@ def read_xmp(packet: bytes) -> PhotoFacts:
 
 def read_xmp_file(path: Path) -> PhotoFacts:
     """As `read_xmp`, of a sidecar. Raises XmpError, or OSError."""
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         packet = stream.read(MOST_BYTES + 1)
     return read_xmp(packet)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from geoloc.files import FileTooLargeError, read_regular
 from geoloc.photos.quarantine import PHOTO, Reason, Rejected
 
 SCHEMA = pa.schema(
@@ -44,9 +45,11 @@ FAULTS = pa.schema(
         ("reason", pa.string()),
         ("detail", pa.string()),
         ("severity", pa.string()),
+        ("content", pa.string()),
     ]
 )
-"""What a source itself cannot read."""
+"""What a source itself cannot read. content: what it read, or a digest of it, so that another input that is once found
+at the same reference is not taken for this one; it is hashed before it is stored."""
 
 Load = Callable[[int, int], bytes]
 """load(row, max_file_bytes): the image file of a row. Raises Rejected, or OSError. Called from several threads."""
@@ -64,7 +67,8 @@ class Candidates:
     without it the batch is metadata only. `faults` has FAULTS. `notes` counts what was left out by design.
     `local_ids`: photo ids are unique in this source only, so ingest puts the source's name in front.
     `photographer_folder`: references, ids and albums begin with a folder named as the photographer, so ingest puts
-    the keyed hash in its place.
+    the keyed hash in its place. `origin`: the file or folder in which the references count: row 1 of one table is
+    not row 1 of another, whatever the two are called.
     """
 
     table: pa.Table
@@ -74,10 +78,17 @@ class Candidates:
     notes: Mapping[str, int] = field(default_factory=dict)
     local_ids: bool = False
     photographer_folder: bool = False
+    origin: Path | None = None
 
 
 def fault(
-    reference: str, reason: Reason, detail: str, *, photo_id: str | None = None, severity: str = PHOTO
+    reference: str,
+    reason: Reason,
+    detail: str,
+    *,
+    photo_id: str | None = None,
+    severity: str = PHOTO,
+    content: str | None = None,
 ) -> dict[str, str | None]:
     """A row of FAULTS."""
     return {
@@ -86,6 +97,7 @@ def fault(
         "reason": str(reason),
         "detail": detail,
         "severity": severity,
+        "content": content,
     }
 
 
@@ -96,13 +108,10 @@ def fault_table(rows: Sequence[Mapping[str, str | None]]) -> pa.Table:
 
 def read_file(path: Path, max_file_bytes: int) -> bytes:
     """A file of at most `max_file_bytes`. Raises Rejected for a larger one, OSError where it cannot be read."""
-    with path.open("rb") as stream:
-        data = stream.read(max_file_bytes + 1)
-    if len(data) > max_file_bytes:
-        raise Rejected(
-            Reason.TOO_LARGE_FILE, f"{path.stat().st_size} bytes; the limit is {max_file_bytes} bytes"
-        )
-    return data
+    try:
+        return read_regular(path, max_file_bytes)
+    except FileTooLargeError as error:
+        raise Rejected(Reason.TOO_LARGE_FILE, str(error.strerror)) from None
 
 
 def expand(paths: str | Path | Iterable[str | Path], what: str) -> list[Path]:

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as csv
 from numpy.typing import NDArray
 
+from geoloc.files import sha256_bytes
 from geoloc.photos.quarantine import Reason
 from geoloc.photos.sources.candidates import FAULTS, SourceError, fault, fault_table
 
@@ -61,10 +62,11 @@ def read_blocks(
 
     A row with another number of cells is a fault; so is the rest of a file that breaks off or breaks the syntax.
     """
-    bad: list[tuple[int, int]] = []  # number, cells
+    bad: list[tuple[int, int, str]] = []  # number, cells, digest
 
     def skip(row: csv.InvalidRow) -> str:
-        bad.append((row.number - header, row.actual_columns))
+        text = "" if row.text is None else row.text
+        bad.append((row.number - header, row.actual_columns, sha256_bytes(text.encode("utf-8", "replace"))))
         return "skip"
 
     at, told = 1, 0
@@ -93,7 +95,7 @@ def read_blocks(
                 ),
             )
             for rows in blocks:
-                numbers = _skipping(at, rows.num_rows, [number for number, _ in bad])
+                numbers = _skipping(at, rows.num_rows, [number for number, _, _ in bad])
                 yield Block(rows, numbers, _faults(path, bad[told:], len(columns)))
                 told, at = len(bad), int(numbers[-1]) + 1 if len(numbers) else at
     except (pa.ArrowInvalid, OSError) as error:
@@ -114,10 +116,15 @@ def _skipping(first: int, count: int, skipped: list[int]) -> NDArray[np.int64]:
     return numbers[~np.isin(numbers, later)][:count]
 
 
-def _faults(path: Path, bad: list[tuple[int, int]], expected: int) -> pa.Table:
+def _faults(path: Path, bad: list[tuple[int, int, str]], expected: int) -> pa.Table:
     # The row's text stays out of quarantine: it may name the photographer.
     rows = [
-        fault(f"{path.name}: row {number}", Reason.MALFORMED_RECORD, f"{cells} cells, not {expected}")
-        for number, cells in bad
+        fault(
+            f"{path.name}: row {number}",
+            Reason.MALFORMED_RECORD,
+            f"{cells} cells, not {expected}",
+            content=digest,
+        )
+        for number, cells, digest in bad
     ]
     return fault_table(rows) if rows else FAULTS.empty_table()

@@ -9,39 +9,13 @@ from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
-from PIL import Image
 
-from geoloc.photos.decoding import DECODER_ERRORS, FORMATS, decoder_failure
-from geoloc.photos.exif import ExifFacts, read_exif
-from geoloc.photos.quarantine import Reason
+from geoloc.photos.formats import PHOTO_SUFFIXES
+from geoloc.photos.quarantine import FIELD, PHOTO, Reason, Rejected
+from geoloc.photos.sidecars import SIDECAR_SUFFIXES, Gathered, gather
 from geoloc.photos.sources.candidates import SCHEMA, Candidates, SourceError, fault, fault_table, read_file
 from geoloc.photos.sources.fields import typed
 
-# heic, heif and raw formats are here although nothing reads them: such a photo belongs in quarantine, not ignored
-SUFFIXES = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".webp",
-        ".tif",
-        ".tiff",
-        ".bmp",
-        ".gif",
-        ".avif",
-        ".heic",
-        ".heif",
-        ".dng",
-        ".cr2",
-        ".cr3",
-        ".nef",
-        ".arw",
-        ".orf",
-        ".rw2",
-    ]
-)
 _BATCH = 512
 
 
@@ -49,10 +23,10 @@ def folder_candidates(folder: Path | str, *, photographer: str | None = None) ->
     """Photos below `folder`, in order of their paths.
 
     photo_id: the path below `folder` (ingest puts the source's name in front); album: its folder, null at the top;
-    coordinates, taken_at (DateTimeOriginal) and heading (GPSImgDirection) from EXIF. `photographer` took them all; if
-    None, the first folder below names who did, and nobody is known at the top. Hidden files and folders are passed
-    by, and links to folders; other files that are no photos by their suffix are counted in the notes. Raises
-    SourceError where `folder` is no folder.
+    coordinates, taken_at and heading from EXIF, else from XMP or a sidecar (geoloc.photos.sidecars). `photographer`
+    took them all; if None, the first folder below names who did, and nobody is known at the top. Hidden files and
+    folders are passed by, and links to folders; other files that are no photos by their suffix are counted in the
+    notes. Raises SourceError where `folder` is no folder.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -76,33 +50,37 @@ def _photo_files(root: Path, notes: Counter[str]) -> Iterator[str]:
             path = Path(folder, name)
             if name.startswith("."):
                 notes["hidden files passed by"] += 1
-            elif path.suffix.lower() not in SUFFIXES:
+            elif path.suffix.lower() not in PHOTO_SUFFIXES:
                 notes["files that are no photos by their suffix"] += 1
             else:
                 yield path.relative_to(root).as_posix()
 
 
 def _batch(root: Path, names: list[str], photographer: str | None) -> Candidates:
-    faults, kept, facts = [], [], []
+    faults: list[dict[str, str | None]] = []
+    kept: list[str] = []
+    facts: list[Gathered] = []
+    sidecars = _Sidecars()
     for name in names:
         reference = _printable(name)
+
+        def blame(reason: Reason, detail: str, *, severity: str = PHOTO, reference: str = reference) -> None:
+            faults.append(fault(reference, reason, detail, photo_id=reference, severity=severity))
+
+        path = root / name
         try:
-            found = _facts(root / name)
+            found = gather(path, sidecars.of(path.parent))
+        except Rejected as error:
+            blame(error.reason, error.detail)
         except FileNotFoundError:
-            faults.append(fault(reference, Reason.MISSING_FILE, "a link to nothing", photo_id=reference))
-        except DECODER_ERRORS as error:
-            if isinstance(error, PermissionError | IsADirectoryError):
-                faults.append(
-                    fault(reference, Reason.UNREADABLE_FILE, str(error.strerror), photo_id=reference)
-                )
-            else:
-                why = decoder_failure(error)
-                faults.append(fault(reference, why.reason, why.detail, photo_id=reference))
+            blame(Reason.MISSING_FILE, "a link to nothing")
+        except OSError as error:
+            blame(Reason.UNREADABLE_FILE, str(error.strerror or error))
         else:
-            if found.malformed:
-                faults.append(
-                    fault(reference, Reason.MALFORMED_COORDINATES, found.malformed, photo_id=reference)
-                )
+            for detail in found.unread:
+                blame(Reason.BAD_SIDECAR, detail[:300], severity=FIELD)
+            if found.facts.problem is not None:
+                blame(*found.facts.problem)
             else:
                 kept.append(name)
                 facts.append(found)
@@ -117,11 +95,14 @@ def _batch(root: Path, names: list[str], photographer: str | None) -> Candidates
         {
             "photo_id": reference,
             "photographer": pa.array(people, pa.string()),
-            "latitude": pa.array([found.latitude for found in facts], pa.float64()),
-            "longitude": pa.array([found.longitude for found in facts], pa.float64()),
-            "taken_at": pa.array([found.taken for found in facts], pa.string()),
+            "latitude": pa.array([found.facts.latitude for found in facts], pa.float64()),
+            "longitude": pa.array([found.facts.longitude for found in facts], pa.float64()),
+            "taken_at": pa.array([found.facts.taken for found in facts], pa.string()),
             "album": pa.array(folders, pa.string()),
-            "heading": pa.array([found.heading for found in facts], pa.float64()),
+            "heading": pa.array([found.facts.heading for found in facts], pa.float64()),
+            "heading_reference": pa.array([found.facts.heading_reference for found in facts], pa.string()),
+            "place_source": pa.array([found.place_source for found in facts], pa.string()),
+            "time_source": pa.array([found.time_source for found in facts], pa.string()),
         },
     )
     return Candidates(
@@ -133,9 +114,19 @@ def _batch(root: Path, names: list[str], photographer: str | None) -> Candidates
     )
 
 
-def _facts(path: Path) -> ExifFacts:
-    with Image.open(path, formats=FORMATS) as image:
-        return read_exif(image)
+class _Sidecars:
+    """Names of the sidecar files in a folder; of one folder at a time, as photos come folder by folder."""
+
+    def __init__(self) -> None:
+        self._folder: Path | None = None
+        self._names: frozenset[str] = frozenset()
+
+    def of(self, folder: Path) -> frozenset[str]:
+        if folder != self._folder:
+            with os.scandir(folder) as entries:
+                self._names = frozenset(e.name for e in entries if e.name.lower().endswith(SIDECAR_SUFFIXES))
+            self._folder = folder
+        return self._names
 
 
 def _printable(name: str) -> str:

@@ -86,12 +86,17 @@ def _candidates(
     image: str,
 ) -> Candidates:
     if not batch:
-        return Candidates(SCHEMA.empty_table(), faults=fault_table(faults))
+        return Candidates(SCHEMA.empty_table(), faults=fault_table(faults), origin=path)
     raw = {name: strings([record.get(key) for _, record in batch]) for name, key in mapping.items()}
     reference = pa.array([_reference(path, number) for number, _ in batch], pa.string())
     table, field_faults, rows = typed(reference, raw)
     images = [batch[row][1].get(image) for row in rows.tolist()]
-    return Candidates(table, _loader(images), faults=pa.concat_tables([fault_table(faults), field_faults]))
+    return Candidates(
+        table,
+        _loader(images),
+        faults=pa.concat_tables([fault_table(faults), field_faults]),
+        origin=path,
+    )
 
 
 def _loader(images: list[Any]) -> Load:

@@ -87,7 +87,7 @@ def _candidates(
     by_id: Mapping[str, str] | None,
 ) -> Candidates:
     if block.rows is None:
-        return Candidates(SCHEMA.empty_table(), faults=block.faults)
+        return Candidates(SCHEMA.empty_table(), faults=block.faults, origin=path)
     raw = {name: block.rows.column(column) for name, column in mapping.items()}
     file = text(raw.pop("file", None), block.rows.num_rows)
     local = "photo_id" not in raw
@@ -96,13 +96,13 @@ def _candidates(
     table, faults, rows = typed(references(path, block.numbers), raw)
     faults = pa.concat_tables([block.faults, faults])
     if folder is None:
-        return Candidates(table, faults=faults, local_ids=local)
+        return Candidates(table, faults=faults, local_ids=local, origin=path)
     if by_id is not None:
         names = [None if photo is None else by_id.get(photo) for photo in table["photo_id"].to_pylist()]
-        return Candidates(table, _loader(folder, names), faults=faults, local_ids=local)
+        return Candidates(table, _loader(folder, names), faults=faults, local_ids=local, origin=path)
     names = file.take(rows).to_pylist()
     pictured = np.array([name is not None for name in names], bool)
-    return Candidates(table, _loader(folder, names), pictured, faults, local_ids=local)
+    return Candidates(table, _loader(folder, names), pictured, faults, local_ids=local, origin=path)
 
 
 def _loader(folder: Path, names: list[str | None]) -> Load:

@@ -72,7 +72,7 @@ def _batches(tars: list[Path], mapping: Mapping[str, str]) -> Iterator[Candidate
             yield _candidates(path, batch, faults, mapping)
             faults.clear()
         if faults:
-            yield Candidates(SCHEMA.empty_table(), faults=fault_table(faults))
+            yield Candidates(SCHEMA.empty_table(), faults=fault_table(faults), origin=path)
 
 
 def _samples(path: Path, faults: list[dict[str, str | None]]) -> Iterator[_Sample]:
@@ -147,6 +147,7 @@ def _candidates(
         _loader(path, places),
         faults=pa.concat_tables([fault_table(faults), field_faults]),
         local_ids=local,
+        origin=path,
     )
 
 

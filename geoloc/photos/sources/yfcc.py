@@ -69,7 +69,7 @@ def _candidates(
     file: Path, block: Block, layout: int, folder: Path | None, by_id: Mapping[str, str] | None
 ) -> Candidates:
     if block.rows is None:
-        return Candidates(SCHEMA.empty_table(), faults=block.faults)
+        return Candidates(SCHEMA.empty_table(), faults=block.faults, origin=file)
     count = block.rows.num_rows
     raw = {name: text(block.rows.column(f"c{i}"), count) for name, i in LAYOUTS[layout].items()}
     notes = {}
@@ -100,4 +100,5 @@ def _candidates(
         load,
         faults=pa.concat_tables([block.faults, faults]),
         notes={name: number for name, number in notes.items() if number},
+        origin=file,
     )
