@@ -48,6 +48,7 @@ class Reason(StrEnum):
 
     UNREADABLE_IMAGE = "unreadable_image"
     TRUNCATED_IMAGE = "truncated_image"
+    UNSUPPORTED_FORMAT = "unsupported_format"
     OVERSIZED_IMAGE = "oversized_image"
     DECOMPRESSION_BOMB = "decompression_bomb"
     TOO_LARGE_FILE = "too_large_file"
@@ -58,6 +59,7 @@ class Reason(StrEnum):
     UNREADABLE_ARCHIVE = "unreadable_archive"
     UNSAFE_ARCHIVE_MEMBER = "unsafe_archive_member"
     MALFORMED_RECORD = "malformed_record"
+    UNDECODABLE_TEXT = "undecodable_text"
     MISSING_COORDINATES = "missing_coordinates"
     MALFORMED_COORDINATES = "malformed_coordinates"
     NON_FINITE_COORDINATES = "non_finite_coordinates"
@@ -66,6 +68,7 @@ class Reason(StrEnum):
     MISSING_ID = "missing_id"
     DUPLICATE_ID = "duplicate_id"
     DUPLICATE_PHOTO = "duplicate_photo"
+    BAD_SIDECAR = "bad_sidecar"
     CONFLICTING_LABEL = "conflicting_label"
     HIDDEN_FOLDER = "hidden_folder"
     LINKED_FOLDER = "linked_folder"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -115,23 +116,69 @@ def read_file(path: Path, max_file_bytes: int) -> bytes:
 
 
 def expand(paths: str | Path | Iterable[str | Path], what: str) -> list[Path]:
-    """Files of a path, a pattern (`shards/*.tar`) or several, each once, sorted. Raises SourceError for none."""
+    """Files of a path, a pattern (`shards/*.tar`, `shards/{00000..00010}.tar`) or several, each once, sorted.
+
+    Raises SourceError for none, and for a name of a pattern with braces that is missing.
+    """
     given = [paths] if isinstance(paths, str | Path) else list(paths)
     found: set[Path] = set()
     for item in given:
-        path = Path(item)
-        if path.is_file():
-            found.add(path)
-        else:
-            found.update(match for match in _matches(path) if match.is_file())
+        if Path(item).is_file():
+            found.add(Path(item))
+            continue
+        spelled = [Path(text) for text in braces(str(item))]
+        for path in spelled:
+            matches = [path] if path.is_file() else [match for match in _matches(path) if match.is_file()]
+            if not matches and len(spelled) > 1:
+                raise SourceError(f"{path}: there is no {what} (of the pattern {item})")
+            found.update(matches)
     if not found:
         raise SourceError(f"{', '.join(map(str, given))}: there is no {what}")
     return sorted(found)
 
 
+_BRACES = re.compile(r"\{(?:(\d{1,9})\.\.(\d{1,9})|([^{},]*(?:,[^{},]*)+))\}")
+_MOST_NAMES = 1_000_000
+
+
+def braces(pattern: str) -> list[str]:
+    """What a shell makes of `{00000..00010}` and `{a,b}`: every name, zeros kept. Raises SourceError for over a million
+    names."""
+    done, waiting = [], [pattern]
+    while waiting:
+        text = waiting.pop()
+        match = _BRACES.search(text)
+        if match is None:
+            done.append(text)
+            continue
+        if match[3] is None:
+            first, last = int(match[1]), int(match[2])
+            size = abs(last - first) + 1
+            width = (
+                max(len(match[1]), len(match[2]))
+                if match[1].startswith("0") or match[2].startswith("0")
+                else 0
+            )
+            middles = [
+                f"{n:0{width}d}"
+                for n in range(min(first, last), min(first, last) + min(size, _MOST_NAMES + 1))
+            ]
+        else:
+            middles = match[3].split(",")
+        if len(done) + len(waiting) + len(middles) > _MOST_NAMES:
+            raise SourceError(f"{pattern} stands for over {_MOST_NAMES} names")
+        waiting += [text[: match.start()] + middle + text[match.end() :] for middle in reversed(middles)]
+    return done
+
+
 def _matches(pattern: Path) -> list[Path]:
+    """Files that a pattern with `*`, `?` or `[` names; a folder that exists is itself, whatever signs it has."""
     parts = pattern.parts
-    fixed = next((i for i, part in enumerate(parts) if any(sign in part for sign in "*?[")), None)
-    if fixed is None:
+    fixed = 0
+    while fixed < len(parts) - 1 and (
+        not any(sign in parts[fixed] for sign in "*?[") or Path(*parts[: fixed + 1]).is_dir()
+    ):
+        fixed += 1
+    if not any(sign in part for part in parts[fixed:] for sign in "*?["):
         return []
     return list(Path(*parts[:fixed]).glob(str(Path(*parts[fixed:]))))
