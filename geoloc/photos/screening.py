@@ -39,16 +39,10 @@ class Screened:
     field_faults: pa.Table
 
 
-def screen(batch: Candidates, source: str, key: bytes) -> Screened:
-    """Check a batch of N candidates, a column at a time."""
+def screen(batch: Candidates, source: str, key: bytes, origin: str | None = None) -> Screened:
+    """Check a batch of N candidates, a column at a time. `origin`: as quarantine has it, of what is turned away."""
     table, faults = _named(batch.table, batch, source, key), _named(batch.faults, batch, source, key)
-    told = (
-        pa.table(
-            [pa.repeat(source, faults.num_rows), *faults.columns], names=["source", *faults.column_names]
-        )
-        .select(quarantine.SCHEMA.names)
-        .cast(quarantine.SCHEMA)
-    )
+    told = _told(faults, source, key, origin)
     # a list of tables, each of one reason
     away = [told.filter(pc.equal(told["severity"], PHOTO))]
     fields = [told.filter(pc.equal(told["severity"], FIELD))]
@@ -59,7 +53,8 @@ def screen(batch: Candidates, source: str, key: bytes) -> Screened:
         bad &= good
         good &= ~bad
         if bad.any():
-            away.append(_rows(source, table, bad, reason, PHOTO, _coordinates(table, bad, reason)))
+            detail = _coordinates(table, bad, reason)
+            away.append(_rows(source, table, bad, reason, PHOTO, detail, key, origin))
     rows = np.flatnonzero(good)
     if not good.all():
         table = table.take(rows)
@@ -68,7 +63,7 @@ def screen(batch: Candidates, source: str, key: bytes) -> Screened:
         if bad.any():
             shown = table[column].filter(bad).cast(pa.string())
             detail = pc.binary_join_element_wise(f"{column} is ", shown, "")
-            fields.append(_rows(source, table, bad, reason, FIELD, detail))
+            fields.append(_rows(source, table, bad, reason, FIELD, detail, key, origin))
             position = table.schema.get_field_index(column)
             values = pc.if_else(
                 pa.array(bad), pa.scalar(None, table.schema.field(column).type), table[column]
@@ -77,6 +72,17 @@ def screen(batch: Candidates, source: str, key: bytes) -> Screened:
     heading = pc.if_else(pc.equal(table["heading"], 360.0), 0.0, table["heading"])
     table = table.set_column(table.schema.get_field_index("heading"), "heading", heading)
     return Screened(_hashed(table, key), rows, pa.concat_tables(away), pa.concat_tables(fields))
+
+
+def _told(faults: pa.Table, source: str, key: bytes, origin: str | None) -> pa.Table:
+    """What a source itself could not read, as rows of quarantine."""
+    count = faults.num_rows
+    columns = {name: faults[name] for name in ("reference", "photo_id", "reason", "detail", "severity")}
+    columns["source"] = pa.repeat(source, count)
+    columns["origin"] = pa.array([origin] * count, pa.string())
+    columns["content"] = quarantine.digests(faults.select(["photo_id", "detail", "content"]), key)
+    columns["mended_by"] = pa.nulls(count, pa.string())
+    return pa.table(columns).select(quarantine.SCHEMA.names).cast(quarantine.SCHEMA)
 
 
 def _photo_faults(table: pa.Table) -> dict[Reason, NDArray[np.bool_]]:
@@ -133,6 +139,8 @@ def _hide_folder(value: str | None, key: bytes, name: str) -> str | None:
     if value is None:
         return None
     first, slash, rest = value.partition("/")
+    if first.startswith("."):
+        return value  # a hidden folder is not entered and so is nobody's
     return value if not slash and name != "album" else photographer_id(first, key) + slash + rest
 
 
@@ -148,10 +156,19 @@ def _rows(
     reason: Reason,
     severity: str,
     detail: pa.ChunkedArray | pa.Array | str,
+    key: bytes,
+    origin: str | None,
 ) -> pa.Table:
-    mask = pa.array(bad)
+    found = table.filter(pa.array(bad))
     return quarantine.rows(
-        source, table["reference"].filter(mask), table["photo_id"].filter(mask), reason, detail, severity
+        source,
+        found["reference"],
+        found["photo_id"],
+        reason,
+        detail,
+        severity,
+        origin,
+        quarantine.digests(found.drop_columns("reference"), key),
     )
 
 

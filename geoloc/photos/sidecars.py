@@ -33,15 +33,16 @@ class Gathered:
     unread: tuple[str, ...] = ()
 
 
-def gather(path: Path, names: Collection[str]) -> Gathered:
+def gather(path: Path, names: Collection[str], most_bytes: int | None = None) -> Gathered:
     """What the photo at `path` and its sidecars among the `names` of its folder say.
 
     The place, the time and the heading are each from the first that knows it. Sidecars are opened only if something is
-    still unknown. Raises UnreadablePhoto for what is no photo, or OSError.
+    still unknown. Raises UnreadablePhoto for what is no photo, FileTooLargeError for a photo above `most_bytes`, before
+    it is read, or OSError.
     """
     told: list[tuple[str, PhotoFacts]] = []
     unread: list[str] = []
-    for source, where, read in _readers(path, names):
+    for source, where, read in _readers(path, names, most_bytes):
         try:
             facts = read()
         except (XmpError, TakeoutError) as error:
@@ -59,14 +60,14 @@ def gather(path: Path, names: Collection[str]) -> Gathered:
 
 
 def _readers(
-    path: Path, names: Collection[str]
+    path: Path, names: Collection[str], most_bytes: int | None
 ) -> Iterator[tuple[str, str, Callable[[], PhotoFacts | None]]]:
     """Source, what to call it, and what reads it; in order of trust."""
     packet: bytes | None = None
 
     def own() -> PhotoFacts:
         nonlocal packet
-        with open_regular(path) as stream:
+        with open_regular(path, most_bytes) as stream:
             image = open_image(stream)
             packet = embedded_xmp(image)
             return PhotoFacts() if _would_be_decoded(image) else read_exif(image)

@@ -9,6 +9,7 @@ from typing import Any
 
 from orchestration.commands.common import ingest_into, open_workspace, record_data
 from orchestration.commands.parsing import HELP, Parser, add_command, add_workspace
+from orchestration.errors import UsageError
 from orchestration.workspace import WorkspaceError
 
 
@@ -32,7 +33,9 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         made.add_argument("path", metavar=metavar)
         add_workspace(made)
         made.add_argument(
-            "--source", help="the collection's name in the catalog (default: the name of the path)"
+            "--source",
+            metavar="NAME",
+            help="the collection's name in the catalog (default: as its file or folder, distinct from all others)",
         )
         made.add_argument("--workers", type=int, default=0, help="decoding threads (default: one per core)")
         made.add_argument(
@@ -44,6 +47,9 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 
     folder = kind("folder", "a folder of photos with EXIF GPS; its sub-folders are albums", "FOLDER")
     folder.add_argument("--photographer", help="who took them (default: the first folder below FOLDER)")
+    folder.add_argument(
+        "--follow-links", action="store_true", help="follow links to folders, and to files outside FOLDER"
+    )
     table = kind("table", "a CSV or Parquet table plus a folder of photos", "TABLE")
     table.add_argument(
         "--photos",
@@ -65,17 +71,19 @@ def run(options: argparse.Namespace) -> None:
     """Run the command."""
     given: dict[str, Any] = {}
     if options.kind == "folder":
-        given["photographer"] = options.photographer
+        given |= {"photographer": options.photographer, "follow_links": options.follow_links}
     if options.kind in ("table", "yfcc") and options.photos is not None:
         given["photos"] = options.photos
     if options.kind in ("table", "webdataset", "mp16"):
         given["columns"] = _columns(options.column)
+    if options.source is not None and not options.source.strip():
+        raise UsageError(f"--source must be a name, got {options.source!r}")
     workspace = open_workspace(options)
     ingest_into(
         workspace,
         options.kind,
         options.path,
-        source=options.source or Path(options.path.rstrip("*/")).name.split(".")[0],
+        source=options.source,
         settings={"workers": options.workers, "resize_short_side": options.short_side},
         **given,
     )

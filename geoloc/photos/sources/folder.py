@@ -3,77 +3,100 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
 
-from geoloc.photos.formats import PHOTO_SUFFIXES
+from geoloc.files import FileTooLargeError, sha256_bytes
 from geoloc.photos.quarantine import FIELD, PHOTO, Reason, Rejected
+from geoloc.photos.settings import IngestSettings
 from geoloc.photos.sidecars import SIDECAR_SUFFIXES, Gathered, gather
 from geoloc.photos.sources.candidates import SCHEMA, Candidates, SourceError, fault, fault_table, read_file
 from geoloc.photos.sources.fields import typed
+from geoloc.photos.sources.walk import NAMED, Walk, printable
 
 _BATCH = 512
 
 
-def folder_candidates(folder: Path | str, *, photographer: str | None = None) -> Iterator[Candidates]:
+def folder_candidates(
+    folder: Path | str,
+    *,
+    photographer: str | None = None,
+    follow_links: bool = False,
+    max_file_bytes: int = IngestSettings().max_file_bytes,
+) -> Iterator[Candidates]:
     """Photos below `folder`, in order of their paths.
 
     photo_id: the path below `folder` (ingest puts the source's name in front); album: its folder, null at the top;
     coordinates, taken_at and heading from EXIF, else from XMP or a sidecar (geoloc.photos.sidecars). `photographer`
-    took them all; if None, the first folder below names who did, and nobody is known at the top. Hidden files and
-    folders are passed by, and links to folders; other files that are no photos by their suffix are counted in the
-    notes. Raises SourceError where `folder` is no folder.
+    took them all; if None, the first folder below names who did, and nobody is known at the top.
+
+    Hidden folders, folders that cannot be read, and links to folders are not entered, and each is turned away; so is a
+    link to a file outside. With `follow_links` links are followed, each folder once. Hidden files, and files that are
+    no photos by their suffix, are counted in the notes. Raises SourceError where `folder` is no folder or not readable.
     """
     root = Path(folder)
     if not root.is_dir():
         raise SourceError(f"{root} is not a folder")
-    return _batches(root, photographer)
+    try:
+        os.scandir(root).close()
+    except OSError as error:
+        raise SourceError(f"{root} cannot be read: {error.strerror}") from None
+    return _batches(Walk(root, follow_links), photographer, max_file_bytes)
 
 
-def _batches(root: Path, photographer: str | None) -> Iterator[Candidates]:
-    notes: Counter[str] = Counter()
-    files = _photo_files(root, notes)
+def _batches(walk: Walk, photographer: str | None, most: int) -> Iterator[Candidates]:
+    files = walk.photo_files()
     while names := list(islice(files, _BATCH)):
-        yield _batch(root, names, photographer)
-    yield Candidates(SCHEMA.empty_table(), notes=dict(notes))
+        yield _batch(walk.root, names, photographer, most, walk.take_faults())
+    last = fault_table(walk.take_faults())
+    notes = dict(walk.notes)
+    if walk.not_entered > NAMED:
+        notes["folders not entered that are named in quarantine only"] = walk.not_entered - NAMED
+    yield Candidates(
+        SCHEMA.empty_table(),
+        faults=last,
+        notes=notes,
+        local_ids=True,
+        photographer_folder=photographer is None,
+        origin=walk.root,
+    )
 
 
-def _photo_files(root: Path, notes: Counter[str]) -> Iterator[str]:
-    """Paths below root, `/` between folders, in an order that does not depend on the file system."""
-    for folder, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            path = Path(folder, name)
-            if name.startswith("."):
-                notes["hidden files passed by"] += 1
-            elif path.suffix.lower() not in PHOTO_SUFFIXES:
-                notes["files that are no photos by their suffix"] += 1
-            else:
-                yield path.relative_to(root).as_posix()
-
-
-def _batch(root: Path, names: list[str], photographer: str | None) -> Candidates:
-    faults: list[dict[str, str | None]] = []
+def _batch(
+    root: Path, names: list[str], photographer: str | None, most: int, faults: list[dict[str, str | None]]
+) -> Candidates:
     kept: list[str] = []
     facts: list[Gathered] = []
     sidecars = _Sidecars()
     for name in names:
-        reference = _printable(name)
-
-        def blame(reason: Reason, detail: str, *, severity: str = PHOTO, reference: str = reference) -> None:
-            faults.append(fault(reference, reason, detail, photo_id=reference, severity=severity))
+        reference = printable(name)
 
         path = root / name
+
+        def blame(
+            reason: Reason,
+            detail: str,
+            *,
+            severity: str = PHOTO,
+            reference: str = reference,
+            path: Path = path,
+        ) -> None:
+            content = _content(path, most)
+            faults.append(
+                fault(reference, reason, detail, photo_id=reference, severity=severity, content=content)
+            )
+
         try:
-            found = gather(path, sidecars.of(path.parent))
+            found = gather(path, sidecars.of(path.parent), most)
         except Rejected as error:
             blame(error.reason, error.detail)
         except FileNotFoundError:
             blame(Reason.MISSING_FILE, "a link to nothing")
+        except FileTooLargeError as error:
+            blame(Reason.TOO_LARGE_FILE, str(error.strerror))
         except OSError as error:
             blame(Reason.UNREADABLE_FILE, str(error.strerror or error))
         else:
@@ -84,8 +107,8 @@ def _batch(root: Path, names: list[str], photographer: str | None) -> Candidates
             else:
                 kept.append(name)
                 facts.append(found)
-    reference = pa.array([_printable(name) for name in kept], pa.string())
-    folders = [_printable(name).rpartition("/")[0] or None for name in kept]
+    reference = pa.array([printable(name) for name in kept], pa.string())
+    folders = [printable(name).rpartition("/")[0] or None for name in kept]
     if photographer is not None:
         people: list[str | None] = [photographer] * len(kept)
     else:
@@ -111,7 +134,18 @@ def _batch(root: Path, names: list[str], photographer: str | None) -> Candidates
         faults=pa.concat_tables([fault_table(faults), field_faults]),
         local_ids=True,
         photographer_folder=photographer is None,
+        origin=root,
     )
+
+
+def _content(path: Path, most: int) -> str | None:
+    """A digest of a file that is turned away, or its size where it is not read."""
+    try:
+        return sha256_bytes(read_file(path, most))
+    except Rejected:
+        return str(path.stat().st_size)
+    except OSError:
+        return None
 
 
 class _Sidecars:
@@ -127,8 +161,3 @@ class _Sidecars:
                 self._names = frozenset(e.name for e in entries if e.name.lower().endswith(SIDECAR_SUFFIXES))
             self._folder = folder
         return self._names
-
-
-def _printable(name: str) -> str:
-    """A file name as UTF-8 text, also where its bytes are none."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
