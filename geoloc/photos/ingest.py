@@ -20,12 +20,13 @@ from geoloc.photos.batches import Batch
 from geoloc.photos.decoding import Limits, StoredPhoto, check_and_normalise
 from geoloc.photos.known import Known, People, same_place
 from geoloc.photos.origins import place_digest
-from geoloc.photos.photographers import photographer_id
+from geoloc.photos.photographers import check_key, photographer_id
 from geoloc.photos.pool import PoolAppender, locked
 from geoloc.photos.quarantine import LABEL, PHOTO, Reason, Rejected
 from geoloc.photos.screening import screen
 from geoloc.photos.settings import IngestSettings
 from geoloc.photos.sources.candidates import Candidates, Load
+from geoloc.photos.warned import Warned, counted_warnings, reading
 
 _PROGRESS_EVERY = 100
 _METADATA_ROWS = 2_000_000
@@ -93,8 +94,8 @@ def ingest(
     are never rewritten. `progress` is called after each hundred photos and each batch. `origin` names where all inputs
     come from (default: where each file lies).
 
-    Raises PoolBusyError while another ingest runs, ValueError for an empty source name or too short a key, and what a
-    source raises.
+    Raises PoolBusyError while another ingest runs, PhotographerKeyError for too short a key or another one than the
+    pool's, ValueError for an empty source name, and what a source raises.
     """
     settings = settings or IngestSettings()
     if not source.strip():
@@ -102,6 +103,7 @@ def ingest(
     photographer_id("", photographer_key)  # a bad key is told before any work is done
     pool = Path(pool)
     with locked(pool):
+        check_key(pool, photographer_key)
         run = _Run(pool, source, photographer_key, settings, progress, origin)
         try:
             run.take_all(candidates)
@@ -133,11 +135,15 @@ class _Run:
         self.labels: Counter[str] = Counter()
         self.notes: Counter[str] = Counter()
         self.people = People()
+        self.warned = Warned()
         self.unreported = 0
 
     def take_all(self, candidates: Iterable[Candidates]) -> None:
         workers = self.settings.workers or os.cpu_count() or 1
-        with ThreadPoolExecutor(workers, thread_name_prefix="ingest") as threads:
+        with (
+            counted_warnings() as self.warned,
+            ThreadPoolExecutor(workers, thread_name_prefix="ingest") as threads,
+        ):
             for batch in candidates:
                 self.take(batch, threads, window=4 * workers)
                 self.report()
@@ -226,7 +232,12 @@ class _Run:
             ids.clear()
             stored.clear()
 
-        work = lambda row: _prepared(load, row, limits, self.known)  # noqa: E731
+        references = dict(zip(part.rows.tolist(), part.table["reference"].to_pylist(), strict=True))
+
+        def work(row: int) -> _Result:
+            with reading(references[row]):
+                return _prepared(load, row, limits, self.known)
+
         results = _ahead(threads, work, part.rows[rows].tolist(), window)
         for row, result in zip(rows.tolist(), results, strict=True):
             if result.rejected is not None:
@@ -244,6 +255,8 @@ class _Run:
                 came_as = None if result.input_sha256 == result.sha256 else result.input_sha256
                 stored.append((photo.width, photo.height, result.sha256, photo.phash, *place, came_as))
                 self.summary.added += 1
+                if photo.encoded_again:
+                    self.notes[f"encoded again: {photo.encoded_again}"] += 1
                 if self.appender.shard_size >= self.settings.shard_bytes:
                     flush()
                     self.appender.commit()
@@ -318,7 +331,9 @@ class _Run:
         self.summary.quarantined = dict(sorted(self.quarantined.items()))
         self.summary.fields_dropped = dict(sorted(self.fields.items()))
         self.summary.labels = dict(sorted(self.labels.items()))
-        self.summary.notes = dict(sorted({**self.notes, **self.people.notes()}.items()))
+        self.summary.notes = dict(
+            sorted({**self.notes, **self.people.notes(), **self.warned.notes()}.items())
+        )
         if self.progress is not None:
             self.progress(self.summary)
 
