@@ -25,6 +25,7 @@ class Limits:
 
     max_pixels: int = 80_000_000
     max_side: int = 20_000
+    min_side: int = 1
     max_file_bytes: int = 64 * 1024 * 1024
     resize_short_side: int | None = None
 
@@ -131,6 +132,9 @@ def _open(data: bytes, limits: Limits) -> ImageFile.ImageFile:
         )
     if pixels == 0:
         raise UnreadablePhoto(Reason.UNREADABLE_IMAGE, f"{width} × {height} pixels")
+    if min(width, height) < limits.min_side:
+        detail = f"{width} × {height} pixels; a photo has at least {limits.min_side} a side"
+        raise UnreadablePhoto(Reason.TOO_SMALL_IMAGE, detail)
     return image
 
 

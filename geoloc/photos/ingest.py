@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from geoloc.files import sha256_bytes
 from geoloc.photos import quarantine
 from geoloc.photos.batches import Batch
-from geoloc.photos.decoding import Limits, StoredPhoto, check_and_normalise
+from geoloc.photos.decoding import Limits, StoredPhoto, check_and_normalise, decoder_failure
 from geoloc.photos.known import Known, People, same_place
 from geoloc.photos.origins import place_digest
 from geoloc.photos.photographers import check_key, photographer_id
@@ -38,8 +38,8 @@ class IngestSummary:
     """What became of every input. Also the argument of the progress callback, as it stands then.
 
     quarantined: inputs turned away, by reason. fields_dropped: photos kept without a damaged field, by reason. labels:
-    photos of the pool whose bytes came with another id or label as well, by reason. notes: what else there is to say,
-    with its count.
+    photos of the pool whose bytes came with another id or label as well, by reason. encoded_again: photos that could
+    not be stored bit for bit, by why. notes: what else there is to say, with its count.
     """
 
     source: str
@@ -48,6 +48,7 @@ class IngestSummary:
     quarantined: dict[str, int] = field(default_factory=dict)
     fields_dropped: dict[str, int] = field(default_factory=dict)
     labels: dict[str, int] = field(default_factory=dict)
+    encoded_again: dict[str, int] = field(default_factory=dict)
     notes: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -62,6 +63,7 @@ class IngestSummary:
             ("quarantined", self.quarantined),
             ("kept without a field", self.fields_dropped),
             ("both labels recorded", self.labels),
+            ("encoded again", self.encoded_again),
             ("note", self.notes),
         ):
             lines += [f"  {title}: {name} {count}" for name, count in sorted(counts.items())]
@@ -133,6 +135,7 @@ class _Run:
         self.quarantined: Counter[str] = Counter()
         self.fields: Counter[str] = Counter()
         self.labels: Counter[str] = Counter()
+        self.encoded_again: Counter[str] = Counter()
         self.notes: Counter[str] = Counter()
         self.people = People()
         self.warned = Warned()
@@ -153,7 +156,7 @@ class _Run:
     def take(self, batch: Candidates, threads: ThreadPoolExecutor, window: int) -> None:
         self.notes.update(batch.notes)
         origin = self.origin(batch)
-        screened = screen(batch, self.source, self.key, origin)
+        screened = screen(batch, self.source, self.key, origin, self.settings.max_file_bytes)
         self.turn_away(screened.turned_away)
         part = Batch(batch, screened.table, screened.rows, origin)
         fresh = self.without_known(part)
@@ -232,13 +235,17 @@ class _Run:
             ids.clear()
             stored.clear()
 
-        references = dict(zip(part.rows.tolist(), part.table["reference"].to_pylist(), strict=True))
+        references: list[str] = part.table["reference"].to_pylist()
 
         def work(row: int) -> _Result:
             with reading(references[row]):
-                return _prepared(load, row, limits, self.known)
+                try:
+                    return _prepared(load, int(part.rows[row]), limits, self.known)
+                except Exception as error:
+                    error.add_note(f"while reading {references[row]} of {self.source}")
+                    raise
 
-        results = _ahead(threads, work, part.rows[rows].tolist(), window)
+        results = _ahead(threads, work, rows.tolist(), window)
         for row, result in zip(rows.tolist(), results, strict=True):
             if result.rejected is not None:
                 why = result.rejected
@@ -255,8 +262,8 @@ class _Run:
                 came_as = None if result.input_sha256 == result.sha256 else result.input_sha256
                 stored.append((photo.width, photo.height, result.sha256, photo.phash, *place, came_as))
                 self.summary.added += 1
-                if photo.encoded_again:
-                    self.notes[f"encoded again: {photo.encoded_again}"] += 1
+                if photo.encoded_again is not None:
+                    self.encoded_again[photo.encoded_again] += 1
                 if self.appender.shard_size >= self.settings.shard_bytes:
                     flush()
                     self.appender.commit()
@@ -331,9 +338,9 @@ class _Run:
         self.summary.quarantined = dict(sorted(self.quarantined.items()))
         self.summary.fields_dropped = dict(sorted(self.fields.items()))
         self.summary.labels = dict(sorted(self.labels.items()))
-        self.summary.notes = dict(
-            sorted({**self.notes, **self.people.notes(), **self.warned.notes()}.items())
-        )
+        self.summary.encoded_again = dict(sorted(self.encoded_again.items()))
+        notes = {**self.notes, **self.people.notes(), **self.warned.notes()}
+        self.summary.notes = dict(sorted(notes.items()))
         if self.progress is not None:
             self.progress(self.summary)
 
@@ -349,7 +356,13 @@ class _Result:
 
 
 def _limits(settings: IngestSettings) -> Limits:
-    return Limits(settings.max_pixels, settings.max_side, settings.max_file_bytes, settings.resize_short_side)
+    return Limits(
+        max_pixels=settings.max_pixels,
+        max_side=settings.max_side,
+        min_side=settings.min_side,
+        max_file_bytes=settings.max_file_bytes,
+        resize_short_side=settings.resize_short_side,
+    )
 
 
 def _prepared(load: Load, row: int, limits: Limits, known: Known) -> _Result:
@@ -370,6 +383,8 @@ def _prepared(load: Load, row: int, limits: Limits, known: Known) -> _Result:
         photo = check_and_normalise(data, limits)
     except Rejected as rejected:
         return _Result(came_as, rejected=rejected)
+    except Exception as error:  # decoders of damaged files raise anything, and none may end the run
+        return _Result(came_as, rejected=decoder_failure(error))
     return _Result(came_as, sha256_bytes(photo.bytes), photo)
 
 

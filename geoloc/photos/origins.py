@@ -47,7 +47,7 @@ def claim_source(pool: Path, kind: str, path: Path | str, key: bytes) -> str:
         for name, known in names.items():
             if known == place:
                 return name
-        taken = {*names, *_sources(pool)}
+        taken = {*names, *source_names(pool)}
         name = next(name for name in possible_names(fixed) if name not in taken)
         write_json(pool / SOURCES_FILE, {**names, name: place})
         return name
@@ -94,7 +94,7 @@ def _clean(name: str) -> str:
     return re.sub(r"[\x00-\x1f\x7f]", "_", unicodedata.normalize("NFC", text)).strip()
 
 
-def _sources(pool: Path) -> set[str]:
+def source_names(pool: Path) -> set[str]:
     """Every source that the catalog or the quarantine names."""
     found: set[str] = set()
     for file in (CATALOG_FILE, QUARANTINE_FILE):

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from geoloc.files import sha256_bytes
 from geoloc.photos import quarantine
 from geoloc.photos.photographers import photographer_id, photographer_ids
-from geoloc.photos.quarantine import FIELD, PHOTO, Reason
+from geoloc.photos.quarantine import FIELD, PHOTO, Reason, Rejected
 from geoloc.photos.sources.candidates import Candidates
 
 EARLIEST, LATEST = np.datetime64("1839-01-01", "us"), np.datetime64("2100-01-01", "us")
@@ -39,8 +40,15 @@ class Screened:
     field_faults: pa.Table
 
 
-def screen(batch: Candidates, source: str, key: bytes, origin: str | None = None) -> Screened:
-    """Check a batch of N candidates, a column at a time. `origin`: as quarantine has it, of what is turned away."""
+def screen(
+    batch: Candidates, source: str, key: bytes, origin: str | None = None, max_file_bytes: int = 0
+) -> Screened:
+    """Check a batch of N candidates, a column at a time.
+
+    `origin`: as quarantine has it, of what is turned away. The image of what is turned away is read, up to
+    `max_file_bytes`, to know it from another that is once found in its place.
+    """
+    look = _Look(batch, key, max_file_bytes)
     table, faults = _named(batch.table, batch, source, key), _named(batch.faults, batch, source, key)
     told = _told(faults, source, key, origin)
     # a list of tables, each of one reason
@@ -54,7 +62,7 @@ def screen(batch: Candidates, source: str, key: bytes, origin: str | None = None
         good &= ~bad
         if bad.any():
             detail = _coordinates(table, bad, reason)
-            away.append(_rows(source, table, bad, reason, PHOTO, detail, key, origin))
+            away.append(_rows(source, table, bad, reason, PHOTO, detail, origin, look.at(table, bad)))
     rows = np.flatnonzero(good)
     if not good.all():
         table = table.take(rows)
@@ -63,7 +71,8 @@ def screen(batch: Candidates, source: str, key: bytes, origin: str | None = None
         if bad.any():
             shown = table[column].filter(bad).cast(pa.string())
             detail = pc.binary_join_element_wise(f"{column} is ", shown, "")
-            fields.append(_rows(source, table, bad, reason, FIELD, detail, key, origin))
+            content = look.at(table, bad, rows)
+            fields.append(_rows(source, table, bad, reason, FIELD, detail, origin, content))
             position = table.schema.get_field_index(column)
             values = pc.if_else(
                 pa.array(bad), pa.scalar(None, table.schema.field(column).type), table[column]
@@ -72,6 +81,33 @@ def screen(batch: Candidates, source: str, key: bytes, origin: str | None = None
     heading = pc.if_else(pc.equal(table["heading"], 360.0), 0.0, table["heading"])
     table = table.set_column(table.schema.get_field_index("heading"), "heading", heading)
     return Screened(_hashed(table, key), rows, pa.concat_tables(away), pa.concat_tables(fields))
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What is at a row of a batch: all that is known of it, and its image."""
+
+    batch: Candidates
+    key: bytes
+    max_file_bytes: int
+
+    def at(self, table: pa.Table, bad: NDArray[np.bool_], rows: NDArray[np.int64] | None = None) -> pa.Array:
+        """Digests of the bad rows of a table; `rows`: which rows of the batch it holds (default: all)."""
+        places = np.flatnonzero(bad) if rows is None else rows[bad]
+        found = table.filter(pa.array(bad)).drop_columns("reference")
+        images = pa.array([self._image(int(row)) for row in places], pa.string())
+        return quarantine.digests(found.append_column("image", images), self.key)
+
+    def _image(self, row: int) -> str | None:
+        batch = self.batch
+        if batch.load is None or (batch.pictured is not None and not batch.pictured[row]):
+            return None
+        try:
+            return sha256_bytes(batch.load(row, self.max_file_bytes))
+        except Rejected as error:
+            return str(error)
+        except OSError:
+            return None
 
 
 def _told(faults: pa.Table, source: str, key: bytes, origin: str | None) -> pa.Table:
@@ -156,19 +192,12 @@ def _rows(
     reason: Reason,
     severity: str,
     detail: pa.ChunkedArray | pa.Array | str,
-    key: bytes,
     origin: str | None,
+    content: pa.Array,
 ) -> pa.Table:
-    found = table.filter(pa.array(bad))
+    found = table.select(["reference", "photo_id"]).filter(pa.array(bad))
     return quarantine.rows(
-        source,
-        found["reference"],
-        found["photo_id"],
-        reason,
-        detail,
-        severity,
-        origin,
-        quarantine.digests(found.drop_columns("reference"), key),
+        source, found["reference"], found["photo_id"], reason, detail, severity, origin, content
     )
 
 

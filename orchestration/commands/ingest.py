@@ -41,6 +41,12 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         made.add_argument(
             "--short-side", type=int, metavar="PX", help="scale larger photos down to this short side"
         )
+        made.add_argument(
+            "--min-side",
+            type=int,
+            metavar="PX",
+            help="turn away photos with a smaller side (default: 16)",
+        )
         made.add_argument("--no-dvc", action="store_true", help="do not record the new data version")
         made.set_defaults(kind=name)
         return made
@@ -92,7 +98,11 @@ def run(options: argparse.Namespace) -> None:
         options.kind,
         options.path,
         source=options.source,
-        settings={"workers": options.workers, "resize_short_side": options.short_side},
+        settings={
+            "workers": options.workers,
+            "resize_short_side": options.short_side,
+            **({} if options.min_side is None else {"min_side": options.min_side}),
+        },
         **given,
     )
     if not options.no_dvc:
