@@ -45,7 +45,8 @@ def degrees(name: str, parts: Sequence[float], hemisphere: str, hemispheres: str
     """
     if hemisphere not in tuple(hemispheres):
         first, second = hemispheres
-        raise ValueError(f"{name}Ref is {hemisphere!r}, not {first} or {second}")
+        told = repr(hemisphere) if hemisphere else "missing"
+        raise ValueError(f"{name}Ref is {told}, not {first} or {second}")
     if any(math.isnan(part) for part in parts):
         return math.nan
     whole, minutes, seconds = parts

@@ -20,12 +20,13 @@ from geoloc.photos.batches import Batch
 from geoloc.photos.decoding import Limits, StoredPhoto, check_and_normalise, decoder_failure
 from geoloc.photos.known import Known, People, same_place
 from geoloc.photos.origins import place_digest
-from geoloc.photos.photographers import photographer_id
+from geoloc.photos.photographers import check_key, photographer_id
 from geoloc.photos.pool import PoolAppender, locked
 from geoloc.photos.quarantine import LABEL, PHOTO, Reason, Rejected
 from geoloc.photos.screening import screen
 from geoloc.photos.settings import IngestSettings
 from geoloc.photos.sources.candidates import Candidates, Load
+from geoloc.photos.warned import Warned, counted_warnings, reading
 
 _PROGRESS_EVERY = 100
 _METADATA_ROWS = 2_000_000
@@ -95,8 +96,8 @@ def ingest(
     are never rewritten. `progress` is called after each hundred photos and each batch. `origin` names where all inputs
     come from (default: where each file lies).
 
-    Raises PoolBusyError while another ingest runs, ValueError for an empty source name or too short a key, and what a
-    source raises.
+    Raises PoolBusyError while another ingest runs, PhotographerKeyError for too short a key or another one than the
+    pool's, ValueError for an empty source name, and what a source raises.
     """
     settings = settings or IngestSettings()
     if not source.strip():
@@ -104,6 +105,7 @@ def ingest(
     photographer_id("", photographer_key)  # a bad key is told before any work is done
     pool = Path(pool)
     with locked(pool):
+        check_key(pool, photographer_key)
         run = _Run(pool, source, photographer_key, settings, progress, origin)
         try:
             run.take_all(candidates)
@@ -136,11 +138,15 @@ class _Run:
         self.encoded_again: Counter[str] = Counter()
         self.notes: Counter[str] = Counter()
         self.people = People()
+        self.warned = Warned()
         self.unreported = 0
 
     def take_all(self, candidates: Iterable[Candidates]) -> None:
         workers = self.settings.workers or os.cpu_count() or 1
-        with ThreadPoolExecutor(workers, thread_name_prefix="ingest") as threads:
+        with (
+            counted_warnings() as self.warned,
+            ThreadPoolExecutor(workers, thread_name_prefix="ingest") as threads,
+        ):
             for batch in candidates:
                 self.take(batch, threads, window=4 * workers)
                 self.report()
@@ -228,12 +234,15 @@ class _Run:
             ids.clear()
             stored.clear()
 
+        references: list[str] = part.table["reference"].to_pylist()
+
         def work(row: int) -> _Result:
-            try:
-                return _prepared(load, int(part.rows[row]), limits, self.known)
-            except Exception as error:
-                error.add_note(f"while reading {part.table['reference'][row]} of {self.source}")
-                raise
+            with reading(references[row]):
+                try:
+                    return _prepared(load, int(part.rows[row]), limits, self.known)
+                except Exception as error:
+                    error.add_note(f"while reading {references[row]} of {self.source}")
+                    raise
 
         results = _ahead(threads, work, rows.tolist(), window)
         for row, result in zip(rows.tolist(), results, strict=True):
@@ -328,7 +337,8 @@ class _Run:
         self.summary.fields_dropped = dict(sorted(self.fields.items()))
         self.summary.labels = dict(sorted(self.labels.items()))
         self.summary.encoded_again = dict(sorted(self.encoded_again.items()))
-        self.summary.notes = dict(sorted({**self.notes, **self.people.notes()}.items()))
+        notes = {**self.notes, **self.people.notes(), **self.warned.notes()}
+        self.summary.notes = dict(sorted(notes.items()))
         if self.progress is not None:
             self.progress(self.summary)
 

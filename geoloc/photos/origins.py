@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from geoloc.files import read_json, write_json
 from geoloc.photos.catalog import CATALOG_FILE
+from geoloc.photos.photographers import check_key
 from geoloc.photos.pool import locked
 from geoloc.photos.quarantine import QUARANTINE_FILE, digest
 
@@ -36,11 +37,12 @@ def claim_source(pool: Path, kind: str, path: Path | str, key: bytes) -> str:
 
     It is called as its file or folder; where another place has that name, with the folder above in front, else with a
     number. All files of one folder that a pattern matches are one source. Raises PoolBusyError while another process
-    adds to the pool.
+    adds to the pool, PhotographerKeyError for another key than the pool's.
     """
     fixed = fixed_part(path)
     place = digest(key, kind + place_digest(pool, fixed, key))
     with locked(Path(pool)):
+        check_key(Path(pool), key)
         names: dict[str, str] = read_json(pool / SOURCES_FILE) if (pool / SOURCES_FILE).is_file() else {}
         for name, known in names.items():
             if known == place:

@@ -67,6 +67,12 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     yfcc.add_argument("--photos", type=Path, metavar="FOLDER", help="default: metadata only")
     tars = kind("webdataset", "a WebDataset tar set as img2dataset writes it", "TARS")
     shards = kind("mp16", "MP-16's msgpack shards", "SHARDS")
+    shards.add_argument(
+        "--table",
+        type=Path,
+        metavar="CSV",
+        help="coordinates by id: IMG_ID, LAT, LON (default: such a CSV beside the shards, if they lack them)",
+    )
     for made in (table, tars, shards):
         made.add_argument(
             "--column", action="append", default=[], metavar="FIELD=NAME", help="a field's column name"
@@ -80,6 +86,8 @@ def run(options: argparse.Namespace) -> None:
         given |= {"photographer": options.photographer, "follow_links": options.follow_links}
     if options.kind in ("table", "yfcc") and options.photos is not None:
         given["photos"] = options.photos
+    if options.kind == "mp16" and options.table is not None:
+        given["table"] = options.table
     if options.kind in ("table", "webdataset", "mp16"):
         given["columns"] = _columns(options.column)
     if options.source is not None and not options.source.strip():

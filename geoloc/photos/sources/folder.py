@@ -16,6 +16,7 @@ from geoloc.photos.sidecars import SIDECAR_SUFFIXES, Gathered, gather
 from geoloc.photos.sources.candidates import SCHEMA, Candidates, SourceError, fault, fault_table, read_file
 from geoloc.photos.sources.fields import typed
 from geoloc.photos.sources.walk import NAMED, Walk, printable
+from geoloc.photos.warned import reading
 
 _BATCH = 512
 
@@ -90,7 +91,8 @@ def _batch(
             )
 
         try:
-            found = gather(path, sidecars.of(path.parent), most)
+            with reading(reference):
+                found = gather(path, sidecars.of(path.parent), most)
         except Rejected as error:
             blame(error.reason, error.detail)
         except FileNotFoundError:

@@ -105,6 +105,6 @@ def _candidates(
 
 
 def _text(values: pa.Array, count: int) -> pa.Array:
-    """As `text`, with U+FFFD where it is no UTF-8, as URL-decoding leaves what is none: `typed` refuses both."""
+    """As `text`, with U+FFFD where it is no UTF-8, as URL-decoding leaves it there; `typed` refuses both."""
     bad = undecodable(values, count)
     return pc.if_else(pa.array(bad), "\ufffd", text(values, count)) if bad.any() else text(values, count)
