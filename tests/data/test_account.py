@@ -443,7 +443,7 @@ def test_two_texts_of_one_hash_stay_two(monkeypatch):
     import numpy as np
     import pyarrow as pa
 
-    monkeypatch.setattr(known, "hashed", lambda column: np.zeros(len(column), np.uint64))
+    monkeypatch.setattr(known, "_hashes", lambda texts: np.zeros(len(texts), np.uint64))
     lookup = known.Lookup(pa.chunked_array([pa.array(["a", None, "b"]), pa.array(["c", "b"])]))
     assert [lookup.rows(text) for text in ("a", "b", "c", "d", "")] == [[0], [2, 4], [3], [], []]
     assert lookup.first_rows(pa.chunked_array([pa.array(["c", "d", None, "b"])])).tolist() == [3, -1, -1, 2]
