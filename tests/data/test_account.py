@@ -454,3 +454,11 @@ def test_180_east_is_180_west():
     assert here.agrees(known.Label("b", "t", 10.0, -179.99999, "p1"))
     assert not here.agrees(known.Label("b", "t", 10.0, 179.9, None))
     assert not known.Label("a", "s", 1, 2, "p1").agrees(known.Label("a", "s", 1, 2, "p2"))
+
+
+def test_what_cannot_be_split_is_said_at_ingest(tmp_path, capsys):
+    workspace = bare_workspace(tmp_path / "w", {"splits": {"test": {"share": 0.2}}})
+    add(workspace, "folder", album(tmp_path / "mine", 1, 6), "--photographer", "me")
+    told = capsys.readouterr().out
+    assert "note: geoloc build would stop, as these photos cannot be split: splits.test.share is 0.2" in told
+    assert "all known photographers are one person" in told
