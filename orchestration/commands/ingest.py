@@ -130,7 +130,7 @@ def _say_what_does_not_fit(workspace: Workspace) -> None:
         print(f"note: geoloc build would stop, as these photos cannot be split: {error}")
         if catalog["photographer"].nunique() == 1:
             print(
-                "note: all known photographers are one person; whoever is tested is never trained on: add others' photos"
+                "note: all known photographers are one person, and who is tested is not trained on; add others' photos"
             )
 
 
