@@ -8,10 +8,11 @@ import json
 import os
 import secrets
 import shutil
+import stat
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import yaml
 
@@ -31,6 +32,69 @@ class DamagedFile(ValueError):
 
     def __str__(self) -> str:
         return f"{self.path} is damaged: {self.why}"
+
+
+class UnfitFileError(OSError):
+    """A file that is not read although it could be opened. `strerror` says why, without the path."""
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(None, why, str(path))
+
+    def __str__(self) -> str:
+        return f"{self.filename} is {self.strerror}"
+
+
+class NotAFileError(UnfitFileError):
+    """The path names something else than a file: a folder, a pipe, a socket, a device."""
+
+
+class FileTooLargeError(UnfitFileError):
+    """The file is larger than the caller reads."""
+
+
+@contextlib.contextmanager
+def open_regular(path: Path | str, most_bytes: int | None = None) -> Iterator[BinaryIO]:
+    """A file, open for reading; anything else is not opened, so a pipe never blocks and no device is touched.
+
+    Raises NotAFileError for what is no regular file, FileTooLargeError above `most_bytes`, before any byte is read, and
+    OSError.
+    """
+    path = Path(path)
+    _check_regular(path, path.stat().st_mode)
+    # not to block if a pipe takes the file's place between these two lines
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as stream:
+        found = os.fstat(descriptor)
+        _check_regular(path, found.st_mode)
+        if most_bytes is not None and found.st_size > most_bytes:
+            raise FileTooLargeError(path, _too_large(found.st_size, most_bytes))
+        yield stream
+
+
+def read_regular(path: Path | str, most_bytes: int) -> bytes:
+    """The bytes of a file. Raises as `open_regular`; memory is never more than `most_bytes`, also if the file grows."""
+    with open_regular(path, most_bytes) as stream:
+        data = stream.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise FileTooLargeError(Path(path), _too_large(len(data), most_bytes))
+    return data
+
+
+def _too_large(size: int, most: int) -> str:
+    return f"{size} bytes large; the limit is {most} bytes"
+
+
+def _check_regular(path: Path, mode: int) -> None:
+    if stat.S_ISREG(mode):
+        return
+    kinds = {
+        stat.S_IFDIR: "a folder",
+        stat.S_IFIFO: "a pipe",
+        stat.S_IFSOCK: "a socket",
+        stat.S_IFCHR: "a device",
+        stat.S_IFBLK: "a device",
+    }
+    raise NotAFileError(path, f"{kinds.get(stat.S_IFMT(mode), 'something else')}, not a file")
 
 
 @contextlib.contextmanager
@@ -196,24 +260,28 @@ def read_parquet(path: Path | str, needs: Collection[str] = ()) -> pd.DataFrame:
 
 
 def read_arrow(path: Path | str, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
-    """A Parquet file, or some of its columns, as an Arrow table. Raises DamagedFile for other content, if it lacks a
-    column of `schema` that may not be null, and if a column is not of its type."""
+    """A Parquet file as an Arrow table with the columns of `schema`, or some of them, in that order.
+
+    A column that may be null and that the file lacks is null: files of older versions have fewer. Raises DamagedFile
+    for other content, if the file lacks a column that may not be null, and if a column is not of its type.
+    """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     _require_file(path)
     with damage_named(path):
         names = pq.read_schema(path).names
-    needed = [
-        field.name for field in schema if not field.nullable and (columns is None or field.name in columns)
-    ]
-    _require_columns(path, needed, names)
+    wanted = [schema.field(name) for name in (schema.names if columns is None else columns)]
+    _require_columns(path, [field.name for field in wanted if not field.nullable], names)
     with damage_named(path):
-        table = pq.read_table(path, columns=None if columns is None else [c for c in columns if c in names])
-        for i, field in enumerate(table.schema):
-            wanted = schema.field(field.name) if field.name in schema.names else field
-            if field.type != wanted.type:
-                table = table.set_column(i, wanted, table[i].cast(wanted.type))
-    return table
+        table = pq.read_table(path, columns=[field.name for field in wanted if field.name in names])
+        found = [
+            table[field.name].cast(field.type)
+            if field.name in names
+            else pa.nulls(table.num_rows, field.type)
+            for field in wanted
+        ]
+        return pa.Table.from_arrays(found, schema=pa.schema(wanted))
 
 
 def _require_file(path: Path | str) -> None:

@@ -17,13 +17,14 @@ from orchestration.commands import (
     ingest,
     init,
     locate,
+    quarantine,
     sample,
     settings,
     ui,
 )
 from orchestration.commands.parsing import HELP, Parser
 
-COMMANDS = (init, sample, ingest, build, locate, claims, compare, audit, accept, settings, ui)
+COMMANDS = (init, sample, ingest, quarantine, build, locate, claims, compare, audit, accept, settings, ui)
 """In the order of `geoloc --help`. Each module has `add(subparsers)` and `run(options)`."""
 
 DESCRIPTION = "Tell where a photo was taken, and keep the system that can do so honest for years."

@@ -260,7 +260,8 @@ class TestContents:
             read_arrow(tmp_path / "x.parquet", schema)
         write_parquet(tmp_path / "y.parquet", pd.DataFrame({"b": [1, 2], "more": ["x", "y"]}))
         table = read_arrow(tmp_path / "y.parquet", schema)
-        assert table.column_names == ["b", "more"]
+        assert table.column_names == ["a", "b"]
+        assert table["a"].to_pylist() == [None, None]
         assert table["b"].to_pylist() == [1.0, 2.0]
 
     def test_folders_and_missing_files_are_not_damaged_silently(self, tmp_path):
