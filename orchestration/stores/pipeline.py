@@ -153,7 +153,7 @@ def _recipes(stages: Mapping[str, Any]) -> list[str]:
 
 def _recipe(stage: Mapping[str, Any]) -> str | None:
     """The recipe of a stage in dvc.yaml; None for one that all recipes share."""
-    return stage.get("meta", {}).get("recipe")  # type: ignore[no-any-return]
+    return stage.get("meta", {}).get("recipe")
 
 
 def pipeline(workspace: Workspace, recipes: list[str]) -> dict[str, Any]:
