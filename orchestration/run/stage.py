@@ -175,7 +175,9 @@ def _make(
     started, clock = datetime.now(UTC), time.monotonic()
     make = importlib.import_module(stage.module).build
     final = build.folder(stage.name)
-    for left in final.parent.glob(f".{stage.name}.*"):  # by a build that was killed: only one is at work at a time
+    for left in final.parent.glob(
+        f".{stage.name}.*"
+    ):  # by a build that was killed: only one is at work at a time
         shutil.rmtree(left)
     with atomic_folder(final) as output:
         run = StageRun(build, wanted, output, scratch, log, tags, dagster_run)
