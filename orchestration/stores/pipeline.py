@@ -157,7 +157,7 @@ def _recipes(stages: Mapping[str, Any]) -> list[str]:
 
 def _recipe(stage: Mapping[str, Any]) -> str | None:
     """The recipe of a stage in dvc.yaml; None for one that all recipes share."""
-    return stage.get("meta", {}).get("recipe")  # type: ignore[no-any-return]
+    return stage.get("meta", {}).get("recipe")
 
 
 def read_stages(file: Path) -> dict[str, dict[str, Any]]:
