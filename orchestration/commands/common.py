@@ -9,10 +9,17 @@ from typing import Any
 from orchestration.workspace import Workspace
 
 
-def open_workspace(options: argparse.Namespace) -> Workspace:
-    """The workspace that `--workspace` names, with the environment of its tools set."""
+def open_workspace(options: argparse.Namespace, *, tracks: bool = True) -> Workspace:
+    """The workspace that `--workspace` names, with the environment of its tools set.
+
+    If it was copied or moved, its MLflow store follows; a command that never looks at that says `tracks=False`.
+    """
+    from orchestration.stores.placement import settle
+
     workspace = Workspace.open(options.workspace)
     workspace.set_environment()
+    if tracks:
+        settle(workspace)
     return workspace
 
 

@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
         options.combine,
         options.abstain_below,
     )
-    workspace = open_workspace(options)
+    workspace = open_workspace(options, tracks=False)
     if options.map:
         _check_map(options.map, options.photos)
     # Only now, with the question checked: torch takes seconds to import.

@@ -25,6 +25,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the command; returns Dagster's exit status."""
     workspace = open_workspace(options)
     command = [sys.executable, "-m", "dagster", "dev", "-m", "orchestration.definitions"]
-    command += ["--host", "127.0.0.1", "--port", str(options.port)]
+    # Dagster records the working directory with each run; "." keeps a copied workspace from pointing back.
+    command += ["--working-directory", ".", "--host", "127.0.0.1", "--port", str(options.port)]
     print(f"Dagster UI: http://127.0.0.1:{options.port}  (ctrl-C stops it)")
     return subprocess.run(command, cwd=workspace.root, env=os.environ, check=False).returncode

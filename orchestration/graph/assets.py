@@ -132,19 +132,23 @@ def _result(build: Build, outcome: StageOutcome) -> dg.MaterializeResult:
         **({"lineage/taken from": record.taken_from} if record.taken_from else {}),
         "folder": build.folder(record.stage),
     }
+    root = build.workspace.root
     return dg.MaterializeResult(
-        metadata={key: metadata_value(value) for key, value in facts.items()},
+        metadata={key: metadata_value(value, root) for key, value in facts.items()},
         data_version=dg.DataVersion(record.content),
         tags={REUSED_TAG: str(outcome.reused).lower()},
     )
 
 
-def metadata_value(value: Any) -> dg.MetadataValue:
-    """A fact as Dagster shows it: data frames as tables, PNG and JPEG files as pictures, folders as paths."""
+def metadata_value(value: Any, root: Path) -> dg.MetadataValue:
+    """A fact as Dagster shows it: data frames as tables, PNG and JPEG files as pictures, other paths relative to the
+    workspace at `root`, so that history points at no earlier place of a copied one."""
     if isinstance(value, pd.DataFrame):
         return dg.MetadataValue.md(markdown(value.head(TABLE_ROWS).itertuples(index=False), value.columns))
     if isinstance(value, Path):
-        return picture(value, value.stem) if value.suffix in PICTURES else dg.MetadataValue.path(value)
+        if value.suffix in PICTURES:
+            return picture(value, value.stem)
+        return dg.MetadataValue.path(value.relative_to(root).as_posix())
     if isinstance(value, bytes):
         return picture(value)
     if isinstance(value, dict | list | tuple):

@@ -118,7 +118,7 @@ def _verified(
 
     `say` gets a line if a consistent build is out of date, or was not checked. Raises WorkspaceError.
     """
-    links = ()
+    links: tuple[str, ...] = ()
     if question.method != "class":
         links = ("embeddings",) if question.model == "classifier" else ("features",)
     records = require_recorded(build, loaded, links)

@@ -39,7 +39,8 @@ class Photos:
 
 def read_photos(files: Sequence[Path]) -> Photos:
     """Read photo files with the checks and limits of photos that enter the pool. Raises nothing for a bad one."""
-    pixels, errors = [], []
+    pixels: list[NDArray[np.uint8]] = []
+    errors: list[str | None] = []
     for file in files:
         try:
             pixels.append(decode_rgb(check_and_normalise(_bytes(file)).bytes))
