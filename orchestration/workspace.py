@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import secrets
 import shutil
+import stat
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,7 +106,7 @@ class Workspace:
         if not settings.exists():
             write_text(settings, DAGSTER_YAML)
         os.environ.update(
-            DAGSTER_HOME=str(self.dagster_home),
+            DAGSTER_HOME=str(_plainly_named(self.dagster_home)),
             GEOLOC_WORKSPACE=str(self.root),
             DVC_NO_ANALYTICS="1",
             MLFLOW_DISABLE_TELEMETRY="true",
@@ -157,6 +160,26 @@ def _create_key(path: Path) -> None:
             path.hardlink_to(temporary)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _plainly_named(folder: Path) -> Path:
+    """`folder`, or a link to it where its path has characters that Dagster cannot open a database under.
+
+    Dagster puts the path into a URL as it is, where "?" ends it and "%20" is a space. The link is in a private folder
+    for temporary files. Raises WorkspaceError if that is not this user's.
+    """
+    if not {"?", "%"} & set(str(folder)):
+        return folder
+    base = Path(tempfile.gettempdir()) / f"geoloc-{os.getuid()}"
+    base.mkdir(mode=0o700, exist_ok=True)
+    state = base.lstat()
+    if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.getuid() or state.st_mode & 0o022:
+        raise WorkspaceError(f"{base} must be a folder that only you can write to; remove it")
+    link = base / hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+    if not (link.is_symlink() and link.readlink() == folder):
+        with atomic_path(link) as temporary:
+            temporary.symlink_to(folder)
+    return link
 
 
 def init_workspace(folder: Path, photo_note: str = "") -> Workspace:

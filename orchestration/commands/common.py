@@ -10,17 +10,22 @@ from typing import Any
 from orchestration.workspace import Workspace
 
 
-def open_workspace(options: argparse.Namespace) -> Workspace:
+def open_workspace(options: argparse.Namespace, *, tracks: bool = True) -> Workspace:
     """The workspace that `--workspace` names, with the environment of its tools set.
 
-    Raises SettingsError for a `--recipe` that no recipe can be called, before the command imports its work.
+    If it was copied or moved, its MLflow store follows; a command that never looks at that says `tracks=False`. Raises
+    SettingsError for a `--recipe` that no recipe can be called, before the command imports its work.
     """
+    from orchestration.stores.placement import settle
+
     workspace = Workspace.open(options.workspace)
     if "recipe" in options:
         from orchestration.plan.settings import check_recipe_name
 
         check_recipe_name(options.recipe, "--recipe")
     workspace.set_environment()
+    if tracks:
+        settle(workspace)
     return workspace
 
 

@@ -144,20 +144,22 @@ def _result(build: Build, outcome: StageOutcome) -> dg.MaterializeResult:
         **({"lineage/taken from": record.taken_from} if record.taken_from else {}),
         "folder": build.folder(record.stage),
     }
+    root = build.workspace.root
     return dg.MaterializeResult(
-        metadata={key: metadata_value(value) for key, value in facts.items()},
+        metadata={key: metadata_value(value, root) for key, value in facts.items()},
         data_version=dg.DataVersion(record.content),
         # In place of the version that the definitions had when the run began: another recipe's output may be reused.
         tags={REUSED_TAG: str(outcome.reused).lower(), CODE_VERSION_TAG: version_of(record)},
     )
 
 
-def metadata_value(value: Any) -> dg.MetadataValue:
-    """A fact as Dagster shows it: PNG and JPEG files as pictures, text of several lines as Markdown."""
+def metadata_value(value: Any, root: Path) -> dg.MetadataValue:
+    """A fact as Dagster shows it: PNG and JPEG files as pictures, text of several lines as Markdown, other paths
+    relative to the workspace at `root`, so that history points at no earlier place of a copied one."""
     if isinstance(value, Path) and value.suffix in KINDS:
         return dg.MetadataValue.md(as_markdown(value, value.stem))
     if isinstance(value, Path):
-        return dg.MetadataValue.path(value)
+        return dg.MetadataValue.path(value.relative_to(root).as_posix())
     if isinstance(value, dict | list | tuple):
         return dg.MetadataValue.json(list(value) if isinstance(value, tuple) else value)
     if isinstance(value, bool):

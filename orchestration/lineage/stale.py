@@ -83,7 +83,7 @@ def why_stale(build: Build, stage: Stage) -> list[str]:
     found = build.record(stage.name)
     if found is None:
         return ["never built"]
-    why = expected(build, stage).differences(found)
+    why = expected(build, stage).differences(found) or _foreign(build, found)
     return why or files_changed(build, found)
 
 
@@ -140,4 +140,10 @@ def _own_reasons(build: Build, stage: Stage) -> list[str]:
     if stage.looks_at_pool:
         kept["data"] = data_version(build.workspace)
     as_it_was = Expected(stage, kept, build.settings, code_version(stage.module))
-    return as_it_was.differences(found)
+    return as_it_was.differences(found) or _foreign(build, found)
+
+
+def _foreign(build: Build, found: Record) -> list[str]:
+    """A reason if a record is another output's: its folder was copied, whatever it holds now."""
+    own = build.name(found.stage)
+    return [f"its record is of {found.artefact}"] if found.artefact != own else []

@@ -47,12 +47,7 @@ def read_facts(build: Build, record: Record) -> dict[str, Any]:
         found = kept["facts"] if kept["content"] == record.content else []
         folder = build.folder(record.stage)
         return {key: folder / value if kind == "file" else value for key, kind, value in found}
-    except (
-        OSError,
-        ValueError,
-        TypeError,
-        KeyError,
-    ):  # never kept or damaged: only for people, made anew with --force
+    except (OSError, ValueError, TypeError, KeyError):  # never kept, or damaged: only for people
         return {}
 
 

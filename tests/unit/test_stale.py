@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,14 @@ def certain(build: Build) -> list[str]:
 
 def test_nothing_is_stale_after_a_build(workspace):
     assert stale_stages(Build(workspace), set(NAMES)) == {}
+
+
+def test_a_folder_copied_from_another_recipe_is_built_again_even_if_all_is_equal(workspace):
+    twin = write_recipe(workspace, "twin", {})
+    for part in ("partition", "lineage", "checks"):
+        shutil.copytree(workspace.build / "default" / part, workspace.build / "twin" / part)
+    assert why_stale(twin, STAGES["partition"]) == ["its record is of default/partition"]
+    assert stale_stages(twin, {"partition"}) == {"partition": ["its record is of default/partition"]}
 
 
 def test_another_data_version_runs_what_looks_at_the_pool_and_nothing_below_it(workspace):
