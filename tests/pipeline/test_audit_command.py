@@ -137,7 +137,7 @@ def test_numbers_of_baselines_ceilings_and_errors_are_numbers_too(built, capsys)
         ("report:test/densest cell/median", r"LEVEL of .* must be one of street, city, region, country, continent;"),
         ("report:test", r"a number is named report:TEST/METHOD/LEVEL, such as report:test/\[L\]NN/city"),
         ("elsewhere/report:test/[L]NN/city", r"elsewhere has no build"),
-        ("reprot", r"not known in this workspace; accepted: .*models:/NAME/VERSION.*; near: .*default/report"),
+        ("reprot", r"not known in this workspace; accepted: .*models:/NAME/VERSION.*; near: report"),
         ("photo:nobody", r"photo:nobody is not known"),
         ("deadbeefdeadbeef", r"deadbeefdeadbeef is not known in this workspace; accepted: a stage"),
         ("params.yaml", r"params\.yaml is not known"),
