@@ -18,6 +18,9 @@ from orchestration.stores.pipeline import commit_stages, drop_recipes, unrecorde
 from orchestration.stores.stamps import write_stamps
 from orchestration.workspace import Workspace, WorkspaceError
 
+_OURS = re.compile(r"^(geoloc|orchestration)\.[\w.]+: ")
+"""What Dagster writes before the message of an error of the project: its class."""
+
 
 class BuildFailed(RuntimeError):
     """A stage or a blocking check failed. The message names it and the reason."""
@@ -164,10 +167,11 @@ def _failures(result: object, recipe: str) -> list[str]:
             lines += checked[event.step_key]
         elif event.is_step_failure:
             error = event.step_failure_data.error
-            while error is not None and error.cause is not None:
+            # The first error of the project says what and where; what caused it, such as a parser's, does not.
+            while error is not None and error.cause is not None and not _OURS.match(error.message):
                 error = error.cause
             message = error.message.strip() if error is not None else "unknown error"
             # The project's own errors are written for users, who do not need the name of the class.
-            message = re.sub(r"^(geoloc|orchestration)\.[\w.]+: ", "", message)
+            message = _OURS.sub("", message)
             lines.append(f"{(event.step_key or recipe).replace('__', '/')} failed: {message}")
     return lines or [f"{recipe}: the run failed; see the Dagster UI"]

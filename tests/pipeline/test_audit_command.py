@@ -113,7 +113,7 @@ def test_a_number_is_shown_with_its_interval_and_what_made_it(built, capsys, spe
     assert geoloc(built, "audit", f"default/report:test/{spelled}") == 0
     first = capsys.readouterr().out.splitlines()[0]
     assert first.startswith(f"test, [L]NN, city (within 25 km): {100 * expected['accuracy']:.1f} %")
-    assert f"of {expected['n']:,} photos" in first
+    assert f"of {int(expected['n']):,} photos" in first
 
 
 def test_numbers_of_baselines_ceilings_and_errors_are_numbers_too(built, capsys):
@@ -137,7 +137,7 @@ def test_numbers_of_baselines_ceilings_and_errors_are_numbers_too(built, capsys)
         ("report:test/densest cell/median", r"LEVEL of .* must be one of street, city, region, country, continent;"),
         ("report:test", r"a number is named report:TEST/METHOD/LEVEL, such as report:test/\[L\]NN/city"),
         ("elsewhere/report:test/[L]NN/city", r"elsewhere has no build"),
-        ("reprot", r"not known in this workspace; accepted: .*models:/NAME/VERSION.*; near: report, default/report"),
+        ("reprot", r"not known in this workspace; accepted: .*models:/NAME/VERSION.*; near: report"),
         ("photo:nobody", r"photo:nobody is not known"),
         ("deadbeefdeadbeef", r"deadbeefdeadbeef is not known in this workspace; accepted: a stage"),
         ("params.yaml", r"params\.yaml is not known"),

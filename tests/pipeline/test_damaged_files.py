@@ -73,20 +73,21 @@ REPORT = ("build", "--only", "report", "--force", "--no-commit")
 AUDIT = ("audit", "default/partition")
 NUMBER = ("audit", "report:test/[L]NN/city")
 LOCATE = ("locate", "PHOTO")
-TRIED = ("locate", "PHOTO", "--recipe", "tried")
+TRIED = ("build", "--only", "splits", "--recipe", "tried", "--no-commit")
 CLAIMS = ("claims",)
 SETTINGS = ("settings",)
 ACCEPT = ("accept", "partition", "--reason", "tried")
+ACCEPT_SPLITS = ("accept", "splits", "--reason", "tried")
 INGEST = ("ingest", "folder", "FOLDER", "--photographer", "me")
 UI = ("ui", "--port", "1")
 
 CASES = [
     ("params.yaml", (binary, a_list, conflict, nul, twice, tab), (BUILD, AUDIT, LOCATE, ACCEPT)),
     ("recipes/tried.yaml", (binary, a_list, conflict, nul, twice), (TRIED,)),
-    ("data.dvc", (empty, half, binary, a_list, conflict, nothing_in_it, twice), (BUILD, AUDIT, ACCEPT)),
+    ("data.dvc", (empty, half, binary, a_list, conflict, nothing_in_it, twice), (BUILD, AUDIT, ACCEPT_SPLITS)),
     ("dvc.yaml", (binary, a_list, conflict), (WHOLE,)),
     ("dvc.lock", (binary, a_list, conflict), (WHOLE,)),
-    (".dvc/config", (binary, a_list, conflict), (WHOLE,)),
+    (".dvc/config", (binary, nul, conflict), (WHOLE,)),
     ("data/catalog.parquet", (empty, half, foreign), (BUILD, AUDIT, INGEST)),
     ("data/quarantine.parquet", (empty, half, foreign), (BUILD, AUDIT, INGEST)),
     ("build/default/lineage/partition.json", (empty, half, binary, a_list, nothing_in_it), (BUILD[:1], AUDIT, ACCEPT)),
