@@ -10,7 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageFile
 
-from geoloc.photos.formats import FORMATS, SIGNATURE_BYTES, known_format, raw_format, unread_format
+from geoloc.photos.formats import (
+    FORMATS,
+    SIGNATURE_BYTES,
+    known_format,
+    raw_format,
+    raw_format_of_file,
+    unread_format,
+)
 from geoloc.photos.jpeg import JpegStructureError, Stripped, strip_metadata
 from geoloc.photos.quarantine import Reason, Rejected
 
@@ -151,7 +158,9 @@ def open_image(stream: BinaryIO) -> ImageFile.ImageFile:
             image = Image.open(stream, formats=FORMATS)
             unread = raw_format(image)
         except Exception as error:
-            raise decoder_failure(error, head) from None
+            unread = raw_format_of_file(stream)
+            if unread is None:
+                raise decoder_failure(error, head) from None
     if unread is not None:
         raise UnreadablePhoto(Reason.UNSUPPORTED_FORMAT, f"{unread} is not supported; convert it to JPEG")
     return image
