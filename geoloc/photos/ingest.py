@@ -189,19 +189,18 @@ class _Run:
         bare = self.known.without_image(known)
         by_name = (known >= 0) & (bare | ~part.pictured)
         near = self.known.at_same_place(known, *part.places)
-        present, moved = by_name & near, by_name & ~near
-        for row in np.flatnonzero(present).tolist():
-            # the first of equal ids is the photo itself; another in the same run is a second photo with its id
-            if self.known.meet(part.ids[row]):
+        for row in np.flatnonzero(by_name).tolist():
+            if self.known.met(part.ids[row]):  # the first of equal ids is the photo itself
+                self.turn_away_row(part, row, Reason.DUPLICATE_ID, "this source has it twice")
+            elif not near[row]:
+                why = "the pool has this photo_id of this source, at other coordinates"
+                self.turn_away_row(part, row, Reason.DUPLICATE_ID, why)
+            else:
+                self.known.meet(part.ids[row])
                 part.keep(row, part.ids[row])
                 self.summary.already_present += 1
                 if bare[row] and part.pictured[row]:  # rows are never rewritten, so this is said and not done
                     self.notes["known by metadata only, and so the image was not added"] += 1
-            else:
-                self.turn_away_row(part, row, Reason.DUPLICATE_ID, "this source has it twice")
-        for row in np.flatnonzero(moved).tolist():
-            why = "the pool has this photo_id of this source, at other coordinates"
-            self.turn_away_row(part, row, Reason.DUPLICATE_ID, why)
         return np.flatnonzero(~by_name)
 
     def take_metadata(self, part: Batch, rows: NDArray[np.int64]) -> None:
@@ -280,9 +279,8 @@ class _Run:
         again = not part.batch.local_ids and self.known.met(wanted)
         same = next((twin for twin in own if twin.agrees(label)), None)
         if again:
-            other = "" if same else ", with another picture or label"
             self.turn_away_row(
-                part, row, Reason.DUPLICATE_ID, f"this source has it twice{other}", result.input_sha256
+                part, row, Reason.DUPLICATE_ID, "this source has it twice", result.input_sha256
             )
             return False
         if same is not None:

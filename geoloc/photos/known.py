@@ -81,7 +81,7 @@ class Lookup:
 
     def rows(self, text: str) -> list[int]:
         """Every row that holds `text`, in order."""
-        wanted = hashed(pa.chunked_array([pa.array([text], pa.string())]))[0]
+        wanted = _hashes(np.array([text], object))[0]
         first, last = (int(np.searchsorted(self._hashes, wanted, side)) for side in ("left", "right"))
         return [int(row) for row in self._rows[first:last] if self._column[int(row)].as_py() == text]
 
@@ -224,5 +224,9 @@ def hashed(column: pa.Array | pa.ChunkedArray) -> NDArray[np.uint64]:
     ):  # as objects, a million at a time: they take ten times the memory
         part = column.slice(start, _CHUNK).to_pandas().to_numpy(object)
         part = np.array(["" if text is None or text != text else text for text in part], object)
-        made[start : start + len(part)] = pd.util.hash_array(part, categorize=False)
+        made[start : start + len(part)] = _hashes(part)
     return made
+
+
+def _hashes(texts: NDArray[np.object_]) -> NDArray[np.uint64]:
+    return pd.util.hash_array(texts, categorize=False)

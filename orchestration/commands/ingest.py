@@ -10,7 +10,10 @@ from typing import Any
 from orchestration.commands.common import ingest_into, open_workspace, record_data
 from orchestration.commands.parsing import HELP, Parser, add_command, add_workspace
 from orchestration.errors import UsageError
-from orchestration.workspace import WorkspaceError
+from orchestration.workspace import Workspace, WorkspaceError
+
+_FEW = 20_000
+"""Photos up to which ingest tries whether they can be split; a larger collection has people enough."""
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
@@ -105,8 +108,30 @@ def run(options: argparse.Namespace) -> None:
         },
         **given,
     )
+    _say_what_does_not_fit(workspace)
     if not options.no_dvc:
         record_data(workspace)
+
+
+def _say_what_does_not_fit(workspace: Workspace) -> None:
+    """Print why these photos cannot be split as params.yaml asks: better known now than when a build stops."""
+    from geoloc.photos.catalog import read_catalog
+    from geoloc.photos.splits import make_splits
+    from geoloc.settings import SettingsError
+    from orchestration.plan.settings import load_settings
+
+    catalog = read_catalog(workspace.pool)
+    if not 0 < len(catalog) <= _FEW:
+        return
+    try:
+        settings = load_settings(workspace)
+        make_splits(catalog, settings.splits, settings.seed)
+    except SettingsError as error:
+        print(f"note: geoloc build would stop, as these photos cannot be split: {error}")
+        if catalog["photographer"].nunique() == 1:
+            print(
+                "note: all known photographers are one person, and who is tested is not trained on; add others' photos"
+            )
 
 
 def _columns(pairs: Sequence[str]) -> dict[str, str]:
