@@ -75,7 +75,7 @@ def check_and_normalise(data: bytes, limits: Limits | None = None) -> StoredPhot
     if stripped is not None and why is None:
         picture, foreign = _decoded(stripped)
         if not foreign:
-            return StoredPhoto(stripped.bytes, *picture.size, perceptual_hash(picture), None)
+            return StoredPhoto(stripped.data, *picture.size, perceptual_hash(picture), None)
         why = _FOREIGN
     encoded = _encoded(image, limits)
     return StoredPhoto(encoded, *(picture := _reopened(encoded)).size, perceptual_hash(picture), why)
@@ -207,10 +207,10 @@ def _decoded(stripped: Stripped) -> tuple[Image.Image, bool]:
     for more (with several scans it always asks), or if it reads as text. It is foreign if the pixels stay the same
     without it. Fewer than 4 bytes are not found.
     """
-    stream = _EndApart(stripped.bytes)
+    stream = _EndApart(stripped.data)
     picture = _load(Image.open(stream, formats=("JPEG",)))
     for end in stripped.scan_ends:
-        if not stream.asked_for_end or _is_text(stripped.bytes[end - _TAIL : end]):
+        if not stream.asked_for_end or _is_text(stripped.data[end - _TAIL : end]):
             shorter = _reopened(stripped.without_tail(end, _TAIL))
             if ImageChops.difference(picture, shorter).getbbox() is None:
                 return picture, True
