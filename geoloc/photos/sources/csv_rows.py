@@ -54,7 +54,8 @@ class Grammar:
         spoilt: list[tuple[int, bytes]] = []
         at = 0
         while at < len(text):
-            end = self._lines.match(text, at).end()  # type: ignore[union-attr] - it may match nothing
+            lines = self._lines.match(text, at)
+            end = at if lines is None else lines.end()
             if end > at:
                 part = text[at:end]
                 count = part.count(b"\n") + part.count(b"\r") - part.count(b"\r\n")
