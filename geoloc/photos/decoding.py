@@ -10,7 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageFile
 
-from geoloc.photos.formats import FORMATS, SIGNATURE_BYTES, known_format, raw_format, unread_format
+from geoloc.photos.formats import (
+    FORMATS,
+    SIGNATURE_BYTES,
+    known_format,
+    raw_format,
+    raw_format_of_file,
+    unread_format,
+)
 from geoloc.photos.jpeg import JpegStructureError, Stripped, strip_metadata
 from geoloc.photos.quarantine import Reason, Rejected
 
@@ -68,7 +75,7 @@ def check_and_normalise(data: bytes, limits: Limits | None = None) -> StoredPhot
     if stripped is not None and why is None:
         picture, foreign = _decoded(stripped)
         if not foreign:
-            return StoredPhoto(stripped.bytes, *picture.size, perceptual_hash(picture), None)
+            return StoredPhoto(stripped.data, *picture.size, perceptual_hash(picture), None)
         why = _FOREIGN
     encoded = _encoded(image, limits)
     return StoredPhoto(encoded, *(picture := _reopened(encoded)).size, perceptual_hash(picture), why)
@@ -151,7 +158,9 @@ def open_image(stream: BinaryIO) -> ImageFile.ImageFile:
             image = Image.open(stream, formats=FORMATS)
             unread = raw_format(image)
         except Exception as error:
-            raise decoder_failure(error, head) from None
+            unread = raw_format_of_file(stream)
+            if unread is None:
+                raise decoder_failure(error, head) from None
     if unread is not None:
         raise UnreadablePhoto(Reason.UNSUPPORTED_FORMAT, f"{unread} is not supported; convert it to JPEG")
     return image
@@ -194,24 +203,34 @@ _TAIL = 4
 def _decoded(stripped: Stripped) -> tuple[Image.Image, bool]:
     """The picture, and whether bytes that are no pixels stand behind the coded pixels of a scan.
 
-    Decoders skip such bytes in silence. They are found in two ways: a decoder that is fed all but the end marker must
-    wait for more, unless there was more than pixels; it reads up to 8 bytes ahead, and waits for the marker if a file
-    has several scans. So a tail that reads as text is taken away, and was foreign if the pixels stay the same.
+    Decoders skip such bytes in silence. A tail is suspected if a decoder that got all but the end marker does not ask
+    for more (with several scans it always asks), or if it reads as text. It is foreign if the pixels stay the same
+    without it. Fewer than 4 bytes are not found.
     """
-    try:
-        parser = ImageFile.Parser()
-        parser.feed(stripped.bytes[:-2])
-        parser.feed(b"")  # the first feed reads the header, this one decodes
-        early = bool(parser.finished)
-        parser.feed(stripped.bytes[-2:])
-        picture = parser.close()
-    except Exception as error:
-        raise decoder_failure(error) from None
+    stream = _EndApart(stripped.data)
+    picture = _load(Image.open(stream, formats=("JPEG",)))
     for end in stripped.scan_ends:
-        if not early and _is_text(stripped.bytes[end - _TAIL : end]):
+        if not stream.asked_for_end or _is_text(stripped.data[end - _TAIL : end]):
             shorter = _reopened(stripped.without_tail(end, _TAIL))
-            early = ImageChops.difference(picture, shorter).getbbox() is None
-    return picture, early
+            if ImageChops.difference(picture, shorter).getbbox() is None:
+                return picture, True
+    return picture, False
+
+
+class _EndApart(io.BytesIO):
+    """A JPEG that gives its end marker only to who asks for it, after everything else."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._end = len(data) - 2
+        self.asked_for_end = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = self._end - self.tell()
+        if left <= 0:
+            self.asked_for_end = True
+            return super().read(size)
+        return super().read(left if size is None or size < 0 else min(size, left))
 
 
 def _is_text(tail: bytes) -> bool:

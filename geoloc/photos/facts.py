@@ -44,9 +44,8 @@ def degrees(name: str, parts: Sequence[float], hemisphere: str, hemispheres: str
     beyond the pole are returned; screening tells them.
     """
     if hemisphere not in tuple(hemispheres):
-        first, second = hemispheres
         told = repr(hemisphere) if hemisphere else "missing"
-        raise ValueError(f"{name}Ref is {told}, not {first} or {second}")
+        raise ValueError(f"{name}Ref is {told}, not {hemispheres[0]} or {hemispheres[1]}")
     if any(math.isnan(part) for part in parts):
         return math.nan
     whole, minutes, seconds = parts

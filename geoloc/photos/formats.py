@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import BinaryIO
+
 from PIL import (
     AvifImagePlugin,
     BmpImagePlugin,
@@ -105,9 +107,25 @@ def unread_format(head: bytes) -> str | None:
 def raw_format(image: Image.Image) -> str | None:
     """What kind of raw file an image of format TIFF is: its first picture is a thumbnail or no picture; None for a
     TIFF that is a photo."""
-    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+    return _raw_kind(image.tag_v2) if isinstance(image, TiffImagePlugin.TiffImageFile) else None
+
+
+def raw_format_of_file(stream: BinaryIO) -> str | None:
+    """As `raw_format`, of a file that Pillow does not open."""
+    stream.seek(0)
+    head = stream.read(8)
+    if not head.startswith(_TIFF):
         return None
-    tags = image.tag_v2
+    try:
+        tags = TiffImagePlugin.ImageFileDirectory_v2(head)
+        stream.seek(tags.next)
+        tags.load(stream)
+        return _raw_kind(tags)
+    except Exception:  # damaged, and so of no kind
+        return None
+
+
+def _raw_kind(tags: TiffImagePlugin.ImageFileDirectory_v2) -> str | None:
     if _DNG_VERSION in tags:
         return "a raw format (DNG)"
     if tags.get(_PHOTOMETRIC) in _SENSOR:

@@ -27,14 +27,14 @@ class JpegStructureError(ValueError):
 
 @dataclass(frozen=True)
 class Stripped:
-    """A JPEG without metadata. scan_ends: where in `bytes` the coded pixels of each scan end."""
+    """A JPEG without metadata. scan_ends: where in `data` the coded pixels of each scan end."""
 
-    bytes: bytes
+    data: bytes
     scan_ends: tuple[int, ...]
 
     def without_tail(self, end: int, count: int) -> bytes:
         """The bytes without the last `count` of the scan that ends at `end`."""
-        return self.bytes[: end - count] + self.bytes[end:]
+        return self.data[: end - count] + self.data[end:]
 
 
 def strip_metadata(data: bytes) -> Stripped:

@@ -96,8 +96,8 @@ def _number(value: object) -> float | None:
 
 def _taken(value: Any) -> str | None:
     """Unix seconds, written as text; None for none, and for 0, which is a clock that was never set."""
-    seconds = value.get("timestamp") if isinstance(value, dict) else None
-    if isinstance(seconds, bool) or not re.fullmatch(r"-?\d{1,12}", str(seconds)) or int(seconds) == 0:
+    seconds = str(value.get("timestamp")) if isinstance(value, dict) else ""
+    if not re.fullmatch(r"-?\d{1,12}", seconds) or int(seconds) == 0:
         return None
     try:
         return datetime.fromtimestamp(int(seconds), UTC).isoformat()

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator
 from contextvars import ContextVar
 from pathlib import PurePath
-from typing import Any
+from typing import TextIO
 
 _LIBRARIES = ("PIL", "pillow_heif")
 _MOST_KINDS = 20
@@ -67,12 +67,17 @@ def counted_warnings() -> Iterator[Warned]:
         shown = warnings.showwarning
 
         def show(
-            message: Warning | str, category: type[Warning], filename: str, lineno: int, *rest: Any
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
         ) -> None:
             if any(library in PurePath(filename).parts for library in _LIBRARIES):
                 warned.add(str(message))
             else:
-                shown(message, category, filename, lineno, *rest)
+                shown(message, category, filename, lineno, file, line)
 
         warnings.showwarning = show
         logger.addHandler(handler)

@@ -33,7 +33,7 @@ class Grammar:
 
     def __init__(self, delimiter: str, cells: int, quoted: bool, numeric: tuple[int, ...]) -> None:
         sign = re.escape(delimiter.encode())
-        self._delimiter, self._cells, self._numeric = delimiter.encode(), cells, numeric
+        self._cells, self._numeric = cells, numeric
         line_cell, cell = rb"[^%b\r\n]*+" % sign, rb""
         if quoted:
             plain = rb'[^"%b\r\n][^%b\r\n]*+' % (sign, sign)
@@ -44,6 +44,7 @@ class Grammar:
         self._row = re.compile(rb"%b(?:%b%b)*+%b" % (cell, sign, cell, _NEWLINE))
         self._cell = re.compile(rb"%b(?:%b|%b)" % (cell, sign, _NEWLINE))
         self._open = re.compile(rb'(?:%b%b)*+"(?:[^"]|"")*+\Z' % (cell, sign))
+        self._line_cell = re.compile(rb"(%b)(?:%b|\Z)" % (line_cell, sign))
         self._newline = re.compile(_NEWLINE)
 
     def rows(self, text: bytes, first: int, final: bool) -> Rows:
@@ -53,7 +54,8 @@ class Grammar:
         spoilt: list[tuple[int, bytes]] = []
         at = 0
         while at < len(text):
-            end = self._lines.match(text, at).end()  # type: ignore[union-attr] - it may match nothing
+            lines = self._lines.match(text, at)
+            end = at if lines is None else lines.end()
             if end > at:
                 part = text[at:end]
                 count = part.count(b"\n") + part.count(b"\r") - part.count(b"\r\n")
@@ -83,13 +85,24 @@ class Grammar:
 
     def _is_one(self, row: bytes) -> bool:
         """Whether lines in a cell of this row are text, and not rows of their own."""
-        if len(self._cell.findall(row)) != self._cells:
+        cells = [cell.rstrip(b"\r\n") for cell in self._cell.findall(row)]
+        if len(cells) != self._cells:
             return False
-        return not any(self._is_row(line) for line in self._newline.split(row)[1:])
+        lines = self._newline.split(row)[1:-1]  # behind the last newline is nothing
+        broken = [position for position, cell in enumerate(cells) if self._newline.search(cell)]
+        if broken and broken[-1] == 0:
+            lines = lines[:-1]  # the end of a first cell and all others: as many cells as a row
+        return not any(self._is_row(line) for line in lines)
 
     def _is_row(self, line: bytes) -> bool:
-        cells = line.split(self._delimiter)
-        return len(cells) == self._cells and all(_is_number(cells[at]) for at in self._numeric)
+        """Whether a line alone would be a row: so many cells, and numbers where numbers are."""
+        cells, at = [], 0
+        while at <= len(line) and (match := self._line_cell.match(line, at)):
+            cells.append(match[1])
+            at = match.end() + (match.end(1) == len(line))
+        return (
+            at > len(line) and len(cells) == self._cells and all(_is_number(cells[i]) for i in self._numeric)
+        )
 
 
 def _is_number(cell: bytes) -> bool:

@@ -122,15 +122,19 @@ def _block(
         skipped.append(row.number - 1)
         number = int(rows.numbers[row.number - 1])
         what = f"{row.actual_columns} cells, not {len(columns)}"
-        faults.append(_fault(path, number, what, (row.text or "").encode("utf-8", "replace")))
+        text = row.text or ""
+        faults.append(_fault(path, number, what, text.encode("utf-8" if decodable else "latin-1", "replace")))
         return "skip"
 
     if not len(rows.numbers):
         return Block(None, rows.numbers, _table(faults))
+    # Arrow cannot tell of a bad row that is no UTF-8, so such bytes travel as Latin-1, which every byte is.
+    decodable = _is_utf8(rows.good)
+    good = rows.good if decodable else rows.good.decode("latin-1").encode("utf-8")
     table = csv.read_csv(
-        pa.BufferReader(rows.good),
+        pa.BufferReader(good),
         # one block and one thread, or rows have no numbers
-        read_options=csv.ReadOptions(block_size=len(rows.good) + 1, use_threads=False, column_names=columns),
+        read_options=csv.ReadOptions(block_size=len(good) + 1, use_threads=False, column_names=columns),
         parse_options=csv.ParseOptions(
             delimiter=delimiter,
             quote_char='"' if quoted else False,
@@ -147,6 +151,9 @@ def _block(
     if table.num_rows != len(numbers):
         raise OSError(f"{table.num_rows} rows were read where {len(numbers)} are")
     body = int(len(numbers) > 0 and numbers[0] == 0)
+    if not decodable:
+        columns_back = [_from_latin1(column) for column in table.columns]
+        table = pa.table(columns_back, names=table.column_names)
     batches = table.slice(body).combine_chunks().to_batches()
     return Block(batches[0] if batches else None, numbers[body:], _table(faults))
 
@@ -154,6 +161,19 @@ def _block(
 def references(path: Path, numbers: NDArray[np.int64]) -> pa.Array:
     """`photos.csv: row 12`: what quarantine calls a row."""
     return pc.binary_join_element_wise(f"{path.name}: row ", pa.array(numbers).cast(pa.string()), "")
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _from_latin1(column: pa.ChunkedArray) -> pa.Array:
+    values = (value.decode("utf-8").encode("latin-1") for value in column.to_pylist())
+    return pa.array(list(values), pa.binary())
 
 
 def _fault(path: Path, number: int, what: str, text: bytes) -> dict[str, str | None]:
