@@ -10,7 +10,7 @@ import yaml
 
 from geoloc.evaluation.settings import EvaluationSettings
 from geoloc.localizers.settings import LocalizerSettings
-from geoloc.models.settings import ModelSettings
+from geoloc.models.settings import NAMED_WEIGHTS, ModelSettings
 from geoloc.partitions.settings import LatLonPartitionSettings, PartitionSettings, S2PartitionSettings
 from geoloc.photos.settings import SplitSettings
 from geoloc.retrieval.settings import EmbeddingSettings, IndexSettings
@@ -130,12 +130,12 @@ def load_settings(workspace: Workspace, recipe: str = DEFAULT_RECIPE) -> BuildSe
 
 
 def weights_file(workspace: Workspace, settings: BuildSettings) -> Path | None:
-    """The file with the initial weights that `model.weights` names; None if it is none or registry.
+    """The file with the initial weights that `model.weights` names; None if it names no file.
 
     For recipe:NAME this is that recipe's trained network, whether it is built or not (see `chain.borrowed`). Raises
     SettingsError if any other file is missing.
     """
-    if settings.model.weights in ("none", "registry"):
+    if settings.model.weights in NAMED_WEIGHTS:
         return None
     for row, recipe in borrowings(settings):
         if row.setting == "model.weights":
@@ -143,8 +143,8 @@ def weights_file(workspace: Workspace, settings: BuildSettings) -> Path | None:
     file = workspace.root / settings.model.weights
     if not file.is_file():
         raise SettingsError(
-            f"model.weights must be none, registry, recipe:NAME or a .safetensors file below {workspace.root}; "
-            f"{settings.model.weights!r} is missing"
+            f"model.weights must be {', '.join(NAMED_WEIGHTS)}, recipe:NAME or a .safetensors file below "
+            f"{workspace.root}; {settings.model.weights!r} is missing"
         )
     return file
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from geoloc.files import write_text
+from geoloc.models.settings import NAMED_WEIGHTS
 from orchestration.plan.chain import (
     CHAIN,
     SHARED,
@@ -148,10 +149,7 @@ def _pipeline_stage(workspace: Workspace, settings: BuildSettings, stage: Stage)
 
 def _weights_file(settings: BuildSettings, stage: Stage) -> list[str]:
     """The weights file that a stage reads, relative to the workspace."""
-    is_file = "weights" not in borrowed(settings, stage) and settings.model.weights not in (
-        "none",
-        "registry",
-    )
+    is_file = "weights" not in borrowed(settings, stage) and settings.model.weights not in NAMED_WEIGHTS
     return [settings.model.weights] if is_file and uses(stage, "model.weights") else []
 
 
