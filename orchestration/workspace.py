@@ -26,6 +26,9 @@ concurrency:
     default_limit: 1
   runs:
     max_concurrent_runs: 1
+# A run whose process never starts, or does not end when it is told to, is ended.
+run_monitoring:
+  enabled: true
 """
 
 GITIGNORE = "/data\n/build/\n/mlflow/\n/.dagster/\n/.geoloc/\n"

@@ -10,8 +10,15 @@ from orchestration.workspace import Workspace
 
 
 def open_workspace(options: argparse.Namespace) -> Workspace:
-    """The workspace that `--workspace` names, with the environment of its tools set."""
+    """The workspace that `--workspace` names, with the environment of its tools set.
+
+    Raises SettingsError for a `--recipe` that no recipe can be called, before the command imports its work.
+    """
     workspace = Workspace.open(options.workspace)
+    if "recipe" in options:
+        from orchestration.plan.settings import check_recipe_name
+
+        check_recipe_name(options.recipe, "--recipe")
     workspace.set_environment()
     return workspace
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from orchestration.commands.common import ingest_into, open_workspace, record_data
 from orchestration.commands.parsing import HELP, Parser, add_command, add_workspace
+from orchestration.stores.lock import photos_lock
 from orchestration.workspace import WorkspaceError
 
 
@@ -71,16 +72,17 @@ def run(options: argparse.Namespace) -> None:
     if options.kind in ("table", "webdataset", "mp16"):
         given["columns"] = _columns(options.column)
     workspace = open_workspace(options)
-    ingest_into(
-        workspace,
-        options.kind,
-        options.path,
-        source=options.source or Path(options.path.rstrip("*/")).name.split(".")[0],
-        settings={"workers": options.workers, "resize_short_side": options.short_side},
-        **given,
-    )
-    if not options.no_dvc:
-        record_data(workspace)
+    with photos_lock(workspace, f"geoloc ingest {options.kind} {options.path}"):
+        ingest_into(
+            workspace,
+            options.kind,
+            options.path,
+            source=options.source or Path(options.path.rstrip("*/")).name.split(".")[0],
+            settings={"workers": options.workers, "resize_short_side": options.short_side},
+            **given,
+        )
+        if not options.no_dvc:
+            record_data(workspace)
 
 
 def _columns(pairs: Sequence[str]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from orchestration.commands.common import counter, ingest_into, open_workspace, record_data
 from orchestration.commands.parsing import add_command, at_least
+from orchestration.stores.lock import photos_lock
 from orchestration.workspace import Workspace
 
 
@@ -47,11 +48,15 @@ def run(options: argparse.Namespace) -> None:
         _draw(options, options.folder, version)
         return
     workspace = open_workspace(options)
-    with tempfile.TemporaryDirectory(prefix="geoloc-sample-") as temporary:
+    # From the start: two samples at once would mix their steps, and the second would draw for nothing.
+    with (
+        photos_lock(workspace, f"geoloc sample --photos {options.photos} --seed {options.seed}"),
+        tempfile.TemporaryDirectory(prefix="geoloc-sample-") as temporary,
+    ):
         folder = Path(temporary) / "sample"
         _draw(options, folder, version)
         _ingest(workspace, folder, version)
-    record_data(workspace)
+        record_data(workspace)
 
 
 def _draw(options: argparse.Namespace, folder: Path, version: int) -> None:

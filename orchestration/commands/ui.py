@@ -23,7 +23,10 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the command; returns Dagster's exit status."""
+    from orchestration.graph.runs import end_killed_runs_if_free
+
     workspace = open_workspace(options)
+    end_killed_runs_if_free(workspace)  # else those of a killed UI would keep all new runs in the queue
     command = [sys.executable, "-m", "dagster", "dev", "-m", "orchestration.definitions"]
     command += ["--host", "127.0.0.1", "--port", str(options.port)]
     print(f"Dagster UI: http://127.0.0.1:{options.port}  (ctrl-C stops it)")

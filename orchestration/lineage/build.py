@@ -11,16 +11,22 @@ from geoloc.files import content_hash
 from orchestration.lineage.record import Record
 from orchestration.plan import chain
 from orchestration.plan.chain import STAGES, Stage
-from orchestration.plan.settings import DEFAULT_RECIPE, BuildSettings, load_settings
+from orchestration.plan.settings import DEFAULT_RECIPE, BuildSettings, check_recipe_name, load_settings
 from orchestration.workspace import Workspace, WorkspaceError
 
 
 @dataclass(frozen=True)
 class Build:
-    """One recipe of a workspace. Settings are read on first use and then kept."""
+    """One recipe of a workspace. Settings are read on first use and then kept.
+
+    Raises SettingsError for a name that no recipe can have: it would become part of paths.
+    """
 
     workspace: Workspace
     recipe: str = DEFAULT_RECIPE
+
+    def __post_init__(self) -> None:
+        check_recipe_name(self.recipe)
 
     @functools.cached_property
     def settings(self) -> BuildSettings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from geoloc.retrieval.settings import EmbeddingSettings, IndexSettings
 from geoloc.settings import Name, Settings, SettingsError, parse, setting, used
 from geoloc.settings import changes as settings_changes
 from geoloc.training.settings import TrainingSettings
-from orchestration.plan.chain import MODEL_FILE, borrowings, output_folder
+from orchestration.plan.chain import MODEL_FILE, STAGES, borrowings, output_folder
 from orchestration.workspace import Workspace
 
 NAMED = ("partitions", "head_weights")
@@ -26,6 +27,10 @@ NESTING = ("s2", "latlon")
 """Kinds of partitions that nest: each cell lies within one cell of a coarser partition."""
 DEFAULT_RECIPE = "default"
 """The recipe without a file of its own: params.yaml, unchanged."""
+RECIPE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,63}")
+"""A recipe's name becomes part of paths and of names in DVC and in Dagster, which allows no others."""
+TAKEN_NAMES = frozenset({*STAGES, "data", "lineage", "checks", "stamps"})
+"""Names of stages, of Dagster's source and of folders in build/, which would be mistaken for the recipe's."""
 
 
 class BuildSettings(Settings):
@@ -108,15 +113,23 @@ def load_settings(workspace: Workspace, recipe: str = DEFAULT_RECIPE) -> BuildSe
     Raises SettingsError for an unknown recipe, an unknown key or a value out of range; the message names the file, the
     key, the value and what is allowed.
     """
+    check_recipe_name(recipe)
     base = _read(workspace.root / "params.yaml")
     overrides: Mapping[str, Any] = {}
     if recipe != DEFAULT_RECIPE:
-        file = workspace.recipes / f"{recipe}.yaml"
-        if not file.is_file():
-            raise SettingsError(
-                f"recipe must be one of {', '.join(known_recipes(workspace))}; got {recipe!r}"
-            )
-        overrides = _read(file)
+        known = known_recipes(workspace)
+        if (
+            recipe not in known
+        ):  # not a look for the file: some file systems find it in any case of its letters
+            raise SettingsError(f"recipe must be one of {', '.join(known)}; got {recipe!r}")
+        overrides = _read(workspace.recipes / f"{recipe}.yaml")
+    if twins := [
+        name for name in known_recipes(workspace) if name.lower() == recipe.lower() and name != recipe
+    ]:
+        raise SettingsError(
+            f"recipe must not differ from another in case only, which not every file system can tell; got {recipe!r} "
+            f"and {twins[0]!r}: rename one file in recipes/"
+        )
     for source, values in (("params.yaml", base), (f"recipes/{recipe}.yaml", overrides)):
         if "recipe" in values:
             raise SettingsError(f"{source}: recipe is not a setting: a recipe is named by its file")
@@ -149,9 +162,53 @@ def weights_file(workspace: Workspace, settings: BuildSettings) -> Path | None:
     return file
 
 
+def check_recipe_name(name: str, key: str = "recipe") -> None:
+    """Raise SettingsError, which names `key`, if a recipe cannot have this name, before it becomes part of a path."""
+    if not RECIPE_NAME.fullmatch(name):
+        raise SettingsError(
+            f"{key} must be ASCII letters, digits and _, at most 64, and not start with _; got {name[:80]!r}"
+        )
+    if name.lower() in TAKEN_NAMES:
+        raise SettingsError(
+            f"{key} must not be one of {', '.join(sorted(TAKEN_NAMES))}, which name other things; got {name!r}"
+        )
+
+
+def is_recipe_name(name: str) -> bool:
+    """Whether a recipe can have this name."""
+    return RECIPE_NAME.fullmatch(name) is not None and name.lower() not in TAKEN_NAMES
+
+
 def known_recipes(workspace: Workspace) -> list[str]:
-    """The recipes that can be built here: `default` and one for each file in recipes/."""
-    return [DEFAULT_RECIPE, *sorted(path.stem for path in workspace.recipes.glob("*.yaml"))]
+    """The recipes that can be built here: `default` and one for each file in recipes/ whose name is a recipe's."""
+    names = [name for name in _in_recipes(workspace) if is_recipe_name(name) and name != DEFAULT_RECIPE]
+    return [DEFAULT_RECIPE, *names]
+
+
+def misnamed_recipes(workspace: Workspace) -> list[str]:
+    """The files in recipes/ that are no recipes because of their names; `default` is params.yaml."""
+    known = known_recipes(workspace)[1:]
+    return [f"recipes/{name}.yaml" for name in _in_recipes(workspace) if name not in known]
+
+
+def why_unusable(workspace: Workspace, recipe: str) -> str | None:
+    """Why a recipe cannot be built now: its name, a missing file, or invalid settings; None if it can."""
+    file = workspace.recipes / f"{recipe}.yaml"
+    try:
+        check_recipe_name(recipe)
+        if recipe != DEFAULT_RECIPE and not file.is_file():
+            return f"recipes/{recipe}.yaml is missing"
+        load_settings(workspace, recipe)
+    except (
+        ValueError,
+        OSError,
+    ) as error:  # invalid settings, text that is not UTF-8, a file that cannot be read
+        return str(error)
+    return None
+
+
+def _in_recipes(workspace: Workspace) -> list[str]:
+    return sorted(path.stem for path in workspace.recipes.glob("*.yaml"))
 
 
 def _check_combinations(settings: BuildSettings) -> None:
@@ -199,7 +256,7 @@ def _check_borrowed(workspace: Workspace, settings: BuildSettings, base: Mapping
 def _read(file: Path) -> Mapping[str, Any]:
     try:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingsError(f"{file.name} is not valid YAML: {error}") from None
     if values is not None and not isinstance(values, Mapping):
         raise SettingsError(f"{file.name} must be a mapping of {', '.join(BuildSettings.model_fields)}")

@@ -108,9 +108,11 @@ def with_repo(workspace: Workspace, action: Callable[[Repo], T]) -> T:
             # DVC resolves stage names and paths from the current folder, not from the repository that it is given.
             with contextlib.chdir(workspace.root), _quiet_dvc(), Repo(str(workspace.root)) as repo:
                 return action(repo)
-        except LockError:
+        except LockError as error:
             if time.monotonic() > deadline:
-                raise
+                raise WorkspaceError(
+                    f"DVC is busy in {workspace.root}: {' '.join(str(error).split())}"
+                ) from None
             time.sleep(0.5)
         except DvcException as error:
             raise WorkspaceError(f"DVC: {error}") from error

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+import shlex
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +25,10 @@ from orchestration.plan.chain import (
     uses,
     value_at,
 )
-from orchestration.plan.settings import BuildSettings, load_settings
+from orchestration.plan.settings import BuildSettings, load_settings, why_unusable
 from orchestration.stores.data_version import with_repo
 from orchestration.stores.stamps import stamp_path, versions_builds
-from orchestration.workspace import Workspace
+from orchestration.workspace import Workspace, WorkspaceError
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -71,14 +72,63 @@ def _proof(workspace: Workspace, recipe: str, stage: str) -> Path:
     return (record_path if versions_builds(workspace) else stamp_path)(workspace, recipe, stage)
 
 
-def write_pipeline(workspace: Workspace, recipe: str) -> bool:
+def record_build(workspace: Workspace, recipe: str, wanted: Collection[str]) -> None:
+    """Write dvc.yaml for this recipe, and what dvc.lock lacks of the wanted stages to it."""
+    write_pipeline(workspace, recipe)
+    commit_stages(workspace, recipe, unrecorded_stages(workspace, recipe, wanted))
+
+
+def write_pipeline(workspace: Workspace, recipe: str, say: Callable[[str], None] = lambda _: None) -> bool:
     """Write dvc.yaml: one stage per row of the chain, for this recipe and for those already there.
 
-    The file is generated so that each stage names exactly the settings that it reads. Returns whether it changed.
+    The file is generated so that each stage names exactly the settings that it reads. Another recipe that cannot be
+    used now (its file is missing or invalid) keeps its stages as they are, and `say` is called with a line that names
+    it. Returns whether the file changed. Raises SettingsError if `recipe` itself is invalid.
     """
-    text = PIPELINE_HEADER + yaml.safe_dump(
-        pipeline(workspace, sorted({recipe, *pipeline_recipes(workspace)})), sort_keys=False, width=100
-    )
+    before = _stages(workspace)
+    own = pipeline(workspace, [recipe])["stages"]
+    stages = {name: own[name] for name in own if name in SHARED}
+    for other in sorted({recipe, *_recipes(before)}):
+        why = None if other == recipe else why_unusable(workspace, other)
+        if why is None:
+            stages |= own if other == recipe else pipeline(workspace, [other])["stages"]
+        else:
+            say(
+                f"the recipe {other} cannot be used: {why}; its stages stay as they are in dvc.yaml; mend it, or drop "
+                f"them with: geoloc build --drop {shlex.quote(other)}"
+            )
+            stages |= {name: stage for name, stage in before.items() if _recipe(stage) == other}
+    return _write_stages(workspace, stages)
+
+
+def drop_recipes(workspace: Workspace, recipes: Collection[str]) -> None:
+    """Remove the stages of recipes from dvc.lock and dvc.yaml; their outputs stay in build/.
+
+    Raises WorkspaceError, before anything is changed, if dvc.yaml has no stages of one of them.
+    """
+    stages = _stages(workspace)
+    known = _recipes(stages)
+    if unknown := [recipe for recipe in recipes if recipe not in known]:
+        raise WorkspaceError(
+            f"--drop must name recipes with stages in dvc.yaml: {', '.join(known) or 'none'}; got {', '.join(unknown)}"
+        )
+    dropped = {name for name, stage in stages.items() if _recipe(stage) in recipes}
+    lock = workspace.root / "dvc.lock"
+
+    def unlock(repo: Repo) -> None:
+        with repo.lock:
+            locked = yaml.safe_load(lock.read_text(encoding="utf-8"))
+            locked["stages"] = {name: one for name, one in locked["stages"].items() if name not in dropped}
+            write_text(lock, yaml.safe_dump(locked, sort_keys=False))
+
+    if lock.exists():  # first: a drop that is killed here is completed by the same command
+        with_repo(workspace, unlock)
+    _write_stages(workspace, {name: stage for name, stage in stages.items() if name not in dropped})
+
+
+def _write_stages(workspace: Workspace, stages: Mapping[str, Any]) -> bool:
+    """Write dvc.yaml with these stages; returns whether it changed."""
+    text = PIPELINE_HEADER + yaml.safe_dump({"stages": dict(stages)}, sort_keys=False, width=100)
     if workspace.dvc_yaml.exists() and workspace.dvc_yaml.read_text(encoding="utf-8") == text:
         return False
     write_text(workspace.dvc_yaml, text)
@@ -93,10 +143,23 @@ PIPELINE_HEADER = (
 
 def pipeline_recipes(workspace: Workspace) -> list[str]:
     """The recipes that this workspace builds: those with stages in dvc.yaml."""
+    return _recipes(_stages(workspace))
+
+
+def _stages(workspace: Workspace) -> dict[str, Any]:
+    """The stages in dvc.yaml, as they are written there."""
     if not workspace.dvc_yaml.exists():
-        return []
-    stages = yaml.safe_load(workspace.dvc_yaml.read_text(encoding="utf-8")).get("stages", {})
-    return sorted({stage["meta"]["recipe"] for stage in stages.values() if "recipe" in stage.get("meta", {})})
+        return {}
+    return dict(yaml.safe_load(workspace.dvc_yaml.read_text(encoding="utf-8")).get("stages", {}))
+
+
+def _recipes(stages: Mapping[str, Any]) -> list[str]:
+    return sorted({recipe for recipe in map(_recipe, stages.values()) if recipe is not None})
+
+
+def _recipe(stage: Mapping[str, Any]) -> str | None:
+    """The recipe of a stage in dvc.yaml; None for one that all recipes share."""
+    return stage.get("meta", {}).get("recipe")  # type: ignore[no-any-return]
 
 
 def pipeline(workspace: Workspace, recipes: list[str]) -> dict[str, Any]:
