@@ -25,7 +25,7 @@ from orchestration.plan.chain import (
     uses,
     value_at,
 )
-from orchestration.plan.settings import BuildSettings, load_settings, why_unusable
+from orchestration.plan.settings import BuildSettings, load_settings, settings_files, why_unusable
 from orchestration.stores.data_version import with_repo
 from orchestration.stores.stamps import stamp_path, versions_builds
 from orchestration.workspace import Workspace, WorkspaceError
@@ -197,9 +197,12 @@ def _pipeline_stage(workspace: Workspace, settings: BuildSettings, stage: Stage)
     }
     # DVC refuses to track keys that a file does not have: a missing one has its default, and one that is added later
     # enters this file with the next `geoloc build`.
-    params: list[Any] = _given_settings(workspace.root / "params.yaml", stage)
-    overridden = _given_settings(workspace.recipes / f"{recipe}.yaml", stage)
-    params += [{f"recipes/{recipe}.yaml": overridden}] * bool(overridden)
+    params: list[Any] = []
+    for file in settings_files(workspace, recipe):
+        given = _given_settings(file, stage)
+        if file.parent == workspace.recipes:
+            given = [{relative(file): given}] * bool(given)
+        params += given
     if params:
         described["params"] = params
     outs = [relative(output(workspace, recipe, stage.name))]
