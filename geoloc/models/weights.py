@@ -17,7 +17,7 @@ import torch
 import torchvision
 from safetensors import SafetensorError, safe_open
 
-from geoloc.files import sha256_bytes
+from geoloc.files import one_line, sha256_bytes
 from geoloc.models.backbones import TIMM, Backbone, TimmBackbone
 from geoloc.settings import SettingsError
 
@@ -174,6 +174,7 @@ def read_safetensors(path: Path | str) -> tuple[dict[str, torch.Tensor], dict[st
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
             text = (file.metadata() or {}).get(METADATA_KEY)
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path} is not a complete safetensors file: {error}") from error
-    return tensors, None if text is None else json.loads(text)
+        metadata = None if text is None else json.loads(text)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"{path} is not a complete safetensors file: {one_line(error)}") from error
+    return tensors, metadata if isinstance(metadata, dict) else None

@@ -6,7 +6,7 @@ from __future__ import annotations
 from geoloc.files import write_parquet
 from geoloc.photos.catalog import read_catalog
 from geoloc.photos.splits import FACTS, make_splits
-from orchestration.assets.inputs import SPLITS_FILE
+from orchestration.plan.chain import SPLITS_FILE
 from orchestration.run.stage import StageResult, StageRun
 
 

@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 
 from orchestration.lineage.build import Build
 from orchestration.lineage.stale import borrowed_content, stale_stages, why_stale
-from orchestration.plan.chain import SHARED, STAGES, borrowed, uses
+from orchestration.plan.chain import STAGES, borrowed, uses
 from orchestration.plan.settings import is_recipe_name, misnamed_recipes, weights_file
 from orchestration.run.sweep import sweep
 from orchestration.stores.data_version import verify_data
-from orchestration.stores.lock import build_lock
+from orchestration.stores.databases import dagster_instance
+from orchestration.stores.lock import build_lock, killed_runs
 from orchestration.stores.pipeline import commit_stages, drop_recipes, unrecorded_stages, write_pipeline
 from orchestration.stores.stamps import write_stamps
 from orchestration.workspace import Workspace, WorkspaceError
@@ -61,6 +62,8 @@ def drop(workspace: Workspace, recipes: Sequence[str], say: Callable[[str], None
 def _build(one: Build, wanted: set[str], force: bool, commit: bool, say: Callable[[str], None]) -> list[str]:
     """`build` with the lock held."""
     workspace, recipe = one.workspace, one.recipe
+    if killed_runs(workspace):
+        _end_killed_runs(workspace)
     if commit:
         for file in misnamed_recipes(workspace):
             say(f"{file} is left out: no recipe can have this name")
@@ -91,6 +94,16 @@ def _build(one: Build, wanted: set[str], force: bool, commit: bool, say: Callabl
     return made
 
 
+def _end_killed_runs(workspace: Workspace) -> None:
+    """Tell Dagster of runs of the UI that were killed, even if there is nothing to build."""
+    import dagster as dg  # seconds to import
+
+    from orchestration.graph.runs import end_killed_runs
+
+    with dg.DagsterInstance.get() as instance:
+        end_killed_runs(workspace, instance)
+
+
 def _check_borrowed(one: Build, wanted: set[str], say: Callable[[str], None]) -> None:
     """Raise WorkspaceError, before anything is built, if a borrowed output is missing; warn if one is out of date."""
     stages = [stage for stage in one.stages if stage.name in wanted]
@@ -106,8 +119,7 @@ def _check_borrowed(one: Build, wanted: set[str], say: Callable[[str], None]) ->
 def _run(one: Build, stages: Sequence[str], force: bool, data: str) -> list[str]:
     """Run the stages in one Dagster run; returns those that were made, in order. The others were up to date and
     kept."""
-    import dagster as dg  # seconds to import: not for `--help`, nor when there is nothing to do
-
+    # Dagster takes seconds to import: not for `--help`, nor when there is nothing to do.
     from orchestration.graph.assets import DATA_KEY, DATA_TAG, REUSED_TAG, asset_key
     from orchestration.graph.definitions import job_name, make_definitions
     from orchestration.graph.runs import HEADLESS_TAG, end_killed_runs
@@ -115,9 +127,10 @@ def _run(one: Build, stages: Sequence[str], force: bool, data: str) -> list[str]
     job = make_definitions(one.workspace, [one.recipe]).resolve_job_def(job_name(one.recipe))
     keys = {name: asset_key(one.recipe, name) for name in stages}
     # The source is observed in the same run, or lineage would record its version as INITIAL.
-    selection = [DATA_KEY, *keys.values()] if any(name in SHARED for name in stages) else list(keys.values())
+    looked_at = any(STAGES[name].looks_at_pool for name in stages)
+    selection = [*([DATA_KEY] if looked_at else []), *keys.values()]
     ops = {"__".join(key.path): {"config": {"force": True}} for key in keys.values()} if force else {}
-    with dg.DagsterInstance.get() as instance:
+    with dagster_instance(one.workspace) as instance:
         end_killed_runs(one.workspace, instance)
         result = job.execute_in_process(
             instance=instance,

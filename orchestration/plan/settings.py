@@ -7,9 +7,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from geoloc.evaluation.settings import EvaluationSettings
+from geoloc.files import DamagedFile, read_yaml
 from geoloc.localizers.settings import LocalizerSettings
 from geoloc.models.settings import NAMED_WEIGHTS, ModelSettings
 from geoloc.partitions.settings import LatLonPartitionSettings, PartitionSettings, S2PartitionSettings
@@ -118,9 +117,7 @@ def load_settings(workspace: Workspace, recipe: str = DEFAULT_RECIPE) -> BuildSe
     check_recipe_name(recipe)
     if recipe != DEFAULT_RECIPE:
         known = known_recipes(workspace)
-        if (
-            recipe not in known
-        ):  # not a look for the file: some file systems find it in any case of its letters
+        if recipe not in known:  # no look for the file: some file systems find it in any case of its letters
             raise SettingsError(f"recipe must be one of {', '.join(known)}; got {recipe!r}")
     if twins := [
         name for name in known_recipes(workspace) if name.lower() == recipe.lower() and name != recipe
@@ -208,10 +205,7 @@ def why_unusable(workspace: Workspace, recipe: str) -> str | None:
         if recipe != DEFAULT_RECIPE and not file.is_file():
             return f"recipes/{recipe}.yaml is missing"
         load_settings(workspace, recipe)
-    except (
-        ValueError,
-        OSError,
-    ) as error:  # invalid settings, text that is not UTF-8, a file that cannot be read
+    except (ValueError, OSError) as error:  # invalid settings, or a file that cannot be read
         return str(error)
     return None
 
@@ -277,9 +271,9 @@ def _values(workspace: Workspace, recipe: str) -> dict[str, Any]:
 
 def _read(file: Path) -> Mapping[str, Any]:
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{file.name} is not valid YAML: {error}") from None
+        values = read_yaml(file)
+    except DamagedFile as error:
+        raise SettingsError(f"{file.name} is not valid: {error.why}") from None
     if values is not None and not isinstance(values, Mapping):
         raise SettingsError(f"{file.name} must be a mapping of {', '.join(BuildSettings.model_fields)}")
     return values or {}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from geoloc.files import write_text
+from geoloc.files import damage_named, read_yaml, write_text
 from geoloc.models.settings import NAMED_WEIGHTS
 from orchestration.plan.chain import (
     CHAIN,
@@ -53,14 +53,15 @@ def unrecorded_stages(workspace: Workspace, recipe: str, wanted: Collection[str]
     The md5 of the file that every change reaches is compared: the record where DVC keeps the builds, else the stamp.
     """
     file = workspace.root / "dvc.lock"
-    locked = yaml.safe_load(file.read_text(encoding="utf-8"))["stages"] if file.exists() else {}
+    locked = read_stages(file)
     missing = []
     for stage in CHAIN:
         proof = _proof(workspace, recipe, stage.name)
         if stage.name not in wanted or not proof.is_file():
             continue
         outs = locked.get(dvc_stage_name(recipe, stage.name), {}).get("outs", [])
-        known = {out["path"]: out.get("md5") for out in outs}
+        with damage_named(file):
+            known = {out["path"]: out.get("md5") for out in outs}
         md5 = hashlib.md5(proof.read_bytes(), usedforsecurity=False).hexdigest()
         if known.get(proof.relative_to(workspace.root).as_posix()) != md5:
             missing.append(stage.name)
@@ -117,7 +118,7 @@ def drop_recipes(workspace: Workspace, recipes: Collection[str]) -> None:
 
     def unlock(repo: Repo) -> None:
         with repo.lock:
-            locked = yaml.safe_load(lock.read_text(encoding="utf-8"))
+            locked = read_yaml(lock, dict)
             locked["stages"] = {name: one for name, one in locked["stages"].items() if name not in dropped}
             write_text(lock, yaml.safe_dump(locked, sort_keys=False))
 
@@ -148,9 +149,7 @@ def pipeline_recipes(workspace: Workspace) -> list[str]:
 
 def _stages(workspace: Workspace) -> dict[str, Any]:
     """The stages in dvc.yaml, as they are written there."""
-    if not workspace.dvc_yaml.exists():
-        return {}
-    return dict(yaml.safe_load(workspace.dvc_yaml.read_text(encoding="utf-8")).get("stages", {}))
+    return read_stages(workspace.dvc_yaml)
 
 
 def _recipes(stages: Mapping[str, Any]) -> list[str]:
@@ -159,7 +158,20 @@ def _recipes(stages: Mapping[str, Any]) -> list[str]:
 
 def _recipe(stage: Mapping[str, Any]) -> str | None:
     """The recipe of a stage in dvc.yaml; None for one that all recipes share."""
-    return stage.get("meta", {}).get("recipe")  # type: ignore[no-any-return]
+    return stage.get("meta", {}).get("recipe")
+
+
+def read_stages(file: Path) -> dict[str, dict[str, Any]]:
+    """The stages in dvc.yaml or dvc.lock, by name; none without the file. Raises DamagedFile for another file."""
+    if not file.exists():
+        return {}
+    with damage_named(file):
+        found = (read_yaml(file, dict) or {}).get("stages") or {}
+        if bad := [name for name, stage in found.items() if not isinstance(stage, dict)]:
+            raise ValueError(f"the stage {bad[0]} must be a mapping")
+        if bad := [name for name, stage in found.items() if not isinstance(stage.get("meta", {}), dict)]:
+            raise ValueError(f"meta of the stage {bad[0]} must be a mapping")
+        return dict(found)
 
 
 def pipeline(workspace: Workspace, recipes: list[str]) -> dict[str, Any]:
@@ -208,7 +220,9 @@ def _pipeline_stage(workspace: Workspace, settings: BuildSettings, stage: Stage)
     outs = [relative(output(workspace, recipe, stage.name))]
     if versioned:
         outs.append(relative(record_path(workspace, recipe, stage.name)))
-    described["outs"] = outs if versioned else [{out: {"cache": False}} for out in outs]
+    # Else DVC would remove an output before it runs the command, which may end with an error and replaces it whole.
+    kept = {"persist": True} if versioned else {"cache": False, "persist": True}
+    described["outs"] = [{out: dict(kept)} for out in outs]
     described["meta"] = {} if shared else {"recipe": recipe}
     return described
 
@@ -221,5 +235,5 @@ def _weights_file(settings: BuildSettings, stage: Stage) -> list[str]:
 
 def _given_settings(file: Path, stage: Stage) -> list[str]:
     """The settings that this stage uses and that a file sets."""
-    values = yaml.safe_load(file.read_text(encoding="utf-8")) or {} if file.exists() else {}
+    values = read_yaml(file, dict) or {} if file.exists() else {}
     return [key for key in stage.sections if value_at(values, key) is not None]

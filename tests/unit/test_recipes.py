@@ -270,7 +270,7 @@ def test_full_recipes_are_in_no_pipeline_until_they_are_built():
     assert not set(FULL) & set(pipeline_recipes(WORKSPACE))
     # Each can be one: its stages and where its weights come from are known without photos or weights.
     stages = pipeline(WORKSPACE, FULL)["stages"]
-    assert "build/m1_fine_cycles_full/classifier" in stages["m1_fine_full-classifier"]["deps"]
+    assert "build/m1_fine_cycles_full/stamps/classifier.json" in stages["m1_fine_full-classifier"]["deps"]
     assert "weights/alexnet_places205.safetensors" in stages["cities_alexnet_full-classifier"]["deps"]
 
 
