@@ -126,8 +126,9 @@ def load_settings(workspace: Workspace, recipe: str = DEFAULT_RECIPE) -> BuildSe
             f"recipe must not differ from another in case only, which not every file system can tell; got {recipe!r} "
             f"and {twins[0]!r}: rename one file in recipes/"
         )
+    values = _values(workspace, recipe)
     try:
-        settings = parse(BuildSettings, {**_values(workspace, recipe), "recipe": recipe})
+        settings = parse(BuildSettings, {**values, "recipe": recipe})
         _check_borrowed(workspace, settings)
         return settings
     except SettingsError as error:
