@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from geoloc.evaluation.settings import EvaluationSettings
-from geoloc.files import DamagedFile, read_yaml
+from geoloc.files import DamagedFile
 from geoloc.localizers.settings import LocalizerSettings
 from geoloc.models.settings import NAMED_WEIGHTS, ModelSettings
 from geoloc.partitions.settings import LatLonPartitionSettings, PartitionSettings, S2PartitionSettings
@@ -17,6 +17,7 @@ from geoloc.retrieval.settings import EmbeddingSettings, IndexSettings
 from geoloc.settings import Name, Settings, SettingsError, parse, setting, used
 from geoloc.settings import changes as settings_changes
 from geoloc.training.settings import TrainingSettings
+from geoloc.yaml_files import read_yaml
 from orchestration.plan.chain import MODEL_FILE, STAGES, borrowings, output_folder
 from orchestration.workspace import Workspace
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from geoloc.files import damage_named, read_yaml, write_text
+from geoloc.files import damage_named, write_text
 from geoloc.models.settings import NAMED_WEIGHTS
+from geoloc.yaml_files import read_yaml
 from orchestration.plan.chain import (
     CHAIN,
     SHARED,
