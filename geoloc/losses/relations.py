@@ -30,6 +30,10 @@ class Relations:
         """The number of valid triplets (anchor, positive, negative), an int64 scalar."""
         return (self.positives.sum(dim=1) * self.negatives.sum(dim=1)).sum()
 
+    def to(self, device: torch.device) -> Relations:
+        """The relations on a device."""
+        return Relations(self.positives.to(device), self.negatives.to(device))
+
     def closest(self, similarities: torch.Tensor, count: int) -> Relations:
         """Keeps the `count` most similar positives of each anchor, by `similarities` [B, B]; the other positives become
         neither (NetVLAD section 4: only the best match within the radius is known to show the same place)."""
