@@ -51,7 +51,8 @@ def ours(kind: str) -> Loss:
         if kind == "hinge triplet":
             return hinge_triplet(squared_distances(x), relations, MARGIN)
         if kind == "InfoNCE":
-            return info_nce(x @ x.T / 16, relations, TEMPERATURE)
+            unit = functional.normalize(x)
+            return info_nce(unit @ unit.T, relations, TEMPERATURE)
         return soft_sets(squared_distances(x), relations)
 
     return loss

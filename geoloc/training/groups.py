@@ -96,16 +96,10 @@ class Groups:
     ) -> None:
         """Adds `photo` and positives of it to the batch, `images_per_group` photos that are not there yet."""
         wanted = self.settings.images_per_group
-        near = self._near(photo)
+        close = np.empty(0, np.int64)
         if mined is not None and self.settings.positives.kind == "closest_in_radius":
-            close = mined.close[photo]
-            near = close[close >= 0] if (close >= 0).any() else near
-        else:
-            near = near[numbers.permutation(len(near))]
-        _, first = np.unique(self.photos.photographer[near], return_index=True)
-        if self.settings.positives.other_photographers:
-            first.sort()
-            near = np.concatenate([near[first], np.delete(near, first)])
+            close = mined.close[photo][mined.close[photo] >= 0]
+        near = self._by_photographer(close)[0] if len(close) else self._drawn(photo, numbers)
         for one in [photo, *near.tolist()]:
             if one not in batch:
                 batch[one] = None
@@ -113,17 +107,35 @@ class Groups:
                 if not wanted:
                     return
 
-    def _near(self, photo: int) -> NDArray[np.int64]:
-        """The positives of a photo, in fixed order."""
-        if self.settings.positives.kind == "cell":
-            candidates = self._members.get(int(self.photos.cell[photo]), np.empty(0, np.int64))
-        else:
-            found = self._tree.query_ball_point(self.photos.place[photo], self._chord)
-            candidates = np.sort(np.asarray(found, dtype=np.int64))
-        return candidates[self._positives(photo, candidates)]
+    def _drawn(self, photo: int, numbers: np.random.Generator) -> NDArray[np.int64]:
+        """Positives of a photo in random order, at least as many as a group needs if it has so many."""
+        candidates, enough = self._candidates(photo), self.settings.images_per_group
+        few = np.unique(numbers.integers(max(1, len(candidates)), size=4 * enough))
+        if 2 * len(few) < len(candidates):  # a large cell: do not look at all of its photos for each group
+            near, distinct = self._by_photographer(self._near(photo, numbers.permutation(candidates[few])))
+            if distinct >= enough:
+                return near
+        return self._by_photographer(self._near(photo, numbers.permutation(candidates)))[0]
 
-    def _positives(self, photo: int, candidates: NDArray[np.int64]) -> NDArray[np.bool_]:
-        return self.photos.related(np.array([photo]), candidates, self.settings.positives)[0][0]
+    def _by_photographer(self, near: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+        """The photos, the first one by each photographer before the others, and the number of photographers. The photos
+        as they are, and their number, if photographers do not matter."""
+        if not self.settings.positives.other_photographers:
+            return near, len(near)
+        _, first = np.unique(self.photos.photographer[near], return_index=True)
+        first.sort()
+        return np.concatenate([near[first], np.delete(near, first)]), len(first)
+
+    def _near(self, photo: int, candidates: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The candidates that are positives of a photo."""
+        return candidates[self.photos.related(np.array([photo]), candidates, self.settings.positives)[0][0]]
+
+    def _candidates(self, photo: int) -> NDArray[np.int64]:
+        """The photos of the cell or within the radius, in fixed order."""
+        if self.settings.positives.kind == "cell":
+            return self._members.get(int(self.photos.cell[photo]), np.empty(0, np.int64))
+        found = self._tree.query_ball_point(self.photos.place[photo], self._chord)
+        return np.sort(np.asarray(found, dtype=np.int64))
 
     @cached_property
     def _members(self) -> dict[int, NDArray[np.int64]]:
@@ -149,10 +161,13 @@ class Groups:
         for start in range(0, len(photos), _AT_ONCE):
             rows = np.arange(start, min(start + _AT_ONCE, len(photos)))
             apart, near = self._tree.query(photos.place[rows], _NEAREST, distance_upper_bound=self._chord)
-            for photo, within, candidates in zip(rows.tolist(), np.isfinite(apart), near, strict=True):
-                found[photo] = bool(self._positives(photo, candidates[within]).any())
-                if not found[photo] and within.all():  # all of them by one photographer: look at the rest
-                    found[photo] = len(self._near(photo)) > 0
+            within, near = np.isfinite(apart), np.minimum(near, len(photos) - 1)
+            valid = within & (photos.copy[near] != photos.copy[rows, None])
+            if positives.other_photographers:
+                valid &= photos.photographer[near] != photos.photographer[rows, None]
+            found[rows] = valid.any(axis=1)
+            for photo in rows[~found[rows] & within.all(axis=1)].tolist():  # look beyond the nearest
+                found[photo] = len(self._near(photo, self._candidates(photo))) > 0
         return np.flatnonzero(found)
 
     @cached_property

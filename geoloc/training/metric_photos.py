@@ -106,7 +106,7 @@ def metric_photos(
     if absent:
         raise TrainingError(f"the {name} photos need the columns {', '.join(absent)}")
     if settings.kind == "cell":
-        wanted = settings.partition or next(iter(partitions), None)
+        wanted = settings.partition or next(iter(partitions), "none")
         if wanted not in partitions:
             raise TrainingError(
                 f"metric.positives.partition must be one of {', '.join(partitions) or '(none)'}; got {wanted}"

@@ -99,7 +99,8 @@ def test_relations_keep_photographers_and_near_duplicates_apart(seed: int, kind:
         assert negative == (not together and copy[i] != copy[j] and km[i, j] >= 1.5)
     seeds = [i for i in range(30) if found.positives[i].any()]
     if kind == "radius":
-        seeds_found = [i for i in range(30) if len(_groups(photos, positives)._near(i))]
+        groups = _groups(photos, positives)
+        seeds_found = [i for i in range(30) if len(groups._near(i, groups._candidates(i)))]
         assert seeds_found == seeds
 
 
