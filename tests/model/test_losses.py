@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from pytorch_metric_learning import distances as theirs
 from pytorch_metric_learning import losses, reducers
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from geoloc.losses import triplets
 from geoloc.losses.metric import metric_loss
@@ -136,6 +138,35 @@ def test_soft_triplets_are_exact_in_blocks_and_for_very_long_embeddings(
         for one, two in zip(found, wanted, strict=True):
             assert torch.isfinite(one).all()
             torch.testing.assert_close(one.double(), two, rtol=tolerance, atol=tolerance * scale**2)
+
+
+class Largest(TorchDispatchMode):
+    """Notes the number of elements of the largest tensor that is made."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = function(*args, **(kwargs or {}))
+        for one in made if isinstance(made, tuple | list) else (made,):
+            if isinstance(one, torch.Tensor):
+                self.elements = max(self.elements, one.numel())
+        return made
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["soft_triplet", "hinge_triplet", "soft_sets", "info_nce", "angular", "lifted", "multi_similarity"],
+)
+def test_no_tensor_is_larger_than_the_pairs(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """384 photos, 32 a class: 147,456 pairs and 4 million triplets."""
+    monkeypatch.setattr(triplets, "_IN_CACHE", 2**14)
+    loss = metric_loss(parse(MetricLossSettings, {"kind": kind}, "metric.loss"))
+    embeddings = torch.randn(384, 8, requires_grad=True)
+    relations = relations_by_class(torch.arange(384) // 32)
+    with Largest() as largest:
+        loss(embeddings, relations).backward()
+    pairs = 384 * 384
+    assert pairs <= largest.elements <= 2 * pairs  # two indices of each pair
 
 
 def test_triplets_agree_with_pytorch_metric_learning() -> None:
