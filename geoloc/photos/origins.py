@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from geoloc.files import read_json, write_json
+from geoloc.files import damage_named, read_json, write_json
 from geoloc.photos.catalog import CATALOG_FILE
 from geoloc.photos.photographers import check_key
 from geoloc.photos.pool import locked
@@ -43,7 +43,9 @@ def claim_source(pool: Path, kind: str, path: Path | str, key: bytes) -> str:
     place = digest(key, kind + place_digest(pool, fixed, key))
     with locked(Path(pool)):
         check_key(Path(pool), key)
-        names: dict[str, str] = read_json(pool / SOURCES_FILE) if (pool / SOURCES_FILE).is_file() else {}
+        names: dict[str, str] = (
+            read_json(pool / SOURCES_FILE, dict) if (pool / SOURCES_FILE).is_file() else {}
+        )
         for name, known in names.items():
             if known == place:
                 return name
@@ -98,6 +100,8 @@ def source_names(pool: Path) -> set[str]:
     """Every source that the catalog or the quarantine names."""
     found: set[str] = set()
     for file in (CATALOG_FILE, QUARANTINE_FILE):
-        if (pool / file).is_file():
+        if not (pool / file).is_file():
+            continue
+        with damage_named(pool / file):
             found.update(pq.read_table(pool / file, columns=["source"])["source"].unique().to_pylist())
     return found

@@ -11,9 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from geoloc.files import DamagedFile
 from geoloc.photos import ingest as ingest_module
 from geoloc.photos import known
 from geoloc.photos.catalog import LATER_COLUMNS, read_catalog
+from geoloc.photos.origins import claim_source
 from geoloc.photos.quarantine import read_quarantine
 from geoloc.photos.settings import SplitSettings
 from geoloc.photos.splits import make_splits
@@ -462,3 +464,11 @@ def test_what_cannot_be_split_is_said_at_ingest(tmp_path, capsys):
     told = capsys.readouterr().out  # the person is on the side of train or of test, as the random key has it
     assert "note: geoloc build would stop, as these photos cannot be split: splits" in told
     assert "all known photographers are one person" in told
+
+
+def test_a_damaged_list_of_sources_is_named(tmp_path):
+    (tmp_path / "pool").mkdir()
+    for text in ("", "[1", "[]"):
+        (tmp_path / "pool" / "sources.json").write_text(text)
+        with pytest.raises(DamagedFile, match=r"sources\.json is damaged"):
+            claim_source(tmp_path / "pool", "folder", tmp_path, b"k" * 32)
