@@ -111,19 +111,20 @@ class Stop(Exception):
 def test_it_learns_for_photographers_never_seen(
     world: tuple[Striped, pd.DataFrame, pd.DataFrame], tmp_path: Path
 ) -> None:
+    settings = replace(SETTINGS, epochs=6, batch_size=24)
     pool, _, validation = world
-    held_out = metric_photos(validation, {"fine": FourCells()}, SETTINGS.positives, "validation")  # type: ignore[dict-item]
-    untrained = network()
+    held_out = metric_photos(validation, {"fine": FourCells()}, settings.positives, "validation")  # type: ignore[dict-item]
+    untrained = network(settings)
     source = PhotoSource(pool, held_out.labelled.rows, untrained.preprocess, None, 0, 1, True)  # type: ignore[arg-type]
     vectors = embed_all(untrained, source, 16, "float32")
-    before = validation_measures(vectors, held_out, SETTINGS, torch.device("cpu"))
-    model, result = train(world, tmp_path)
+    before = validation_measures(vectors, held_out, settings, torch.device("cpu"))
+    model, result = train(world, tmp_path, settings)
     after = result.history[result.best_epoch - 1]
     assert after["recall_at_1"] > max(0.6, before["recall_at_1"] + 0.2), (before, after)
     assert result.history[-1]["loss"] < 0.5 * result.history[0]["loss"]
     assert not model.training
     vectors = embed_all(model, source, 16, "float32")
-    again = validation_measures(vectors, held_out, SETTINGS, torch.device("cpu"))
+    again = validation_measures(vectors, held_out, settings, torch.device("cpu"))
     assert again == {name: after[name] for name in again}, "the weights of the best epoch"
 
 
