@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +10,31 @@ from numpy.typing import NDArray
 
 from geoloc.evaluation.measures.retrieval import Relevance
 from geoloc.evaluation.retrieval_sets.base import LandmarkSet, RetrievalSetError, check_images
+from geoloc.files import read_json
 
 REVISITED = ("roxford5k", "rparis6k")
-_NUMBERS = {"_reconstruct", "scalar", "ndarray", "dtype", "_frombuffer"}
-"""The names below numpy that a pickle of arrays and numbers calls."""
+_CONVERT = (
+    "python -c \"import json, pickle, sys; json.dump(pickle.load(open(sys.argv[1], 'rb')), open(sys.argv[2], 'w'), "
+    'default=lambda x: x.tolist())" gnd_{name}.pkl gnd_{name}.json'
+)
+"""How to convert the published ground truth, where its origin is trusted: loading a pickle runs what is in it."""
 
 
 def revisited(folder: Path | str, name: str) -> LandmarkSet:
-    """roxford5k or rparis6k: gnd_<name>.pkl, with imlist, qimlist and gnd (easy, hard, junk and bbx of each query), and
-    jpg/ (Radenović et al., 2018).
+    """roxford5k or rparis6k: gnd_<name>.json, with imlist, qimlist and gnd (easy, hard, junk and bbx of each query),
+    and jpg/ (Radenović et al., 2018).
 
-    The ground truth is published as a pickle. Only numbers, texts, lists, mappings and arrays are read from it; nothing
-    in it is executed. Raises RetrievalSetError if a file is missing or not in that layout.
+    The ground truth is published as a pickle, which is never loaded: convert it first. Raises RetrievalSetError, which
+    says how, if it is not converted, and if a file is missing or not in that layout.
     """
     if name not in REVISITED:
         raise RetrievalSetError(f"name must be one of {', '.join(REVISITED)}; got {name!r}")
     folder = Path(folder)
-    path = folder / f"gnd_{name}.pkl"
+    path = folder / f"gnd_{name}.json"
+    if not path.exists() and path.with_suffix(".pkl").exists():
+        raise RetrievalSetError(f"{path} is missing; make it with: {_CONVERT.format(name=name)}")
     try:
-        with path.open("rb") as file:
-            truth: Any = _PlainUnpickler(file).load()
+        truth = read_json(path, dict)
         database, queries = (
             tuple(folder / "jpg" / f"{image}.jpg" for image in truth[key]) for key in ("imlist", "qimlist")
         )
@@ -39,10 +43,8 @@ def revisited(folder: Path | str, name: str) -> LandmarkSet:
             Relevance(*(_positions(one[key], len(database)) for key in ("easy", "hard", "junk")))
             for one in truth["gnd"]
         )
-    except (OSError, EOFError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
         raise RetrievalSetError(f"{path} does not hold the ground truth of {name}: {error}") from None
-    except pickle.UnpicklingError as error:
-        raise RetrievalSetError(f"{path} is refused: {error}") from None
     if len(queries) != len(relevance):
         raise RetrievalSetError(f"{path} has {len(queries)} queries and ground truth of {len(relevance)}")
     check_images([*database, *queries], path)
@@ -74,17 +76,6 @@ def holidays(folder: Path | str) -> LandmarkSet:
         for q in queries
     )
     return LandmarkSet(database, tuple(database[q] for q in queries), (None,) * len(queries), relevance)
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    """Reads numbers, texts, lists, mappings and numpy's arrays; refuses anything that names other code."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module.split(".")[0] == "numpy" and name in _NUMBERS:
-            return super().find_class(module.replace("numpy.core", "numpy._core"), name)
-        if (module, name) == ("_codecs", "encode"):  # how protocol 2 writes bytes
-            return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"it names {module}.{name}, and only plain data is read")
 
 
 def _box(box: Any) -> tuple[float, float, float, float] | None:
