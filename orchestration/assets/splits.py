@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from geoloc.files import write_parquet
 from geoloc.photos.catalog import read_catalog
+from geoloc.photos.owners import photographer_keys
 from geoloc.photos.splits import FACTS, make_splits
 from orchestration.assets.inputs import SPLITS_FILE
 from orchestration.run.stage import StageResult, StageRun
@@ -15,6 +16,8 @@ def build(run: StageRun) -> StageResult:
     splits = make_splits(catalog, run.settings.splits, run.settings.seed)
     # In the order of the catalog, so that new photos come last.
     photos = catalog[["photo_id", *FACTS]].merge(splits, on="photo_id", validate="1:1")
+    # Whom a photo without photographer counts for is decided once, here: later stages see no albums.
+    photos["photographer"] = photos["photographer"].fillna(photographer_keys(catalog))
     write_parquet(run.output / SPLITS_FILE, photos)
     sizes = (
         photos.groupby("split")

@@ -17,9 +17,8 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         "  geoloc compare fine boxes triangles kmeans       each one's first method by class\n"
         "  geoloc compare 'default:[L]NN' 'default:[L]kNN σ=4' coarse\n"
         "  geoloc compare fine boxes --json\n\n"
-        "Differences are from the first method, in points of accuracy, with their interval over resampled\n"
-        "photographers. They are marked better or worse where the interval excludes 0. Intervals are not corrected\n"
-        "for multiple comparisons.",
+        "Differences are from the first method, in points of accuracy, with their interval by photographer. They are\n"
+        "marked better or worse where that is shown after correction for the number of comparisons (Holm).",
         run,
     )  # fmt: skip
     parser.add_argument(

@@ -72,12 +72,17 @@ class Comparison:
         share = f"{100 * made.settings['confidence']:g} %"
         lines = [
             f"accuracy in per cent on the {made.queries:,} photos of {self.test!r}, by {made.query_photographers:,} "
-            f"photographers [{share} interval over resampled photographers]",
+            f"photographers [{share} interval by photographer]",
             "",
             markdown(_rows(made.accuracy, "accuracy", made.methods), ["method", *levels]),
         ]
         if len(made.methods) > 1:
-            lines += ["", f"difference from {self.first}, in points, on the same photos", ""]
+            lines += [
+                "",
+                f"difference from {self.first}, in points, on the same photos; better and worse are corrected for "
+                f"{len(made.comparisons)} comparisons (Holm)",
+                "",
+            ]
             lines.append(
                 markdown(_rows(made.comparisons, "difference", made.methods[1:]), ["method", *levels])
             )

@@ -260,8 +260,14 @@ def test_comparisons_are_differences_of_the_accuracies(evaluation):
     }
     for row in evaluation.comparisons.itertuples():
         assert row.difference == pytest.approx(share[row.method, row.level] - share[row.other, row.level])
-        verdict = "better" if row.low > 0 else "worse" if row.high < 0 else "undecided"
-        assert row.verdict == verdict
+        # The p-value says what the interval says; the verdict is corrected for the number asked.
+        assert (row.p <= 0.05) == (row.low > 0 or row.high < 0)
+        assert row.p <= row.p_corrected <= min(1, row.p * row.asked) + 1e-9
+        side = "better" if row.difference > 0 else "worse"
+        assert row.verdict == (side if row.p_corrected <= 0.05 else "undecided")
+    with_baselines = evaluation.comparisons["other"].isin(evaluation.baselines["baseline"])
+    for family in (with_baselines, ~with_baselines):
+        assert (evaluation.comparisons.loc[family, "asked"] == family.sum()).all()
     pairs = set(zip(evaluation.comparisons["method"], evaluation.comparisons["other"], strict=True))
     assert ("[L]NN", "[L]kNN σ=4") in pairs
     assert {other for _, other in pairs} == {
