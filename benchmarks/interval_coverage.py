@@ -1,7 +1,7 @@
-"""How often intervals by photographer hold the truth, and how wide they are: those of geoloc.evaluation.measures.intervals
-beside the percentile bootstrap that they replace. Simulated photographers; `--photographers` and the like make it small.
+"""How often intervals by photographer hold the truth, and how wide they are, by simulation.
 
-Each photographer has a rate of hits of its own, drawn from a beta distribution around the true rate ("alike" is the
+The intervals of geoloc.evaluation.measures.intervals beside the percentile bootstrap that they replace. Each
+photographer has a rate of hits of its own, drawn from a beta distribution around the true rate ("alike" is the
 intraclass correlation: how much more alike photos of one photographer are), and a number of photos: all 20, or drawn
 from a log-normal distribution (skew is the sigma of its logarithm). For differences, "rate" is the share of photos that
 only one of two equally good methods gets right. Nominal coverage is 95 per cent.

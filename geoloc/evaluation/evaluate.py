@@ -78,7 +78,8 @@ def evaluate(
     references: latitude, longitude, photographer of the references, for the baselines that choose or draw a place
         among them; None leaves those baselines out.
     partitions: fitted partitions by name, for the densest cell and the ceilings.
-    leave_photographer_out: the random reference is never by the query's own photographer.
+    leave_photographer_out: the random reference is never by the query's own photographer, nor one of its
+        near-duplicates where queries and references have a column of that name.
     descriptions: what each method does, in a sentence, for the report.
 
     Raises ValueError for no methods or queries, a repeated or unknown photo_id, coordinates out of range, or a number
@@ -240,7 +241,14 @@ def _baselines(
 
 
 def _shared_clusters(queries: pd.DataFrame, references: pd.DataFrame) -> tuple[NDArray, NDArray]:
-    codes = pd.factorize(pd.concat([photographer_keys(queries), photographer_keys(references)]))[0]
+    """The photographer and, where both have that column, the group of near-duplicates of each photo: int64 (N, 1 or 2)
+    and (M, 1 or 2)."""
+    columns = [pd.factorize(pd.concat([photographer_keys(queries), photographer_keys(references)]))[0]]
+    if "near_duplicates" in queries and "near_duplicates" in references:
+        groups = pd.factorize(pd.concat([queries["near_duplicates"], references["near_duplicates"]]))[0]
+        # A photo in no group is alone: -1 here, -2 there, which are not equal.
+        columns.append(np.where((groups < 0) & (np.arange(len(groups)) >= len(queries)), -2, groups))
+    codes = np.stack(columns, axis=1)
     return codes[: len(queries)], codes[len(queries) :]
 
 

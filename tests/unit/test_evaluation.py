@@ -333,6 +333,19 @@ def test_leave_photographer_out_random_reference_meets_no_own_photo():
     assert row["accuracy"] == pytest.approx(np.mean(expected))
     assert 0 < np.mean(expected) < 0.2
     assert made.protocol == "each photo against all photos by other photographers"
+    # Where all at one place are near-duplicates of each other as well, nothing stands where the query does.
+    copies = frame.assign(near_duplicates=[*frame["longitude"].astype(str)[:-1], None])
+    made = evaluate({"mute": nothing}, copies, copies, None, FAST, seed=0, leave_photographer_out=True)
+    shares = made.baselines.query("baseline == 'random reference' and level == 'street'")["accuracy"].item()
+    by_hand = []
+    for i, q in copies.iterrows():
+        same = (copies["photographer"] == q["photographer"]) | (
+            copies["near_duplicates"] == q["near_duplicates"]
+        )
+        others = copies[~(same.to_numpy() | (copies.index == i))]
+        by_hand.append((others["longitude"] == q["longitude"]).mean() if len(others) else 0.0)
+    assert shares == pytest.approx(np.mean(by_hand))
+    assert np.mean(by_hand) < np.mean(expected)
 
 
 def test_one_photographer_has_no_interval():

@@ -526,7 +526,7 @@ def a_photo_twice(p: Planted) -> None:
 
 
 def a_photo_from_nowhere(p: Planted) -> None:
-    p.splits.loc["new"] = ["new", "train", None]
+    p.splits.loc["new", ["photo_id", "split"]] = ["new", "train"]
 
 
 def a_misspelt_split(p: Planted) -> None:
