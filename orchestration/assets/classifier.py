@@ -10,6 +10,7 @@ import pandas as pd
 
 from geoloc.files import write_json
 from geoloc.models.classifier import Served, example_input, save_model
+from geoloc.photos.validation_parts import SELECTION, of_part
 from geoloc.training.classification import train_classifier
 from orchestration.assets.inputs import (
     initial_model,
@@ -43,7 +44,7 @@ def build(run: StageRun) -> StageResult:
             model,
             run.workspace.pool,
             photos[photos["split"] == "train"],
-            photos[photos["split"] == "validation"],
+            of_part(photos[photos["split"] == "validation"], SELECTION),
             partitions,
             run.settings.training,
             run.settings.seed,

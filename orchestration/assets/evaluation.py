@@ -13,10 +13,13 @@ from geoloc.evaluation.diagnostics import Diagnostics, diagnose
 from geoloc.evaluation.evaluate import LEAVE_PHOTOGRAPHER_OUT_PROTOCOL, evaluate
 from geoloc.evaluation.explaining.explanations import FOLDER as EXPLANATIONS_FOLDER
 from geoloc.evaluation.explaining.explanations import explain
+from geoloc.evaluation.measures.bootstrap import photographer_clusters
+from geoloc.evaluation.measures.intervals import shares
 from geoloc.evaluation.result import Evaluation
 from geoloc.files import write_json
 from geoloc.localizers.by_neighbour import locate_by_neighbours
 from geoloc.localizers.frozen.localizer import frozen_table
+from geoloc.photos.owners import photographer_keys
 from geoloc.retrieval.embeddings import Embeddings
 from geoloc.retrieval.index import NEAR_DUPLICATES, ReferenceIndex
 from orchestration.assets.answers import (
@@ -128,9 +131,23 @@ def _measure(
 
 def _regions(by_class: ByClass, answered: ClassAnswers, queries: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The measured coverage of the conformal regions, as a table; empty if the build has no regions."""
+    owners = photographer_keys(queries)
+    clusters = photographer_clusters(owners)
+
+    def interval(covered: NDArray[np.bool_]) -> tuple[float, float]:
+        low, high = shares(covered[:, None], clusters).interval()
+        return float(low[0]), float(high[0])
+
     table = by_class.calibration.region_table(
-        by_class.partitions, answered.probabilities, queries["latitude"], queries["longitude"]
+        by_class.partitions,
+        answered.probabilities,
+        queries["latitude"],
+        queries["longitude"],
+        owners,
+        interval,
     )
+    for told in table.loc[table["note"] != "", "note"].unique() if len(table) else ():
+        by_class.run.log(f"regions: {told}")
     return {"regions": table} if len(table) else {}
 
 
