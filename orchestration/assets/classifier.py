@@ -47,7 +47,7 @@ def build(run: StageRun) -> StageResult:
             of_part(photos[photos["split"] == "validation"], SELECTION),
             partitions,
             run.settings.training,
-            run.settings.seed,
+            run.settings.training_seed,
             run.scratch / "checkpoints",
             lambda event: _tell(run, tracker, event),
             teacher=teacher_embeddings(run, photos[photos["split"] == "train"]),

@@ -14,6 +14,7 @@ from orchestration.graph.pictures import pictures
 from orchestration.lineage.build import Build
 from orchestration.lineage.code import code_version
 from orchestration.plan.chain import SHARED, Stage, borrowed, inputs_of
+from orchestration.plan.seeds import plain
 from orchestration.plan.settings import DEFAULT_RECIPE
 from orchestration.run.stage import StageOutcome, run_stage
 from orchestration.stores.data_version import data_version
@@ -37,7 +38,7 @@ class BuildConfig(dg.Config):
 
 def asset_key(recipe: str, stage: str) -> dg.AssetKey:
     """The Dagster key of a stage: [stage] if all recipes share it, else [recipe, stage]."""
-    return dg.AssetKey([stage] if stage in SHARED else [recipe, stage])
+    return dg.AssetKey([stage] if stage in SHARED else [plain(recipe), stage])
 
 
 def data_source(workspace: Workspace) -> Any:
@@ -87,7 +88,7 @@ def _asset(build: Build, stage: Stage) -> dg.AssetsDefinition:
         metadata={
             "recipe": recipe,
             "settings": dg.MetadataValue.json(build.used(stage)),
-            "folder": f"build/{'/'.join(asset_key(recipe, stage.name).path)}",
+            "folder": f"build/{build.name(stage.name)}",
         },
         pool=stage.group if stage.group in ("models", "retrieval") else None,
     )

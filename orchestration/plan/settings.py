@@ -14,10 +14,11 @@ from geoloc.models.settings import ModelSettings
 from geoloc.partitions.settings import LatLonPartitionSettings, PartitionSettings, S2PartitionSettings
 from geoloc.photos.settings import SplitSettings
 from geoloc.retrieval.settings import EmbeddingSettings, IndexSettings
-from geoloc.settings import Name, Settings, SettingsError, parse, setting, used
+from geoloc.settings import Name, Settings, SettingsError, parse, replace, setting, used
 from geoloc.settings import changes as settings_changes
 from geoloc.training.settings import TrainingSettings
 from orchestration.plan.chain import MODEL_FILE, borrowings, output_folder
+from orchestration.plan.seeds import PLAIN, training_seed, without_seed
 from orchestration.workspace import Workspace
 
 NAMED = ("partitions", "head_weights")
@@ -68,6 +69,11 @@ class BuildSettings(Settings):
             )
         _check_combinations(self)
 
+    @property
+    def training_seed(self) -> int:
+        """The seed of the training: its own, else the build's."""
+        return self.seed if self.training.seed is None else self.training.seed
+
     def sections(self, names: Collection[str]) -> dict[str, Any]:
         """The values of the named sections or settings (such as "model.backbone") that can change a result, by name.
 
@@ -110,22 +116,30 @@ def load_settings(workspace: Workspace, recipe: str = DEFAULT_RECIPE) -> BuildSe
     """
     base = _read(workspace.root / "params.yaml")
     overrides: Mapping[str, Any] = {}
-    if recipe != DEFAULT_RECIPE:
-        file = workspace.recipes / f"{recipe}.yaml"
+    name, seed = without_seed(recipe), training_seed(recipe)
+    if name != DEFAULT_RECIPE:
+        file = workspace.recipes / f"{name}.yaml"
         if not file.is_file():
             raise SettingsError(
                 f"recipe must be one of {', '.join(known_recipes(workspace))}; got {recipe!r}"
             )
         overrides = _read(file)
-    for source, values in (("params.yaml", base), (f"recipes/{recipe}.yaml", overrides)):
+    for source, values in (("params.yaml", base), (f"recipes/{name}.yaml", overrides)):
         if "recipe" in values:
             raise SettingsError(f"{source}: recipe is not a setting: a recipe is named by its file")
     try:
-        settings = parse(BuildSettings, {**_merge(base, overrides), "recipe": recipe})
+        given = _merge(base, overrides)
+        settings = parse(BuildSettings, {**given, "recipe": recipe})
+        if seed is not None:
+            if seed == settings.training_seed:
+                raise SettingsError(
+                    f"recipe {recipe} is {name} itself, whose training seed is {seed}: give another seed"
+                )
+            settings = replace(settings, training=replace(settings.training, seed=seed))
         _check_borrowed(workspace, settings, base)
         return settings
     except SettingsError as error:
-        where = "params.yaml" + (f" with recipes/{recipe}.yaml" if overrides else "")
+        where = "params.yaml" + (f" with recipes/{name}.yaml" if overrides else "")
         raise SettingsError(f"{where}: {error}") from None
 
 
@@ -150,8 +164,10 @@ def weights_file(workspace: Workspace, settings: BuildSettings) -> Path | None:
 
 
 def known_recipes(workspace: Workspace) -> list[str]:
-    """The recipes that can be built here: `default` and one for each file in recipes/."""
-    return [DEFAULT_RECIPE, *sorted(path.stem for path in workspace.recipes.glob("*.yaml"))]
+    """The recipes that can be built here: `default` and one for each file in recipes/, each also with another training
+    seed (see seeds.py)."""
+    names = sorted(path.stem for path in workspace.recipes.glob("*.yaml"))
+    return [DEFAULT_RECIPE, *(name for name in names if "@" not in name and not PLAIN.fullmatch(name))]
 
 
 def _check_combinations(settings: BuildSettings) -> None:
@@ -181,8 +197,8 @@ def _check_combinations(settings: BuildSettings) -> None:
 
 def _check_borrowed(workspace: Workspace, settings: BuildSettings, base: Mapping[str, Any]) -> None:
     """Raise SettingsError if a recipe that this one borrows from is unknown, or borrows from this one."""
-    others = [name for name in known_recipes(workspace) if name != settings.recipe]
-    waiting = [(row.setting, [settings.recipe, recipe]) for row, recipe in borrowings(settings)]
+    others = [name for name in known_recipes(workspace) if name != without_seed(settings.recipe)]
+    waiting = [(row.setting, [without_seed(settings.recipe), recipe]) for row, recipe in borrowings(settings)]
     while waiting:
         key, way = waiting.pop()
         if way[-1] in way[:-1]:

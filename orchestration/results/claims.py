@@ -19,6 +19,7 @@ from geoloc.evaluation.claims.roles import (
     parse_roles,
 )
 from geoloc.evaluation.result import table_records
+from orchestration.plan.seeds import training_seed
 from orchestration.results.gather import gather
 from orchestration.tables import markdown, p_text, with_interval
 from orchestration.workspace import Workspace
@@ -63,6 +64,13 @@ class ClaimsReport:
             f"{self.asked} claims were asked; p and verdicts are corrected for that (Holm): the chance that any "
             "verdict is wrong is at most 5 %",
         ]
+        several = [recipe for recipe in self.recipes if training_seed(recipe) is not None]
+        lines.append(
+            f"means over trainings, intervals over photographers and trainings together; further: {', '.join(several)}"
+            if several
+            else "each recipe was trained once: the intervals do not know the luck of one training (geoloc build "
+            "--recipe NAME@SEED trains one again)"
+        )
         empty = {role: text for role, text in ROLES.items() if role not in self.roles}
         if empty:
             lines += ["", "not built (or name another method with --role NAME=RECIPE:METHOD):"]

@@ -23,6 +23,7 @@ from orchestration.plan.chain import (
     uses,
     value_at,
 )
+from orchestration.plan.seeds import plain, without_seed
 from orchestration.plan.settings import BuildSettings, load_settings
 from orchestration.stores.data_version import with_repo
 from orchestration.stores.stamps import stamp_path, versions_builds
@@ -110,7 +111,7 @@ def pipeline(workspace: Workspace, recipes: list[str]) -> dict[str, Any]:
 
 def dvc_stage_name(recipe: str, stage: str) -> str:
     """The stage's name in dvc.yaml."""
-    return artefact(recipe, stage).replace("/", "-")
+    return artefact(plain(recipe), stage).replace("/", "-")
 
 
 def _pipeline_stage(workspace: Workspace, settings: BuildSettings, stage: Stage) -> dict[str, Any]:
@@ -134,8 +135,9 @@ def _pipeline_stage(workspace: Workspace, settings: BuildSettings, stage: Stage)
     # DVC refuses to track keys that a file does not have: a missing one has its default, and one that is added later
     # enters this file with the next `geoloc build`.
     params: list[Any] = _given_settings(workspace.root / "params.yaml", stage)
-    overridden = _given_settings(workspace.recipes / f"{recipe}.yaml", stage)
-    params += [{f"recipes/{recipe}.yaml": overridden}] * bool(overridden)
+    file = f"{without_seed(recipe)}.yaml"
+    overridden = _given_settings(workspace.recipes / file, stage)
+    params += [{f"recipes/{file}": overridden}] * bool(overridden)
     if params:
         described["params"] = params
     outs = [relative(output(workspace, recipe, stage.name))]

@@ -17,11 +17,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from geoloc.evaluation.measures.accuracy import within
 from geoloc.evaluation.measures.bootstrap import photographer_clusters
 from geoloc.evaluation.measures.ceilings import ceiling_errors_km
 from geoloc.evaluation.measures.groups import errors_by_method
 from geoloc.evaluation.measures.intervals import Differences, differences, holm, sum_of_shares
+from geoloc.evaluation.measures.trainings import Luck, pooled_luck
 from geoloc.evaluation.result import Evaluation
 from geoloc.partitions.base import Answer, Partition
 from geoloc.photos.owners import photographer_keys
@@ -121,11 +121,13 @@ class Claim:
 @dataclass(frozen=True)
 class Measured:
     """One role's errors on N photos: photo_id (unique) and photographer (null: one of its own), object [N], and
-    error_km float64 [N], infinite without an answer. Raises ValueError for different lengths or repeated photos."""
+    error_km float64 [N], infinite without an answer; or [N, R] for R trainings of one recipe. `training` names that
+    recipe, "" for what no training changes. Raises ValueError for different lengths or repeated photos."""
 
     photo_id: NDArray[np.object_]
     photographer: NDArray[np.object_]
     error_km: NDArray[np.float64]
+    training: str = ""
 
     def __post_init__(self) -> None:
         if not len(self.photo_id) == len(self.photographer) == len(self.error_km):
@@ -141,6 +143,10 @@ class Measured:
 
     def __repr__(self) -> str:
         return f"Measured({len(self):,} photos)"
+
+    def hits(self, km: float) -> NDArray[np.float64]:
+        """Returns whether each photo is right within a distance in each training, float64 [N, R]."""
+        return (self.error_km.reshape(len(self), -1) <= km).astype(np.float64)
 
     @classmethod
     def of_method(cls, evaluation: Evaluation, method: str, photos: pd.DataFrame) -> Measured:
@@ -218,6 +224,9 @@ def _test(claim: Claim, measured: Mapping[str, Measured], confidence: float) -> 
         }, UNDECIDED
     clusters = photographer_clusters(photographer)
     found, accuracies = _difference(claim, hits, present, clusters), hits.sum(axis=0) / present.sum(axis=0)
+    luck, trainings = _luck(claim, measured)
+    if luck is not None:
+        found = found.widened(luck.spread(trainings), luck.freedom)
     margin = claim.margin_at(accuracies)
     row |= {
         "margin": margin,
@@ -264,20 +273,36 @@ def _difference(
     return sum_of_shares(weights.tolist(), hits, has, clusters)
 
 
+def _luck(claim: Claim, measured: Mapping[str, Measured]) -> tuple[Luck | None, list[int]]:
+    """The luck of one training in the claim's number, and how often each of its recipes was trained.
+
+    The terms of one recipe are of one training, so their luck is that of their sum.
+    """
+    of_recipe: dict[str, NDArray[np.float64]] = {}
+    for weight, role in claim.terms:
+        one = measured[role]
+        if one.training:
+            shares = weight * one.hits(LEVELS_KM[claim.level]).mean(axis=0)
+            of_recipe[one.training] = of_recipe.get(one.training, 0) + shares
+    return pooled_luck(runs[:, None] for runs in of_recipe.values()), [
+        len(runs) for runs in of_recipe.values()
+    ]
+
+
 def _aligned(
     claim: Claim, measured: Mapping[str, Measured]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.object_], int]:
-    """Returns hits and presence of each term on each photo, float64 [N, T] in {0, 1}; photographers [N]; and the number
-    of photos left out."""
+    """Returns hits (their mean over trainings) and presence of each term on each photo, float64 [N, T] in [0, 1];
+    photographers [N]; and the number of photos left out."""
     roles = [measured[role] for role in claim.roles]
     owners = pd.concat([pd.Series(one.photographer, index=one.photo_id, dtype=object) for one in roles])
     owners = owners[~owners.index.duplicated()]
     rows = np.stack([pd.Index(one.photo_id).get_indexer(owners.index) for one in roles], axis=1)
     kept = (rows >= 0).all(axis=1) if claim.paired else np.ones(len(rows), dtype=bool)
-    rows, km = rows[kept], {claim.level: LEVELS_KM[claim.level]}
+    rows = rows[kept]
     present = (rows >= 0).astype(np.float64)
     hits = np.zeros_like(present)
     for term, one in enumerate(roles):
         has = rows[:, term] >= 0
-        hits[has, term] = within(one.error_km[rows[has, term]], km)[:, 0]
+        hits[has, term] = one.hits(LEVELS_KM[claim.level])[rows[has, term]].mean(axis=1)
     return hits, present, owners.to_numpy(dtype=object)[kept], int((~kept).sum())

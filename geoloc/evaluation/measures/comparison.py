@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from geoloc.evaluation.measures.intervals import differences, holm
+from geoloc.evaluation.measures.trainings import Luck
 
 COLUMNS = [
     "method", "other", "level", "km", "difference", "low", "high", "p", "p_corrected", "asked", "verdict", "n",
@@ -42,6 +43,8 @@ def compare(
     *,
     baselines: Collection[str] = (),
     confidence: float = 0.95,
+    luck: Luck | None = None,
+    trainings: Mapping[str, int] | None = None,
 ) -> pd.DataFrame:
     """Returns the paired differences, columns `COLUMNS`, a row per pair and level.
 
@@ -50,11 +53,17 @@ def compare(
     for a single photographer. `p` is the p-value of no difference; `p_corrected` is Holm's for the `asked` comparisons
     of its family: methods with each other, or methods with `baselines`. `verdict` is "better" or "worse" if that is at
     most 1 - confidence, else "undecided"; one interval alone may exclude 0 and its verdict be undecided.
+
+    With `luck` (of one training, at each level), intervals also know that names whose hits are the mean over so many
+    `trainings` (0 or missing for none) could have been trained otherwise.
     """
     row, hits = {name: i for i, name in enumerate(names)}, np.asarray(hits, dtype=np.float64)
     records = []
     for method, other in pairs:
         found = differences(hits[:, row[method]] - hits[:, row[other]], clusters)
+        if luck is not None:
+            counts = [(trainings or {}).get(name, 0) for name in (method, other)]
+            found = found.widened(luck.spread(counts), luck.freedom)
         low, high = found.interval(confidence)
         p = np.where(np.isnan(low), np.nan, found.p_value())
         records += [

@@ -20,7 +20,7 @@ no hit at all: benchmarks/interval_coverage.py measures both.)
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -63,13 +63,20 @@ class Shares:
 class Differences:
     """K numbers that are sums of weighted shares, float64 (K,): such as what one method gains less what it loses.
 
-    `weights` are of the T `parts`; `correlations` float64 (T, T, K) are those of the parts' estimates. Intervals are
-    NaN for a single photographer.
+    `weights` are of the T `parts`; `correlations` float64 (T, T, K) are those of the parts' estimates; `spread` and
+    `freedom` are as `widened` says. Intervals are NaN for a single photographer.
     """
 
     weights: tuple[float, ...]
     parts: tuple[Shares, ...]
     correlations: FloatArray
+    spread: FloatArray | None = None
+    freedom: int = 1
+
+    def widened(self, spread: FloatArray, freedom: int) -> Differences:
+        """Returns the same numbers with a further, independent source of error: of standard deviation `spread` (K,),
+        estimated with `freedom` degrees of freedom."""
+        return replace(self, spread=spread, freedom=freedom)
 
     @property
     def estimate(self) -> FloatArray:
@@ -88,7 +95,9 @@ class Differences:
             below.append(moved[weight < 0])
             above.append(moved[weight > 0])
         least, most = (sum(kept(w, 0.0) for w in self.weights) for kept in (min, max))
-        low, high = self.estimate - self._combined(below), self.estimate + self._combined(above)
+        further = 0.0 if self.spread is None else stdtrit(self.freedom, (1 + confidence) / 2) * self.spread
+        low = self.estimate - np.hypot(self._combined(below), further)
+        high = self.estimate + np.hypot(self._combined(above), further)
         return np.maximum(low, least), np.minimum(high, most)
 
     def _combined(self, moved: list[FloatArray]) -> FloatArray:
