@@ -103,7 +103,9 @@ def evaluate(
         raise ValueError(f"a method cannot have the name of a baseline: {', '.join(sorted(taken))}")
 
     names = [m.name for m in methods] + [b.name for b in baselines]
-    hits = np.stack([within(m.error, levels_km) for m in methods] + [b.hits for b in baselines], axis=1)
+    hits = np.stack(
+        [within(m.error, levels_km) for m in methods] + [b.hits for b in baselines], axis=1
+    ).astype(np.float64)
     observed = hits.mean(axis=0)
     low, high = (
         bound.reshape(observed.shape)
@@ -123,7 +125,7 @@ def evaluate(
     comparisons = compare(
         pairs,
         names,
-        hits,
+        hits.astype(np.float64),
         clusters,
         levels_km,
         baselines=[b.name for b in baselines],

@@ -184,9 +184,10 @@ class Sums:
     def of(cls, values: FloatArray, clusters: NDArray[np.int64]) -> Sums:
         """The sums of `values` (N, K) over clusters numbered from 0."""
         sizes = np.bincount(clusters)
-        sums = [np.bincount(clusters, weights=column, minlength=len(sizes)) for column in values.T]
-        stacked = np.stack(sums, axis=1) if sums else np.empty((len(sizes), 0))
-        return cls(stacked, (values**2).sum(axis=0), sizes.astype(np.float64))
+        sums = np.zeros((len(sizes), values.shape[1]))
+        for column, of_column in enumerate(values.T):
+            sums[:, column] = np.bincount(clusters, weights=of_column, minlength=len(sizes))
+        return cls(sums, (values**2).sum(axis=0), sizes.astype(np.float64))
 
     @property
     def photos(self) -> float:
