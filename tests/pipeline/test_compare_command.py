@@ -78,9 +78,10 @@ def test_recipes_are_paired_by_photo_and_resampled_by_photographer(workspace, ca
     totals = gain.groupby(photos.loc[gain.index, "photographer"]).agg(["sum", "size"]).to_numpy()
     rng = np.random.default_rng(0)
     drawn = [np.divide(*totals[rng.integers(0, len(totals), len(totals))].sum(axis=0)) for _ in range(4000)]
-    # 50 resamples in this workspace: the ends are rough.
-    assert row["low"] == pytest.approx(np.quantile(drawn, 0.025), abs=2 * np.std(drawn))
-    assert row["high"] == pytest.approx(np.quantile(drawn, 0.975), abs=2 * np.std(drawn))
+    # As wide as the bootstrap of photographers or wider: it covers too seldom with few of them.
+    assert row["low"] <= np.quantile(drawn, 0.025) + 0.5 * np.std(drawn)
+    assert row["high"] >= np.quantile(drawn, 0.975) - 0.5 * np.std(drawn)
+    assert row["high"] - row["low"] < 8 * np.std(drawn)
     assert row["low"] < row["difference"] < row["high"]
 
     assert geoloc(workspace, "compare", "default", "better") == 0
