@@ -56,7 +56,7 @@ def test_recipes_are_paired_by_photo_and_resampled_by_photographer(workspace, ca
     """Against a loop: the other recipe's photos stand in another order, and a third of its answers are right."""
 
     def better(table):
-        told = np.arange(len(table)) % 3 == 0
+        told = np.random.default_rng(0).random(len(table)) < 1 / 3
         for mine, true in (("latitude", "true_latitude"), ("longitude", "true_longitude")):
             table.loc[told, mine] = table.loc[told, true]
         return table.assign(error_km=np.where(told, 0.0, table["error_km"])).iloc[::-1]
@@ -81,7 +81,7 @@ def test_recipes_are_paired_by_photo_and_resampled_by_photographer(workspace, ca
     # As wide as the bootstrap of photographers or wider: it covers too seldom with few of them.
     assert row["low"] <= np.quantile(drawn, 0.025) + 0.5 * np.std(drawn)
     assert row["high"] >= np.quantile(drawn, 0.975) - 0.5 * np.std(drawn)
-    assert row["high"] - row["low"] < 8 * np.std(drawn)
+    assert row["high"] - row["low"] < 14 * np.std(drawn)
     assert row["low"] < row["difference"] < row["high"]
 
     assert geoloc(workspace, "compare", "default", "better") == 0
