@@ -40,7 +40,7 @@ def test_a_recipe_with_a_seed_is_the_recipe_with_another_training(workspace):
         ("fine@7", "recipe fine@7 is fine itself, whose training seed is 7"),
         ("seeded@5", "is seeded itself"),
         ("nothing@8", "recipe must be one of default, fine, seeded; got 'nothing@8'"),
-        ("fine@x", "recipe must be one of default, fine, seeded; got 'fine@x'"),
+        ("fine@x", "got 'fine@x'"),
         ("fine@8@9", "got 'fine@8@9'"),
     ):
         with pytest.raises(SettingsError, match=message):
