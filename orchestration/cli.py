@@ -17,13 +17,14 @@ from orchestration.commands import (
     ingest,
     init,
     locate,
+    quarantine,
     sample,
     settings,
     ui,
 )
 from orchestration.commands.parsing import HELP, Parser
 
-COMMANDS = (init, sample, ingest, build, locate, claims, compare, audit, accept, settings, ui)
+COMMANDS = (init, sample, ingest, quarantine, build, locate, claims, compare, audit, accept, settings, ui)
 """In the order of `geoloc --help`. Each module has `add(subparsers)` and `run(options)`."""
 
 DESCRIPTION = "Tell where a photo was taken, and keep the system that can do so honest for years."
@@ -54,11 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        from orchestration.errors import UsageError, is_for_users
+        from orchestration.errors import UsageError, is_for_users, told
 
         if options.debug or not is_for_users(error):
             raise
-        print(f"geoloc: {error}", file=sys.stderr)
+        print(f"geoloc: {told(error, options.workspace)}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import os
 import secrets
 import shutil
+import stat
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from geoloc.files import write_text
+from geoloc.files import atomic_path, write_text
 
 PHOTOGRAPHER_KEY_VARIABLE = "GEOLOC_PHOTOGRAPHER_KEY"
 
@@ -26,6 +30,9 @@ concurrency:
     default_limit: 1
   runs:
     max_concurrent_runs: 1
+# A run whose process never starts, or does not end when it is told to, is ended.
+run_monitoring:
+  enabled: true
 """
 
 GITIGNORE = "/data\n/build/\n/mlflow/\n/.dagster/\n/.geoloc/\n"
@@ -99,7 +106,7 @@ class Workspace:
         if not settings.exists():
             write_text(settings, DAGSTER_YAML)
         os.environ.update(
-            DAGSTER_HOME=str(self.dagster_home),
+            DAGSTER_HOME=str(_plainly_named(self.dagster_home)),
             GEOLOC_WORKSPACE=str(self.root),
             DVC_NO_ANALYTICS="1",
             MLFLOW_DISABLE_TELEMETRY="true",
@@ -113,24 +120,73 @@ class Workspace:
     def photographer_key(self) -> bytes:
         """The secret key for hashing photographer ids: from the environment, else from .geoloc/.
 
-        Created at random if it is missing. It must stay the same for the life of a collection: with another key every
-        known photographer looks new. It is never committed.
+        Created at random if it is missing and no photographer was hashed yet. It must stay the same for the life of a
+        collection: with another key every known photographer looks new. It is never committed. Raises WorkspaceError
+        for a lost key, or for one that is too short.
         """
+        from geoloc.photos.photographers import RESTORE, SHORTEST_KEY, key_fingerprint
+
         given = os.environ.get(PHOTOGRAPHER_KEY_VARIABLE)
-        if given:
-            return given.encode()
         path = self.root / ".geoloc" / "photographer.key"
-        if not path.exists():
-            path.parent.mkdir(exist_ok=True)
-            write_text(path, secrets.token_hex(32) + "\n")
-            path.chmod(0o600)
-        return path.read_text().strip().encode()
+        if not given and not path.exists():
+            known = key_fingerprint(self.pool)
+            if known is not None:
+                raise WorkspaceError(
+                    f"{path} is missing, and photographers were hashed with it (fingerprint {known}; or set"
+                    f" {PHOTOGRAPHER_KEY_VARIABLE}): {RESTORE.format(path=self.pool / 'photographers.json')}"
+                )
+            _create_key(path)
+        key = given.encode() if given else path.read_bytes().strip()
+        if len(key) < SHORTEST_KEY:
+            raise WorkspaceError(
+                f"{PHOTOGRAPHER_KEY_VARIABLE if given else path} must hold a key of at least {SHORTEST_KEY} bytes,"
+                f" got {len(key)}"
+            )
+        return key
+
+
+def _create_key(path: Path) -> None:
+    """Write a random key for the owner's eyes only, unless another process was first."""
+    path.parent.mkdir(exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as stream:
+            stream.write(secrets.token_hex(32) + "\n")
+            stream.flush()
+            os.fsync(descriptor)
+        # A link appears whole or not at all, and never over what is there.
+        with contextlib.suppress(FileExistsError):
+            path.hardlink_to(temporary)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _plainly_named(folder: Path) -> Path:
+    """`folder`, or a link to it where its path has characters that Dagster cannot open a database under.
+
+    Dagster puts the path into a URL as it is, where "?" ends it and "%20" is a space. The link is in a private folder
+    for temporary files. Raises WorkspaceError if that is not this user's.
+    """
+    if not {"?", "%"} & set(str(folder)):
+        return folder
+    base = Path(tempfile.gettempdir()) / f"geoloc-{os.getuid()}"
+    base.mkdir(mode=0o700, exist_ok=True)
+    state = base.lstat()
+    if not stat.S_ISDIR(state.st_mode) or state.st_uid != os.getuid() or state.st_mode & 0o022:
+        raise WorkspaceError(f"{base} must be a folder that only you can write to; remove it")
+    link = base / hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
+    if not (link.is_symlink() and link.readlink() == folder):
+        with atomic_path(link) as temporary:
+            temporary.symlink_to(folder)
+    return link
 
 
 def init_workspace(folder: Path, photo_note: str = "") -> Workspace:
     """Create a workspace in `folder`: git, DVC, params.yaml, recipes/, expectations/ and .gitignore.
 
-    Existing files are kept, so a second call is a no-op. Raises WorkspaceError if git or DVC fails.
+    Existing files are kept and a .gitignore is completed, so a second call is a no-op. Raises WorkspaceError if git or
+    DVC fails.
     """
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -146,8 +202,7 @@ def init_workspace(folder: Path, photo_note: str = "") -> Workspace:
                 target,
                 source.read_text(encoding="utf-8").replace(SAMPLE_NOTE_LINE, f"note: {photo_note!r}\n"),
             )
-    if not (folder / ".gitignore").exists():
-        write_text(folder / ".gitignore", GITIGNORE)
+    _complete_gitignore(folder / ".gitignore")
     if not (folder / ".git").exists():
         _run(["git", "init", "-q"], folder)
     if not (folder / ".dvc").exists():
@@ -161,6 +216,20 @@ def init_workspace(folder: Path, photo_note: str = "") -> Workspace:
         ):
             _run([*dvc, "config", "-q", key, value], folder)
     return Workspace.open(folder)
+
+
+def _complete_gitignore(path: Path) -> None:
+    """Add to a .gitignore what it lacks of GITIGNORE: the key of the photographers must never be staged."""
+    there = path.read_text(encoding="utf-8", errors="surrogateescape") if path.exists() else ""
+    last: dict[str, str] = {}  # a later line overrides an earlier one
+    for line in (line.strip() for line in there.splitlines()):
+        last[line.removeprefix("!").strip("/")] = line
+    missing = [line for line in GITIGNORE.splitlines() if last.get(line.strip("/"), "!").startswith("!")]
+    if missing:
+        start = there if not there or there.endswith("\n") else there + "\n"
+        with atomic_path(path) as temporary:
+            text = start + "\n".join(missing) + "\n"
+            temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 SAMPLE_NOTE_LINE = 'note: ""\n'

@@ -23,7 +23,7 @@ from geoloc.evaluation.measures.groups import (
 from geoloc.evaluation.measures.selective import area_under_risk_coverage, best_possible_area, risk_coverage
 from geoloc.evaluation.measures.top_k import top_k_accuracy
 from geoloc.evaluation.result import Evaluation, table_records, write_csv
-from geoloc.files import read_json, write_json
+from geoloc.files import damage_named, read_json, write_json
 from geoloc.localizers.base import Alternatives
 from geoloc.partitions.base import Partition
 from geoloc.photos.owners import photographer_keys
@@ -67,16 +67,20 @@ class Diagnostics:
 
     @classmethod
     def load(cls, folder: Path | str) -> Diagnostics:
-        """Load what `save` wrote to diagnostics.json: all tables but the curves."""
-        values = read_json(Path(folder) / FILE)
-        return cls(
-            values["method"],
-            # A column of nothing but None is one of NaN.
-            {
-                one["name"]: pd.DataFrame(one["rows"], columns=one["columns"]).fillna(np.nan).infer_objects()
-                for one in values["tables"]
-            },
-        )
+        """Load all tables but the curves from diagnostics.json. Raises DamagedFile for another file."""
+        file = Path(folder) / FILE
+        values = read_json(file, dict)
+        with damage_named(file):
+            return cls(
+                values["method"],
+                # A column of nothing but None is one of NaN.
+                {
+                    one["name"]: pd.DataFrame(one["rows"], columns=one["columns"])
+                    .fillna(np.nan)
+                    .infer_objects()
+                    for one in values["tables"]
+                },
+            )
 
     def overview(self) -> dict[str, pd.DataFrame]:
         """Returns the tables for people, by title: the main method only, in per cent, a column per level."""

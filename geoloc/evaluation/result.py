@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from geoloc.files import atomic_path, read_json, write_json, write_parquet
+from geoloc.files import atomic_path, damage_named, read_json, read_parquet, write_json, write_parquet
 
 TABLES: dict[str, dict[str, str]] = {
     "accuracy": {
@@ -112,15 +112,19 @@ class Evaluation:
 
     @classmethod
     def load(cls, folder: Path | str) -> Evaluation:
-        """Load what `save` wrote. Raises FileNotFoundError for a missing file."""
+        """Load what `save` wrote. Raises FileNotFoundError for a missing file, DamagedFile for another one."""
         folder = Path(folder)
-        values = read_json(folder / "evaluation.json")
-        for name in TABLES:
-            values[name] = make_table(name, values[name])
-        # JSON is written with sorted keys; levels go from fine to coarse, as in every table.
-        values["levels_km"] = dict(sorted(values["levels_km"].items(), key=lambda level: level[1]))
-        per_photo = pd.read_parquet(folder / "per_photo.parquet").astype(PER_PHOTO)
-        return cls(**values, per_photo=per_photo)
+        file = folder / "evaluation.json"
+        values = read_json(file, dict)
+        with damage_named(file):
+            for name in TABLES:
+                values[name] = make_table(name, values[name])
+            # JSON is written with sorted keys; levels go from fine to coarse, as in every table.
+            values["levels_km"] = dict(sorted(values["levels_km"].items(), key=lambda level: level[1]))
+        with damage_named(folder / "per_photo.parquet"):
+            per_photo = read_parquet(folder / "per_photo.parquet", PER_PHOTO).astype(PER_PHOTO)
+        with damage_named(file):
+            return cls(**values, per_photo=per_photo)
 
 
 def make_table(name: str, records: list[dict[str, Any]]) -> pd.DataFrame:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from geoloc.files import atomic_path
+from geoloc.files import atomic_path, one_line
 from geoloc.models.backbones import Backbone
 from geoloc.models.embedder import Embedder, build_backbone, name_of_weights
 from geoloc.models.hierarchy import HierarchicalSoftmax, Parents
@@ -150,8 +151,18 @@ def load_model(path: Path | str) -> Classifier:
     tensors, metadata = read_safetensors(path)
     if metadata is None or metadata.get("kind") != "classifier":
         raise WeightsError(f"{path} is not a geoloc classifier: its header does not describe one")
-    if metadata["format"] != FORMAT:
-        raise WeightsError(f"{path} has format {metadata['format']}, this code reads format {FORMAT}")
+    if metadata.get("format") != FORMAT:
+        raise WeightsError(f"{path} has format {metadata.get('format')}, this code reads format {FORMAT}")
+    try:
+        return _restored(tensors, metadata).eval()
+    except (RuntimeError, ValueError, TypeError, LookupError) as error:
+        raise WeightsError(
+            f"{path} does not have the weights that its header describes: {one_line(error)}"
+        ) from error
+
+
+def _restored(tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> Classifier:
+    """The model that the header of a file describes, with the weights in the file."""
     parents = metadata["parents"]
     model = build_classifier(
         parse(ModelSettings, metadata["settings"], "model"),
@@ -161,11 +172,8 @@ def load_model(path: Path | str) -> Classifier:
     )
     model.preprocess = parse(Preprocess, metadata["preprocess"], "preprocess")
     model.initial_weights = metadata["initial_weights"]
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise WeightsError(f"{path} does not have the weights that its header describes: {error}") from error
-    return model.eval()
+    model.load_state_dict(tensors)
+    return model
 
 
 def example_input(model: Classifier, batch_size: int = 2) -> torch.Tensor:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
-from geoloc.files import read_json, sha256_bytes
+from geoloc.files import DamagedFile, one_line, read_json, read_parquet, sha256_bytes
 from geoloc.partitions.base import (
     CELLS_COLUMNS,
     CELLS_FILE,
@@ -42,8 +40,8 @@ def load_saved(path: Path | str, kinds: Sequence[type[Partition]]) -> Partition:
     try:
         made = known[metadata["kind"]]._restore(metadata["settings"], cells)
         tokens, centres = made._geometry()
-    except ValueError as error:
-        raise PartitionError(f"{folder} is damaged: {error}") from error
+    except (ValueError, TypeError, LookupError) as error:  # settings of another form too
+        raise PartitionError(f"{folder} is damaged: {one_line(error)}") from error
     saved_centres = cells[["centre_latitude", "centre_longitude"]].to_numpy()
     if tokens != cells["token"].tolist() or not np.allclose(centres, saved_centres, rtol=0, atol=1e-9):
         raise PartitionError(f"{folder} is damaged: its cells do not have the names or centres it gives them")
@@ -59,8 +57,8 @@ def _read_metadata(folder: Path) -> dict[str, Any]:
         raise PartitionError(f"{folder} holds no partition: {METADATA_FILE} is missing")
     try:
         metadata = read_json(file)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise PartitionError(f"{file} is damaged: {error}") from error
+    except DamagedFile as error:
+        raise PartitionError(str(error)) from error
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise PartitionError(f"{file} is not a partition of format {FORMAT}, the one this version reads")
     types = {"kind": str, "settings": dict, "cell_count": int, "fitted_photos": int, "cells_sha256": str}
@@ -79,9 +77,9 @@ def _read_table(file: Path, sha256: str) -> pd.DataFrame:
     if sha256_bytes(file.read_bytes()) != sha256:
         raise PartitionError(f"{file} is damaged: its bytes are not those that {METADATA_FILE} names")
     try:
-        return pd.read_parquet(file)
-    except (pa.ArrowException, OSError) as error:
-        raise PartitionError(f"{file} is damaged: {error}") from error
+        return read_parquet(file)
+    except DamagedFile as error:
+        raise PartitionError(str(error)) from error
 
 
 def _read_cells(folder: Path, metadata: Mapping[str, Any]) -> pd.DataFrame:

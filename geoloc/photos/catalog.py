@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from geoloc.files import atomic_path
+from geoloc.files import atomic_path, read_arrow
 
 SCHEMA = pa.schema(
     [
@@ -35,6 +35,10 @@ SCHEMA = pa.schema(
         pa.field("shard", pa.string()),
         pa.field("offset", pa.int64()),
         pa.field("length", pa.int64()),
+        pa.field("heading_reference", pa.string()),
+        pa.field("place_source", pa.string()),
+        pa.field("time_source", pa.string()),
+        pa.field("input_sha256", pa.string()),
     ]
 )
 """Columns of the catalog, in order. Unknown is null, never 0.
@@ -42,7 +46,9 @@ SCHEMA = pa.schema(
 photographer: a keyed hash (geoloc.photos.photographers); null: unknown. latitude, longitude: degrees, WGS84.
 taken_at: the camera's own clock; posted_at: UTC; both without zone. heading: degrees clockwise from north, where
 the camera looked. sha256: of the stored bytes. phash: 64-bit perceptual hash of the stored picture, 16 hex digits.
-shard: file name below shards/; offset, length: bytes. A photo known by metadata only has null from width on.
+shard: file name below shards/; offset, length: bytes. A photo known by metadata only has null in STORED_COLUMNS.
+heading_reference: true or magnetic north. place_source, time_source: what the coordinates and taken_at were read
+from (exif, xmp, takeout, table, ...). input_sha256: of the file as it came; null: as sha256, or unknown.
 """
 
 COLUMNS = tuple(SCHEMA.names)
@@ -50,10 +56,14 @@ CATALOG_FILE = "catalog.parquet"
 STORED_COLUMNS = ("width", "height", "sha256", "phash", "shard", "offset", "length")
 """Null together, or known together."""
 
+LATER_COLUMNS = ("heading_reference", "place_source", "time_source", "input_sha256")
+"""Columns that early catalogs lack. Missing reads as null, and a column of nulls is not written, so that a catalog that
+has no use for one keeps its bytes."""
+
 # Nullable integers: a float64 column would do for most offsets, but an offset is not a float.
 _INTEGERS = {pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype()}
 # Every value of these differs, so a dictionary would only cost time and space.
-_DISTINCT = {"photo_id", "sha256", "phash", "offset"}
+_DISTINCT = {"photo_id", "sha256", "phash", "offset", "input_sha256"}
 _ROW_GROUP = 250_000
 
 
@@ -80,7 +90,11 @@ def read_catalog(pool: Path, columns: Sequence[str] | None = None) -> pd.DataFra
 
 
 def write_catalog(pool: Path, frame: pd.DataFrame) -> None:
-    """Write a catalog atomically. Raises CatalogError where it breaks the schema or a photo_id is not unique."""
+    """Write a catalog atomically; LATER_COLUMNS may be missing.
+
+    Raises CatalogError where it breaks the schema or a photo_id is not unique.
+    """
+    frame = frame.assign(**{name: None for name in LATER_COLUMNS if name not in frame.columns})
     absent = [name for name in COLUMNS if name not in frame.columns]
     unknown = [str(name) for name in frame.columns if name not in COLUMNS]
     if absent or unknown:
@@ -102,20 +116,22 @@ def read_table(pool: Path, columns: Sequence[str] | None = None) -> pa.Table:
     path = Path(pool) / CATALOG_FILE
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: no photos have been ingested into this pool")
-    return pq.read_table(path, columns=None if columns is None else list(columns))
+    return read_arrow(path, SCHEMA, COLUMNS if columns is None else columns)
 
 
 def write_table(pool: Path, table: pa.Table) -> None:
     """As `write_catalog`, of an Arrow table that has the columns and types of SCHEMA."""
     check_table(table)
+    unused = [name for name in LATER_COLUMNS if table[name].null_count == table.num_rows]
     path = Path(pool) / CATALOG_FILE
     with durable_path(path) as temporary:
         pq.write_table(
-            table.cast(SCHEMA).combine_chunks(),  # how a table was put together must not show in its bytes
+            # how a table was put together must not show in its bytes
+            table.cast(SCHEMA).drop_columns(unused).combine_chunks(),
             temporary,
             compression="zstd",
             row_group_size=_ROW_GROUP,
-            use_dictionary=[name for name in COLUMNS if name not in _DISTINCT],
+            use_dictionary=[name for name in COLUMNS if name not in {*_DISTINCT, *unused}],
         )
 
 

@@ -3,40 +3,23 @@
 from __future__ import annotations
 
 import io
-import struct
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import (
-    AvifImagePlugin,
-    BmpImagePlugin,
-    GifImagePlugin,
-    Image,
-    ImageFile,
-    JpegImagePlugin,
-    MpoImagePlugin,
-    PngImagePlugin,
-    TiffImagePlugin,
-    WebPImagePlugin,
-)
+from PIL import Image, ImageChops, ImageFile
 
-from geoloc.photos.jpeg import JpegStructureError, strip_metadata
+from geoloc.photos.formats import (
+    FORMATS,
+    SIGNATURE_BYTES,
+    known_format,
+    raw_format,
+    raw_format_of_file,
+    unread_format,
+)
+from geoloc.photos.jpeg import JpegStructureError, Stripped, strip_metadata
 from geoloc.photos.quarantine import Reason, Rejected
-
-# Plugins register their formats when they are imported, and Image.open fails on a format that is not registered.
-_PLUGINS = (
-    JpegImagePlugin.JpegImageFile,
-    MpoImagePlugin.MpoImageFile,
-    PngImagePlugin.PngImageFile,
-    WebPImagePlugin.WebPImageFile,
-    TiffImagePlugin.TiffImageFile,
-    BmpImagePlugin.BmpImageFile,
-    GifImagePlugin.GifImageFile,
-    AvifImagePlugin.AvifImageFile,
-)
-FORMATS = tuple(plugin.format for plugin in _PLUGINS if plugin.format in Image.OPEN)
-"""What is read. Fewer than Pillow knows: each decoder is a door, and photos come through these."""
 
 JPEG_QUALITY = 95
 _BOMB_PIXELS_PER_BYTE = 100
@@ -49,6 +32,7 @@ class Limits:
 
     max_pixels: int = 80_000_000
     max_side: int = 20_000
+    min_side: int = 1
     max_file_bytes: int = 64 * 1024 * 1024
     resize_short_side: int | None = None
 
@@ -61,15 +45,20 @@ class UnreadablePhoto(Rejected):
 class StoredPhoto:
     """A photo as the pool keeps it.
 
-    bytes: a JPEG, RGB or grey, upright, with no metadata. width, height: its pixels. phash: 16 hex digits, of these
-    bytes. lossless: whether its pixels are those of the input, bit for bit.
+    bytes: a JPEG, RGB or grey, upright, of pixels only. width, height: its pixels. phash: 16 hex digits, of these
+    bytes. encoded_again: why its pixels are not those of the input, bit for bit; None where they are.
     """
 
     bytes: bytes
     width: int
     height: int
     phash: str
-    lossless: bool
+    encoded_again: str | None
+
+    @property
+    def lossless(self) -> bool:
+        """Whether its pixels are those of the input, bit for bit."""
+        return self.encoded_again is None
 
 
 def check_and_normalise(data: bytes, limits: Limits | None = None) -> StoredPhoto:
@@ -77,26 +66,48 @@ def check_and_normalise(data: bytes, limits: Limits | None = None) -> StoredPhot
 
     A JPEG that is RGB or grey, upright and no larger than wanted keeps its pixels and loses its metadata only.
     Anything else is decoded, turned upright (EXIF orientation), laid on white where transparent, scaled down to
-    `resize_short_side`, and encoded as JPEG at quality 95. Every photo is decoded in full, so a damaged one is found
-    now. Raises UnreadablePhoto.
+    `resize_short_side`, and encoded as JPEG at quality 95; so is a JPEG with foreign bytes between or behind its coded
+    pixels. Every photo is decoded in full, so a damaged one is found now. Raises UnreadablePhoto.
     """
     limits = limits or Limits()
     image = _open(data, limits)
-    upright = _turn(image) is None
-    plain = image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L") and upright
-    if plain and _scale(image.size, limits.resize_short_side) == 1.0:
-        return _described(_stripped(data), limits, lossless=True)
-    if image.format in ("JPEG", "MPO"):
-        _stripped(data)  # finds a missing end
-    return _described(_encoded(image, limits), limits, lossless=False)
+    stripped, why = _plain(image, data, limits)
+    if stripped is not None and why is None:
+        picture, foreign = _decoded(stripped)
+        if not foreign:
+            return StoredPhoto(stripped.data, *picture.size, perceptual_hash(picture), None)
+        why = _FOREIGN
+    encoded = _encoded(image, limits)
+    return StoredPhoto(encoded, *(picture := _reopened(encoded)).size, perceptual_hash(picture), why)
+
+
+_FOREIGN = "a JPEG with bytes in it that are no pixels"
+
+
+def _plain(image: ImageFile.ImageFile, data: bytes, limits: Limits) -> tuple[Stripped | None, str | None]:
+    """The stripped file where it is a JPEG that can be stripped, and why it cannot be stored so; None: it can."""
+    if image.format not in ("JPEG", "MPO"):
+        return None, f"a {image.format}, no JPEG"
+    try:
+        stripped = strip_metadata(data)
+    except JpegStructureError as error:
+        if error.truncated:
+            raise UnreadablePhoto(Reason.TRUNCATED_IMAGE, f"the JPEG {error}") from None
+        if error.scans:
+            raise UnreadablePhoto(Reason.DECOMPRESSION_BOMB, f"the JPEG {error}") from None
+        return None, _FOREIGN
+    if image.mode not in ("RGB", "L"):
+        return stripped, f"a JPEG of colours {image.mode}"
+    if _turn(image) is not None:
+        return stripped, "a JPEG that had to be turned upright"
+    return stripped, None if _scale(image.size, limits.resize_short_side) == 1.0 else "scaled down"
 
 
 def decode_rgb(data: bytes, limits: Limits | None = None) -> NDArray[np.uint8]:
     """The picture as uint8 [height, width, 3], RGB, upright. Raises UnreadablePhoto."""
     limits = limits or Limits()
     image = _open(data, limits)
-    if image.format in ("JPEG", "MPO"):
-        _stripped(data)
+    _plain(image, data, limits)  # finds a missing end
     return np.array(_rgb_or_grey(_upright(_load(image))).convert("RGB"))
 
 
@@ -116,12 +127,7 @@ def _open(data: bytes, limits: Limits) -> ImageFile.ImageFile:
         raise UnreadablePhoto(
             Reason.TOO_LARGE_FILE, f"{len(data)} bytes; the limit is {limits.max_file_bytes}"
         )
-    if not data:
-        raise UnreadablePhoto(Reason.UNREADABLE_IMAGE, "the file is empty")
-    try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except DECODER_ERRORS as error:
-        raise decoder_failure(error) from None
+    image = open_image(io.BytesIO(data))
     width, height = image.size
     pixels = width * height
     if pixels > limits.max_pixels or max(width, height) > limits.max_side:
@@ -133,19 +139,43 @@ def _open(data: bytes, limits: Limits) -> ImageFile.ImageFile:
         )
     if pixels == 0:
         raise UnreadablePhoto(Reason.UNREADABLE_IMAGE, f"{width} × {height} pixels")
+    if min(width, height) < limits.min_side:
+        detail = f"{width} × {height} pixels; a photo has at least {limits.min_side} a side"
+        raise UnreadablePhoto(Reason.TOO_SMALL_IMAGE, detail)
     return image
 
 
-# What Pillow's decoders raise on damaged files; anything else is a fault of ours and must be seen.
-DECODER_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, KeyError, OverflowError,
-                   ZeroDivisionError, NotImplementedError, MemoryError, Image.DecompressionBombError)  # fmt: skip
+def open_image(stream: BinaryIO) -> ImageFile.ImageFile:
+    """The header of an image file, pixels not yet decoded. Raises UnreadablePhoto, with "not supported" for formats
+    that are intact and not read."""
+    head = stream.read(SIGNATURE_BYTES)
+    stream.seek(0)
+    if not head:
+        raise UnreadablePhoto(Reason.UNREADABLE_IMAGE, "the file is empty")
+    unread = unread_format(head)
+    if unread is None:
+        try:
+            image = Image.open(stream, formats=FORMATS)
+            unread = raw_format(image)
+        except Exception as error:
+            unread = raw_format_of_file(stream)
+            if unread is None:
+                raise decoder_failure(error, head) from None
+    if unread is not None:
+        raise UnreadablePhoto(Reason.UNSUPPORTED_FORMAT, f"{unread} is not supported; convert it to JPEG")
+    return image
 
 
-def decoder_failure(error: BaseException) -> UnreadablePhoto:
-    """What a decoder raised, as a reason for quarantine."""
+def decoder_failure(error: Exception, head: bytes = b"") -> UnreadablePhoto:
+    """What a decoder raised, as a reason for quarantine. head: the first bytes of the file.
+
+    Decoders of damaged files raise whatever the damage leads to (RuntimeError, MemoryError, struct.error, ...).
+    """
     if isinstance(error, Image.UnidentifiedImageError):
-        return UnreadablePhoto(Reason.UNREADABLE_IMAGE, f"none of {', '.join(FORMATS)}")
-    text = f"{type(error).__name__}: {error}"
+        format = known_format(head)
+        detail = f"none of {', '.join(FORMATS)}" if format is None else f"begins as {format}, but is damaged"
+        return UnreadablePhoto(Reason.UNREADABLE_IMAGE, detail)
+    text = f"{type(error).__name__}: {error}"[:300]
     if isinstance(error, Image.DecompressionBombError):
         return UnreadablePhoto(Reason.DECOMPRESSION_BOMB, text)
     truncated = isinstance(error, EOFError) or any(
@@ -158,28 +188,60 @@ def _load(image: Image.Image) -> Image.Image:
     """Decode all pixels of the first picture in the file."""
     try:
         image.load()
-    except DECODER_ERRORS as error:
+    except Exception as error:
         raise decoder_failure(error) from None
     return image
 
 
-def _stripped(data: bytes) -> bytes:
-    try:
-        return strip_metadata(data)
-    except JpegStructureError as error:
-        reason = Reason.TRUNCATED_IMAGE if error.truncated else Reason.UNREADABLE_IMAGE
-        if error.scans:
-            reason = Reason.DECOMPRESSION_BOMB
-        raise UnreadablePhoto(reason, f"the JPEG {error}") from None
+def _reopened(stored: bytes) -> Image.Image:
+    return _load(Image.open(io.BytesIO(stored), formats=("JPEG",)))
 
 
-def _described(stored: bytes, limits: Limits, *, lossless: bool) -> StoredPhoto:
-    """Decode what will be stored: proof that it can be read, and the picture whose hash the catalog keeps."""
+_TAIL = 4
+
+
+def _decoded(stripped: Stripped) -> tuple[Image.Image, bool]:
+    """The picture, and whether bytes that are no pixels stand behind the coded pixels of a scan.
+
+    Decoders skip such bytes in silence. A tail is suspected if a decoder that got all but the end marker does not ask
+    for more (with several scans it always asks), or if it reads as text. It is foreign if the pixels stay the same
+    without it. Fewer than 4 bytes are not found.
+    """
+    stream = _EndApart(stripped.data)
+    picture = _load(Image.open(stream, formats=("JPEG",)))
+    for end in stripped.scan_ends:
+        if not stream.asked_for_end or _is_text(stripped.data[end - _TAIL : end]):
+            shorter = _reopened(stripped.without_tail(end, _TAIL))
+            if ImageChops.difference(picture, shorter).getbbox() is None:
+                return picture, True
+    return picture, False
+
+
+class _EndApart(io.BytesIO):
+    """A JPEG that gives its end marker only to who asks for it, after everything else."""
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._end = len(data) - 2
+        self.asked_for_end = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        left = self._end - self.tell()
+        if left <= 0:
+            self.asked_for_end = True
+            return super().read(size)
+        return super().read(left if size is None or size < 0 else min(size, left))
+
+
+def _is_text(tail: bytes) -> bool:
+    """Whether bytes may be the end of text in UTF-8 or UTF-16."""
+    while tail and 0x80 <= tail[0] < 0xC0:
+        tail = tail[1:]
     try:
-        image = _load(Image.open(io.BytesIO(stored), formats=("JPEG",)))
-    except DECODER_ERRORS as error:
-        raise decoder_failure(error) from None
-    return StoredPhoto(stored, image.width, image.height, perceptual_hash(image), lossless)
+        text = tail.decode()
+    except UnicodeDecodeError:
+        return False
+    return all(sign.isprintable() or sign in "\0\t\r\n" for sign in text)
 
 
 _ORIENTATION = 0x0112
@@ -199,7 +261,7 @@ def _turn(image: Image.Image) -> Image.Transpose | None:
     """What turns the picture upright; None for nothing, also where its EXIF is damaged."""
     try:
         return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
-    except (*DECODER_ERRORS, struct.error):
+    except Exception:  # damaged EXIF
         return None
 
 

@@ -3,83 +3,100 @@
 from __future__ import annotations
 
 import math
-import struct
-from dataclasses import dataclass
+import re
+from datetime import datetime, timedelta
 from typing import Any
 
 from PIL import Image
 
+from geoloc.photos.facts import PhotoFacts, degrees, letter, north
+from geoloc.photos.quarantine import Reason
+
 _GPS, _EXIF = 0x8825, 0x8769
-_LATITUDE_REF, _LATITUDE, _LONGITUDE_REF, _LONGITUDE, _DIRECTION = 1, 2, 3, 4, 17
-_TAKEN = 0x9003  # DateTimeOriginal
-_DAMAGE = (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, OverflowError, ZeroDivisionError,
-           struct.error)  # fmt: skip
+_LATITUDE_REF, _LATITUDE, _LONGITUDE_REF, _LONGITUDE = 1, 2, 3, 4
+_GPS_TIME, _GPS_STATUS, _DIRECTION_REF, _DIRECTION, _GPS_DATE = 7, 9, 16, 17, 29
+_ORIGINAL, _DIGITIZED = 0x9003, 0x9004
+_OFFSET_ORIGINAL = 0x9011
+_UNKNOWN = re.compile(r"[0:\-/ T]*")
 
 
-@dataclass(frozen=True)
-class ExifFacts:
-    """latitude, longitude: degrees; None: missing; NaN: present, but not a number. taken: text. heading: degrees.
+def read_exif(image: Image.Image) -> PhotoFacts:
+    """EXIF 2.32: GPSLatitude and GPSLongitude with their Ref, GPSImgDirection with its Ref, and the time.
 
-    malformed: why the coordinates cannot be read, where they are there but in no form that EXIF knows.
-    """
-
-    latitude: float | None = None
-    longitude: float | None = None
-    taken: str | None = None
-    heading: float | None = None
-    malformed: str | None = None
-
-
-def read_exif(image: Image.Image) -> ExifFacts:
-    """EXIF 2.32 tags GPSLatitude, GPSLongitude (with their Ref), GPSImgDirection and DateTimeOriginal.
-
-    The direction is kept as it is, true or magnetic. Damaged EXIF counts as none.
+    The time is DateTimeOriginal, else DateTimeDigitized, else the GPS's own in the zone of OffsetTimeOriginal (UTC
+    without one). Coordinates are void where GPSStatus is V. Damaged EXIF counts as none.
     """
     try:
         exif = image.getexif()
         gps, inner = dict(exif.get_ifd(_GPS)), dict(exif.get_ifd(_EXIF))
-    except _DAMAGE:
-        return ExifFacts()
-    malformed = None
-    latitude = longitude = None
-    try:
-        latitude = _degrees(gps, _LATITUDE, _LATITUDE_REF, "NS")
-        longitude = _degrees(gps, _LONGITUDE, _LONGITUDE_REF, "EW")
-    except _DAMAGE as error:
-        malformed = str(error)
-    taken = inner.get(_TAKEN)
-    if isinstance(taken, bytes):
-        taken = taken.decode("ascii", "replace")
-    return ExifFacts(
+    except Exception:  # Pillow raises whatever a damaged directory leads to
+        return PhotoFacts()
+    latitude = longitude = problem = None
+    if letter(gps.get(_GPS_STATUS)) == "V":
+        if _LATITUDE in gps or _LONGITUDE in gps:
+            problem = (Reason.MISSING_COORDINATES, "GPSStatus is V: the coordinates are void")
+    else:
+        try:
+            latitude = _degrees("GPSLatitude", gps, _LATITUDE, _LATITUDE_REF, "NS")
+            longitude = _degrees("GPSLongitude", gps, _LONGITUDE, _LONGITUDE_REF, "EW")
+        except ValueError as error:
+            problem = (Reason.MALFORMED_COORDINATES, str(error))
+            latitude = longitude = None
+    return PhotoFacts(
         latitude,
         longitude,
-        None if taken is None else str(taken).strip(" \0") or None,
-        _rational(gps[_DIRECTION]) if _DIRECTION in gps else None,
-        malformed,
+        _time(inner.get(_ORIGINAL)) or _time(inner.get(_DIGITIZED)) or _gps_time(gps, inner),
+        _number(gps[_DIRECTION]) if _DIRECTION in gps else None,
+        north(gps.get(_DIRECTION_REF)),
+        problem,
     )
 
 
-def _degrees(gps: dict[int, Any], tag: int, ref_tag: int, signs: str) -> float | None:
-    """Degrees from degrees, minutes and seconds; ValueError for another form, or for no hemisphere."""
+def _degrees(name: str, gps: dict[int, Any], tag: int, ref_tag: int, hemispheres: str) -> float | None:
+    """Signed degrees; ValueError for another form, or for no hemisphere."""
     if tag not in gps:
         return None
     parts = gps[tag]
-    name = "GPSLatitude" if tag == _LATITUDE else "GPSLongitude"
     if not isinstance(parts, tuple | list) or len(parts) != 3:
         raise ValueError(f"{name} is {str(parts)[:80]}, not degrees, minutes and seconds")
-    ref = gps.get(ref_tag)
-    ref = ref.decode("ascii", "replace") if isinstance(ref, bytes) else ref
-    ref = str(ref or "").strip(" \0").upper()[:1]
-    if not ref or ref not in signs:
-        # Half of the Earth would be guessed wrong.
-        raise ValueError(f"{name}Ref is {ref!r}, not {signs[0]} or {signs[1]}")
-    degrees, minutes, seconds = map(_rational, parts)
-    return (degrees + minutes / 60 + seconds / 3600) * (1 if ref == signs[0] else -1)
+    return degrees(name, [_number(part) for part in parts], letter(gps.get(ref_tag)), hemispheres)
 
 
-def _rational(value: Any) -> float:
+def _time(value: object) -> str | None:
+    """The text of a time; None for none, and for the zeros or blanks of a clock that was never set."""
+    if isinstance(value, bytes):
+        value = value.decode("ascii", "replace")
+    text = "" if value is None else str(value).strip(" \0\t\r\n")
+    return None if _UNKNOWN.fullmatch(text) else text
+
+
+def _gps_time(gps: dict[int, Any], inner: dict[int, Any]) -> str | None:
+    """The time of the satellites, which is UTC, on the clock of the photo's zone where that is known; None for none."""
+    date, parts = _time(gps.get(_GPS_DATE)), gps.get(_GPS_TIME)
+    if date is None or not isinstance(parts, tuple | list) or len(parts) != 3:
+        return None
+    hours, minutes, seconds = (_number(part) for part in parts)
+    if not (0 <= hours < 24 and 0 <= minutes < 60 and 0 <= seconds <= 60):  # false for NaN
+        return None
+    try:
+        day = datetime.strptime(date.replace("-", ":"), "%Y:%m:%d")
+        clock = day + timedelta(hours=hours, minutes=minutes, seconds=round(seconds)) + _offset(inner)
+    except (ValueError, OverflowError):
+        return None
+    return clock.isoformat(sep=" ", timespec="seconds")
+
+
+def _offset(inner: dict[int, Any]) -> timedelta:
+    match = re.fullmatch(r"([+-])(\d\d):(\d\d)", _time(inner.get(_OFFSET_ORIGINAL)) or "")
+    if match is None:
+        return timedelta()
+    size = timedelta(hours=int(match[2]), minutes=int(match[3]))
+    return -size if match[1] == "-" else size
+
+
+def _number(value: Any) -> float:
     """A rational as a float; NaN for a denominator of 0 or what is no number."""
     try:
         return float(value)
-    except (ZeroDivisionError, TypeError, ValueError):
+    except (ArithmeticError, TypeError, ValueError):
         return math.nan

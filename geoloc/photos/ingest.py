@@ -6,60 +6,32 @@ import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from geoloc.files import sha256_bytes
 from geoloc.photos import quarantine
-from geoloc.photos.decoding import Limits, StoredPhoto, check_and_normalise
-from geoloc.photos.photographers import photographer_id
+from geoloc.photos.account import IngestSummary
+from geoloc.photos.batches import Batch
+from geoloc.photos.decoding import Limits, StoredPhoto, check_and_normalise, decoder_failure
+from geoloc.photos.known import Known, People, same_place
+from geoloc.photos.origins import place_digest
+from geoloc.photos.photographers import check_key, photographer_id
 from geoloc.photos.pool import PoolAppender, locked
-from geoloc.photos.quarantine import Reason, Rejected
-from geoloc.photos.screening import Screened, screen
+from geoloc.photos.quarantine import LABEL, PHOTO, Reason, Rejected
+from geoloc.photos.screening import screen
 from geoloc.photos.settings import IngestSettings
 from geoloc.photos.sources.candidates import Candidates, Load
+from geoloc.photos.warned import Warned, counted_warnings, reading
 
 _PROGRESS_EVERY = 100
 _METADATA_ROWS = 2_000_000
 """Metadata rows between commits: each writes the catalog anew, and metadata is read again quickly."""
-
-
-@dataclass
-class IngestSummary:
-    """What became of every input. Also the argument of the progress callback, as it stands then.
-
-    quarantined: photos turned away, by reason. fields_dropped: photos kept without a damaged field, by reason.
-    notes: what else there is to say, with its count.
-    """
-
-    source: str
-    added: int = 0
-    already_present: int = 0
-    quarantined: dict[str, int] = field(default_factory=dict)
-    fields_dropped: dict[str, int] = field(default_factory=dict)
-    notes: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def seen(self) -> int:
-        """Inputs that are accounted for."""
-        return self.added + self.already_present + sum(self.quarantined.values())
-
-    def __str__(self) -> str:
-        lines = [f"{self.source}: {self.added} added, {self.already_present} already present,"
-                 f" {sum(self.quarantined.values())} quarantined"]  # fmt: skip
-        for title, counts in (
-            ("quarantined", self.quarantined),
-            ("kept without a field", self.fields_dropped),
-            ("note", self.notes),
-        ):
-            lines += [f"  {title}: {name} {count}" for name, count in sorted(counts.items())]
-        return "\n".join(lines)
 
 
 Progress = Callable[[IngestSummary], None]
@@ -73,17 +45,23 @@ def ingest(
     photographer_key: bytes,
     settings: IngestSettings | None = None,
     progress: Progress | None = None,
+    origin: str | None = None,
 ) -> IngestSummary:
     """Add photos to a pool.
 
-    A candidate is already present when the pool has its photo_id from the same source at the same coordinates, or its
-    stored bytes under any id. Everything that cannot be added is in quarantine with a reason; nothing stops the run.
-    A shard is written whole, synced and renamed before the catalog names it, so a run killed at any moment leaves a
-    good pool, and the same run started again ends with the same bytes as one that was never killed. Old shards and
-    rows are never rewritten. `progress` is called after each hundred photos and each batch.
+    Two photos are one only if their bytes say so: a candidate is already present when this source has a photo with its
+    bytes at its place and by its photographer (or, where there are no bytes, its photo_id at its place). A photo_id
+    that another photo has gets the source's name in front, or digits of its bytes behind. Equal bytes in another source
+    are another photo; where place or photographer differ, both labels are recorded. Everything that cannot be added is
+    in quarantine with a reason; nothing stops the run.
 
-    Raises PoolBusyError while another ingest runs, ValueError for an empty source name or too short a key, and what a
-    source raises.
+    A shard is written whole, synced and renamed before the catalog names it, so a run killed at any moment leaves a
+    good pool, and the same run started again ends with the same bytes as one that was never killed. Old shards and rows
+    are never rewritten. `progress` is called after each hundred photos and each batch. `origin` names where all inputs
+    come from (default: where each file lies).
+
+    Raises PoolBusyError while another ingest runs, PhotographerKeyError for too short a key or another one than the
+    pool's, ValueError for an empty source name, and what a source raises.
     """
     settings = settings or IngestSettings()
     if not source.strip():
@@ -91,7 +69,8 @@ def ingest(
     photographer_id("", photographer_key)  # a bad key is told before any work is done
     pool = Path(pool)
     with locked(pool):
-        run = _Run(pool, source, photographer_key, settings, progress)
+        check_key(pool, photographer_key)
+        run = _Run(pool, source, photographer_key, settings, progress, origin)
         try:
             run.take_all(candidates)
         except BaseException:
@@ -104,20 +83,34 @@ class _Run:
     """One ingest: what it knows of the pool, and the counts."""
 
     def __init__(
-        self, pool: Path, source: str, key: bytes, settings: IngestSettings, progress: Progress | None
+        self,
+        pool: Path,
+        source: str,
+        key: bytes,
+        settings: IngestSettings,
+        progress: Progress | None,
+        origin: str | None,
     ) -> None:
         self.source, self.key, self.settings, self.progress = source, key, settings, progress
+        self.pool, self.given_origin = pool, origin
         self.appender = PoolAppender(pool, source)
         self.summary = IngestSummary(source)
-        self.known = _Known(self.appender.catalog, source)
+        self.known = Known(self.appender.catalog, source)
         self.quarantined: Counter[str] = Counter()
         self.fields: Counter[str] = Counter()
+        self.labels: Counter[str] = Counter()
+        self.encoded_again: Counter[str] = Counter()
         self.notes: Counter[str] = Counter()
+        self.people = People()
+        self.warned = Warned()
         self.unreported = 0
 
     def take_all(self, candidates: Iterable[Candidates]) -> None:
         workers = self.settings.workers or os.cpu_count() or 1
-        with ThreadPoolExecutor(workers, thread_name_prefix="ingest") as threads:
+        with (
+            counted_warnings() as self.warned,
+            ThreadPoolExecutor(workers, thread_name_prefix="ingest") as threads,
+        ):
             for batch in candidates:
                 self.take(batch, threads, window=4 * workers)
                 self.report()
@@ -126,110 +119,177 @@ class _Run:
 
     def take(self, batch: Candidates, threads: ThreadPoolExecutor, window: int) -> None:
         self.notes.update(batch.notes)
-        screened = screen(batch, self.source, self.key)
+        origin = self.origin(batch)
+        screened = screen(batch, self.source, self.key, origin, self.settings.max_file_bytes)
         self.turn_away(screened.turned_away)
-        kept: list[pa.Array] = []
-        fresh = self.without_known(batch, screened, kept)
-        pictured = _pictured(batch, screened.rows)[fresh]
+        part = Batch(batch, screened.table, screened.rows, origin)
+        fresh = self.without_known(part)
+        pictured = part.pictured[fresh]
         if pictured.any():
-            self.take_photos(screened, fresh[pictured], batch.load, threads, window, kept)  # type: ignore[arg-type]
+            self.take_photos(part, fresh[pictured], threads, window)
         if not pictured.all():
-            self.take_metadata(screened.table.take(fresh[~pictured]), kept)
-        references = pa.concat_arrays(kept) if kept else pa.array([], pa.string())
-        self.appender.keep(references)
+            self.take_metadata(part, fresh[~pictured])
+        kept = part.kept_rows()
+        self.appender.keep(kept.drop_columns("reference"))
         faults = screened.field_faults
-        faults = faults.filter(pc.is_in(faults["reference"], value_set=references))
+        faults = faults.filter(pc.is_in(faults["reference"], value_set=kept["reference"]))
         self.fields.update(faults["reason"].to_pylist())
         self.appender.turn_away(faults)
         if self.appender.shard_size == 0 and self.appender.waiting >= _METADATA_ROWS:
             self.appender.commit()
 
-    def without_known(self, batch: Candidates, screened: Screened, kept: list[pa.Array]) -> NDArray[np.int64]:
-        """Rows of the screened table that are new to the pool by their ids; the others are counted or turned away."""
-        table = screened.table
-        state = self.known.compare(table)
-        present, elsewhere, moved = (state == code for code in (_PRESENT, _ELSEWHERE, _MOVED))
-        if present.any():
-            rows = table.filter(pa.array(present))
-            ids = rows["photo_id"].to_pylist()
-            # the first of equal ids is the photo itself; another in the same run is a second photo with its id
-            again = np.array([not self.known.first_time(photo) for photo in ids], bool)
-            self.turn_away(self.duplicates(rows.filter(pa.array(again)), "this source has it twice"))
-            kept.append(rows["reference"].filter(pa.array(~again)).combine_chunks())
-            self.summary.already_present += int((~again).sum())
-            bare = _pictured(batch, screened.rows)[present] & ~again & ~self.known.stored(ids)
-            if bare.any():  # rows are never rewritten, so this is said and not done
-                self.notes["known by metadata only, and so the image was not added"] += int(bare.sum())
-        self.turn_away(self.duplicates(table.filter(pa.array(elsewhere)), "another source has this photo_id"))
-        moved_rows = table.filter(pa.array(moved))
-        self.turn_away(
-            self.duplicates(moved_rows, "the pool has this photo_id of this source, at other coordinates")
-        )
-        return np.flatnonzero(state == _NEW)
+    def origin(self, batch: Candidates) -> str:
+        """A digest of where the files of a batch lie."""
+        if self.given_origin is not None or batch.origin is None:
+            return quarantine.digest(self.key, self.given_origin or "")
+        return place_digest(self.pool, batch.origin, self.key)
 
-    def take_metadata(self, table: pa.Table, kept: list[pa.Array]) -> None:
-        ids = table["photo_id"].to_pylist()
-        first = np.array([self.known.first_time(photo) for photo in ids], bool)
-        if not first.all():
-            self.turn_away(self.duplicates(table.filter(pa.array(~first)), "this source has it twice"))
-            table = table.filter(pa.array(first))
-        self.appender.add_rows(table, None)
-        kept.append(table["reference"].combine_chunks())
-        self.summary.added += table.num_rows
+    def without_known(self, part: Batch) -> NDArray[np.int64]:
+        """Rows that are new to the pool, or whose bytes have to tell; the others are counted or turned away.
+
+        What either side knows by metadata only has no bytes: there the id and the place tell.
+        """
+        known = self.known.own_rows(part.table["photo_id"])
+        bare = self.known.without_image(known)
+        by_name = (known >= 0) & (bare | ~part.pictured)
+        near = self.known.at_same_place(known, *part.places)
+        for row in np.flatnonzero(by_name).tolist():
+            if self.known.met(part.ids[row]):  # the first of equal ids is the photo itself
+                self.turn_away_row(part, row, Reason.DUPLICATE_ID, "this source has it twice")
+            elif not near[row]:
+                why = "the pool has this photo_id of this source, at other coordinates"
+                self.turn_away_row(part, row, Reason.DUPLICATE_ID, why)
+            else:
+                self.known.meet(part.ids[row])
+                part.keep(row, part.ids[row])
+                self.summary.already_present += 1
+                if bare[row] and part.pictured[row]:  # rows are never rewritten, so this is said and not done
+                    self.notes["known by metadata only, and so the image was not added"] += 1
+        return np.flatnonzero(~by_name)
+
+    def take_metadata(self, part: Batch, rows: NDArray[np.int64]) -> None:
+        taken = self.known.taken(part.table["photo_id"].take(pa.array(rows)))
+        added, ids = [], []
+        for row, clash in zip(rows.tolist(), taken.tolist(), strict=True):
+            wanted = part.ids[row]
+            if not self.known.meet(wanted):
+                self.turn_away_row(part, row, Reason.DUPLICATE_ID, "this source has it twice")
+                continue
+            photo = self.known.free_id(wanted, part.facts_digest(row)) if clash else wanted
+            self.known.add_id(photo)
+            part.keep(row, photo)
+            added.append(row)
+            ids.append(photo)
+        self.appender.add_rows(part.renamed(added, ids), None)
+        self.summary.added += len(added)
 
     def take_photos(
-        self,
-        screened: Screened,
-        rows: NDArray[np.int64],
-        load: Load,
-        threads: ThreadPoolExecutor,
-        window: int,
-        kept: list[pa.Array],
+        self, part: Batch, rows: NDArray[np.int64], threads: ThreadPoolExecutor, window: int
     ) -> None:
-        table = screened.table.take(rows)
-        ids, references = table["photo_id"].to_pylist(), table["reference"].to_pylist()
-        limits = _limits(self.settings)
+        load, limits = part.batch.load, _limits(self.settings)
+        assert load is not None
         accepted: list[int] = []
+        ids: list[str] = []
         stored: list[tuple[object, ...]] = []
 
         def flush() -> None:
-            self.appender.add_rows(table.take(pa.array(accepted, pa.int64())), stored)
+            self.appender.add_rows(part.renamed(accepted, ids), stored)
             accepted.clear()
+            ids.clear()
             stored.clear()
 
-        results = _ahead(
-            threads, lambda row: _prepared(load, row, limits), screened.rows[rows].tolist(), window
-        )
-        for position, result in enumerate(results):
-            row = table.slice(position, 1)
-            if isinstance(result, Rejected):
-                away = quarantine.rows(
-                    self.source, row["reference"], row["photo_id"], result.reason, result.detail
-                )
-                self.turn_away(away)
-            elif not self.known.first_time(ids[position]):
-                self.turn_away(self.duplicates(row, "this source has it twice"))
-            else:
-                photo, sha256 = result
-                kept.append(pa.array([references[position]], pa.string()))
-                if not self.known.new_content(sha256):
-                    self.summary.already_present += 1
-                    self.notes["same bytes as a photo with another id"] += 1
-                else:
-                    place = self.appender.store(ids[position], photo)
-                    accepted.append(position)
-                    stored.append((photo.width, photo.height, sha256, photo.phash, *place))
-                    self.summary.added += 1
-                    if self.appender.shard_size >= self.settings.shard_bytes:
-                        flush()
-                        self.appender.commit()
+        references: list[str] = part.table["reference"].to_pylist()
+
+        def work(row: int) -> _Result:
+            with reading(references[row]):
+                try:
+                    return _prepared(load, int(part.rows[row]), limits, self.known)
+                except Exception as error:
+                    error.add_note(f"while reading {references[row]} of {self.source}")
+                    raise
+
+        results = _ahead(threads, work, rows.tolist(), window)
+        for row, result in zip(rows.tolist(), results, strict=True):
+            if result.rejected is not None:
+                why = result.rejected
+                self.turn_away_row(part, row, why.reason, why.detail, result.input_sha256)
+            elif self.is_new(part, row, result):
+                photo = result.photo
+                assert photo is not None
+                name = self.known.free_id(part.ids[row], result.sha256)
+                self.known.add(replace(part.label(row, self.source), photo_id=name), result.sha256)
+                part.keep(row, name)
+                place = self.appender.store(name, photo)
+                accepted.append(row)
+                ids.append(name)
+                came_as = None if result.input_sha256 == result.sha256 else result.input_sha256
+                stored.append((photo.width, photo.height, result.sha256, photo.phash, *place, came_as))
+                self.summary.added += 1
+                if photo.encoded_again is not None:
+                    self.encoded_again[photo.encoded_again] += 1
+                if self.appender.shard_size >= self.settings.shard_bytes:
+                    flush()
+                    self.appender.commit()
             self.unreported += 1
             if self.unreported == _PROGRESS_EVERY:
                 self.report()
         flush()
 
-    def duplicates(self, table: pa.Table, why: str) -> pa.Table:
-        return quarantine.rows(self.source, table["reference"], table["photo_id"], Reason.DUPLICATE_ID, why)
+    def is_new(self, part: Batch, row: int, result: _Result) -> bool:
+        """Whether to store a photo; what need not be stored is counted, or turned away with both labels."""
+        label, wanted = part.label(row, self.source), part.ids[row]
+        twins = self.known.of_bytes(result.sha256)
+        own = [twin for twin in twins if twin.source == self.source]
+        again = not part.batch.local_ids and self.known.met(wanted)
+        same = next((twin for twin in own if twin.agrees(label)), None)
+        if again:
+            self.turn_away_row(
+                part, row, Reason.DUPLICATE_ID, "this source has it twice", result.input_sha256
+            )
+            return False
+        if same is not None:
+            self.known.meet(wanted)
+            part.keep(row, same.photo_id)
+            self.summary.already_present += 1
+            if not self.known.calls(same.photo_id, wanted, result.sha256):
+                self.notes["same bytes as a photo with another id"] += 1
+                detail = f"its bytes are those of {same.photo_id} of this source, which stands for both"
+                self.record_label(part, row, Reason.DUPLICATE_PHOTO, detail, result.input_sha256)
+            return False
+        if own:
+            named = [twin for twin in own if self.known.calls(twin.photo_id, wanted, result.sha256)]
+            twin = (named or own)[0]
+            both = f"here {label}, there {twin}"
+            if named and not part.batch.local_ids:
+                apart = same_place(label.latitude, label.longitude, twin.latitude, twin.longitude)
+                where = "by another photographer" if apart else "at other coordinates"
+                detail = f"the pool has this photo_id of this source, {where}: {both}"
+                self.turn_away_row(part, row, Reason.DUPLICATE_ID, detail, result.input_sha256)
+            else:
+                detail = f"its bytes are those of {twin.photo_id} of this source: {both}"
+                self.turn_away_row(part, row, Reason.CONFLICTING_LABEL, detail, result.input_sha256)
+            return False
+        for twin in twins:
+            self.people.compare(label, twin)
+        other = next((twin for twin in twins if not twin.agrees(label)), None)
+        if other is not None:
+            detail = f"its bytes are those of {other.photo_id} of {other.source}: here {label}, there {other}"
+            self.record_label(part, row, Reason.CONFLICTING_LABEL, detail, result.input_sha256)
+        elif twins:
+            self.notes[f"also in the source {twins[0].source}, with the same label"] += 1
+        self.known.meet(wanted)
+        return True
+
+    def turn_away_row(
+        self, part: Batch, row: int, reason: Reason, detail: str, input_sha256: str | None = None
+    ) -> None:
+        self.turn_away(part.told(self.source, self.key, row, reason, detail, PHOTO, input_sha256))
+
+    def record_label(
+        self, part: Batch, row: int, reason: Reason, detail: str, input_sha256: str | None
+    ) -> None:
+        self.labels[str(reason)] += 1
+        self.appender.turn_away(part.told(self.source, self.key, row, reason, detail, LABEL, input_sha256))
 
     def turn_away(self, rows: pa.Table) -> None:
         self.quarantined.update(rows["reason"].to_pylist())
@@ -239,87 +299,62 @@ class _Run:
         self.unreported = 0
         self.summary.quarantined = dict(sorted(self.quarantined.items()))
         self.summary.fields_dropped = dict(sorted(self.fields.items()))
-        self.summary.notes = dict(sorted(self.notes.items()))
+        self.summary.labels = dict(sorted(self.labels.items()))
+        self.summary.encoded_again = dict(sorted(self.encoded_again.items()))
+        notes = {**self.notes, **self.people.notes(), **self.warned.notes()}
+        self.summary.notes = dict(sorted(notes.items()))
         if self.progress is not None:
             self.progress(self.summary)
 
 
-_NEW, _PRESENT, _ELSEWHERE, _MOVED = range(4)
+@dataclass(frozen=True)
+class _Result:
+    """An image file, looked at: rejected, or known to the pool (photo: None), or as it will be stored."""
 
-
-class _Known:
-    """Ids and contents of the pool, and those that this run has met."""
-
-    def __init__(self, table: pa.Table, source: str) -> None:
-        own = pc.equal(table["source"], source)
-        mine = table.filter(own)
-        self.ids = pd.Index(mine["photo_id"].to_pandas().to_numpy(object))
-        self.latitude, self.longitude = mine["latitude"].to_numpy(), mine["longitude"].to_numpy()
-        self.has_image = pc.is_valid(mine["shard"]).to_numpy()
-        self.elsewhere = set(table["photo_id"].filter(pc.invert(own)).to_pylist())
-        self.contents = {bytes.fromhex(sha256) for sha256 in table["sha256"].drop_null().to_pylist()}
-        self.met: set[str] = set()
-
-    def compare(self, table: pa.Table) -> NDArray[np.int64]:
-        """How each row stands to the pool as it was: _NEW, _PRESENT, _ELSEWHERE or _MOVED."""
-        ids = table["photo_id"].to_pandas().to_numpy(object)
-        state = np.zeros(len(ids), np.int64)
-        if self.elsewhere:
-            state[np.fromiter((photo in self.elsewhere for photo in ids), bool, len(ids))] = _ELSEWHERE
-        if len(self.ids) and len(ids):
-            at = self.ids.get_indexer(ids)
-            found = at >= 0
-            same = (self.latitude[at] == table["latitude"].to_numpy()) & (
-                self.longitude[at] == table["longitude"].to_numpy()
-            )
-            state[found & same], state[found & ~same] = _PRESENT, _MOVED
-        return state
-
-    def stored(self, ids: list[str]) -> NDArray[np.bool_]:
-        """Whether the pool has the images of photos of this source that it knows."""
-        return np.asarray(self.has_image[self.ids.get_indexer(np.array(ids, object))], bool)
-
-    def first_time(self, photo_id: str) -> bool:
-        """Whether this run meets the id for the first time; now it has met it."""
-        if photo_id in self.met:
-            return False
-        self.met.add(photo_id)
-        return True
-
-    def new_content(self, sha256: str) -> bool:
-        """Whether the pool has no such bytes; now it has."""
-        digest = bytes.fromhex(sha256)
-        if digest in self.contents:
-            return False
-        self.contents.add(digest)
-        return True
+    input_sha256: str | None = None
+    sha256: str = ""
+    photo: StoredPhoto | None = None
+    rejected: Rejected | None = None
 
 
 def _limits(settings: IngestSettings) -> Limits:
-    return Limits(settings.max_pixels, settings.max_side, settings.max_file_bytes, settings.resize_short_side)
+    return Limits(
+        max_pixels=settings.max_pixels,
+        max_side=settings.max_side,
+        min_side=settings.min_side,
+        max_file_bytes=settings.max_file_bytes,
+        resize_short_side=settings.resize_short_side,
+    )
 
 
-def _prepared(load: Load, row: int, limits: Limits) -> tuple[StoredPhoto, str] | Rejected:
-    """The photo as it will be stored and its SHA-256, or why not. Runs in a thread."""
+def _prepared(load: Load, row: int, limits: Limits, known: Known) -> _Result:
+    """The photo as it will be stored, or which photo of the pool it is, or why it cannot be. Runs in a thread."""
     try:
-        photo = check_and_normalise(load(row, limits.max_file_bytes), limits)
+        data = load(row, limits.max_file_bytes)
     except Rejected as rejected:
-        return rejected
+        return _Result(rejected=rejected)
     except FileNotFoundError as error:
-        return Rejected(Reason.MISSING_FILE, str(error.strerror))
+        return _Result(rejected=Rejected(Reason.MISSING_FILE, str(error.strerror)))
     except OSError as error:
-        return Rejected(Reason.UNREADABLE_FILE, str(error.strerror or error))
-    return photo, sha256_bytes(photo.bytes)
+        return _Result(rejected=Rejected(Reason.UNREADABLE_FILE, str(error.strerror or error)))
+    came_as = sha256_bytes(data)
+    stored = known.has_input(came_as)  # what the pool has is not decoded again
+    if stored is not None:
+        return _Result(came_as, stored)
+    try:
+        photo = check_and_normalise(data, limits)
+    except Rejected as rejected:
+        return _Result(came_as, rejected=rejected)
+    except Exception as error:  # decoders of damaged files raise anything, and none may end the run
+        return _Result(came_as, rejected=decoder_failure(error))
+    return _Result(came_as, sha256_bytes(photo.bytes), photo)
 
 
 def _ahead(
-    threads: ThreadPoolExecutor,
-    work: Callable[[int], tuple[StoredPhoto, str] | Rejected],
-    rows: list[int],
-    window: int,
-) -> Iterator[tuple[StoredPhoto, str] | Rejected]:
+    threads: ThreadPoolExecutor, work: Callable[[int], _Result], rows: list[int], window: int
+) -> Iterator[_Result]:
     """Results in the order of `rows`, at most `window` of them worked on or waiting: memory stays bounded."""
-    waiting: deque[Future[tuple[StoredPhoto, str] | Rejected]] = deque()
+    waiting: deque[Future[_Result]] = deque()
     try:
         for row in rows:
             waiting.append(threads.submit(work, row))
@@ -330,9 +365,3 @@ def _ahead(
     finally:
         for future in waiting:
             future.cancel()
-
-
-def _pictured(batch: Candidates, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-    if batch.load is None:
-        return np.zeros(len(rows), bool)
-    return np.ones(len(rows), bool) if batch.pictured is None else batch.pictured[rows]

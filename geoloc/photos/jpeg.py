@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 SOI, EOI, SOS = 0xD8, 0xD9, 0xDA
-APP0, APP14, COM = 0xE0, 0xEE, 0xFE
+APP0, APP14 = 0xE0, 0xEE
+_QUANTISATION, _RESTARTS, _RESERVED = 0xDB, 0xDD, 0xC8
+_DECODING = {SOS, _QUANTISATION, _RESTARTS, *range(0xC0, 0xD0)} - {_RESERVED}  # SOF, DHT and DAC begin with C
+"""Segments without which pixels cannot be decoded: frame and scan headers and their tables."""
+
+_JFIF_BYTES, _ADOBE_BYTES = 14, 12
 _ALONE = {0x01, SOI, *range(0xD0, 0xD8)}  # markers with no length and no content
 MOST_SCANS = 100
 """A progressive file has about ten. Thousands fit into a small file, and each costs a pass over the whole picture."""
@@ -18,41 +25,65 @@ class JpegStructureError(ValueError):
         self.scans = scans
 
 
-def strip_metadata(data: bytes) -> bytes:
+@dataclass(frozen=True)
+class Stripped:
+    """A JPEG without metadata. scan_ends: where in `data` the coded pixels of each scan end."""
+
+    data: bytes
+    scan_ends: tuple[int, ...]
+
+    def without_tail(self, end: int, count: int) -> bytes:
+        """The bytes without the last `count` of the scan that ends at `end`."""
+        return self.data[: end - count] + self.data[end:]
+
+
+def strip_metadata(data: bytes) -> Stripped:
     """The same picture, bit for bit, without metadata.
 
-    Dropped: every application segment (EXIF, XMP, IPTC, colour profile, thumbnails) but the JFIF header and Adobe's
-    colour transform, which say how to decode; comments; and what follows the end of the picture. ITU-T T.81, annex B.
-    Raises JpegStructureError for a file that breaks the syntax, ends before its end marker, or has over 100 scans.
+    Kept: what decoding needs, of application segments the JFIF header and Adobe's colour transform. Dropped: all
+    others (EXIF, XMP, IPTC, colour profile, thumbnails), comments, segments that decoders skip, and what follows the
+    end of the picture. ITU-T T.81, annex B. Raises JpegStructureError for a file that breaks the syntax, ends before
+    its end marker, or has over 100 scans.
     """
     if data[:2] != b"\xff\xd8":
         raise JpegStructureError("does not begin as a JPEG")
     kept = [b"\xff\xd8"]
-    at, scans = 2, 0
+    at = 2
+    scan_ends: list[int] = []
     while True:
         at, marker = _next_marker(data, at)
         if marker == EOI:
             kept.append(b"\xff\xd9")
-            return b"".join(kept)
+            return _placed(kept, scan_ends)
         if marker in _ALONE:
             kept.append(bytes((0xFF, marker)))
             continue
         end = _segment_end(data, at)
-        if not (APP0 <= marker <= 0xEF or marker == COM):
+        if marker in _DECODING:
             kept.append(bytes((0xFF, marker)) + data[at:end])
-        elif marker == APP0 and data[at + 2 : at + 7] == b"JFIF\0" and end - at >= 16:
+        elif marker == APP0 and data[at + 2 : at + 7] == b"JFIF\0" and end - at >= 2 + _JFIF_BYTES:
             # the header's 14 bytes, with a thumbnail of 0 by 0
-            kept.append(b"\xff\xe0\x00\x10" + data[at + 2 : at + 14] + b"\x00\x00")
-        elif marker == APP14 and data[at + 2 : at + 7] == b"Adobe":
-            kept.append(b"\xff\xee" + data[at:end])
+            kept.append(b"\xff\xe0\x00\x10" + data[at + 2 : at + _JFIF_BYTES] + b"\x00\x00")
+        elif marker == APP14 and data[at + 2 : at + 7] == b"Adobe" and end - at >= 2 + _ADOBE_BYTES:
+            kept.append(b"\xff\xee\x00\x0e" + data[at + 2 : at + 2 + _ADOBE_BYTES])
         at = end
         if marker == SOS:
-            scans += 1
-            if scans > MOST_SCANS:
+            if len(scan_ends) == MOST_SCANS:
                 raise JpegStructureError(f"has over {MOST_SCANS} scans", scans=True)
             end = _scan_end(data, at)
             kept.append(data[at:end])
+            scan_ends.append(len(kept))
             at = end
+
+
+def _placed(kept: list[bytes], scan_ends: list[int]) -> Stripped:
+    """`scan_ends` in bytes, from numbers of parts."""
+    ends, at = [], 0
+    for number, part in enumerate(kept, 1):
+        at += len(part)
+        if number in scan_ends:
+            ends.append(at)
+    return Stripped(b"".join(kept), tuple(ends))
 
 
 def _next_marker(data: bytes, at: int) -> tuple[int, int]:

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from geoloc.files import read_arrow
 from geoloc.photos import quarantine
 from geoloc.photos.catalog import durable_path, read_catalog
 from geoloc.photos.pool import locked
@@ -86,7 +87,7 @@ def add_pairs(pool: Path, table: pd.DataFrame, *, source: str = "pairs") -> Pair
     goes to the pool's quarantine with its reason (severity "pair"): an id that is missing or not stored (ingest may
     have turned the photo away, or found its bytes under another id), and a pair that is known with another heading or
     city, as rows are never rewritten. A heading outside [0, 360] is dropped and the pair kept; 360 is 0. A pair that
-    was turned away earlier and is kept now leaves quarantine. Pairs are written whole or not at all, and a second
+    was turned away earlier and is kept now is marked as mended. Pairs are written whole or not at all, and a second
     call with the same pairs changes nothing. `source` names where they come from, in quarantine.
 
     Raises ValueError for missing columns or an empty source, FileNotFoundError if either catalog is missing, and
@@ -217,13 +218,14 @@ def _quarantined(given: pd.DataFrame, source: str, reason: Reason, detail: str, 
 
 
 def _write_quarantine(pool: Path, source: str, told: list[pa.Table], kept: pa.Array) -> None:
-    """Add rows, and end the quarantine of the pairs that are kept now. Written only where something changed."""
+    """Add rows, and mark those of pairs that are kept now as mended. Written only where something changed."""
     old = quarantine.read_table(pool)
     ended = pc.and_(
         pc.and_(pc.equal(old["source"], source), pc.equal(old["severity"], PAIR)),
         pc.is_in(old["reference"], value_set=kept),
     )
-    away = old.filter(pc.invert(ended))
+    mended_by = pc.if_else(ended, pc.coalesce(old["mended_by"], old["photo_id"]), old["mended_by"])
+    away = old.set_column(old.schema.get_field_index("mended_by"), "mended_by", mended_by).cast(old.schema)
     if told:
         away = quarantine.merge(away, pa.concat_tables(told))
     if not away.equals(old):
@@ -232,7 +234,7 @@ def _write_quarantine(pool: Path, source: str, told: list[pa.Table], kept: pa.Ar
 
 def _read(pool: Path) -> pa.Table:
     path = pool / PAIRS_FILE
-    return pq.read_table(path) if path.is_file() else SCHEMA.empty_table()
+    return read_arrow(path, SCHEMA) if path.is_file() else SCHEMA.empty_table()
 
 
 def _write(pool: Path, table: pa.Table) -> None:

@@ -9,15 +9,17 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from geoloc.photos import catalog, quarantine
 from geoloc.photos.decoding import StoredPhoto
+from geoloc.photos.known import hashed
 from geoloc.photos.shards import SHARD_PATTERN, SHARDS_FOLDER, ShardWriter
 
 _SHARD_NAME = re.compile(r"photos-(\d{6,})\.tar")
 _FROM_SOURCE = ("photo_id", "photographer", "latitude", "longitude", "taken_at", "posted_at", "album", "heading",
-                "prob_indoor", "licence")  # fmt: skip
+                "prob_indoor", "licence", "heading_reference", "place_source", "time_source")  # fmt: skip
 
 
 class PoolBusyError(RuntimeError):
@@ -54,10 +56,14 @@ class PoolAppender:
         has_catalog = (pool / catalog.CATALOG_FILE).is_file()
         self.catalog = catalog.read_table(pool) if has_catalog else catalog.SCHEMA.empty_table()
         self.quarantine = quarantine.read_table(pool)
+        # as it was before this run, where only what this run does not tell again can be mended
+        self._before = self.quarantine
+        self._told = quarantine.SCHEMA.empty_table()
+        self._away_ids = np.unique(hashed(self._before["photo_id"]))
         self._first_time = not (has_catalog and (pool / quarantine.QUARANTINE_FILE).is_file())
         self._rows: list[pa.Table] = []
         self._away: list[pa.Table] = []
-        self._kept: list[pa.Array | pa.ChunkedArray] = []
+        self._kept: list[pa.Table] = []
         self._shard: ShardWriter | None = None
         self._next = self._clean()
 
@@ -78,13 +84,16 @@ class PoolAppender:
         return (self._shard.name, *self._shard.add(photo_id, photo.bytes))
 
     def add_rows(self, table: pa.Table, stored: Sequence[tuple[object, ...]] | None) -> None:
-        """Catalog rows for screened candidates; `stored` gives STORED_COLUMNS of each, None for metadata only."""
+        """Catalog rows for screened candidates.
+
+        `stored` gives STORED_COLUMNS and input_sha256 of each; None for metadata only.
+        """
         count = table.num_rows
         if count == 0:
             return
         columns: dict[str, object] = {name: table[name] for name in _FROM_SOURCE}
         columns["source"] = pa.repeat(self.source, count)
-        for position, name in enumerate(catalog.STORED_COLUMNS):
+        for position, name in enumerate((*catalog.STORED_COLUMNS, "input_sha256")):
             values = [None] * count if stored is None else [row[position] for row in stored]
             columns[name] = pa.array(values, catalog.SCHEMA.field(name).type)
         made = pa.table({name: columns[name] for name in catalog.COLUMNS})
@@ -95,10 +104,12 @@ class PoolAppender:
         if rows.num_rows:
             self._away.append(rows.cast(quarantine.SCHEMA))
 
-    def keep(self, references: pa.Array | pa.ChunkedArray) -> None:
-        """These inputs are in the pool: an earlier quarantine of them ends."""
-        if self.quarantine.num_rows and len(references):
-            self._kept.append(references)
+    def keep(self, kept: pa.Table) -> None:
+        """These inputs are in the pool: an earlier quarantine of them is mended. As `quarantine.mend` has it."""
+        if len(self._away_ids) and kept.num_rows:
+            ids = hashed(kept["photo_id"])
+            at = np.searchsorted(self._away_ids, ids).clip(max=len(self._away_ids) - 1)
+            self._kept.append(kept.filter(pa.array(self._away_ids[at] == ids)))
 
     def commit(self) -> None:
         """Make everything so far durable, in an order that is right at every moment."""
@@ -106,12 +117,11 @@ class PoolAppender:
             self._shard.close()
             self._shard = None
             self._next += 1
-        away = self.quarantine
         if self._kept:
-            kept = pa.chunked_array([chunk for part in self._kept for chunk in _chunks(part)], pa.string())
-            away = quarantine.without(away, self.source, kept)
+            self._before = quarantine.mend(self._before, self.source, pa.concat_tables(self._kept))
         if self._away:
-            away = quarantine.merge(away, pa.concat_tables(self._away))
+            self._told = quarantine.merge(self._told, pa.concat_tables(self._away))
+        away = quarantine.merge(self._before, self._told)
         if self._first_time or not away.equals(self.quarantine):
             quarantine.write_table(self.pool, away)
         if self._first_time or self._rows:
@@ -144,7 +154,3 @@ class PoolAppender:
             match = _SHARD_NAME.fullmatch(name or "")
             last = max(last, int(match[1])) if match else last
         return last + 1
-
-
-def _chunks(values: pa.Array | pa.ChunkedArray) -> list[pa.Array]:
-    return values.chunks if isinstance(values, pa.ChunkedArray) else [values]

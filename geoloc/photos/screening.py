@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from geoloc.files import sha256_bytes
 from geoloc.photos import quarantine
 from geoloc.photos.photographers import photographer_id, photographer_ids
-from geoloc.photos.quarantine import FIELD, PHOTO, Reason
+from geoloc.photos.quarantine import FIELD, PHOTO, Reason, Rejected
 from geoloc.photos.sources.candidates import Candidates
 
 EARLIEST, LATEST = np.datetime64("1839-01-01", "us"), np.datetime64("2100-01-01", "us")
@@ -39,16 +40,17 @@ class Screened:
     field_faults: pa.Table
 
 
-def screen(batch: Candidates, source: str, key: bytes) -> Screened:
-    """Check a batch of N candidates, a column at a time."""
+def screen(
+    batch: Candidates, source: str, key: bytes, origin: str | None = None, max_file_bytes: int = 0
+) -> Screened:
+    """Check a batch of N candidates, a column at a time.
+
+    `origin`: as quarantine has it, of what is turned away. The image of what is turned away is read, up to
+    `max_file_bytes`, to know it from another that is once found in its place.
+    """
+    look = _Look(batch, key, max_file_bytes)
     table, faults = _named(batch.table, batch, source, key), _named(batch.faults, batch, source, key)
-    told = (
-        pa.table(
-            [pa.repeat(source, faults.num_rows), *faults.columns], names=["source", *faults.column_names]
-        )
-        .select(quarantine.SCHEMA.names)
-        .cast(quarantine.SCHEMA)
-    )
+    told = _told(faults, source, key, origin)
     # a list of tables, each of one reason
     away = [told.filter(pc.equal(told["severity"], PHOTO))]
     fields = [told.filter(pc.equal(told["severity"], FIELD))]
@@ -59,7 +61,8 @@ def screen(batch: Candidates, source: str, key: bytes) -> Screened:
         bad &= good
         good &= ~bad
         if bad.any():
-            away.append(_rows(source, table, bad, reason, PHOTO, _coordinates(table, bad, reason)))
+            detail = _coordinates(table, bad, reason)
+            away.append(_rows(source, table, bad, reason, PHOTO, detail, origin, look.at(table, bad)))
     rows = np.flatnonzero(good)
     if not good.all():
         table = table.take(rows)
@@ -68,7 +71,8 @@ def screen(batch: Candidates, source: str, key: bytes) -> Screened:
         if bad.any():
             shown = table[column].filter(bad).cast(pa.string())
             detail = pc.binary_join_element_wise(f"{column} is ", shown, "")
-            fields.append(_rows(source, table, bad, reason, FIELD, detail))
+            content = look.at(table, bad, rows)
+            fields.append(_rows(source, table, bad, reason, FIELD, detail, origin, content))
             position = table.schema.get_field_index(column)
             values = pc.if_else(
                 pa.array(bad), pa.scalar(None, table.schema.field(column).type), table[column]
@@ -77,6 +81,44 @@ def screen(batch: Candidates, source: str, key: bytes) -> Screened:
     heading = pc.if_else(pc.equal(table["heading"], 360.0), 0.0, table["heading"])
     table = table.set_column(table.schema.get_field_index("heading"), "heading", heading)
     return Screened(_hashed(table, key), rows, pa.concat_tables(away), pa.concat_tables(fields))
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What is at a row of a batch: all that is known of it, and its image."""
+
+    batch: Candidates
+    key: bytes
+    max_file_bytes: int
+
+    def at(self, table: pa.Table, bad: NDArray[np.bool_], rows: NDArray[np.int64] | None = None) -> pa.Array:
+        """Digests of the bad rows of a table; `rows`: which rows of the batch it holds (default: all)."""
+        places = np.flatnonzero(bad) if rows is None else rows[bad]
+        found = table.filter(pa.array(bad)).drop_columns("reference")
+        images = pa.array([self._image(int(row)) for row in places], pa.string())
+        return quarantine.digests(found.append_column("image", images), self.key)
+
+    def _image(self, row: int) -> str | None:
+        batch = self.batch
+        if batch.load is None or (batch.pictured is not None and not batch.pictured[row]):
+            return None
+        try:
+            return sha256_bytes(batch.load(row, self.max_file_bytes))
+        except Rejected as error:
+            return str(error)
+        except OSError:
+            return None
+
+
+def _told(faults: pa.Table, source: str, key: bytes, origin: str | None) -> pa.Table:
+    """What a source itself could not read, as rows of quarantine."""
+    count = faults.num_rows
+    columns = {name: faults[name] for name in ("reference", "photo_id", "reason", "detail", "severity")}
+    columns["source"] = pa.repeat(source, count)
+    columns["origin"] = pa.array([origin] * count, pa.string())
+    columns["content"] = quarantine.digests(faults.select(["photo_id", "detail", "content"]), key)
+    columns["mended_by"] = pa.nulls(count, pa.string())
+    return pa.table(columns).select(quarantine.SCHEMA.names).cast(quarantine.SCHEMA)
 
 
 def _photo_faults(table: pa.Table) -> dict[Reason, NDArray[np.bool_]]:
@@ -133,6 +175,8 @@ def _hide_folder(value: str | None, key: bytes, name: str) -> str | None:
     if value is None:
         return None
     first, slash, rest = value.partition("/")
+    if first.startswith("."):
+        return value  # a hidden folder is not entered and so is nobody's
     return value if not slash and name != "album" else photographer_id(first, key) + slash + rest
 
 
@@ -148,10 +192,12 @@ def _rows(
     reason: Reason,
     severity: str,
     detail: pa.ChunkedArray | pa.Array | str,
+    origin: str | None,
+    content: pa.Array,
 ) -> pa.Table:
-    mask = pa.array(bad)
+    found = table.select(["reference", "photo_id"]).filter(pa.array(bad))
     return quarantine.rows(
-        source, table["reference"].filter(mask), table["photo_id"].filter(mask), reason, detail, severity
+        source, found["reference"], found["photo_id"], reason, detail, severity, origin, content
     )
 
 

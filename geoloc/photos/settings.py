@@ -83,6 +83,9 @@ class IngestSettings(Settings):
         maximum=65_500,
         help="largest side of a picture in pixels; larger pictures are quarantined",
     )
+    min_side: int = setting(
+        16, minimum=1, help="smallest side of a picture in pixels; icons and thumbnails are quarantined"
+    )
     max_file_bytes: int = setting(
         64 * 1024**2, minimum=1, maximum=2**31 - 1, help="largest file; larger ones are quarantined"
     )

@@ -8,6 +8,7 @@ How a photo gets its split, highest priority first:
    photographers, or changing the other share, moves nobody.
 4. Test, then validation, leave out near-duplicates of what is already chosen, and choose among the rest.
 5. Train leaves out near-duplicates of every chosen photo, and photos near a test photo's coordinates.
+6. A photo that two sources have, by its bytes, counts once in an own split: as the first by id has it.
 What is left out is "unused" with a reason. A photo without photographer counts its album (within its source)
 as photographer, and without album, itself.
 
@@ -149,7 +150,8 @@ class _Plan:
             self._leave_out(no_photo, f"no stored photo, so it cannot be a {name} query")
             candidates &= ~no_photo
         candidates &= ~self._leave_out_duplicates(candidates)
-        rows = np.flatnonzero(candidates)
+        again = self._again(candidates)
+        rows = np.flatnonzero(candidates & ~again)
         photographers = len(np.unique(self.owner[rows]))
         having = f"{len(rows)} photos by {photographers} photographers are on the {name} side"
         if len(rows) == 0:
@@ -165,6 +167,7 @@ class _Plan:
         taken = self._spread(rows, name, wanted.count, having)
         self.split[taken] = name
         self.held_by[self.group[taken]] = name
+        self._leave_out_duplicates(again)
         surplus = candidates & self._undecided()
         self._leave_out(surplus, f"more than the {name} split needs")
 
@@ -180,7 +183,9 @@ class _Plan:
                 f"{_KEY} leaves no photo to train on out of {len(left)}: lower the shares of "
                 f"test and validation or the radius, or add photographers"
             )
-        self.split[left] = TRAIN
+        again = self._again(left)
+        self._leave_out(again, f"near-duplicate of a {TRAIN} photo")
+        self.split[left & ~again] = TRAIN
 
     def result(self) -> pd.DataFrame:
         """The finished split: photo_id, split, reason, near_duplicates."""
@@ -200,6 +205,14 @@ class _Plan:
     def _leave_out(self, rows: NDArray[np.bool_], reason: str) -> None:
         self.split[rows] = UNUSED
         self.reason[rows] = reason
+
+    def _again(self, rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Those of `rows` whose bytes an earlier one of another source has."""
+        photos = self.photos.loc[rows & self.photos["sha256"].notna(), ["sha256", "source"]]
+        first = photos.groupby("sha256")["source"].transform("first")
+        again = np.zeros(len(rows), np.bool_)
+        again[photos.index] = (photos["sha256"].duplicated() & (photos["source"] != first)).to_numpy()
+        return again
 
     def _leave_out_duplicates(self, rows: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Leave out those of `rows` whose group a higher split holds; returns which they were."""

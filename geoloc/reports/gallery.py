@@ -57,7 +57,6 @@ class GalleryPair:
 class GalleryInput:
     """The content of a gallery. Sections without content are left out; equal input gives equal bytes."""
 
-    workspace: str
     data_version: str
     banners: tuple[str, ...] = ()
     """Warnings at the very top (geoloc.reports.banner)."""

@@ -31,7 +31,6 @@ _MAX_HAMMING = 6
 
 
 def gather_gallery(
-    workspace: str,
     data_version: str,
     banners: tuple[str, ...],
     photos: pd.DataFrame,
@@ -69,7 +68,6 @@ def gather_gallery(
 
     kinds = _alike(shown)
     return GalleryInput(
-        workspace=workspace,
         data_version=data_version,
         banners=banners,
         about=_about(photos),

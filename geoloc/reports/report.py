@@ -35,7 +35,7 @@ class ReportInput:
     """
 
     workspace: str
-    """Name of the workspace."""
+    """Name of the workspace, on the page only: what is content must be equal in a copy under another name."""
     recipe: str
     """Name of the recipe that was built."""
     data_version: str
@@ -145,7 +145,6 @@ def report_numbers(report: ReportInput) -> dict[str, Any]:
         "banner": " ".join(banners(report.banner, report.sources)),
         "sources": dict(report.sources),
         "gallery": None if report.gallery is None else gallery_numbers(report.gallery),
-        "workspace": report.workspace,
         "recipe": report.recipe,
         "data_version": report.data_version,
         "summary": summary.sentences(report.evaluation),

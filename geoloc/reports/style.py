@@ -18,6 +18,7 @@ SEA, LAND, COAST = "#f3f6f9", "#dcdfe0", "#b4bac0"
 METHOD_COLOURS = ("#0b6fb8", "#c8511b", "#12805c", "#8a4fa3", "#a87800", "#b3356b", "#3f8fb0", "#555555")
 """Dark enough on white (at least 3:1) and distinguishable when colour-blind; line styles differ as well."""
 METHOD_DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
+"""The first line styles; further ones are a dash and ever more dots."""
 ERROR_COLOURS = ("#0a4f8f", "#3d9bd6", "#d9a400", "#e06c1f", "#a3161a")
 """From right to wrong: blue to red by way of yellow, falling in no one's eyes into the same grey."""
 
@@ -84,5 +85,8 @@ def method_colour(position: int) -> str:
 
 
 def method_dash(position: int) -> str | tuple[int, tuple[float, ...]]:
-    """The line style of the method at a position."""
-    return METHOD_DASHES[position % len(METHOD_DASHES)]
+    """The line style of the method at a position: no two positions share both it and the colour."""
+    rounds, styles = position // len(METHOD_COLOURS), len(METHOD_DASHES)
+    # Each round of colours begins with another style; when all styles were first, new ones follow.
+    number = (position + rounds) % styles + rounds // styles * styles
+    return METHOD_DASHES[number] if number < styles else (0, (6, 1.5) + (1.5, 1.5) * (number - 2))

@@ -22,7 +22,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from geoloc.files import atomic_path, read_json, write_json, write_parquet
+from geoloc.files import (
+    DamagedFile,
+    atomic_path,
+    damage_named,
+    read_json,
+    read_parquet,
+    write_json,
+    write_parquet,
+)
 from geoloc.retrieval.settings import EmbeddingSettings
 from geoloc.settings import settings_hash, used
 
@@ -85,36 +93,39 @@ class Embeddings:
 
     @classmethod
     def load(cls, folder: Path | str) -> Embeddings:
-        """Read a finished folder. Raises FileNotFoundError if there is none, ValueError if it is unfinished
+        """Read a finished folder. Raises FileNotFoundError if there is none, DamagedFile if it is unfinished
         or its parts disagree."""
         folder = Path(folder)
-        meta = read_json(folder / _META)
+        meta = read_json(folder / _META, dict)
+        with damage_named(folder / _META):
+            return cls._load(folder, meta)
+
+    @classmethod
+    def _load(cls, folder: Path, meta: dict[str, Any]) -> Embeddings:
         if meta.get("format") != FORMAT:
-            raise ValueError(
-                f"{folder} holds embeddings of format {meta.get('format')}, this code reads {FORMAT}"
+            raise DamagedFile(
+                folder, f"it holds embeddings of format {meta.get('format')}, this code reads {FORMAT}"
             )
         if not meta["finished"]:
-            raise ValueError(
-                f"the embeddings in {folder} are unfinished: run the extraction again, it goes on"
-            )
+            raise DamagedFile(folder, "it is unfinished: run the extraction again, it goes on")
         vectors = np.empty((meta["readable"], meta["dimension"]), dtype=meta["settings"]["dtype"])
         ids, filled = [], 0
         for part in range(meta["parts"]):
             photos, stored = _read_part(folder, part)
             if len(stored) and (stored.dtype != vectors.dtype or stored.shape[1:] != vectors.shape[1:]):
-                raise ValueError(
-                    f"{_vectors_path(folder, part)} is {stored.dtype} {stored.shape}, unlike {_META}"
+                raise DamagedFile(
+                    _vectors_path(folder, part), f"it is {stored.dtype} {stored.shape}, unlike {_META}"
                 )
             if filled + len(stored) > len(vectors):
-                raise ValueError(f"{folder} holds more vectors than {_META} says ({meta['readable']})")
+                raise DamagedFile(folder, f"it holds more vectors than {_META} says ({meta['readable']})")
             if len(stored):  # a part without a readable photo does not know how long an embedding is
                 vectors[filled : filled + len(stored)] = stored
             filled += len(stored)
             ids.append(photos.loc[photos["readable"], "photo_id"].to_numpy(dtype=object))
         if filled != len(vectors):
-            raise ValueError(f"{folder} holds {filled} vectors, {_META} says {meta['readable']}")
+            raise DamagedFile(folder, f"it holds {filled} vectors, {_META} says {meta['readable']}")
         photo_ids = np.concatenate(ids) if ids else np.empty(0, dtype=object)
-        return cls(photo_ids, vectors, pd.read_parquet(folder / _UNREADABLE))
+        return cls(photo_ids, vectors, read_parquet(folder / _UNREADABLE))
 
 
 def extract_embeddings(
@@ -208,7 +219,7 @@ def _raw_bytes(tensor: torch.Tensor) -> bytes:
 def _take_up(folder: Path, run: dict[str, Any], rows: pd.DataFrame, part_rows: int) -> list[int]:
     """Make the folder ready and say which parts are still to do; parts of another run are removed."""
     folder.mkdir(parents=True, exist_ok=True)
-    before = read_json(folder / _META) if (folder / _META).exists() else {}
+    before = read_json(folder / _META, dict) if (folder / _META).exists() else {}
     same = all(before.get(name) == value for name, value in run.items())
     parts = -(-len(rows) // part_rows)
     todo = [
@@ -338,14 +349,14 @@ def _photos_frame(rows: pd.DataFrame, reasons: list[str | None]) -> pd.DataFrame
 
 
 def _read_part(folder: Path, part: int) -> tuple[pd.DataFrame, NDArray[Any]]:
-    """The photos of a part and its vectors, mapped from the file. Raises ValueError if they do not fit."""
-    photos = pd.read_parquet(_photos_path(folder, part))
-    vectors = np.load(_vectors_path(folder, part), mmap_mode="r", allow_pickle=False)
+    """The photos of a part and its vectors, mapped from the file. Raises DamagedFile if they do not fit."""
+    path = _vectors_path(folder, part)
+    photos = read_parquet(_photos_path(folder, part), ("photo_id", "readable", "content"))
+    with damage_named(path):
+        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
     readable = int(photos["readable"].sum())
     if vectors.ndim != 2 or len(vectors) != readable:
-        raise ValueError(
-            f"{_vectors_path(folder, part)} has shape {vectors.shape}, but {readable} photos are readable"
-        )
+        raise DamagedFile(path, f"it has shape {vectors.shape}, but {readable} photos are readable")
     return photos, vectors
 
 

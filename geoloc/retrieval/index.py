@@ -15,7 +15,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from geoloc.files import atomic_folder, read_json, write_json, write_parquet
+from geoloc.files import (
+    DamagedFile,
+    atomic_folder,
+    damage_named,
+    read_json,
+    read_parquet,
+    write_json,
+    write_parquet,
+)
 from geoloc.retrieval.embeddings import Embeddings
 from geoloc.retrieval.factory import (
     blas_threshold,
@@ -193,35 +201,40 @@ class ReferenceIndex:
 
     @classmethod
     def load(cls, folder: Path | str) -> ReferenceIndex:
-        """Load a saved index. Raises FileNotFoundError for a missing file, ValueError for files that do not
+        """Load a saved index. Raises FileNotFoundError for a missing file, DamagedFile for files that do not
         match."""
         folder = Path(folder)
-        meta = read_json(folder / "meta.json")
+        meta = read_json(folder / "meta.json", dict)
+        with damage_named(folder / "meta.json"):
+            return cls._load(folder, meta)
+
+    @classmethod
+    def _load(cls, folder: Path, meta: dict[str, Any]) -> ReferenceIndex:
         if meta.get("format") != FORMAT:
-            raise ValueError(
-                f"{folder} holds an index of format {meta.get('format')}, this code reads {FORMAT}"
+            raise DamagedFile(
+                folder, f"it holds an index of format {meta.get('format')}, this code reads {FORMAT}"
             )
         path = folder / "index.faiss"
-        if path.stat().st_size != meta["index_bytes"]:
-            raise ValueError(
-                f"{path} has {path.stat().st_size} bytes, expected {meta['index_bytes']} (meta.json)"
-            )
-        index = faiss.read_index(str(path))
-        references = pd.read_parquet(folder / "references.parquet")
+        size = path.stat().st_size
+        if size != meta["index_bytes"]:
+            raise DamagedFile(path, f"it has {size} bytes, expected {meta['index_bytes']} (meta.json)")
+        with damage_named(path):
+            index = faiss.read_index(str(path))
+        references = read_parquet(folder / "references.parquet", ("id", *REFERENCE_COLUMNS))
         counts = {
             "meta.json": meta["references"],
             path.name: index.ntotal,
             "references.parquet": len(references),
         }
         if len(set(counts.values())) != 1 or index.d != meta["dimension"]:
-            raise ValueError(f"{folder} is inconsistent: references by file {counts}, dimension {index.d}")
+            raise DamagedFile(folder, f"it is inconsistent: references by file {counts}, dimension {index.d}")
         if index.metric_type != faiss.METRIC_INNER_PRODUCT:
-            raise ValueError(f"{path} does not use the inner product")
+            raise DamagedFile(path, "it does not use the inner product")
         if isinstance(index, faiss.IndexIDMap2) and not np.array_equal(
             faiss.vector_to_array(index.id_map), references["id"].to_numpy()
         ):
-            raise ValueError(
-                f"{folder} is inconsistent: index.faiss and references.parquet hold different ids"
+            raise DamagedFile(
+                folder, "it is inconsistent: index.faiss and references.parquet hold different ids"
             )
         settings = parse(IndexSettings, meta["settings"], "index")
         return cls(index, references, settings, meta["factory"], meta["without_embedding"])

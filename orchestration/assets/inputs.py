@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from geoloc.files import read_json
+from geoloc.files import read_json, read_parquet
 from geoloc.models.settings import ModelSettings
 from geoloc.partitions import load_partition
 from geoloc.photos.catalog import read_catalog
+from geoloc.photos.splits import FACTS
 from geoloc.settings import replace
 from orchestration.lineage.build import Build
-from orchestration.plan.chain import MODEL_FILE
+from orchestration.plan.chain import MODEL_FILE, SPLITS_FILE
 from orchestration.plan.settings import weights_file
 from orchestration.run.stage import StageRun
 from orchestration.workspace import WorkspaceError
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 # Networks are imported inside the functions that need them: torch takes seconds to import, and neither Dagster's graph
 # nor the stages without a network need it.
 
-SPLITS_FILE = "splits.parquet"
 PARTITIONS_FILE = "partitions.json"
 """File in the output of the partition stage: the names of its folders, one per partition, in order, the main one
 first."""
@@ -37,7 +37,7 @@ first."""
 def read_photos(splits: Path) -> pd.DataFrame:
     """The table of the splits stage, one row per photo in catalog order: photo_id, split, reason, and the facts that
     later stages use (geoloc.photos.splits.FACTS)."""
-    return pd.read_parquet(splits / SPLITS_FILE)
+    return read_parquet(splits / SPLITS_FILE, ("photo_id", "split", "reason", *FACTS))
 
 
 def stored(photos: pd.DataFrame) -> pd.DataFrame:
@@ -63,7 +63,7 @@ def with_pixels(pool: Path, photos: pd.DataFrame) -> pd.DataFrame:
 
 def load_partitions(folder: Path) -> dict[str, Partition]:
     """The partitions in `folder`, an output of the partition stage, by name, in order, the main one first."""
-    return {name: load_partition(folder / name) for name in read_json(folder / PARTITIONS_FILE)}
+    return {name: load_partition(folder / name) for name in read_json(folder / PARTITIONS_FILE, list)}
 
 
 def cell_counts(partitions: Mapping[str, Partition]) -> dict[str, int]:

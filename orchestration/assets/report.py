@@ -15,7 +15,7 @@ from geoloc.evaluation.explaining.explanations import FILE as EXPLANATIONS_FILE
 from geoloc.evaluation.explaining.explanations import FOLDER as EXPLANATIONS_FOLDER
 from geoloc.evaluation.explaining.explanations import Explanations
 from geoloc.evaluation.result import Evaluation
-from geoloc.files import read_json
+from geoloc.files import read_json, read_parquet
 from geoloc.photos.catalog import CATALOG_FILE, empty_catalog, read_catalog
 from geoloc.photos.pairs import overhead_pool, read_pairs
 from geoloc.photos.quarantine import PHOTO, count_reasons, read_quarantine
@@ -47,7 +47,7 @@ every report; the page has all."""
 def build(run: StageRun) -> StageResult:
     evaluations = {
         name: Evaluation.load(run.input("evaluation") / name)
-        for name in read_json(run.input("evaluation") / "evaluations.json")
+        for name in read_json(run.input("evaluation") / "evaluations.json", list)
     }
     main = next(iter(evaluations))
     splits = read_photos(run.input("splits"))[["photo_id", "split", "reason"]]
@@ -69,7 +69,9 @@ def build(run: StageRun) -> StageResult:
         sources=sources,
         gallery=gallery,
         partitions=partitions,
-        training={"classifier": pd.DataFrame(read_json(run.input("classifier") / TRAINING_FILE)["history"])},
+        training={
+            "classifier": pd.DataFrame(read_json(run.input("classifier") / TRAINING_FILE, dict)["history"])
+        },
         splits=_sizes(photos),
         checks=_checks(run, splits),
         diagnostics=_diagnostics(run.input("evaluation") / main),
@@ -137,7 +139,6 @@ def _gallery(run: StageRun, photos: pd.DataFrame, sources: Mapping[str, int]) ->
     turned_away = read_quarantine(pool)["severity"].eq(PHOTO).sum()
     with ShardReader(pool) as street, ShardReader(tiles_pool) as overhead:
         return gather_gallery(
-            run.workspace.root.name,
             run.tags["data_version"],
             banners(run.settings.note, sources),
             photos,
@@ -188,7 +189,7 @@ def _examples(run: StageRun, test: str, photos: pd.DataFrame, model: str) -> tup
     """Best and worst answers by class and by the classifier's neighbours, each with its nearest references."""
     evaluation = Evaluation.load(run.input("evaluation") / test)
     file = run.input("evaluation") / f"neighbours-{test}-classifier.parquet"
-    neighbours = pd.read_parquet(file) if file.exists() else None
+    neighbours = read_parquet(file) if file.exists() else None
     shown = [evaluation.methods[0], f"[{model}]NN"]
     sets = []
     with ShardReader(run.workspace.pool) as reader:

@@ -8,7 +8,7 @@ from geoloc.photos.catalog import read_catalog
 from geoloc.photos.owners import photographer_keys
 from geoloc.photos.splits import FACTS, VALIDATION, make_splits
 from geoloc.photos.validation_parts import LEAST_PHOTOGRAPHERS, SHARED, validation_parts
-from orchestration.assets.inputs import SPLITS_FILE
+from orchestration.plan.chain import SPLITS_FILE
 from orchestration.run.stage import StageResult, StageRun
 
 

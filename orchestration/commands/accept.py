@@ -34,17 +34,19 @@ def run(options: argparse.Namespace) -> None:
     """Run the command."""
     from orchestration.lineage.accept import accept, accept_check
     from orchestration.lineage.build import Build
+    from orchestration.stores.lock import build_lock
 
+    if options.check and len(options.stages) != 1:
+        raise UsageError(f"--check is of one STAGE; got {', '.join(options.stages)}")
     build = Build(open_workspace(options), options.recipe)
-    if options.check:
-        if len(options.stages) != 1:
-            raise UsageError(f"--check is of one STAGE; got {', '.join(options.stages)}")
-        result = accept_check(build, options.stages[0], options.check, options.reason)
-        print(f"{build.name(options.stages[0])}: accepted although {result.summary}")
-        return
-    accepted = accept(build, options.stages, options.reason)
-    for record in accepted:
-        made, now = record.code_version, record.accepted[-1].code_version
-        print(f"{build.name(record.stage)}: made by code {made}, accepted for code {now}")
-    if not options.no_commit:
-        commit(build.workspace, build.recipe, [record.stage for record in accepted])
+    with build_lock(build.workspace, f"geoloc accept {' '.join(options.stages)} --recipe {build.recipe}"):
+        if options.check:
+            result = accept_check(build, options.stages[0], options.check, options.reason)
+            print(f"{build.name(options.stages[0])}: accepted although {result.summary}")
+            return
+        accepted = accept(build, options.stages, options.reason)
+        for record in accepted:
+            made, now = record.code_version, record.accepted[-1].code_version
+            print(f"{build.name(record.stage)}: made by code {made}, accepted for code {now}")
+        if not options.no_commit:
+            commit(build.workspace, build.recipe, [record.stage for record in accepted])

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 from typing import Any
 
 from orchestration.workspace import Workspace
 
 
-def open_workspace(options: argparse.Namespace) -> Workspace:
-    """The workspace that `--workspace` names, with the environment of its tools set."""
+def open_workspace(options: argparse.Namespace, *, tracks: bool = True) -> Workspace:
+    """The workspace that `--workspace` names, with the environment of its tools set.
+
+    If it was copied or moved, its MLflow store follows; a command that never looks at that says `tracks=False`. Raises
+    SettingsError for a `--recipe` that no recipe can be called, before the command imports its work.
+    """
+    from orchestration.stores.placement import settle
+
     workspace = Workspace.open(options.workspace)
+    if "recipe" in options:
+        from orchestration.plan.settings import check_recipe_name
+
+        check_recipe_name(options.recipe, "--recipe")
     workspace.set_environment()
+    if tracks:
+        settle(workspace)
     return workspace
 
 
@@ -28,31 +41,41 @@ def ingest_into(
     kind: str,
     path: str,
     *,
-    source: str,
+    source: str | None,
     pool: Path | None = None,
     what: str = "photos",
     settings: dict[str, Any] | None = None,
+    origin: str | None = None,
     **options: Any,
 ) -> None:
-    """Add a source's photos to a pool (default: the workspace's) and print the account."""
+    """Add a source's photos to a pool (default: the workspace's) and print the account.
+
+    source: its name; None: called as its file or folder. origin: as `geoloc.photos.ingest.ingest` has it.
+    """
     from geoloc.photos.ingest import ingest
+    from geoloc.photos.origins import claim_source
     from geoloc.photos.settings import IngestSettings
     from geoloc.photos.sources import open_source
     from geoloc.settings import parse
 
     pool = pool or workspace.pool
+    limits = parse(IngestSettings, settings, "ingest")
+    candidates, key = open_source(kind, path, **options), workspace.photographer_key()
+    if source is None:
+        source = claim_source(pool, kind, path, key)
     with counter(f"{what} seen") as bar:
         summary = ingest(
             pool,
-            open_source(kind, path, **options),
+            candidates,
             source=source,
-            photographer_key=workspace.photographer_key(),
-            settings=parse(IngestSettings, settings, "ingest"),
+            photographer_key=key,
+            settings=limits,
             progress=lambda so_far: bar.update(so_far.seen - bar.n),
+            origin=origin,
         )
     print(summary if what == "photos" else f"{what} of {summary}")
     if summary.quarantined:
-        print(f"why each was quarantined: {pool / 'quarantine.parquet'}")
+        print(f"why each was quarantined: geoloc quarantine --source {shlex.quote(source)}")
 
 
 def record_data(workspace: Workspace) -> None:

@@ -9,7 +9,12 @@ from typing import Any
 
 from orchestration.commands.common import ingest_into, open_workspace, record_data
 from orchestration.commands.parsing import HELP, Parser, add_command, add_workspace
-from orchestration.workspace import WorkspaceError
+from orchestration.errors import UsageError
+from orchestration.stores.lock import photos_lock
+from orchestration.workspace import Workspace, WorkspaceError
+
+_FEW = 20_000
+"""Photos up to which ingest tries whether they can be split; a larger collection has people enough."""
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
@@ -32,11 +37,19 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         made.add_argument("path", metavar=metavar)
         add_workspace(made)
         made.add_argument(
-            "--source", help="the collection's name in the catalog (default: the name of the path)"
+            "--source",
+            metavar="NAME",
+            help="the collection's name in the catalog (default: as its file or folder, distinct from all others)",
         )
         made.add_argument("--workers", type=int, default=0, help="decoding threads (default: one per core)")
         made.add_argument(
             "--short-side", type=int, metavar="PX", help="scale larger photos down to this short side"
+        )
+        made.add_argument(
+            "--min-side",
+            type=int,
+            metavar="PX",
+            help="turn away photos with a smaller side (default: 16)",
         )
         made.add_argument("--no-dvc", action="store_true", help="do not record the new data version")
         made.set_defaults(kind=name)
@@ -44,6 +57,9 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 
     folder = kind("folder", "a folder of photos with EXIF GPS; its sub-folders are albums", "FOLDER")
     folder.add_argument("--photographer", help="who took them (default: the first folder below FOLDER)")
+    folder.add_argument(
+        "--follow-links", action="store_true", help="follow links to folders, and to files outside FOLDER"
+    )
     table = kind("table", "a CSV or Parquet table plus a folder of photos", "TABLE")
     table.add_argument(
         "--photos",
@@ -55,6 +71,12 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     yfcc.add_argument("--photos", type=Path, metavar="FOLDER", help="default: metadata only")
     tars = kind("webdataset", "a WebDataset tar set as img2dataset writes it", "TARS")
     shards = kind("mp16", "MP-16's msgpack shards", "SHARDS")
+    shards.add_argument(
+        "--table",
+        type=Path,
+        metavar="CSV",
+        help="coordinates by id: IMG_ID, LAT, LON (default: such a CSV beside the shards, if they lack them)",
+    )
     for made in (table, tars, shards):
         made.add_argument(
             "--column", action="append", default=[], metavar="FIELD=NAME", help="a field's column name"
@@ -65,22 +87,53 @@ def run(options: argparse.Namespace) -> None:
     """Run the command."""
     given: dict[str, Any] = {}
     if options.kind == "folder":
-        given["photographer"] = options.photographer
+        given |= {"photographer": options.photographer, "follow_links": options.follow_links}
     if options.kind in ("table", "yfcc") and options.photos is not None:
         given["photos"] = options.photos
+    if options.kind == "mp16" and options.table is not None:
+        given["table"] = options.table
     if options.kind in ("table", "webdataset", "mp16"):
         given["columns"] = _columns(options.column)
+    if options.source is not None and not options.source.strip():
+        raise UsageError(f"--source must be a name, got {options.source!r}")
     workspace = open_workspace(options)
-    ingest_into(
-        workspace,
-        options.kind,
-        options.path,
-        source=options.source or Path(options.path.rstrip("*/")).name.split(".")[0],
-        settings={"workers": options.workers, "resize_short_side": options.short_side},
-        **given,
-    )
-    if not options.no_dvc:
-        record_data(workspace)
+    with photos_lock(workspace, f"geoloc ingest {options.kind} {options.path}"):
+        ingest_into(
+            workspace,
+            options.kind,
+            options.path,
+            source=options.source,
+            settings={
+                "workers": options.workers,
+                "resize_short_side": options.short_side,
+                **({} if options.min_side is None else {"min_side": options.min_side}),
+            },
+            **given,
+        )
+        _say_what_does_not_fit(workspace)
+        if not options.no_dvc:
+            record_data(workspace)
+
+
+def _say_what_does_not_fit(workspace: Workspace) -> None:
+    """Print why these photos cannot be split as params.yaml asks: better known now than when a build stops."""
+    from geoloc.photos.catalog import read_catalog
+    from geoloc.photos.splits import make_splits
+    from geoloc.settings import SettingsError
+    from orchestration.plan.settings import load_settings
+
+    catalog = read_catalog(workspace.pool)
+    if not 0 < len(catalog) <= _FEW:
+        return
+    try:
+        settings = load_settings(workspace)
+        make_splits(catalog, settings.splits, settings.seed)
+    except SettingsError as error:
+        print(f"note: geoloc build would stop, as these photos cannot be split: {error}")
+        if catalog["photographer"].nunique() == 1:
+            print(
+                "note: all known photographers are one person, and who is tested is not trained on; add others' photos"
+            )
 
 
 def _columns(pairs: Sequence[str]) -> dict[str, str]:

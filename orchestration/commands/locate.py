@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from orchestration.commands.common import open_workspace
 from orchestration.commands.parsing import add_command, add_recipe, at_least
+from orchestration.errors import UsageError
 from orchestration.locate.question import COMBINATIONS, LEVELS, METHODS, MODELS, Question
 
 
@@ -23,7 +26,8 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         "  geoloc locate photo.jpg --recipe multi --combine overlay\n\n"
         "If the build has localizers.calibrate, confidences are scaled by a temperature fitted on validation photos.\n"
         "If it has localizers.coverages, each answer comes with regions: cells that contain the photo with the given\n"
-        "probability, outlined on the map.",
+        "probability, outlined on the map. A note above an answer says at which levels the build is worse than its\n"
+        "best baseline. Files that are no photos are named; the exit status is 1 if nothing was located.",
         run,
     )  # fmt: skip
     parser.add_argument("photos", type=Path, nargs="+", metavar="PHOTO")
@@ -62,8 +66,8 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     )
 
 
-def run(options: argparse.Namespace) -> None:
-    """Run the command."""
+def run(options: argparse.Namespace) -> int:
+    """Run the command; returns 1 if no photo was located."""
     question = Question(
         options.method,
         options.model,
@@ -73,15 +77,18 @@ def run(options: argparse.Namespace) -> None:
         options.combine,
         options.abstain_below,
     )
-    workspace = open_workspace(options)
+    workspace = open_workspace(options, tracks=False)
+    if options.map:
+        _check_map(options.map, options.photos)
     # Only now, with the question checked: torch takes seconds to import.
     from orchestration.lineage.build import Build
     from orchestration.locate.locate import locate, map_page
 
+    def say(line: str) -> None:
+        print(f"geoloc: {line}", file=sys.stderr, flush=True)
+
     build = Build(workspace, options.recipe)
-    places = locate(
-        build, options.photos, question, say=lambda line: print(f"geoloc: {line}", file=sys.stderr)
-    )
+    places = locate(build, options.photos, question, say)
     if options.map:
         from geoloc.files import write_text
 
@@ -92,3 +99,16 @@ def run(options: argparse.Namespace) -> None:
         print("\n\n".join(str(place) for place in places))
     if options.map and not options.json:
         print(f"\nmap: {options.map}")
+    if any(place.answered for place in places):
+        return 0
+    say("no photo was located")
+    return 1
+
+
+def _check_map(file: Path, photos: Sequence[Path]) -> None:
+    """Raise UsageError, before anything is computed, for a map that cannot be written or would replace a photo."""
+    above = next(folder for folder in file.absolute().parents if folder.exists())
+    if file.is_dir() or not above.is_dir() or not os.access(above, os.W_OK):
+        raise UsageError(f"--map must name a file that can be written; got {file}")
+    if file.exists() and any(photo.exists() and photo.samefile(file) for photo in photos):
+        raise UsageError(f"--map {file} would replace a photo that is asked about; name another file")

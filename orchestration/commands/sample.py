@@ -8,6 +8,7 @@ from pathlib import Path
 
 from orchestration.commands.common import counter, ingest_into, open_workspace, record_data
 from orchestration.commands.parsing import add_command, at_least
+from orchestration.stores.lock import photos_lock
 from orchestration.workspace import Workspace
 
 
@@ -47,11 +48,15 @@ def run(options: argparse.Namespace) -> None:
         _draw(options, options.folder, version)
         return
     workspace = open_workspace(options)
-    with tempfile.TemporaryDirectory(prefix="geoloc-sample-") as temporary:
+    # From the start: two samples at once would mix their steps, and the second would draw for nothing.
+    with (
+        photos_lock(workspace, f"geoloc sample --photos {options.photos} --seed {options.seed}"),
+        tempfile.TemporaryDirectory(prefix="geoloc-sample-") as temporary,
+    ):
         folder = Path(temporary) / "sample"
         _draw(options, folder, version)
         _ingest(workspace, folder, version)
-    record_data(workspace)
+        record_data(workspace)
 
 
 def _draw(options: argparse.Namespace, folder: Path, version: int) -> None:
@@ -89,13 +94,15 @@ def _ingest(workspace: Workspace, folder: Path, version: int) -> None:
     from geoloc.photos.pairs import add_pairs, overhead_pool
     from geoloc.sample import SOURCE
 
-    # Quarantine knows an input by the table's name and the row: each version's tables need names of their own.
+    # Quarantine knows an input by its table and row. The table's folder is another each time, and the same version has
+    # the same inputs: its name is the origin.
     tables = {name: folder / f"{name}-{version}.csv" for name in ("overhead", "photos")}
     for name, table in tables.items():
         (folder / f"{name}.csv").rename(table)
     tiles = overhead_pool(workspace.pool)
-    ingest_into(workspace, "table", str(tables["overhead"]), source=SOURCE, pool=tiles, what="tiles")
-    ingest_into(workspace, "table", str(tables["photos"]), source=SOURCE)
+    for name, pool, what in (("overhead", tiles, "tiles"), ("photos", workspace.pool, "photos")):
+        table = tables[name]
+        ingest_into(workspace, "table", str(table), source=SOURCE, pool=pool, what=what, origin=table.name)
     # Everything is text until parsed: a city may be in Namibia, NA.
     pairs = pd.read_csv(folder / "pairs.csv", dtype=str, keep_default_na=False, na_values=[""])
     print(add_pairs(workspace.pool, pairs, source=SOURCE))

@@ -8,26 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import pandas as pd
 
-from orchestration.graph.pictures import pictures
+from orchestration.graph.pictures import KINDS, as_markdown, maps, pictures, small
+from orchestration.graph.versions import version_now, version_of
 from orchestration.lineage.build import Build
-from orchestration.lineage.code import code_version
 from orchestration.plan.chain import SHARED, Stage, borrowed, inputs_of
 from orchestration.plan.seeds import plain
 from orchestration.plan.settings import DEFAULT_RECIPE
 from orchestration.run.stage import StageOutcome, run_stage
 from orchestration.stores.data_version import data_version
-from orchestration.tables import markdown
 from orchestration.workspace import Workspace
 
 OWNERS = ["team:geoloc"]
 DATA_KEY = dg.AssetKey("data")
 REUSED_TAG = "geoloc/reused"
 DATA_TAG = "geoloc/data_version"
-TABLE_ROWS = 50
-PICTURES = {".png": "png", ".jpg": "jpeg"}
-"""Suffixes of the files that are shown as pictures, with their MIME subtypes."""
+CODE_VERSION_TAG = "dagster/code_version"
+PART_TAG = "geoloc/part"
+SHARED_GROUP = "photos"
+"""The group of what all recipes share. Each recipe has a group of its own name, and none can be named as a stage is."""
 
 
 class BuildConfig(dg.Config):
@@ -50,7 +49,7 @@ def data_source(workspace: Workspace) -> Any:
 
         @dg.observable_source_asset(
             key=DATA_KEY,
-            group_name="data",
+            group_name=SHARED_GROUP,
             description="The photos under DVC: shards, catalog and quarantine, at the version that data.dvc names.",
             tags={"dagster/kind/dvc": ""},
         )
@@ -74,17 +73,18 @@ def recipe_assets(build: Build) -> list[dg.AssetsDefinition]:
 def _asset(build: Build, stage: Stage) -> dg.AssetsDefinition:
     workspace, recipe = build.workspace, build.recipe
     above = dict.fromkeys((*stage.after, *inputs_of(build.settings, stage)))
-    deps = [*([DATA_KEY] if stage.name in SHARED else []), *(asset_key(recipe, name) for name in above)]
+    deps = [*([DATA_KEY] if stage.looks_at_pool else []), *(asset_key(recipe, name) for name in above)]
     deps += [asset_key(*source) for source in borrowed(build.settings, stage).values()]
 
     @dg.asset(
         key=asset_key(recipe, stage.name),
         deps=deps,
-        group_name=stage.group,
+        group_name=SHARED_GROUP if stage.name in SHARED else plain(recipe),
         kinds=set(stage.kinds),
         owners=OWNERS,
-        description=stage.description,
-        code_version=code_version(stage.module),
+        tags={PART_TAG: stage.group},
+        description=_description(build, stage),
+        code_version=version_now(build, stage),
         metadata={
             "recipe": recipe,
             "settings": dg.MetadataValue.json(build.used(stage)),
@@ -108,6 +108,18 @@ def _asset(build: Build, stage: Stage) -> dg.AssetsDefinition:
     return asset
 
 
+def _description(build: Build, stage: Stage) -> str:
+    """What the stage is, and the maps of its output: of all that an asset's page has, only its description is shown
+    without a click."""
+    shown = maps(build, stage.name)
+    return "\n\n".join(
+        [
+            stage.description,
+            *(f"**{title}**\n\n{as_markdown(small(file), title)}" for title, file in shown.items()),
+        ]
+    )
+
+
 def _pinned_data(context: dg.AssetExecutionContext, workspace: Workspace) -> str:
     """The data version of the run, which its first stage writes into the run's tags."""
     run = context.instance.get_run_by_id(context.run_id)
@@ -122,7 +134,7 @@ def _result(build: Build, outcome: StageOutcome) -> dg.MaterializeResult:
     record = outcome.record
     facts = {
         **outcome.metadata,
-        **pictures(build, record.stage),
+        **pictures(build, record),
         "lineage/content": record.content,
         "lineage/inputs": record.inputs,
         "lineage/settings hash": record.settings_hash,
@@ -133,21 +145,22 @@ def _result(build: Build, outcome: StageOutcome) -> dg.MaterializeResult:
         **({"lineage/taken from": record.taken_from} if record.taken_from else {}),
         "folder": build.folder(record.stage),
     }
+    root = build.workspace.root
     return dg.MaterializeResult(
-        metadata={key: metadata_value(value) for key, value in facts.items()},
+        metadata={key: metadata_value(value, root) for key, value in facts.items()},
         data_version=dg.DataVersion(record.content),
-        tags={REUSED_TAG: str(outcome.reused).lower()},
+        # In place of the version that the definitions had when the run began: another recipe's output may be reused.
+        tags={REUSED_TAG: str(outcome.reused).lower(), CODE_VERSION_TAG: version_of(record)},
     )
 
 
-def metadata_value(value: Any) -> dg.MetadataValue:
-    """A fact as Dagster shows it: data frames as tables, PNG and JPEG files as pictures, folders as paths."""
-    if isinstance(value, pd.DataFrame):
-        return dg.MetadataValue.md(markdown(value.head(TABLE_ROWS).itertuples(index=False), value.columns))
+def metadata_value(value: Any, root: Path) -> dg.MetadataValue:
+    """A fact as Dagster shows it: PNG and JPEG files as pictures, text of several lines as Markdown, other paths
+    relative to the workspace at `root`, so that history points at no earlier place of a copied one."""
+    if isinstance(value, Path) and value.suffix in KINDS:
+        return dg.MetadataValue.md(as_markdown(value, value.stem))
     if isinstance(value, Path):
-        return picture(value, value.stem) if value.suffix in PICTURES else dg.MetadataValue.path(value)
-    if isinstance(value, bytes):
-        return picture(value)
+        return dg.MetadataValue.path(value.relative_to(root).as_posix())
     if isinstance(value, dict | list | tuple):
         return dg.MetadataValue.json(list(value) if isinstance(value, tuple) else value)
     if isinstance(value, bool):
@@ -157,12 +170,3 @@ def metadata_value(value: Any) -> dg.MetadataValue:
     if isinstance(value, float):
         return dg.MetadataValue.float(value) if math.isfinite(value) else dg.MetadataValue.text(str(value))
     return dg.MetadataValue.md(value) if "\n" in str(value) else dg.MetadataValue.text(str(value))
-
-
-def picture(image: Path | bytes, title: str = "picture") -> dg.MetadataValue:
-    """A PNG or JPEG picture embedded in the metadata, so that the UI needs no file server to show it."""
-    import base64
-
-    data = image if isinstance(image, bytes) else image.read_bytes()
-    kind = PICTURES[image.suffix] if isinstance(image, Path) else "png"
-    return dg.MetadataValue.md(f"![{title}](data:image/{kind};base64,{base64.b64encode(data).decode()})")

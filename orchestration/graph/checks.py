@@ -106,7 +106,7 @@ def suite_check(build: Build, stage: str, check: Check) -> dg.AssetChecksDefinit
                 "critical failures": result.critical_failures,
                 "warnings": result.warnings,
                 "results": dg.MetadataValue.md(result.markdown()),
-                "folder": str(build.folder(stage)),
+                "folder": build.folder(stage).relative_to(build.workspace.root).as_posix(),
             },
         )
 

@@ -9,6 +9,7 @@ import dagster as dg
 
 from orchestration.graph.assets import asset_key, data_source, recipe_assets, shared_assets
 from orchestration.graph.checks import recipe_checks, shared_checks
+from orchestration.graph.runs import one_at_a_time
 from orchestration.lineage.build import Build
 from orchestration.plan.seeds import plain
 from orchestration.workspace import Workspace
@@ -36,8 +37,7 @@ def make_definitions(workspace: Workspace, recipes: Sequence[str]) -> dg.Definit
         asset_checks=checks,
         jobs=jobs,
         loggers={"console": plain_logger},
-        # One process per step would import torch and Great Expectations each time: three times the wall time.
-        executor=dg.in_process_executor,
+        executor=one_at_a_time(workspace),
     )
 
 

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 from orchestration.lineage.build import Build
 from orchestration.lineage.stale import borrowed_content, stale_stages, why_stale
-from orchestration.plan.chain import SHARED, STAGES, borrowed, uses
-from orchestration.plan.settings import weights_file
+from orchestration.plan.chain import STAGES, borrowed, uses
+from orchestration.plan.settings import is_recipe_name, misnamed_recipes, weights_file
+from orchestration.run.sweep import sweep
 from orchestration.stores.data_version import verify_data
-from orchestration.stores.pipeline import commit_stages, unrecorded_stages, write_pipeline
+from orchestration.stores.databases import dagster_instance
+from orchestration.stores.lock import build_lock, killed_runs
+from orchestration.stores.pipeline import commit_stages, drop_recipes, unrecorded_stages, write_pipeline
 from orchestration.stores.stamps import write_stamps
 from orchestration.workspace import Workspace, WorkspaceError
 
-if TYPE_CHECKING:
-    import dagster as dg
-
-HEADLESS_TAG = "geoloc/headless"
+_OURS = re.compile(r"^(geoloc|orchestration)\.[\w.]+: ")
+"""What Dagster writes before the message of an error of the project: its class."""
 
 
 class BuildFailed(RuntimeError):
@@ -39,19 +37,45 @@ def build(
 ) -> list[str]:
     """Build the parts of a recipe (or of the stages in `only`) that are out of date; returns the stages that were made.
 
-    With `commit`, what was built is recorded in dvc.lock. Raises SettingsError, WorkspaceError or BuildFailed.
+    With `commit`, what was built is recorded in dvc.lock. The workspace is locked from planning to recording. Raises
+    SettingsError, WorkspaceError or BuildFailed.
     """
     one = Build(workspace, recipe)
     names = [stage.name for stage in one.stages]
     unknown = [name for name in only if name not in names]
     if unknown:
         raise WorkspaceError(f"--only must name stages of {', '.join(names)}; got {', '.join(unknown)}")
-    if commit and write_pipeline(workspace, recipe):
-        say(f"dvc.yaml now has the stages of {recipe}")
-    wanted = set(only) or set(names)
+    with build_lock(workspace, one.command(" ".join(only))):
+        return _build(one, set(only) or set(names), force, commit, say)
+
+
+def drop(workspace: Workspace, recipes: Sequence[str], say: Callable[[str], None] = print) -> None:
+    """Remove the stages of recipes from dvc.yaml and dvc.lock; their outputs are kept, and named.
+
+    Raises WorkspaceError if dvc.yaml has no stages of one of them, or if another build runs.
+    """
+    with build_lock(workspace, f"geoloc build --drop {' '.join(recipes)}"):
+        drop_recipes(workspace, recipes)
+    for recipe in dict.fromkeys(recipes):
+        say(f"{recipe}: its stages are no longer in dvc.yaml and dvc.lock")
+        if is_recipe_name(recipe) and (workspace.build / recipe).is_dir():
+            say(f"{recipe}: its outputs are still in build/{recipe}; remove them with: rm -r build/{recipe}")
+
+
+def _build(one: Build, wanted: set[str], force: bool, commit: bool, say: Callable[[str], None]) -> list[str]:
+    """`build` with the lock held."""
+    workspace, recipe = one.workspace, one.recipe
+    if killed_runs(workspace):
+        _end_killed_runs(workspace)
+    if commit:
+        for file in misnamed_recipes(workspace):
+            say(f"{file} is left out: no recipe can have this name")
+        if write_pipeline(workspace, recipe, say):
+            say(f"dvc.yaml now has the stages of {recipe}")
     _check_borrowed(one, wanted, say)
     data = verify_data(workspace)
     reasons = stale_stages(one, wanted, force)
+    sweep(one, wanted.difference(reasons))
     if not reasons:
         write_stamps(workspace, one.settings, wanted)
         if commit:  # completes a build that was killed between its last stage and dvc.lock
@@ -73,6 +97,16 @@ def build(
     return made
 
 
+def _end_killed_runs(workspace: Workspace) -> None:
+    """Tell Dagster of runs of the UI that were killed, even if there is nothing to build."""
+    import dagster as dg  # seconds to import
+
+    from orchestration.graph.runs import end_killed_runs
+
+    with dg.DagsterInstance.get() as instance:
+        end_killed_runs(workspace, instance)
+
+
 def _check_borrowed(one: Build, wanted: set[str], say: Callable[[str], None]) -> None:
     """Raise WorkspaceError, before anything is built, if a borrowed output is missing; warn if one is out of date."""
     stages = [stage for stage in one.stages if stage.name in wanted]
@@ -88,18 +122,19 @@ def _check_borrowed(one: Build, wanted: set[str], say: Callable[[str], None]) ->
 def _run(one: Build, stages: Sequence[str], force: bool, data: str) -> list[str]:
     """Run the stages in one Dagster run; returns those that were made, in order. The others were up to date and
     kept."""
-    import dagster as dg  # seconds to import: not for `--help`, nor when there is nothing to do
-
+    # Dagster takes seconds to import: not for `--help`, nor when there is nothing to do.
     from orchestration.graph.assets import DATA_KEY, DATA_TAG, REUSED_TAG, asset_key
     from orchestration.graph.definitions import job_name, make_definitions
+    from orchestration.graph.runs import HEADLESS_TAG, end_killed_runs
 
     job = make_definitions(one.workspace, [one.recipe]).resolve_job_def(job_name(one.recipe))
     keys = {name: asset_key(one.recipe, name) for name in stages}
     # The source is observed in the same run, or lineage would record its version as INITIAL.
-    selection = [DATA_KEY, *keys.values()] if any(name in SHARED for name in stages) else list(keys.values())
+    looked_at = any(STAGES[name].looks_at_pool for name in stages)
+    selection = [*([DATA_KEY] if looked_at else []), *keys.values()]
     ops = {"__".join(key.path): {"config": {"force": True}} for key in keys.values()} if force else {}
-    with _only_build(one.workspace), dg.DagsterInstance.get() as instance:
-        _end_killed_runs(instance)
+    with dagster_instance(one.workspace) as instance:
+        end_killed_runs(one.workspace, instance)
         result = job.execute_in_process(
             instance=instance,
             asset_selection=selection,
@@ -118,35 +153,6 @@ def _run(one: Build, stages: Sequence[str], force: bool, data: str) -> list[str]
     return [name for name, key in keys.items() if key in made]
 
 
-@contextlib.contextmanager
-def _only_build(workspace: Workspace) -> Iterator[None]:
-    """Hold the workspace's build lock; the kernel releases it however this process ends."""
-    path = workspace.root / ".geoloc" / "build.lock"
-    path.parent.mkdir(exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BuildFailed(
-                f"another `geoloc build` runs in {workspace.root}; wait for it to end"
-            ) from None
-        yield
-
-
-def _end_killed_runs(instance: dg.DagsterInstance) -> None:
-    """Mark the runs of killed builds as failed and free their slots in the pools; otherwise this run would wait for
-    ever.
-
-    We hold the build lock, so a headless run that is still in progress has no process.
-    """
-    from dagster import DagsterRunStatus, RunsFilter
-
-    in_progress = [DagsterRunStatus.STARTING, DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
-    for run in instance.get_runs(RunsFilter(statuses=in_progress, tags={HEADLESS_TAG: "true"})):
-        instance.report_run_failed(run, "The process of this build was killed.")
-        instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
-
-
 def _failures(result: object, recipe: str) -> list[str]:
     """One line per failed step: the error, or the rules of a blocking check that were broken."""
     lines = []
@@ -161,10 +167,11 @@ def _failures(result: object, recipe: str) -> list[str]:
             lines += checked[event.step_key]
         elif event.is_step_failure:
             error = event.step_failure_data.error
-            while error is not None and error.cause is not None:
+            # The first error of the project says what and where; what caused it, such as a parser's, does not.
+            while error is not None and error.cause is not None and not _OURS.match(error.message):
                 error = error.cause
             message = error.message.strip() if error is not None else "unknown error"
             # The project's own errors are written for users, who do not need the name of the class.
-            message = re.sub(r"^(geoloc|orchestration)\.[\w.]+: ", "", message)
+            message = _OURS.sub("", message)
             lines.append(f"{(event.step_key or recipe).replace('__', '/')} failed: {message}")
     return lines or [f"{recipe}: the run failed; see the Dagster UI"]

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from orchestration.lineage.build import Build
 from orchestration.lineage.checks import CheckAcceptance, CheckResult, result_for_now, write_result
 from orchestration.lineage.record import Acceptance, Record
-from orchestration.lineage.stale import expected
+from orchestration.lineage.stale import expected, files_changed
 from orchestration.plan.chain import Stage
 from orchestration.plan.checks import checks_of
 from orchestration.workspace import WorkspaceError
@@ -40,8 +40,7 @@ def _accepted(build: Build, stage: Stage, reason: str) -> Record:
     found = build.built(name)
     now = expected(build, stage)
     others = [why for why in now.differences(found) if why != "code changed"]
-    if not others and build.content(name) != found.content:
-        others = ["its files were changed or removed"]
+    others = others or files_changed(build, found)
     if others:
         raise WorkspaceError(
             f"{build.name(name)} cannot be accepted, because more than its code changed: {'; '.join(others)}; "

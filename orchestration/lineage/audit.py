@@ -4,59 +4,83 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from geoloc.files import content_hash
+from geoloc.files import DamagedFile, content_hash, read_json
+from orchestration.lineage.asked import Asked, Output, Photo, Pool, find, output_build
+from orchestration.lineage.behind import (
+    made_of_other_splits,
+    photo_facts,
+    photo_lines,
+    photos_behind,
+    photos_lines,
+    shard_photos,
+)
 from orchestration.lineage.build import Build
 from orchestration.lineage.checks import results_for_now
+from orchestration.lineage.numbers import find_number, number_line
 from orchestration.lineage.record import Record
-from orchestration.plan.chain import STAGES, borrowings, value_at
-from orchestration.stores.data_version import verify_data
+from orchestration.plan.chain import SHARED, borrowings, value_at
+from orchestration.stores.data_version import data_version, verify_data
 from orchestration.workspace import Workspace, WorkspaceError
 
 
 def find_artefact(workspace: Workspace, name: str) -> tuple[str, str]:
-    """Recipe and stage of the artefact that a user names: `report`, `sample/report`, a path in build/, or (the first
-    eight characters or more of) a content hash, an MLflow run id or a Dagster run id.
+    """Recipe and stage of the output that `name` names, as in `find`. Raises WorkspaceError for anything else."""
+    found = find(workspace, name)
+    if not isinstance(found, Output):
+        raise WorkspaceError(f"{name} is not an output of a build, but {found}")
+    return found.recipe, found.stage
 
-    Raises WorkspaceError that lists what exists.
+
+def audit_asked(workspace: Workspace, asked: Asked) -> dict[str, Any]:
+    """The answer of `geoloc audit`: what was asked for, what made it, and the photos behind it.
+
+    An output is the tree of `audit`, with `number` if one was asked for; `photos` counts the photos and `differs` lists
+    what is not on disk as recorded. Raises WorkspaceError if the output has not been built.
     """
-    records = {record.artefact: record for record in all_records(workspace)}
-    path = Path(name)
-    for base in (Path.cwd(), workspace.root):
-        full = (base / path).resolve()
-        if full.is_relative_to(workspace.build):
-            parts = full.relative_to(workspace.build).parts
-            for length in (2, 1):
-                if "/".join(parts[:length]) in records:
-                    record = records["/".join(parts[:length])]
-                    return record.recipe, record.stage
-    matches = [
-        record
-        for record in records.values()
-        if name in (record.artefact, record.stage)
-        or (
-            len(name) >= 8
-            and any(i and i.startswith(name) for i in (record.content, record.mlflow_run, record.dagster_run))
-        )
-    ]
-    if name not in STAGES:  # a reused output has the content and the runs of its source
-        matches = [record for record in matches if not record.taken_from] or matches
-    if len(matches) == 1 or (matches and len({m.dagster_run for m in matches}) == 1 and name not in STAGES):
-        return matches[-1].recipe, matches[-1].stage
-    if matches:
-        raise WorkspaceError(f"{name} is ambiguous: it could be {', '.join(m.artefact for m in matches)}")
-    known = ", ".join(sorted(records)) or "none: build something first with `geoloc build`"
-    raise WorkspaceError(f"{name} is not an artefact of this workspace; known: {known}")
+    if isinstance(asked, Photo):
+        found = photo_facts(workspace, asked.photo_id)
+    elif isinstance(asked, Pool):
+        found = {"artefact": str(asked)}
+        if asked.shard is not None:
+            found["shard_photos"] = shard_photos(workspace, asked.shard)
+    else:
+        build = output_build(workspace, asked)
+        tree = audit(build, asked.stage)
+        number = {"number": find_number(build, asked.number)} if asked.number else {}
+        shared = asked.stage in SHARED
+        behind = _photos(build, shared, build.built(asked.stage).inputs.get("data"))
+        if not shared and made_of_other_splits(build, build.built(asked.stage)):
+            behind["note"] = f"{build.name('splits')} was built again since: the counts are of the splits now"
+        return tree | {"named_by": asked.why} | number | {"photos": behind, "differs": differences(tree)}
+    state = _data_leaf(workspace)
+    behind = _photos(Build(workspace), True, state["content"])
+    return found | {"data": state, "photos": behind, "differs": differences(state)}
 
 
-def all_records(workspace: Workspace) -> list[Record]:
-    """All lineage records of the workspace, in the order of the chain."""
-    paths = [*workspace.build.glob("lineage/*.json"), *workspace.build.glob("*/lineage/*.json")]
-    records = [record for record in map(Record.read, paths) if record is not None]
-    order = {name: i for i, name in enumerate(STAGES)}
-    return sorted(records, key=lambda record: (record.recipe, order.get(record.stage, 99)))
+def _photos(build: Build, shared: bool, version: str | None) -> dict[str, Any]:
+    """The counts of `photos_behind`; what is missing if there are no photos. `version` is that of the whole pool."""
+    try:
+        found = photos_behind(build, shared)
+        return found | {"data_version": found["data_version"] or version}
+    except FileNotFoundError as error:
+        return {"missing": str(error)}
+
+
+def _data_leaf(workspace: Workspace) -> dict[str, Any]:
+    version = data_version(workspace)
+    return _leaf("data", version, _data_state(workspace, version))
+
+
+def differences(tree: dict[str, Any]) -> list[str]:
+    """What in a tree is not on disk as recorded, each named once."""
+    found: dict[str, None] = {}
+    if tree["on_disk"] != "intact":
+        found[f"{tree['artefact']}: {_on_disk(tree)}"] = None
+    for branch in tree["made_from"]:
+        found |= dict.fromkeys(differences(branch))
+    return list(found)
 
 
 def audit(build: Build, stage: str) -> dict[str, Any]:
@@ -83,7 +107,8 @@ class _Audit:
                 return _leaf(self.build.name(stage), "", "missing")
             self.trees[stage] = {
                 **dataclasses.asdict(record),
-                "on_disk": _state(self.build.content(stage), record.content),
+                "on_disk": self._state(record),
+                "changed_files": self.build.changed_files(record),
                 "checks": self._checks(stage),
                 "made_from": [
                     self.of_input(record, name, content)
@@ -93,10 +118,27 @@ class _Audit:
             }
         return self.trees[stage]
 
+    def _state(self, record: Record) -> str:
+        """Whether an output is as recorded; files that are not content, such as a report's page, count too."""
+        if not self.build.folder(record.stage).is_dir():
+            return "missing"
+        return "changed" if self.build.changed_files(record) else "intact"
+
     def _checks(self, stage: str) -> list[dict[str, Any]]:
         """What the checks of an output found; one that has not run on it is "not run"."""
+        damage, file = "", self.build.checks_path(stage)
+        try:
+            read_json(file, list)
+        except FileNotFoundError:
+            pass
+        except DamagedFile as error:
+            damage = str(error)
         return [
-            {"name": name, "result": one.result if one else "not run", "detail": one.detail if one else ""}
+            {
+                "name": name,
+                "result": one.result if one else "not run",
+                "detail": one.detail if one else damage,
+            }
             for name, one in results_for_now(self.build, stage).items()
         ]
 
@@ -138,12 +180,47 @@ def _state(found: str | None, recorded: str) -> str:
     return "missing" if found is None else "intact" if found == recorded else "changed"
 
 
+def _on_disk(node: dict[str, Any]) -> str:
+    """The state of an output, with the files that changed."""
+    files = [name for name in node.get("changed_files", ()) if name != "."]
+    if node["on_disk"] != "changed" or not files:
+        return str(node["on_disk"])
+    return f"changed: {', '.join(files[:3])}" + (f" and {len(files) - 3} more" if len(files) > 3 else "")
+
+
+def answer_lines(answer: dict[str, Any]) -> Iterator[str]:
+    """The answer of `audit_asked` as text."""
+    if answer.get("named_by"):
+        yield answer["named_by"]
+    if "number" in answer:
+        yield number_line(answer["number"])
+    if "photo_id" in answer:
+        yield from photo_lines(answer)
+    elif "made_from" in answer:
+        yield from audit_lines(answer)
+    else:
+        yield f"{answer['artefact']}  content {answer['data']['content']}  {answer['data']['on_disk']}"
+    if "shard_photos" in answer:
+        ids = answer["shard_photos"]
+        yield f"    {len(ids):,} photos: {', '.join(ids[:3])}{', ...' if len(ids) > 3 else ''}"
+    photos = answer["photos"]
+    yield ""
+    if "missing" in photos:
+        yield f"photos: {photos['missing']}"
+    else:
+        if "note" in photos:
+            yield photos["note"]
+        yield from photos_lines(photos)
+    yield "on disk: all as recorded" if not answer["differs"] else "on disk, not as recorded:"
+    yield from (f"    {line}" for line in answer["differs"])
+
+
 def audit_lines(tree: dict[str, Any]) -> Iterator[str]:
     """The tree of `audit` as text; an artefact that occurs twice is printed in full once."""
     seen: set[str] = set()
 
     def walk(node: dict[str, Any], indent: str, arrow: str) -> Iterator[str]:
-        yield f"{indent}{arrow}{node['artefact']}  content {node['content'][:12]}  {node['on_disk']}"
+        yield f"{indent}{arrow}{node['artefact']}  content {node['content'][:12]}  {_on_disk(node)}"
         indent += "    "
         if node["artefact"] in seen:
             if node["made_from"]:
@@ -166,7 +243,7 @@ def audit_lines(tree: dict[str, Any]) -> Iterator[str]:
                     yield f"{indent}{name} taken from {part['taken_from']}, equal in inputs, settings and code"
             for check in node["checks"]:
                 yield f"{indent}check {check['name']}: {check['result']}" + (
-                    f" ({check['detail']})" if check["result"] not in ("passed", "not run") else ""
+                    f" ({check['detail']})" if check["result"] != "passed" and check["detail"] else ""
                 )
             for one in node["accepted"]:
                 yield (

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from geoloc.files import content_hash
+from geoloc.files import combined_hash, file_hashes
 from orchestration.lineage.record import Record
 from orchestration.plan import chain
 from orchestration.plan.chain import STAGES, Stage
-from orchestration.plan.settings import DEFAULT_RECIPE, BuildSettings, load_settings
+from orchestration.plan.settings import DEFAULT_RECIPE, BuildSettings, check_recipe_name, load_settings
 from orchestration.workspace import Workspace, WorkspaceError
 
 
 @dataclass(frozen=True)
 class Build:
-    """One recipe of a workspace. Settings are read on first use and then kept."""
+    """One recipe of a workspace. Settings are read on first use and then kept.
+
+    Raises SettingsError for a name that no recipe can have: it would become part of paths.
+    """
 
     workspace: Workspace
     recipe: str = DEFAULT_RECIPE
+
+    def __post_init__(self) -> None:
+        check_recipe_name(self.recipe)
 
     @functools.cached_property
     def settings(self) -> BuildSettings:
@@ -72,6 +79,15 @@ class Build:
         folder = self.folder(stage)
         return folder_content(folder, STAGES[stage]) if folder.is_dir() else None
 
+    def changed_files(self, record: Record) -> list[str]:
+        """The files of an output that are not as its record says: changed, removed or added, by relative name; "." if
+        the record does not name files and the content differs."""
+        folder = self.folder(record.stage)
+        if not record.files:
+            return [] if self.content(record.stage) == record.content else ["."]
+        found = file_hashes(folder) if folder.is_dir() else {}
+        return [name for name in {**record.files, **found} if record.files.get(name) != found.get(name)]
+
     def used(self, stage: Stage) -> dict[str, Any]:
         """The settings that a stage uses, in the form in which its record holds them."""
         return self.settings.sections(stage.sections)
@@ -79,5 +95,9 @@ class Build:
 
 def folder_content(folder: Path, stage: Stage) -> str:
     """The content hash of `folder` as an output of `stage`, without its volatile files."""
-    kept = [path for path in sorted(folder.iterdir()) if path.name not in stage.volatile]
-    return content_hash(*kept)
+    return files_content(file_hashes(folder), stage)
+
+
+def files_content(files: Mapping[str, str], stage: Stage) -> str:
+    """As `folder_content`, of the hashes of a folder's files."""
+    return combined_hash((name, sha256) for name, sha256 in files.items() if name not in stage.volatile)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from geoloc.files import read_json, write_json
+from pydantic import TypeAdapter, ValidationError
+
+from geoloc.files import DamagedFile, read_json, write_json
 from orchestration.workspace import WorkspaceError
 
 
@@ -38,7 +41,8 @@ class Record:
 
     `inputs` maps the name of each input to its content hash (`data`: DVC's version of the photos). `taken_from` names
     the output of another recipe that was reused, together with its runs and times. `parts` are made, and reused, one by
-    one.
+    one. `files` maps each file of the output to its SHA-256, also those that are not content (`volatile` in the chain);
+    empty in records of older versions.
     """
 
     artefact: str
@@ -61,6 +65,7 @@ class Record:
     taken_from: str | None = None
     parts: dict[str, Part] = field(default_factory=dict)
     accepted: tuple[Acceptance, ...] = ()
+    files: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> Record | None:
@@ -68,17 +73,14 @@ class Record:
         if not path.is_file():
             return None
         try:
-            values = read_json(path)
-            return cls(
-                **{
-                    **values,
-                    "parts": {name: Part(**part) for name, part in values.get("parts", {}).items()},
-                    "accepted": tuple(Acceptance(**one) for one in values.get("accepted", ())),
-                }
-            )
-        except (ValueError, TypeError, AttributeError) as error:
+            values = read_json(path, dict)
+            if unknown := [name for name in values if name not in cls.__dataclass_fields__]:
+                raise ValueError(f"unknown keys: {', '.join(unknown)}")
+            return _adapter().validate_python(values)
+        except ValueError as error:
             raise WorkspaceError(
-                f"{path} is damaged or of another version of geoloc ({error}); remove it, and the output is built again"
+                f"{path} is damaged or of another version of geoloc ({_why(error)}); remove it, and the output is "
+                "built again"
             ) from None
 
     def write(self, path: Path) -> None:
@@ -89,3 +91,18 @@ class Record:
     def code_versions(self) -> tuple[str, ...]:
         """The code version that made the output, then those that it was accepted for."""
         return (self.code_version, *(one.code_version for one in self.accepted))
+
+
+@functools.cache
+def _adapter() -> TypeAdapter[Record]:
+    return TypeAdapter(Record)
+
+
+def _why(error: ValueError) -> str:
+    """What a record lacks, in a few words."""
+    if isinstance(error, DamagedFile):
+        return error.why
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False)[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    return str(error)

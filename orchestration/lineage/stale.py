@@ -83,10 +83,19 @@ def why_stale(build: Build, stage: Stage) -> list[str]:
     found = build.record(stage.name)
     if found is None:
         return ["never built"]
-    why = expected(build, stage).differences(found)
-    if not why and build.content(stage.name) != found.content:
-        why = ["its files were changed or removed"]
-    return why
+    why = expected(build, stage).differences(found) or _foreign(build, found)
+    return why or files_changed(build, found)
+
+
+def files_changed(build: Build, found: Record) -> list[str]:
+    """Says which files of an output are not as its record says; empty if all are."""
+    changed = build.changed_files(found)
+    if not changed:
+        return []
+    more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+    return [
+        "its files were changed or removed" + (f": {', '.join(changed[:3])}{more}" if found.files else "")
+    ]
 
 
 def stale_stages(build: Build, wanted: Collection[str], force: bool = False) -> dict[str, list[str]]:
@@ -109,6 +118,17 @@ def stale_stages(build: Build, wanted: Collection[str], force: bool = False) -> 
     return reasons
 
 
+def changed_in_itself(build: Build, stage: Stage) -> list[str]:
+    """The reasons why a built stage must run again that lie in its settings, its code, or what it shows of checks: not
+    in the photos or in the outputs that it reads, which Dagster compares itself. Empty if it was never built."""
+    found = build.record(stage.name)
+    if found is None:
+        return []
+    now = {"checks": checks_content(build)} if stage.shows_checks else {}
+    as_it_was = Expected(stage, found.inputs | now, build.settings, code_version(stage.module))
+    return as_it_was.differences(found)
+
+
 def _own_reasons(build: Build, stage: Stage) -> list[str]:
     """The reasons why a stage must run, whatever happens to its inputs."""
     found = build.record(stage.name)
@@ -120,4 +140,10 @@ def _own_reasons(build: Build, stage: Stage) -> list[str]:
     if stage.looks_at_pool:
         kept["data"] = data_version(build.workspace)
     as_it_was = Expected(stage, kept, build.settings, code_version(stage.module))
-    return as_it_was.differences(found)
+    return as_it_was.differences(found) or _foreign(build, found)
+
+
+def _foreign(build: Build, found: Record) -> list[str]:
+    """A reason if a record is another output's: its folder was copied, whatever it holds now."""
+    own = build.name(found.stage)
+    return [f"its record is of {found.artefact}"] if found.artefact != own else []

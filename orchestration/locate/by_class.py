@@ -178,12 +178,7 @@ def _method(build: Build, question: Question, partitions: Mapping[str, Partition
 
 
 def _training_photos(build: Build, option: str) -> pd.DataFrame:
-    """The stored training photos, as in the evaluation. Raises WorkspaceError where the build has none."""
-    if not build.folder("splits").is_dir():
-        raise WorkspaceError(
-            f"{option} needs the places of the training photos, and {build.recipe} has no splits; "
-            f"build them with: {build.command('splits')}"
-        )
+    """The stored training photos, as in the evaluation. Raises WorkspaceError if there are none."""
     photos = stored(read_photos(build.folder("splits")))
     train = photos[photos["split"] == "train"]
     if train.empty:

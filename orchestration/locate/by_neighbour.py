@@ -40,16 +40,18 @@ class ByNeighbour:
         Raises WorkspaceError where the settings' model cannot be made.
         """
         limits = build.settings.localizers
-        classifier = load_model(build.folder("classifier") / MODEL_FILE)
-        name = model_names(len(classifier.heads))[question.model]
-        network: Embedder = classifier
-        if question.model != "classifier":
+        network: Embedder
+        if question.model == "classifier":
+            network = classifier = load_model(build.folder("classifier") / MODEL_FILE)
+            name = model_names(len(classifier.heads))["classifier"]
+        else:
             try:
                 network = build_embedder(model_settings(build), build.settings.seed).eval()
-            except ValueError as error:  # the settings were changed since the build
+            except ValueError as error:
                 raise WorkspaceError(
                     f"the model of {build.recipe}'s settings cannot be made: {error}"
                 ) from None
+            name = model_names(1)["backbone"]
         index = ReferenceIndex.load(build.folder("index") / question.model)
         localizer: NeighbourLocalizer
         if question.method == "nn":

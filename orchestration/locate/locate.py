@@ -8,19 +8,24 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from geoloc.localizers.confidence.abstention import abstain_below
-from geoloc.photos.decoding import UnreadablePhoto, check_and_normalise, decode_rgb
 from geoloc.places import nearest_places
 from geoloc.reports.region_map import region_map_html
 from orchestration.assets.inputs import load_partitions
 from orchestration.lineage.build import Build
-from orchestration.locate.by_class import ByClass
-from orchestration.locate.by_neighbour import ByNeighbour
+from orchestration.lineage.record import Record
+from orchestration.lineage.stale import expected
+from orchestration.lineage.verify import out_of_date, require_recorded, unchecked
 from orchestration.locate.located import Alternative, Found, Located, PhotoLocalizer
+from orchestration.locate.measured import Shortfall, measures, shortfalls
+from orchestration.locate.photos import read_photos
 from orchestration.locate.question import Question
+from orchestration.plan.chain import STAGES
 from orchestration.workspace import WorkspaceError
+
+NAMED = 5
+"""Of many unreadable photos, so many are named in one line; each says why in its answer."""
 
 
 def locate(
@@ -32,19 +37,29 @@ def locate(
     """Locate photo files with what a build saved, as the question asks (None: by class, main partition).
 
     A file that is no readable photo gets an answer without coordinates, whose `error` says why; `say` gets lines that
-    concern all photos. Raises WorkspaceError where the build lacks what the question needs, SettingsError for a wrong
-    recipe.
+    concern all photos. Photos are read, and what the build saved is compared with its records, before any network is
+    loaded. Raises WorkspaceError where the build lacks what the question needs or is not what its records say,
+    SettingsError for a wrong recipe.
     """
     question = question or Question()
+    loaded = _outputs(build, question)
+    read = read_photos(photos)
+    if bad := read.unreadable:
+        more = f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
+        say(
+            f"{len(bad)} of {len(photos)} photo{'s' * (len(photos) > 1)} cannot be read: {'; '.join(bad[:NAMED])}{more}"
+        )
+    if not read.pixels:
+        return [Located(name, "", error=why) for name, why in zip(read.names, read.errors, strict=True)]
+    records = _verified(build, question, loaded, say)
     localizer = _open(build, question, say)
-    readable, errors = _read(photos)
-    found = localizer.locate(readable) if readable else None
-    rows = iter(range(len(readable)))
+    worse = shortfalls(build, localizer.name, question.level) if measures(build, records) else ()
+    found, rows = localizer.locate(read.pixels), iter(range(len(read.pixels)))
     return [
-        _located(found, next(rows), str(photo), localizer, question)
-        if error is None and found is not None
-        else _unanswered(str(photo), localizer, error)
-        for photo, error in zip(photos, errors, strict=True)
+        _located(found, next(rows), name, localizer, question, worse)
+        if error is None
+        else _unanswered(name, localizer, error)
+        for name, error in zip(read.names, read.errors, strict=True)
     ]
 
 
@@ -53,43 +68,102 @@ def map_page(build: Build, places: Sequence[Located]) -> str:
     wanted = any(place.regions for place in places)
     partitions = load_partitions(build.folder("partition")) if wanted else {}
     described = [
-        place.to_dict() | {"regions": [asdict(one) | {"text": str(one)} for one in place.regions or ()]}
+        place.to_dict()
+        | {
+            "regions": [asdict(one) | {"text": str(one)} for one in place.regions or ()],
+            "method": " · ".join((place.method, *place.notes)),
+        }
         for place in places
     ]
     return region_map_html(described, partitions)
 
 
-def _open(build: Build, question: Question, say: Callable[[str], None]) -> PhotoLocalizer:
-    """What answers the question: one line a way of answering, and the stages whose output it reads."""
-    if question.method == "class":
-        _require_outputs(build, "partition", "classifier")
-        return ByClass.open(build, question, say)
-    _require_outputs(build, "index", "classifier")
-    return ByNeighbour.open(build, question)
-
-
-def _require_outputs(build: Build, *stages: str) -> None:
-    missing = [name for name in stages if not build.folder(name).is_dir()]
-    if missing:
+def _outputs(build: Build, question: Question) -> list[str]:
+    """The stages whose output answers the question. Raises WorkspaceError, which names what to build, if one is
+    missing."""
+    if question.method != "class":
+        loaded = ["classifier", "index"] if question.model == "classifier" else ["index"]
+    elif option := _needs_splits(question):
+        loaded = ["splits", "partition", "classifier"]
+        if not build.folder("splits").is_dir():
+            raise WorkspaceError(
+                f"{option} needs the places of the training photos, and {build.recipe} has no splits; "
+                f"build them with: {build.command('splits')}"
+            )
+    else:
+        loaded = ["partition", "classifier"]
+    if missing := [name for name in loaded if not build.folder(name).is_dir()]:
         raise WorkspaceError(
             f"{build.recipe} has no {', '.join(missing)} yet; build it with: {build.command()}"
         )
+    if "index" in loaded and not (build.folder("index") / question.model).is_dir():
+        raise WorkspaceError(
+            f"{build.name('index')} has no references by --model {question.model}: {build.recipe} does not extract its "
+            "embeddings (embeddings.models)"
+        )
+    return loaded
 
 
-def _read(photos: Sequence[Path]) -> tuple[list[NDArray[np.uint8]], list[str | None]]:
-    """The readable photos, uint8 [H, W, 3], and per photo why it could not be read, or None.
+def _needs_splits(question: Question) -> str:
+    """The option that needs the places of the training photos; "" if none does."""
+    if question.level:
+        return f"--level {question.level}"
+    return "--combine overlay" if question.combine == "overlay" else ""
 
-    They pass the same checks and limits as photos that enter the pool.
+
+def _verified(
+    build: Build, question: Question, loaded: Sequence[str], say: Callable[[str], None]
+) -> dict[str, Record]:
+    """The records of the outputs that the answer comes from, once all is known to be what they say.
+
+    `say` gets a line if a consistent build is out of date, or was not checked. Raises WorkspaceError.
     """
-    read: list[NDArray[np.uint8]] = []
-    errors: list[str | None] = []
-    for photo in photos:
-        try:
-            read.append(decode_rgb(check_and_normalise(photo.read_bytes()).bytes))
-            errors.append(None)
-        except (UnreadablePhoto, OSError) as error:
-            errors.append(str(error))
-    return read, errors
+    links: tuple[str, ...] = ()
+    if question.method != "class":
+        links = ("embeddings",) if question.model == "classifier" else ("features",)
+    records = require_recorded(build, loaded, links)
+    if "features" in links:
+        _require_same_backbone(build, records["features"])
+    if build.folder("evaluation").is_dir():  # of its own: that of another network is said, and not used
+        require_recorded(build, ("evaluation",))
+    if old := out_of_date(build, records):
+        why = "; ".join(f"{name}: {', '.join(reasons)}" for name, reasons in old.items())
+        say(
+            f"{build.recipe} is out of date ({why}) and answers as it was built; renew it with: {build.command()}"
+        )
+    for name, checks in unchecked(build, records).items():
+        say(f"{build.name(name)} was not checked ({', '.join(checks)}); check it with: {build.command()}")
+    return records
+
+
+def _require_same_backbone(build: Build, features: Record) -> None:
+    """Raise WorkspaceError if the backbone with its first weights, which is not stored but made from the settings, is
+    not the one that made the index any more."""
+    stage = STAGES["features"]
+    changed = [
+        key
+        for key in build.settings.changes(features.settings, stage.sections)
+        if key == "seed" or key.startswith("model.")
+    ]
+    if expected(build, stage).inputs.get("weights") != features.inputs.get("weights"):
+        changed.append("the weights")
+    if changed:
+        raise WorkspaceError(
+            f"{build.name('index')} was made with another backbone than the settings describe now "
+            f"({', '.join(changed)} changed); build it again with: {build.command()}"
+        )
+
+
+def _open(build: Build, question: Question, say: Callable[[str], None]) -> PhotoLocalizer:
+    """What answers the question: one line per way of answering."""
+    # Only now: torch takes seconds to import, and photos and build may have been refused.
+    if question.method == "class":
+        from orchestration.locate.by_class import ByClass
+
+        return ByClass.open(build, question, say)
+    from orchestration.locate.by_neighbour import ByNeighbour
+
+    return ByNeighbour.open(build, question)
 
 
 def _unanswered(photo: str, localizer: PhotoLocalizer, error: str | None) -> Located:
@@ -97,7 +171,14 @@ def _unanswered(photo: str, localizer: PhotoLocalizer, error: str | None) -> Loc
     return Located(photo, localizer.name, error=error, within_km=localizer.within_km, scaled=localizer.scaled)
 
 
-def _located(found: Found, row: int, photo: str, localizer: PhotoLocalizer, question: Question) -> Located:
+def _located(
+    found: Found,
+    row: int,
+    photo: str,
+    localizer: PhotoLocalizer,
+    question: Question,
+    worse: tuple[Shortfall, ...],
+) -> Located:
     """The answer for one readable photo."""
     answers, confidence = found.answers.take([row]), float(found.answers.confidence[row])
     error = None
@@ -134,4 +215,5 @@ def _located(found: Found, row: int, photo: str, localizer: PhotoLocalizer, ques
         longitude=float(answers.longitude[0]),
         place=names[0],
         alternatives=alternatives,
+        worse_than_baseline=worse,
     )

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from geoloc.evaluation.settings import EvaluationSettings
+from geoloc.files import DamagedFile
 from geoloc.localizers.settings import LocalizerSettings
-from geoloc.models.settings import ModelSettings
+from geoloc.models.settings import NAMED_WEIGHTS, ModelSettings
 from geoloc.partitions.settings import LatLonPartitionSettings, PartitionSettings, S2PartitionSettings
 from geoloc.photos.settings import SplitSettings
 from geoloc.retrieval.settings import EmbeddingSettings, IndexSettings
 from geoloc.settings import Name, Settings, SettingsError, parse, replace, setting, used
 from geoloc.settings import changes as settings_changes
 from geoloc.training.settings import TrainingSettings
-from orchestration.plan.chain import MODEL_FILE, borrowings, output_folder
+from geoloc.yaml_files import read_yaml
+from orchestration.plan.chain import MODEL_FILE, STAGES, borrowings, output_folder
 from orchestration.plan.seeds import PLAIN, training_seed, without_seed
 from orchestration.workspace import Workspace
 
@@ -27,6 +28,12 @@ NESTING = ("s2", "latlon")
 """Kinds of partitions that nest: each cell lies within one cell of a coarser partition."""
 DEFAULT_RECIPE = "default"
 """The recipe without a file of its own: params.yaml, unchanged."""
+STANDALONE = "standalone"
+"""The key by which a recipe says that it inherits nothing from params.yaml."""
+RECIPE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,63}(@[0-9]{1,9})?")
+"""A recipe's name becomes part of paths and of names in DVC and in Dagster, which allows no others."""
+TAKEN_NAMES = frozenset({*STAGES, "data", "lineage", "checks", "stamps"})
+"""Names of stages, of Dagster's source and of folders in build/, which would be mistaken for the recipe's."""
 
 
 class BuildSettings(Settings):
@@ -109,47 +116,60 @@ class BuildSettings(Settings):
 
 
 def load_settings(workspace: Workspace, recipe: str = DEFAULT_RECIPE) -> BuildSettings:
-    """Read params.yaml and the recipe's overrides.
+    """Read params.yaml and the recipe's overrides; a recipe that stands alone is read over the defaults.
 
     Raises SettingsError for an unknown recipe, an unknown key or a value out of range; the message names the file, the
     key, the value and what is allowed.
     """
-    base = _read(workspace.root / "params.yaml")
-    overrides: Mapping[str, Any] = {}
+    check_recipe_name(recipe)
     name, seed = without_seed(recipe), training_seed(recipe)
     if name != DEFAULT_RECIPE:
-        file = workspace.recipes / f"{name}.yaml"
-        if not file.is_file():
-            raise SettingsError(
-                f"recipe must be one of {', '.join(known_recipes(workspace))}; got {recipe!r}"
-            )
-        overrides = _read(file)
-    for source, values in (("params.yaml", base), (f"recipes/{name}.yaml", overrides)):
-        if "recipe" in values:
-            raise SettingsError(f"{source}: recipe is not a setting: a recipe is named by its file")
+        known = known_recipes(workspace)
+        if name not in known:  # no look for the file: some file systems find it in any case of its letters
+            raise SettingsError(f"recipe must be one of {', '.join(known)}; got {recipe!r}")
+    if twins := [
+        other for other in known_recipes(workspace) if other.lower() == name.lower() and other != name
+    ]:
+        raise SettingsError(
+            f"recipe must not differ from another in case only, which not every file system can tell; got {recipe!r} "
+            f"and {twins[0]!r}: rename one file in recipes/"
+        )
+    values = _values(workspace, recipe)
     try:
-        given = _merge(base, overrides)
-        settings = parse(BuildSettings, {**given, "recipe": recipe})
+        settings = parse(BuildSettings, {**values, "recipe": recipe})
         if seed is not None:
             if seed == settings.training_seed:
                 raise SettingsError(
                     f"recipe {recipe} is {name} itself, whose training seed is {seed}: give another seed"
                 )
             settings = replace(settings, training=replace(settings.training, seed=seed))
-        _check_borrowed(workspace, settings, base)
+        _check_borrowed(workspace, settings)
         return settings
     except SettingsError as error:
-        where = "params.yaml" + (f" with recipes/{name}.yaml" if overrides else "")
+        files = settings_files(workspace, recipe)
+        where = " with ".join(file.relative_to(workspace.root).as_posix() for file in files)
         raise SettingsError(f"{where}: {error}") from None
 
 
+def settings_files(workspace: Workspace, recipe: str) -> tuple[Path, ...]:
+    """The files that a recipe's settings are read from; the last one overrides: params.yaml, unless the recipe stands
+    alone, and its own. Raises SettingsError if its own file is not YAML."""
+    params, own = workspace.root / "params.yaml", workspace.recipes / f"{without_seed(recipe)}.yaml"
+    if without_seed(recipe) == DEFAULT_RECIPE:
+        return (params,)
+    alone = _read(own).get(STANDALONE, False)
+    if not isinstance(alone, bool):
+        raise SettingsError(f"recipes/{own.name}: {STANDALONE} must be true or false, got {alone!r}")
+    return (own,) if alone else (params, own)
+
+
 def weights_file(workspace: Workspace, settings: BuildSettings) -> Path | None:
-    """The file with the initial weights that `model.weights` names; None if it is none or registry.
+    """The file with the initial weights that `model.weights` names; None if it names no file.
 
     For recipe:NAME this is that recipe's trained network, whether it is built or not (see `chain.borrowed`). Raises
     SettingsError if any other file is missing.
     """
-    if settings.model.weights in ("none", "registry"):
+    if settings.model.weights in NAMED_WEIGHTS:
         return None
     for row, recipe in borrowings(settings):
         if row.setting == "model.weights":
@@ -157,17 +177,64 @@ def weights_file(workspace: Workspace, settings: BuildSettings) -> Path | None:
     file = workspace.root / settings.model.weights
     if not file.is_file():
         raise SettingsError(
-            f"model.weights must be none, registry, recipe:NAME or a .safetensors file below {workspace.root}; "
-            f"{settings.model.weights!r} is missing"
+            f"model.weights must be {', '.join(NAMED_WEIGHTS)}, recipe:NAME or a .safetensors file below "
+            f"{workspace.root}; {settings.model.weights!r} is missing"
         )
     return file
 
 
+def check_recipe_name(name: str, key: str = "recipe") -> None:
+    """Raise SettingsError, which names `key`, if a recipe cannot have this name, before it becomes part of a path."""
+    if not RECIPE_NAME.fullmatch(name):
+        raise SettingsError(
+            f"{key} must be ASCII letters, digits and _, at most 64, and not start with _; got {name[:80]!r}"
+        )
+    if without_seed(name).lower() in TAKEN_NAMES or PLAIN.fullmatch(name):
+        raise SettingsError(
+            f"{key} must not be one of {', '.join(sorted(TAKEN_NAMES))}, which name other things; got {name!r}"
+        )
+
+
+def is_recipe_name(name: str) -> bool:
+    """Whether a recipe can have this name."""
+    return (
+        RECIPE_NAME.fullmatch(name) is not None
+        and without_seed(name).lower() not in TAKEN_NAMES
+        and not PLAIN.fullmatch(name)
+    )
+
+
 def known_recipes(workspace: Workspace) -> list[str]:
-    """The recipes that can be built here: `default` and one for each file in recipes/, each also with another training
-    seed (see seeds.py)."""
-    names = sorted(path.stem for path in workspace.recipes.glob("*.yaml"))
-    return [DEFAULT_RECIPE, *(name for name in names if "@" not in name and not PLAIN.fullmatch(name))]
+    """The recipes that can be built here: `default` and one for each file in recipes/ whose name is a recipe's."""
+    names = [
+        name
+        for name in _in_recipes(workspace)
+        if is_recipe_name(name) and name != DEFAULT_RECIPE and "@" not in name
+    ]
+    return [DEFAULT_RECIPE, *names]
+
+
+def misnamed_recipes(workspace: Workspace) -> list[str]:
+    """The files in recipes/ that are no recipes because of their names; `default` is params.yaml."""
+    known = known_recipes(workspace)[1:]
+    return [f"recipes/{name}.yaml" for name in _in_recipes(workspace) if name not in known]
+
+
+def why_unusable(workspace: Workspace, recipe: str) -> str | None:
+    """Why a recipe cannot be built now: its name, a missing file, or invalid settings; None if it can."""
+    file = workspace.recipes / f"{without_seed(recipe)}.yaml"
+    try:
+        check_recipe_name(recipe)
+        if without_seed(recipe) != DEFAULT_RECIPE and not file.is_file():
+            return f"recipes/{without_seed(recipe)}.yaml is missing"
+        load_settings(workspace, recipe)
+    except (ValueError, OSError) as error:  # invalid settings, or a file that cannot be read
+        return str(error)
+    return None
+
+
+def _in_recipes(workspace: Workspace) -> list[str]:
+    return sorted(path.stem for path in workspace.recipes.glob("*.yaml"))
 
 
 def _check_combinations(settings: BuildSettings) -> None:
@@ -195,7 +262,7 @@ def _check_combinations(settings: BuildSettings) -> None:
         )
 
 
-def _check_borrowed(workspace: Workspace, settings: BuildSettings, base: Mapping[str, Any]) -> None:
+def _check_borrowed(workspace: Workspace, settings: BuildSettings) -> None:
     """Raise SettingsError if a recipe that this one borrows from is unknown, or borrows from this one."""
     others = [name for name in known_recipes(workspace) if name != without_seed(settings.recipe)]
     waiting = [(row.setting, [without_seed(settings.recipe), recipe]) for row, recipe in borrowings(settings)]
@@ -208,15 +275,28 @@ def _check_borrowed(workspace: Workspace, settings: BuildSettings, base: Mapping
                 f"{key} must name one of the recipes {', '.join(others) or 'none'}; got {way[-1]}"
             )
         # Read but not parsed: errors elsewhere in the other recipe do not matter here.
-        overrides = {} if way[-1] == DEFAULT_RECIPE else _read(workspace.recipes / f"{way[-1]}.yaml")
-        waiting += [(key, [*way, recipe]) for _, recipe in borrowings(_merge(base, overrides))]
+        waiting += [(key, [*way, recipe]) for _, recipe in borrowings(_values(workspace, way[-1]))]
+
+
+def _values(workspace: Workspace, recipe: str) -> dict[str, Any]:
+    """The values of a recipe's files, merged but not parsed."""
+    merged: dict[str, Any] = {}
+    for file in settings_files(workspace, recipe):
+        values = dict(_read(file))
+        where = file.relative_to(workspace.root).as_posix()
+        if "recipe" in values:
+            raise SettingsError(f"{where}: recipe is not a setting: a recipe is named by its file")
+        if file.parent == workspace.recipes:
+            values.pop(STANDALONE, None)
+        merged = _merge(merged, values)
+    return merged
 
 
 def _read(file: Path) -> Mapping[str, Any]:
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise SettingsError(f"{file.name} is not valid YAML: {error}") from None
+        values = read_yaml(file)
+    except DamagedFile as error:
+        raise SettingsError(f"{file.name} is not valid: {error.why}") from None
     if values is not None and not isinstance(values, Mapping):
         raise SettingsError(f"{file.name} must be a mapping of {', '.join(BuildSettings.model_fields)}")
     return values or {}

@@ -33,7 +33,7 @@ def gather(workspace: Workspace, test: str, recipes: Collection[str] = ()) -> li
     for recipe in dict.fromkeys([*known, *seeded]):
         file = Build(workspace, recipe).folder("evaluation") / "evaluations.json"
         if file.is_file():
-            found[recipe] = list(read_json(file))
+            found[recipe] = read_json(file, list)
     if not found:
         raise WorkspaceError(
             f"no recipe of {workspace.root} has an evaluation yet; build one with: geoloc build"

@@ -12,6 +12,7 @@ from geoloc.files import content_hash
 from orchestration.lineage.build import Build
 from orchestration.lineage.record import Record
 from orchestration.lineage.stale import Expected
+from orchestration.plan.settings import is_recipe_name
 from orchestration.workspace import Workspace, WorkspaceError
 
 
@@ -71,5 +72,6 @@ def _others(build: Build, stage: str) -> Iterator[tuple[Build, Record]]:
 
 
 def built_recipes(workspace: Workspace) -> list[str]:
-    """The recipes with a folder in build/."""
-    return sorted(path.parent.name for path in workspace.build.glob("*/lineage") if path.is_dir())
+    """The recipes with a folder in build/; a folder that is named otherwise is somebody's copy."""
+    folders = [path.parent.name for path in workspace.build.glob("*/lineage") if path.is_dir()]
+    return sorted(name for name in folders if is_recipe_name(name))

@@ -6,21 +6,22 @@ import dataclasses
 import importlib
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from geoloc.files import atomic_folder
+from geoloc.files import atomic_folder, file_hashes
 from geoloc.settings import settings_hash
-from orchestration.lineage.build import Build, folder_content
+from orchestration.lineage.build import Build, files_content
 from orchestration.lineage.checks import require_checked
 from orchestration.lineage.origin import environment, git_state
 from orchestration.lineage.record import Part, Record
-from orchestration.lineage.stale import Expected, expected, why_stale
+from orchestration.lineage.stale import Expected, expected, files_changed, why_stale
 from orchestration.plan.chain import STAGES, Stage, borrowed, inputs_of
 from orchestration.plan.settings import BuildSettings
+from orchestration.run.facts import keep_facts, read_facts
 from orchestration.run.reuse import equal_output, equal_part, link_tree, part_content
 from orchestration.stores.data_version import verify_data
 from orchestration.stores.stamps import write_stamps
@@ -133,15 +134,28 @@ def _outcome(
     data = _same_data(build.workspace, data)
     found = build.record(stage.name)
     if found is not None and not force and not why_stale(build, stage):
-        return StageOutcome(found, {"unchanged since": found.started_at}, reused=True)
+        return StageOutcome(
+            found, {"unchanged since": found.started_at, **read_facts(build, found)}, reused=True
+        )
     for above in (*stage.after, *inputs_of(build.settings, stage)):
         require_checked(build, above)
+        _require_whole(build, above)
     for recipe, above in borrowed(build.settings, stage).values():
         require_checked(build.of(recipe), above)
     wanted = expected(build, stage)
     if not force and (equal := equal_output(build, wanted)) is not None:
         return _take_over(build, wanted, *equal, log)
     return _make(build, wanted, data, log, dagster_run)
+
+
+def _require_whole(build: Build, name: str) -> None:
+    """Raise WorkspaceError if an output that the stage reads is not what its record says: its own record would then
+    name an input that it was not made from."""
+    found = build.record(name)
+    if found is not None and (changed := files_changed(build, found)):
+        raise WorkspaceError(
+            f"{build.name(name)} cannot be read: {'; '.join(changed)}; build it again with: {build.command(name)}"
+        )
 
 
 def _same_data(workspace: Workspace, data: str | None) -> str:
@@ -167,8 +181,9 @@ def _take_over(
         source, artefact=build.name(name), recipe=build.recipe, inputs=wanted.inputs, taken_from=origin
     )
     record.write(build.record_path(name))
+    facts = _moved(read_facts(build.of(source.recipe), source), folder, build.folder(name))
     log(f"taken from {origin}, equal in inputs, settings and code")
-    return StageOutcome(record, {"taken from": origin}, reused=False)
+    return StageOutcome(record, {"taken from": origin, **keep_facts(build, record, facts)}, reused=False)
 
 
 def _make(
@@ -188,11 +203,15 @@ def _make(
     started, clock = datetime.now(UTC), time.monotonic()
     make = importlib.import_module(stage.module).build
     final = build.folder(stage.name)
+    for left in final.parent.glob(
+        f".{stage.name}.*"
+    ):  # by a build that was killed: only one is at work at a time
+        shutil.rmtree(left)
     with atomic_folder(final) as output:
         run = StageRun(build, wanted, output, scratch, log, tags, dagster_run)
         result: StageResult = make(run)
         _same_data(build.workspace, data)  # what the stage read is what its record will name
-        content = folder_content(output, stage)
+        files = file_hashes(output)
     shutil.rmtree(scratch)
     workspace_commit, workspace_dirty = git_state(build.workspace.root)
     code_commit, code_dirty = git_state(Path(__file__).parent)
@@ -200,7 +219,8 @@ def _make(
         artefact=build.name(stage.name),
         stage=stage.name,
         recipe=build.recipe,
-        content=content,
+        content=files_content(files, stage),
+        files=files,
         inputs=wanted.inputs,
         settings=used,
         settings_hash=settings_hash(used),
@@ -217,11 +237,16 @@ def _make(
         parts=run.parts,
     )
     record.write(build.record_path(stage.name))
-    facts = {
-        key: final / value.relative_to(output) if isinstance(value, Path) else value
-        for key, value in result.metadata.items()
-    }
+    facts = keep_facts(build, record, _moved(result.metadata, output, final))
     return StageOutcome(record, facts, reused=False)
+
+
+def _moved(facts: Mapping[str, Any], source: Path, target: Path) -> dict[str, Any]:
+    """Facts with the paths of their files in `target` in place of `source`."""
+    return {
+        key: target / value.relative_to(source) if isinstance(value, Path) else value
+        for key, value in facts.items()
+    }
 
 
 def progress_logger(

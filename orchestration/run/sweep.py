@@ -9,15 +9,16 @@ from geoloc.files import remove_temporary
 from orchestration.lineage.build import Build
 
 
-def sweep(build: Build, making: Collection[str]) -> None:
-    """Remove temporary files of all recipes, and the scratch of this recipe's stages that are not in `making`: those
-    resume from theirs. Call it with the workspace's lock held: nobody else is writing then."""
+def sweep(build: Build, up_to_date: Collection[str]) -> None:
+    """Remove temporary files of all recipes, and the scratch of these stages; other stages resume from theirs.
+
+    Call it with the workspace's lock held: nobody else is writing then.
+    """
     workspace = build.workspace
     for folder in (workspace.root, workspace.root / ".geoloc", workspace.build):
         remove_temporary(folder)
     for pattern in ("*/", "*/*/"):
         for folder in workspace.build.glob(pattern):
             remove_temporary(folder)
-    for stage in build.stages:
-        if stage.name not in making:
-            shutil.rmtree(workspace.scratch / build.name(stage.name), ignore_errors=True)
+    for stage in up_to_date:
+        shutil.rmtree(workspace.scratch / build.name(stage), ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import contextlib
 import io
 import logging
@@ -10,9 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import yaml
-
-from geoloc.files import read_json, write_json
+from geoloc.files import damage_named, one_line, read_json, read_text, write_json
+from geoloc.yaml_files import read_yaml
 from orchestration.workspace import Workspace, WorkspaceError
 
 if TYPE_CHECKING:
@@ -25,14 +25,19 @@ LOCK_WAIT_SECONDS = 120.0
 def data_version(workspace: Workspace) -> str:
     """The version of data/ that data.dvc names (DVC's md5 of the folder). Does not import DVC.
 
-    Raises WorkspaceError if no data were ever recorded.
+    Raises WorkspaceError if no data were ever recorded, DamagedFile if data.dvc is not DVC's.
     """
     if not workspace.data_pointer.exists():
         raise WorkspaceError(
             f"{workspace.root} holds no photos yet: data.dvc is missing; add some with: geoloc ingest"
         )
-    pointer = yaml.safe_load(workspace.data_pointer.read_text(encoding="utf-8"))
-    return str(pointer["outs"][0]["md5"])
+    pointer = read_yaml(workspace.data_pointer, dict) or {}
+    with damage_named(workspace.data_pointer):
+        (out,) = pointer["outs"]
+        # The path comes last in the file: where it is whole, so is the hash.
+        if out["path"] != workspace.pool.name or not isinstance(out["md5"], str):
+            raise ValueError(f"outs must be {workspace.pool.name} with its md5, got {out}")
+        return str(out["md5"])
 
 
 def data_changes(workspace: Workspace) -> list[str]:
@@ -43,7 +48,19 @@ def data_changes(workspace: Workspace) -> list[str]:
     if not workspace.pool.exists():
         return ["data/ is missing; fetch it with: dvc pull data.dvc"]
     status = with_repo(workspace, lambda repo: repo.status(targets=[str(workspace.data_pointer)]))
-    return [f"{item}" for entries in status.values() for item in _flatten(entries)]
+    whole = [f"{item}" for entries in status.values() for item in _flatten(entries)]
+    return (_changed_files(workspace) or whole) if whole else []
+
+
+def _changed_files(workspace: Workspace) -> list[str]:
+    """The files below data/ that are not those of the version, where DVC still knows them."""
+    status = with_repo(workspace, lambda repo: repo.data_status(granular=True, untracked_files="no"))
+    return [
+        f"{path} is {kind}"
+        for kind, paths in status["uncommitted"].items()
+        for path in paths
+        if isinstance(path, str) and path.startswith("data/") and not path.endswith("/")
+    ]
 
 
 def verify_data(workspace: Workspace) -> str:
@@ -87,6 +104,16 @@ def _file_states(folder: Path) -> dict[str, list[int]]:
     }
 
 
+def dvc_config(workspace: Workspace) -> configparser.ConfigParser:
+    """DVC's settings of a workspace, .dvc/config. Raises DamagedFile for another file. Does not import DVC."""
+    file, config = workspace.root / ".dvc" / "config", configparser.ConfigParser(interpolation=None)
+    if file.exists():
+        text = read_text(file)
+        with damage_named(file):
+            config.read_string(text, source=file.name)
+    return config
+
+
 def record_data(workspace: Workspace) -> str:
     """`dvc add data`: record the content of data/ as a new version in data.dvc; returns that version."""
     with_repo(workspace, lambda repo: repo.add([str(workspace.pool)]))
@@ -108,12 +135,14 @@ def with_repo(workspace: Workspace, action: Callable[[Repo], T]) -> T:
             # DVC resolves stage names and paths from the current folder, not from the repository that it is given.
             with contextlib.chdir(workspace.root), _quiet_dvc(), Repo(str(workspace.root)) as repo:
                 return action(repo)
-        except LockError:
+        except LockError as error:
             if time.monotonic() > deadline:
-                raise
+                raise WorkspaceError(
+                    f"DVC is busy in {workspace.root}: {' '.join(str(error).split())}"
+                ) from None
             time.sleep(0.5)
         except DvcException as error:
-            raise WorkspaceError(f"DVC: {error}") from error
+            raise WorkspaceError(f"DVC: {one_line(error)}") from error
 
 
 @contextlib.contextmanager

@@ -7,7 +7,6 @@ the same wherever the same photos and settings are built. The bytes themselves a
 
 from __future__ import annotations
 
-import configparser
 import hashlib
 import json
 from collections.abc import Collection
@@ -16,7 +15,7 @@ from pathlib import Path
 from geoloc.files import write_text
 from orchestration.plan.chain import Stage, borrowed, inputs_of, output_folder, record_path, stages_of
 from orchestration.plan.settings import BuildSettings
-from orchestration.stores.data_version import data_version
+from orchestration.stores.data_version import data_version, dvc_config
 from orchestration.workspace import Workspace
 
 
@@ -29,8 +28,7 @@ def stamp_path(workspace: Workspace, recipe: str, stage: str) -> Path:
 def versions_builds(workspace: Workspace) -> bool:
     """Whether DVC keeps the builds as well as the photos. It does not if the default remote lies inside the
     workspace, like the sample's: such a remote is committed to git, and builds must not be."""
-    config = configparser.ConfigParser()
-    config.read(workspace.root / ".dvc" / "config", encoding="utf-8")
+    config = dvc_config(workspace)
     remote = config.get("core", "remote", fallback=None)
     url = config.get(f"'remote \"{remote}\"'", "url", fallback="") if remote else ""
     inside = (workspace.root / ".dvc" / url).resolve().is_relative_to(workspace.root)

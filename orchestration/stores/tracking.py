@@ -8,11 +8,12 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from geoloc.files import write_json
+from orchestration.stores.databases import check_mlflow
+from orchestration.stores.placement import EXPERIMENT, artifacts_uri, forget_place, settle
 from orchestration.workspace import Workspace
-
-EXPERIMENT = "geoloc"
 
 
 class Tracker:
@@ -98,16 +99,25 @@ def log_served_model(workspace: Workspace, run_id: str, model: Any, example: Any
             signature=infer_signature(example.numpy(), output.numpy()),
             pip_requirements=[f"torch=={torch.__version__.split('+')[0]}"],
         )
+    # MLflow notes where the model and the program that logged it are; a copied workspace would point back there.
+    mlflow.MlflowClient().set_logged_model_tags(logged.model_id, {"mlflow.source.name": "geoloc"})
+    forget_place(workspace.mlflow / "artifacts" / "models" / logged.model_id / "artifacts" / "MLmodel")
     return str(logged.model_uri)
 
 
 def tracking_uri(workspace: Workspace) -> str:
-    """The URI of the workspace's MLflow store: SQLite, because MLflow 3 has no file store."""
-    return f"sqlite:///{workspace.mlflow / 'mlflow.db'}"
+    """The URI of the workspace's MLflow store: SQLite, because MLflow 3 has no file store.
+
+    Quoted, because SQLAlchemy unquotes it; with the driver's name, because MLflow makes the parent folders of a plain
+    sqlite:/// URI, and does not unquote their names.
+    """
+    return f"sqlite+pysqlite:///{quote(str(workspace.mlflow / 'mlflow.db'))}"
 
 
 def _mlflow(workspace: Workspace) -> Any:
     workspace.mlflow.mkdir(exist_ok=True)
+    check_mlflow(workspace)
+    settle(workspace)
     os.environ.setdefault("GIT_PYTHON_REFRESH", "quiet")
     import mlflow  # 3 to 8 s to import: only where a run is tracked
 
@@ -121,9 +131,9 @@ def _experiment(client: Any, workspace: Workspace) -> str:
     found = client.get_experiment_by_name(EXPERIMENT)
     if found is not None:
         return str(found.experiment_id)
-    return str(
-        client.create_experiment(EXPERIMENT, artifact_location=(workspace.mlflow / "artifacts").as_uri())
-    )
+    made = client.create_experiment(EXPERIMENT, artifact_location=artifacts_uri(workspace))
+    settle(workspace)  # MLflow has just made a default experiment in the current folder
+    return str(made)
 
 
 def _unfinished_run(client: Any, resume_file: Path | None) -> str | None:
@@ -133,7 +143,7 @@ def _unfinished_run(client: Any, resume_file: Path | None) -> str | None:
 
     if resume_file is None or not resume_file.exists():
         return None
-    run_id = str(read_json(resume_file)["run_id"])
+    run_id = str(read_json(resume_file, dict)["run_id"])
     try:
         client.get_run(run_id)
     except MlflowException:  # the store was removed since

@@ -90,16 +90,16 @@ def test_same_bytes_whatever_the_threads(tmp_path):
     assert contents(pools[0]) == contents(pools[1]) == contents(pools[2])
 
 
-def test_same_content_under_another_id_is_already_present(pool, tmp_path):
+def test_same_content_under_another_id_is_already_present_unless_its_label_differs(pool, tmp_path):
     table = photo_table(tmp_path, 3)
-    add_rows(table, "other,images/2.jpg,5,5,person9")
+    add_rows(table, "other,images/2.jpg,10.5,19.0,person2", "elsewhere,images/2.jpg,5,5,person9")
     summary = take_in(pool, "table", table)
     assert (summary.added, summary.already_present) == (3, 1)
     assert summary.notes == {"same bytes as a photo with another id": 1}
+    assert summary.quarantined == {"conflicting_label": 1}
     again = take_in(pool, "table", table, source="elsewhere")
-    assert again.added == 0
-    assert again.quarantined == {"duplicate_id": 3}
-    assert again.already_present == 1
+    assert (again.added, again.already_present) == (3, 1)
+    assert read_catalog(pool)["photo_id"].tolist()[3:] == ["elsewhere/id0", "elsewhere/id1", "elsewhere/id2"]
 
 
 def test_another_photo_with_a_known_id_is_turned_away_not_skipped(pool, tmp_path):

@@ -104,6 +104,7 @@ def test_folder_with_dirt(pool, album):
     assert summary.added == 5
     assert summary.fields_dropped == {"bad_time": 1}
     assert summary.notes == {"files that are no photos by their suffix": 1, "hidden files passed by": 1}
+    assert summary.encoded_again == {"a JPEG that had to be turned upright": 1, "a PNG, no JPEG": 1}
 
 
 # A table

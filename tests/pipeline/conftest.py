@@ -55,7 +55,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    root = shared / "workspace" / "w"  # the copies are called w too: the report shows the folder's name
+    root = shared / "workspace" / "w"
     finished, failed = shared / "workspace.finished", shared / "workspace.failed"
     with _locked(shared / "workspace.lock"):
         if failed.exists():

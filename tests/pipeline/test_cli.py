@@ -17,7 +17,7 @@ from geoloc.photos.quarantine import read_quarantine
 from orchestration.cli import COMMANDS, main
 from orchestration.workspace import Workspace
 from tests.photo_fixtures import read_photo_bytes
-from tests.pipeline.conftest import geoloc
+from tests.pipeline.conftest import geoloc, geoloc_process
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__.rpartition(".")[2])
@@ -154,6 +154,21 @@ def test_a_sample_that_ends_between_two_steps_is_finished_by_the_same_command(
     assert main(["--workspace", str(root), *SMALL_SAMPLE]) == 0
     assert content_hash(stopped.pool) == content_hash(small.pool)
     assert stopped.data_pointer.read_bytes() == small.data_pointer.read_bytes()
+
+
+@pytest.mark.slow
+def test_of_two_samples_at_once_one_is_done_and_the_other_is_told(small, initialised, tmp_path):
+    workspace = Workspace(shutil.copytree(initialised, tmp_path / "w"))
+    shutil.copy(small.root / ".gitignore", workspace.root)
+    both = [geoloc_process(workspace, *SMALL_SAMPLE, stderr=subprocess.PIPE) for _ in range(2)]
+    told = {process.communicate()[1]: process.returncode for process in both}
+    assert sorted(told.values()) == [0, 1]
+    (error,) = [text for text, code in told.items() if code == 1]
+    assert re.fullmatch(
+        r"geoloc: another command \(geoloc sample .*, process \d+, since .*; wait for it to end\n", error
+    )
+    assert content_hash(workspace.pool) == content_hash(small.pool)
+    assert workspace.data_pointer.read_bytes() == small.data_pointer.read_bytes()
 
 
 def test_a_sample_into_a_folder_leaves_the_pool_alone(copied, tmp_path):

@@ -1,139 +1,49 @@
-"""`geoloc locate` on a build that is put together by hand: no training, and answers that can be worked out again."""
+"""`geoloc locate` on a build that is put together by hand: what it answers, and how."""
 
 from __future__ import annotations
 
 import ast
-import dataclasses
 import json
 import re
 import shutil
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-import yaml
 
-from geoloc.files import write_json, write_parquet
 from geoloc.localizers.by_class.methods import class_methods
-from geoloc.localizers.confidence.calibration import Calibration
-from geoloc.localizers.confidence.conformal import ConformalRegions
-from geoloc.localizers.confidence.temperature import TemperatureScaling
 from geoloc.localizers.settings import LocalizerSettings
-from geoloc.models.classifier import build_classifier, load_model, save_model
+from geoloc.models.classifier import load_model
 from geoloc.models.prediction import predict_probabilities
-from geoloc.models.settings import ModelSettings
 from geoloc.partitions.areas import polygon_area_km2
-from geoloc.partitions.s2 import S2Partition, S2Settings
 from geoloc.photos.catalog import read_catalog
 from geoloc.photos.decoding import check_and_normalise, decode_rgb
-from geoloc.photos.ingest import ingest
-from geoloc.photos.settings import IngestSettings
-from geoloc.photos.sources import open_source
-from geoloc.photos.splits import FACTS
 from geoloc.sphere import LEVELS_KM, distance_km
 from orchestration.assets.inputs import load_partitions, read_photos
 from orchestration.lineage.build import Build
 from orchestration.lineage.code import imported_modules
-from orchestration.lineage.record import Record
 from orchestration.locate.by_class import ByClass
 from orchestration.locate.question import LEVELS, Question
 from orchestration.plan.chain import MODEL_FILE, output_folder
 from orchestration.workspace import Workspace
-from tests.photo_fixtures import KEY, jpeg
 from tests.pipeline.conftest import geoloc
-from tests.unit.localizer_world import photos
-
-SETTINGS = {
-    "seed": 4,
-    "partitions": {"fine": {"s2": {}}, "coarse": {"s2": {}}},
-    "model": {"backbone": "squeezenet1_1", "image_size": 40, "resize_short_side": 40},
-    "localizers": {"crops": 5},
-}
-TEMPERATURE = 0.4
-COUNT, TRAINING = 44, 40
+from tests.pipeline.located_world import (
+    COUNT,
+    TEMPERATURE,
+    TRAINING,
+    ask,
+    files,
+    make,
+    put_network,
+    put_partitions,
+    record,
+)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Workspace:
-    """A workspace with 44 photos, two nested partitions of 40 of them, and a network nobody trained."""
-    root = tmp_path_factory.mktemp("located") / "w"
-    root.mkdir()
-    (root / "recipes").mkdir()
-    (root / "params.yaml").write_text(yaml.safe_dump(SETTINGS, sort_keys=False))
-    workspace = Workspace.open(root)
-    latitude, longitude = photos(COUNT, seed=2)
-    folder = root / "files"
-    folder.mkdir()
-    for i in range(COUNT):
-        (folder / f"{i}.jpg").write_bytes(jpeg(i))
-    table = pd.DataFrame(
-        {"photo_id": [f"p{i}" for i in range(COUNT)], "file": [f"{i}.jpg" for i in range(COUNT)]}
-    )
-    table.assign(latitude=latitude, longitude=longitude, photographer="a").to_csv(
-        folder / "t.csv", index=False
-    )
-    ingest(
-        workspace.pool,
-        open_source("table", str(folder / "t.csv")),
-        source="tests",
-        photographer_key=KEY,
-        settings=IngestSettings(),
-    )
-    catalog = read_catalog(workspace.pool)
-    assert len(catalog) == COUNT
-    split = np.where(np.arange(COUNT) < TRAINING, "train", "test")
-    splits = catalog[["photo_id", *FACTS]].assign(split=split, reason="")
-    write_parquet(output_folder(workspace, "default", "splits") / "splits.parquet", splits)
-    put_partitions(workspace, {"fine": 3, "coarse": 15})
-    put_network(workspace)
-    put_calibration(workspace, {"fine": {0.5: 0.55, 0.9: 0.93}, "coarse": {0.9: float("inf")}})
-    return workspace
-
-
-def put_partitions(workspace, most):
-    train = read_catalog(workspace.pool).head(TRAINING)
-    folder = output_folder(workspace, "default", "partition")
-    for name, count in most.items():
-        settings = S2Settings(max_photos=count, min_photos=1, max_level=10)
-        S2Partition(settings).fit(train["latitude"], train["longitude"]).save(folder / name)
-    write_json(folder / "partitions.json", list(most))
-    record(workspace, "partition", {})
-
-
-def put_network(workspace):
-    partitions = load_partitions(output_folder(workspace, "default", "partition"))
-    heads = {name: partition.cell_count for name, partition in partitions.items()}
-    settings = ModelSettings(backbone="squeezenet1_1", image_size=40, resize_short_side=40)
-    network = build_classifier(settings, heads, seed=1)
-    with torch.no_grad():
-        network.head.weight *= 3  # so that it is not equally unsure of all cells
-    save_model(output_folder(workspace, "default", "classifier") / MODEL_FILE, network)
-    record(workspace, "classifier", {"partition": "content of partition"})
-
-
-def put_calibration(workspace, thresholds):
-    temperatures, regions = {}, {}
-    for name, of in thresholds.items():
-        temperatures[name] = TemperatureScaling()
-        temperatures[name].temperature = TEMPERATURE
-        regions[name] = tuple(ConformalRegions(coverage) for coverage in of)
-        for one, threshold in zip(regions[name], of.values(), strict=True):
-            one.threshold = threshold
-    folder = output_folder(workspace, "default", "evaluation")
-    folder.mkdir(parents=True, exist_ok=True)
-    Calibration(temperatures, regions).save(folder)
-    inputs = {stage: f"content of {stage}" for stage in ("partition", "classifier")}
-    record(workspace, "evaluation", inputs)
-
-
-def record(workspace, stage, inputs):
-    """A lineage record, with as much in it as locate reads."""
-    values = {field.name: "" for field in dataclasses.fields(Record)}
-    values |= {"content": f"content of {stage}", "inputs": inputs, "settings": SETTINGS}
-    values |= {"parts": {}, "accepted": ()}
-    Record(**values).write(Build(workspace).record_path(stage))
+    return make(tmp_path_factory.mktemp("located") / "w")
 
 
 @pytest.fixture
@@ -141,16 +51,6 @@ def changed(made, tmp_path) -> Workspace:
     """A copy, free to change."""
     shutil.copytree(made.root, tmp_path / "w")
     return Workspace.open(tmp_path / "w")
-
-
-def files(workspace, *numbers):
-    return [str(workspace.root / "files" / f"{number}.jpg") for number in numbers]
-
-
-def ask(workspace, capsys, *options):
-    """The answers in JSON."""
-    assert geoloc(workspace, "locate", *options, "--json") == 0
-    return json.loads(capsys.readouterr().out)
 
 
 def scaled(workspace, name):
@@ -269,7 +169,7 @@ def test_without_an_evaluation_nothing_is_said_of_regions(changed, capsys):
 
 
 def test_an_evaluation_of_another_classifier_scales_nothing_and_a_line_says_so(changed, capsys):
-    record(changed, "evaluation", {"partition": "content of partition", "classifier": "of another"})
+    put_network(changed, seed=2)
     assert geoloc(changed, "locate", *files(changed, 40), "--json") == 0
     shown = capsys.readouterr()
     assert (json.loads(shown.out)[0]["scaled"], json.loads(shown.out)[0]["regions"]) == (False, None)
@@ -292,8 +192,10 @@ def test_an_answer_below_the_wanted_confidence_is_not_given_and_that_is_said(mad
     assert float(shown.group(1)) == pytest.approx(silent["confidence"], abs=1e-4)
     assert silent["regions"]  # what is known of the photo all the same
     assert "is below" in page.read_text()
-    assert geoloc(made, "locate", *files(made, *QUERIES), "--abstain-below", "1") == 0
-    assert capsys.readouterr().out.count("no answer: the confidence, 0.") == len(QUERIES)
+    assert geoloc(made, "locate", *files(made, *QUERIES), "--abstain-below", "1") == 1
+    shown = capsys.readouterr()
+    assert shown.out.count("no answer: the confidence, 0.") == len(QUERIES)
+    assert shown.err == "geoloc: no photo was located\n"
 
 
 def test_an_unreadable_photo_has_the_method_of_the_others(made, capsys, tmp_path):
@@ -309,8 +211,6 @@ def test_an_unreadable_photo_has_the_method_of_the_others(made, capsys, tmp_path
         assert found[0]["method"] == found[1]["method"]
         assert (found[0]["latitude"], found[0]["confidence"]) == (None, 0)
         assert found[0]["error"]
-    (alone,) = ask(made, capsys, str(damaged))
-    assert (alone["scaled"], alone["latitude"]) == (True, None)
 
 
 @pytest.mark.parametrize(
@@ -332,7 +232,7 @@ def test_options_that_exclude_each_other_are_both_named(options, named, tmp_path
     assert all(name in error for name in named), error
 
 
-def test_what_the_build_lacks_is_an_error_with_the_command_that_makes_it(changed, capsys):
+def test_what_the_build_lacks_is_an_error_with_the_command_that_makes_it(made, changed, capsys):
     shutil.rmtree(output_folder(changed, "default", "splits"))
     for options in (["--level", "city"], ["--combine", "overlay"]):
         assert geoloc(changed, "locate", *files(changed, 40), *options) == 1
@@ -340,17 +240,21 @@ def test_what_the_build_lacks_is_an_error_with_the_command_that_makes_it(changed
         assert " ".join(options) in error
         assert "geoloc build --recipe default --only splits" in error
     assert geoloc(changed, "locate", *files(changed, 40), "--combine", "product") == 0  # needs no photos
+    shutil.copytree(output_folder(made, "default", "splits"), output_folder(changed, "default", "splits"))
     put_partitions(changed, {"fine": 3})
+    put_network(changed)
     capsys.readouterr()
     assert geoloc(changed, "locate", *files(changed, 40), "--combine", "overlay") == 1
     assert "needs a build with at least two partitions; default has one: fine" in capsys.readouterr().err
+    put_partitions(changed, {"fine": 4})
     assert geoloc(changed, "locate", *files(changed, 40)) == 1
     error = capsys.readouterr().err
-    assert "the classifier of default was not built for its partitions" in error
+    assert "default/classifier was made from another default/partition than the one there now" in error
     assert "geoloc build --recipe default" in error
     damaged = output_folder(changed, "default", "evaluation") / "temperature-fine.json"
     damaged.write_text("{}")
     put_network(changed)
+    record(changed, "evaluation")  # whole, but of another format
     assert geoloc(changed, "locate", *files(changed, 40)) == 1
     assert "geoloc build --recipe default --only evaluation --force" in capsys.readouterr().err
 

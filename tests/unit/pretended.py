@@ -49,14 +49,25 @@ def pretend(build: Build, stages: Mapping[str, str] | None = None) -> None:
 
 def pretend_stage(build: Build, stage: Stage, text: str | None = None) -> None:
     made_from = expected(build, stage)
-    used = build.used(stage)
     # The pool's version is no part of what stages see in it.
     seen = {name: content for name, content in made_from.inputs.items() if name != "data"}
     write_text(
         build.folder(stage.name) / "content.json",
-        text or json.dumps([stage.name, seen, used], sort_keys=True),
+        text or json.dumps([stage.name, seen, build.used(stage)], sort_keys=True),
     )
-    record(build, stage.name, inputs=made_from.inputs, settings=used, code=made_from.code_version)
+    record_as_built(build, stage)
+
+
+def record_as_built(build: Build, stage: Stage) -> None:
+    """The record of what is in a stage's folder, as if it had just been built, and passed checks."""
+    made_from = expected(build, stage)
+    record(
+        build,
+        stage.name,
+        inputs=made_from.inputs,
+        settings=build.used(stage),
+        code=made_from.code_version,
+    )
     for check in checks_of(build.settings, stage.name):
         output, rules = output_of(build.built(stage.name)), rules_of(build.workspace, check)
         result = CheckResult(check.name, output, rules, 0, 0, "all hold", "2026-01-01T00:00:00+00:00")

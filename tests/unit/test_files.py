@@ -1,27 +1,38 @@
 """Atomic writes: whole or absent, whatever happens; and content hashes that see content and names, nothing else."""
 
+import contextlib
 import hashlib
-import json
 import math
 import os
+import pickle
 import stat
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from geoloc.files import (
+    DamagedFile,
     atomic_folder,
     atomic_path,
+    combined_hash,
     content_hash,
+    file_hashes,
+    read_arrow,
     read_json,
+    read_parquet,
     sha256_bytes,
     write_json,
     write_parquet,
     write_text,
 )
+from geoloc.yaml_files import read_yaml
 
 
 class Stop(Exception):
@@ -165,8 +176,104 @@ class TestContents:
 
     def test_read_json_says_when_it_is_not(self, tmp_path):
         (tmp_path / "x.json").write_text("{")
-        with pytest.raises(json.JSONDecodeError):
+        with pytest.raises(DamagedFile, match=r"x\.json is damaged: not JSON \(Expecting property name"):
             read_json(tmp_path / "x.json")
+
+    @pytest.mark.parametrize(
+        ("data", "why"),
+        [
+            (b"", "empty"),
+            (b"\xff{}", r"not UTF-8 text \(byte 0xff at position 0\)"),
+            (b"[1]", "it must hold a mapping, got a list"),
+            (b"3", "it must hold a mapping, got 3"),
+            (b"[" * 100_000, "not JSON"),
+        ],
+    )
+    def test_json_that_is_not_what_it_must_be(self, tmp_path, data, why):
+        (tmp_path / "x.json").write_bytes(data)
+        with pytest.raises(DamagedFile, match=rf"x\.json is damaged: {why}"):
+            read_json(tmp_path / "x.json", dict)
+
+    @pytest.mark.parametrize(
+        ("text", "why"),
+        [
+            ("a: 1\nb: 2\na: 3\n", r"not YAML \(line 3: the key a is given twice\)"),
+            ("a: {b: 1, b: 1}\n", r"not YAML \(line 1: the key b is given twice\)"),
+            ("a:\n\t- 1\n", r"not YAML \(line 2: found character"),
+            ("a: \0\n", r"not YAML \(character 0x00 at position 3\)"),
+            ("<<<<<<< HEAD\na: 1\n=======\n", r"not YAML \(line"),
+            ("a: 2026-99-99\n", r"not YAML \(month must be in"),
+            ("- 1\n", "it must hold a mapping, got a list"),
+        ],
+    )
+    def test_yaml_that_is_not_what_it_must_be(self, tmp_path, text, why):
+        (tmp_path / "x.yaml").write_text(text)
+        with pytest.raises(DamagedFile, match=rf"x\.yaml is damaged: {why}") as caught:
+            read_yaml(tmp_path / "x.yaml", dict)
+        assert "\n" not in str(caught.value)
+
+    def test_yaml_may_be_empty_and_may_merge(self, tmp_path):
+        (tmp_path / "x.yaml").write_text("")
+        assert read_yaml(tmp_path / "x.yaml", dict) is None
+        (tmp_path / "x.yaml").write_text("a: &a {x: 1}\nb: {<<: *a, x: 2}\nc: {x: 1}\n")
+        assert read_yaml(tmp_path / "x.yaml", dict) == {"a": {"x": 1}, "b": {"x": 2}, "c": {"x": 1}}
+
+    @given(st.data())
+    def test_a_truncated_file_is_damaged_wherever_it_ends(self, whole_files, data):
+        """JSON of a mapping and Parquet both say where they end."""
+        for path, read in whole_files.items():
+            whole = path.read_bytes()
+            end = data.draw(st.integers(0, len(whole.rstrip()) - 1), label=path.name)
+            cut = path.with_name(f"cut-{path.name}")
+            cut.write_bytes(whole[:end])
+            with pytest.raises(DamagedFile, match=f"{cut.name} is damaged: ") as caught:
+                read(cut)
+            assert "\n" not in str(caught.value)
+
+    @given(st.binary(max_size=200))
+    def test_any_bytes_are_read_or_damaged(self, whole_files, data):
+        folder = next(iter(whole_files)).parent
+        (folder / "any").write_bytes(data)
+        for read in (read_json, read_yaml, read_parquet):
+            with contextlib.suppress(DamagedFile):
+                read(folder / "any")
+
+    @pytest.fixture(scope="class")
+    def whole_files(self, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("whole")
+        write_json(folder / "x.json", {"a": [1, 2.5, "ü"], "b": {"c": None}})
+        write_parquet(folder / "x.parquet", pd.DataFrame({"a": ["x", None], "b": [1.5, 2.5]}))
+        schema = pa.schema([pa.field("a", pa.string()), pa.field("b", pa.float64(), nullable=False)])
+        write_parquet(folder / "y.parquet", pd.DataFrame({"a": ["x", None], "b": [1.5, 2.5]}))
+        return {
+            folder / "x.json": read_json,
+            folder / "x.parquet": read_parquet,
+            folder / "y.parquet": lambda path: read_arrow(path, schema),
+        }
+
+    def test_a_foreign_table_lacks_columns_or_has_other_types(self, tmp_path):
+        write_parquet(tmp_path / "x.parquet", pd.DataFrame({"a": ["x"], "b": ["north"]}))
+        with pytest.raises(DamagedFile, match=r"x\.parquet is damaged: it lacks the columns c, d"):
+            read_parquet(tmp_path / "x.parquet", ("a", "c", "d"))
+        schema = pa.schema([pa.field("a", pa.string()), pa.field("b", pa.float64(), nullable=False)])
+        with pytest.raises(DamagedFile, match=r"x\.parquet is damaged: .*north"):
+            read_arrow(tmp_path / "x.parquet", schema)
+        write_parquet(tmp_path / "y.parquet", pd.DataFrame({"b": [1, 2], "more": ["x", "y"]}))
+        table = read_arrow(tmp_path / "y.parquet", schema)
+        assert table.column_names == ["a", "b"]
+        assert table["a"].to_pylist() == [None, None]
+        assert table["b"].to_pylist() == [1.0, 2.0]
+
+    def test_folders_and_missing_files_are_not_damaged_silently(self, tmp_path):
+        for read in (read_json, read_yaml, read_parquet):
+            with pytest.raises(DamagedFile, match="a folder, not a file"):
+                read(tmp_path)
+            with pytest.raises(FileNotFoundError, match=r"none\.x"):
+                read(tmp_path / "none.x")
+
+    def test_the_error_survives_a_process(self):
+        again = pickle.loads(pickle.dumps(DamagedFile("x.json", "empty")))
+        assert (str(again), again.path, again.why) == ("x.json is damaged: empty", Path("x.json"), "empty")
 
     def test_parquet_comes_back_without_its_index_and_with_equal_bytes(self, tmp_path):
         frame = pd.DataFrame({"token": ["47e7", "1e4", None], "x": [1.5, 2.5, float("nan")]}, index=[5, 6, 7])
@@ -179,6 +286,14 @@ class TestContents:
 
 
 class TestHashes:
+    def test_the_content_of_a_folder_follows_from_the_hashes_of_its_files(self, tmp_path):
+        """What was recorded before files were named stays up to date."""
+        for name in ("b/z.txt", "b-a.txt", "a.txt", "b/a.txt"):
+            write_text(tmp_path / "x" / name, name)
+        hashes = file_hashes(tmp_path / "x")
+        assert combined_hash(hashes.items()) == content_hash(*sorted((tmp_path / "x").iterdir()))
+        assert hashes["b/z.txt"] == sha256_bytes(b"b/z.txt")
+
     def test_sha256(self):
         assert sha256_bytes(b"abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 

@@ -118,7 +118,7 @@ def pairs(count=60):
 def gather(photos=None, **keywords):
     photos = catalog() if photos is None else photos
     return gather_gallery(
-        "w", "0123456789abcdef", (), photos, pairs(), overhead(), read, read, **keywords
+        "0123456789abcdef", (), photos, pairs(), overhead(), read, read, **keywords
     )  # fmt: skip
 
 
@@ -131,7 +131,6 @@ def nasty(heading=90.0):
     photo = GalleryPhoto(NASTY, jpeg(), NASTY, NASTY, NASTY)
     group = GalleryGroup(NASTY, NASTY, (photo, dataclasses.replace(photo, thumbnail=None)))
     return GalleryInput(
-        workspace=NASTY,
         data_version=NASTY,
         banners=(NASTY,),
         about=(NASTY,),
@@ -188,10 +187,10 @@ def test_compass(heading, wind):
 
 
 def test_sections_without_content_are_left_out():
-    text = gallery_html(GalleryInput("w", "v"))
+    text = gallery_html(GalleryInput("v"))
     assert "<section" not in text
     assert 'class="banner"' not in text
-    ids = Page(gallery_html(GalleryInput("w", "v", no_cue=(GalleryPhoto("p", None),)))).ids
+    ids = Page(gallery_html(GalleryInput("v", no_cue=(GalleryPhoto("p", None),)))).ids
     assert ids == ["no-cue"]
 
 
@@ -206,7 +205,7 @@ def test_the_page_is_small_whatever_the_pictures(monkeypatch):
     monkeypatch.setattr(
         gallery_choice, "thumbnail", lambda *a: jpeg(1, 144)[:14_000]
     )  # noise: the worst there is
-    big = gather_gallery("w", "v", (), catalog(400, 80), pairs(400), overhead(400), read, read)
+    big = gather_gallery("v", (), catalog(400, 80), pairs(400), overhead(400), read, read)
     assert len(gallery_html(big).encode()) < 3_000_000
 
 
@@ -268,7 +267,7 @@ def test_pairs_are_those_of_the_table_and_of_stored_tiles(gathered):
 
 def test_pairs_without_heading_are_shown_where_there_are_no_others():
     bare = pairs().assign(heading=np.nan)
-    found = gather_gallery("w", "v", (), catalog(), bare, overhead(), read, read).pairs
+    found = gather_gallery("v", (), catalog(), bare, overhead(), read, read).pairs
     assert found
     assert all(math.isnan(pair.heading) for pair in found)
 
@@ -302,7 +301,7 @@ def test_any_pool_has_a_gallery(tmp_path):
     for count in (1, 12):
         photos = catalog(count).assign(prob_indoor=np.nan, taken_at=pd.NaT)
         photos["photographer"] = photos["album"] = pd.Series([None] * count, dtype="str")
-        found = gather_gallery("w", "v", (), photos, read_pairs(tmp_path), empty_catalog(), read, read)
+        found = gather_gallery("v", (), photos, read_pairs(tmp_path), empty_catalog(), read, read)
         assert found.albums == found.pairs == found.bursts == found.no_cue == ()
         assert found.continents
         assert "photographers" not in found.facts

@@ -6,6 +6,7 @@ import dataclasses
 import html
 import io
 import json
+import re
 from html.parser import HTMLParser
 
 import matplotlib
@@ -33,7 +34,7 @@ from geoloc.reports.report import (
     report_tables,
     write_report,
 )
-from geoloc.reports.style import ERROR_COLOURS
+from geoloc.reports.style import ERROR_COLOURS, METHOD_DASHES, method_colour, method_dash
 from geoloc.reports.world import land_path
 from geoloc.sphere import LEVELS_KM, destination, distance_km
 
@@ -151,7 +152,12 @@ def full(evaluation):
         checks=pd.DataFrame({"name": ["a", NASTY], "passed": [True, False], "detail": ["fine", NASTY]}),
         quarantine=pd.DataFrame({"reason": [NASTY], "count": [4321]}),
         examples=(ExampleSet(NASTY_METHOD, (example,), (example,)),),
-        provenance={"Dagster run": NASTY, "MLflow run": None, "built at": "2026-01-02T03:04:05Z"},
+        provenance={
+            "data version": "0123456789abcdef0123",
+            "Dagster run": NASTY,
+            "MLflow run": None,
+            "built at": "2026-01-02T03:04:05Z",
+        },
     )
 
 
@@ -180,7 +186,7 @@ def test_the_page_needs_no_network_and_runs_nothing(written):
 
 def test_a_gallery_is_written_beside_the_report_and_linked(full, pictures, tmp_path, monkeypatch):
     monkeypatch.setattr("geoloc.reports.report.report_figures", lambda report: pictures)
-    gallery = GalleryInput("w", "v", no_cue=(GalleryPhoto("p7", jpeg()),))
+    gallery = GalleryInput("v", no_cue=(GalleryPhoto("p7", jpeg()),))
     files = write_report(tmp_path, dataclasses.replace(full, gallery=gallery))
     assert tmp_path / "gallery.html" in files
     assert 'href="report.html"' in (tmp_path / "gallery.html").read_text(encoding="utf-8")
@@ -255,6 +261,7 @@ def test_json_and_csv_are_the_same_numbers_without_run_or_time(written, evaluati
     assert numbers["evaluation"] == evaluation.to_dict()
     assert numbers["quarantine"] == [{"reason": NASTY, "count": 4321}]
     assert numbers["training"][NASTY][1] == {"epoch": 2, "loss": 2.0, "accuracy_25km": 0.2}
+    assert "workspace" not in numbers  # a copy under another name has an equal report.json
     assert "03:04:05" not in (folder / "report.json").read_text(encoding="utf-8")
     assert json.loads((folder / "provenance.json").read_text(encoding="utf-8")) == full.provenance
     for name in ("accuracy", "baselines", "comparisons", "errors"):
@@ -514,3 +521,54 @@ def test_numbers_for_people():
     assert percent(float("nan")) == "–"
     assert place(-48.8566, -2.3522) == "48.857° S, 2.352° W"
     assert place(float("nan"), 3.0) == "–"
+
+
+def test_no_two_methods_share_colour_and_dash():
+    looks = [(method_colour(i), method_dash(i)) for i in range(100)]
+    assert len(set(looks)) == 100
+    assert {dash for _, dash in looks[:32]} == set(METHOD_DASHES)  # those that differ most come first
+
+
+def styles(text: str) -> str:
+    return re.search(r"<style>(.*?)</style>", text, re.DOTALL)[1]
+
+
+def test_pages_follow_the_readers_dark_mode_and_figures_keep_their_paper(written):
+    page = (written[0] / "report.html").read_text(encoding="utf-8")
+    for text in (page, answer_map_html([answer()])):
+        css = styles(text)
+        light, dark = re.findall(r":root\{([^}]*)\}", css)[:2]
+        assert (
+            css.count("@media screen and (prefers-color-scheme:dark){:root{") == 1
+        )  # paper stays white in print
+        names = [set(re.findall(r"--[a-z-]+(?=:)", values)) for values in (light, dark)]
+        assert names[0] == names[1] >= set(re.findall(r"var\((--[a-z-]+)\)", css))
+        plain = css.replace(light, "").replace(dark, "")
+        # Figures are drawn on white: it is the only colour, but for print, that is the same in both.
+        assert set(re.findall(r"#[0-9a-fA-F]{3,8}\b", plain)) <= {"#fff", "#ccc"}
+    figures = re.findall(r'<figure( class="drawn")?><img[^>]*src="data:image/png', page)
+    assert len(figures) > 3
+    assert all(figures)
+
+
+def test_tables_keep_their_first_column_and_words_stay_whole(written):
+    css = styles((written[0] / "report.html").read_text(encoding="utf-8"))
+    assert "tr>:first-child{position:sticky;left:0;" in css
+    for selector in ("tbody th", ".facts dd", ".neighbours figcaption"):
+        rule = re.search(rf"(?m)^{re.escape(selector)}\{{([^}}]*)\}}", css)[1]
+        assert "overflow-wrap:break-word" in rule
+
+
+def test_the_data_version_stands_once_in_the_provenance(written):
+    folder, _ = written
+    footer = (folder / "report.html").read_text(encoding="utf-8").partition('<footer id="provenance">')[2]
+    assert footer.count("0123456789abcdef0123") == 1
+    assert json.loads((folder / "provenance.json").read_text())["data version"] == "0123456789abcdef0123"
+
+
+def test_the_shapes_of_the_map_page_take_no_room():
+    """As wide as the page, at its margin, they made it scroll sideways."""
+    text = answer_map_html([answer()])
+    assert '<svg class="shapes" aria-hidden="true"><defs>' in text
+    assert ".shapes{position:absolute;width:0;height:0}" in text
+    assert not re.search(r"(?m)^svg\{", text)

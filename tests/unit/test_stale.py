@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 
-from geoloc.files import write_text
+from geoloc.files import file_hashes, write_text
 from orchestration.lineage import stale
 from orchestration.lineage.accept import accept
 from orchestration.lineage.audit import audit, audit_lines
@@ -55,6 +56,14 @@ def certain(build: Build) -> list[str]:
 
 def test_nothing_is_stale_after_a_build(workspace):
     assert stale_stages(Build(workspace), set(NAMES)) == {}
+
+
+def test_a_folder_copied_from_another_recipe_is_built_again_even_if_all_is_equal(workspace):
+    twin = write_recipe(workspace, "twin", {})
+    for part in ("partition", "lineage", "checks"):
+        shutil.copytree(workspace.build / "default" / part, workspace.build / "twin" / part)
+    assert why_stale(twin, STAGES["partition"]) == ["its record is of default/partition"]
+    assert stale_stages(twin, {"partition"}) == {"partition": ["its record is of default/partition"]}
 
 
 def test_another_data_version_runs_what_looks_at_the_pool_and_nothing_below_it(workspace):
@@ -251,9 +260,30 @@ class TestAccept:
         assert found.accepted[0].reason == "only a name changed"
 
 
+def test_a_file_that_is_no_content_is_tied_to_the_record(workspace):
+    """The report's page holds run ids and times: it is in no content hash, yet it is what people read."""
+    build, stage = Build(workspace), STAGES["report"]
+    page = build.folder("report") / "report.html"
+    write_text(page, "12.3 %")
+    found = build.built("report")
+    files = file_hashes(build.folder("report"))
+    assert build.content("report") == found.content
+    dataclasses.replace(found, files=files).write(build.record_path("report"))
+    assert why_stale(build, stage) == []
+    for change in (lambda: write_text(page, "98.7 %"), page.unlink):
+        change()
+        assert why_stale(build, stage) == ["its files were changed or removed: report.html"]
+        assert audit(build, "report")["on_disk"] == "changed"
+        assert build.content("report") == found.content
+    write_text(page, "12.3 %")
+    write_text(page.with_name("new.txt"), "added")
+    assert why_stale(build, stage) == ["its files were changed or removed: new.txt"]
+
+
 def test_a_damaged_record_is_an_error_that_names_the_file(workspace):
     path = Build(workspace).record_path("index")
-    for text in ("{", "[]", '{"stage": "index"}'):
+    whole = path.read_text()
+    for text in ("{", "[]", '{"stage": "index"}', whole.replace('"inputs": {', '"inputs": 3, "x": {')):
         write_text(path, text)
         with pytest.raises(WorkspaceError, match=r"index\.json is damaged or of another version of geoloc"):
             why_stale(Build(workspace), STAGES["index"])

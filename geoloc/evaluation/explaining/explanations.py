@@ -25,7 +25,7 @@ from geoloc.evaluation.explaining.occlusion import OcclusionMap, map_of_windows,
 from geoloc.evaluation.measures.top_k import best_of_k_errors
 from geoloc.evaluation.result import Evaluation
 from geoloc.evaluation.settings import EvaluationSettings
-from geoloc.files import read_json, write_json, write_parquet
+from geoloc.files import damage_named, read_json, read_parquet, write_json, write_parquet
 from geoloc.localizers.base import Alternatives
 from geoloc.models.batches import iter_batches
 from geoloc.models.classifier import Classifier
@@ -113,14 +113,18 @@ class Explanations:
 
     @classmethod
     def load(cls, folder: Path | str) -> Explanations:
-        """Load what `save` wrote. Raises FileNotFoundError for a missing file."""
-        folder = Path(folder)
-        values = read_json(folder / FILE)
-        answers = pd.read_parquet(folder / "answers.parquet")
+        """Load what `save` wrote. Raises FileNotFoundError for a missing file, DamagedFile for others than it wrote."""
+        with damage_named(Path(folder) / FILE):  # it describes what the tables hold; they name themselves
+            return cls._load(Path(folder))
+
+    @classmethod
+    def _load(cls, folder: Path) -> Explanations:
+        values = read_json(folder / FILE, dict)
+        answers = read_parquet(folder / "answers.parquet", ANSWER_COLUMNS)
         best = answers[[name for name in answers if name not in ANSWER_COLUMNS]].to_numpy(np.float64)
-        explained = pd.read_parquet(folder / "explained.parquet").astype(EXPLAINED_COLUMNS)
-        spread = pd.read_parquet(folder / "probabilities.parquet")
-        windows = pd.read_parquet(folder / "occlusion.parquet").astype(WINDOW_COLUMNS)
+        explained = read_parquet(folder / "explained.parquet", EXPLAINED_COLUMNS).astype(EXPLAINED_COLUMNS)
+        spread = read_parquet(folder / "probabilities.parquet", ["probability"])
+        windows = read_parquet(folder / "occlusion.parquet", WINDOW_COLUMNS).astype(WINDOW_COLUMNS)
         maps: dict[str, tuple[OcclusionMap, ...]] = {}
         for (photo, _), rows in windows.groupby(["photo_id", "cell"], sort=False):
             maps[str(photo)] = (*maps.get(str(photo), ()), _map_of_rows(rows))
@@ -136,7 +140,7 @@ class Explanations:
             explained,
             spread["probability"].to_numpy(np.float32).reshape(count, len(spread) // max(count, 1)),
             maps,
-            pd.read_parquet(folder / "confident.parquet").astype(CONFIDENT),
+            read_parquet(folder / "confident.parquet", CONFIDENT).astype(CONFIDENT),
         )
 
 

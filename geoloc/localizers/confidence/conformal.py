@@ -26,7 +26,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from geoloc.files import read_json, write_json
+from geoloc.files import damage_named, read_json, write_json
 from geoloc.localizers.by_class.probabilities import checked_probabilities
 from geoloc.localizers.confidence.temperature import checked_true_cells
 
@@ -181,12 +181,13 @@ class ConformalRegions:
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
-        """Load what `save` wrote."""
-        values = read_json(path)
-        made = cls(values["coverage"], values["score"])
-        made.threshold = float("inf") if values["threshold"] is None else float(values["threshold"])
-        made.photos = int(values["photos"])
-        made.photographers = int(values.get("photographers", made.photos))
+        """Load what `save` wrote. Raises DamagedFile for another file."""
+        values = read_json(path, dict)
+        with damage_named(path):
+            made = cls(values["coverage"], values["score"])
+            made.threshold = float("inf") if values["threshold"] is None else float(values["threshold"])
+            made.photos = int(values["photos"])
+            made.photographers = int(values.get("photographers", made.photos))
         return made
 
     def __repr__(self) -> str:

@@ -18,7 +18,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from geoloc.files import read_json, write_json
+from geoloc.files import damage_named, read_json, write_json
 from geoloc.localizers.by_class.probabilities import checked_probabilities, log_probabilities, normalised
 
 _LIMITS = (0.01, 100.0)
@@ -88,10 +88,11 @@ class TemperatureScaling:
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
-        """Load what `save` wrote."""
-        made, values = cls(), read_json(path)
-        made.temperature = float(values["temperature"])
-        made.photos, made.left_out = int(values["photos"]), int(values["left_out"])
+        """Load what `save` wrote. Raises DamagedFile for another file."""
+        made, values = cls(), read_json(path, dict)
+        with damage_named(path):
+            made.temperature = float(values["temperature"])
+            made.photos, made.left_out = int(values["photos"]), int(values["left_out"])
         return made
 
     def __repr__(self) -> str:

@@ -13,10 +13,10 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from geoloc.files import atomic_path
+from geoloc.files import atomic_path, damage_named
 
 FROZEN_APPROACHES = {"svm": "SVM", "knn": "kNN"}
 """Kinds of classifiers on frozen features, and what they are called in the names of methods."""
@@ -139,24 +139,22 @@ class FrozenClassifier(ABC):
 
     @classmethod
     def load(cls, path: Path | str) -> Self:
-        """Load what `save` wrote. Raises FileNotFoundError for a missing file, ValueError for another kind."""
+        """Load what `save` wrote. Raises FileNotFoundError for a missing file, DamagedFile for another kind."""
         if not Path(path).is_file():
             raise FileNotFoundError(f"{path} is missing: no frozen {cls.kind} classifier was saved there")
-        try:
+        with damage_named(path):
             with safe_open(path, framework="numpy") as file:
                 metadata = json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}"))
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        except (SafetensorError, json.JSONDecodeError) as error:
-            raise ValueError(f"{path} is damaged: {error}") from error
-        if metadata.get("kind") != f"frozen {cls.kind}" or metadata.get("format") != FORMAT:
-            raise ValueError(
-                f"{path} is not a frozen {cls.kind} classifier of format {FORMAT}; its header has kind "
-                f"{metadata.get('kind')!r}, format {metadata.get('format')}"
-            )
-        made = cls(metadata["cell_count"], **metadata["settings"])
-        for name, count in metadata["counts"].items():
-            setattr(made, name, count)
-        made._restore(state, metadata["learned"])
+            if metadata.get("kind") != f"frozen {cls.kind}" or metadata.get("format") != FORMAT:
+                raise ValueError(
+                    f"it is not a frozen {cls.kind} classifier of format {FORMAT}; its header has kind "
+                    f"{metadata.get('kind')!r}, format {metadata.get('format')}"
+                )
+            made = cls(metadata["cell_count"], **metadata["settings"])
+            for name, count in metadata["counts"].items():
+                setattr(made, name, count)
+            made._restore(state, metadata["learned"])
         return made
 
     def __repr__(self) -> str:

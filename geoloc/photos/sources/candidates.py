@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from geoloc.files import FileTooLargeError, read_regular
 from geoloc.photos.quarantine import PHOTO, Reason, Rejected
 
 SCHEMA = pa.schema(
@@ -25,12 +27,17 @@ SCHEMA = pa.schema(
         ("heading", pa.float64()),
         ("prob_indoor", pa.float64()),
         ("licence", pa.string()),
+        ("heading_reference", pa.string()),
+        ("place_source", pa.string()),
+        ("time_source", pa.string()),
     ]
 )
 """reference: its position in the source, for people. photographer: as the source names it; ingest hashes it. Null
-is unknown; NaN is a value that the source gives, and ingest turns it away."""
+is unknown; NaN is a value that the source gives, and ingest turns it away. place_source, time_source: what the source
+read the coordinates and the time from, where it had a choice (exif, xmp, takeout, ...)."""
 
-FIELDS = tuple(name for name in SCHEMA.names if name != "reference")
+FIELDS = tuple(name for name in SCHEMA.names if name not in ("reference", "place_source", "time_source"))
+"""What a table or a record may give."""
 
 FAULTS = pa.schema(
     [
@@ -39,9 +46,11 @@ FAULTS = pa.schema(
         ("reason", pa.string()),
         ("detail", pa.string()),
         ("severity", pa.string()),
+        ("content", pa.string()),
     ]
 )
-"""What a source itself cannot read."""
+"""What a source itself cannot read. content: what it read, or a digest of it, so that another input that is once found
+at the same reference is not taken for this one; it is hashed before it is stored."""
 
 Load = Callable[[int, int], bytes]
 """load(row, max_file_bytes): the image file of a row. Raises Rejected, or OSError. Called from several threads."""
@@ -59,7 +68,8 @@ class Candidates:
     without it the batch is metadata only. `faults` has FAULTS. `notes` counts what was left out by design.
     `local_ids`: photo ids are unique in this source only, so ingest puts the source's name in front.
     `photographer_folder`: references, ids and albums begin with a folder named as the photographer, so ingest puts
-    the keyed hash in its place.
+    the keyed hash in its place. `origin`: the file or folder in which the references count: row 1 of one table is
+    not row 1 of another, whatever the two are called.
     """
 
     table: pa.Table
@@ -69,10 +79,17 @@ class Candidates:
     notes: Mapping[str, int] = field(default_factory=dict)
     local_ids: bool = False
     photographer_folder: bool = False
+    origin: Path | None = None
 
 
 def fault(
-    reference: str, reason: Reason, detail: str, *, photo_id: str | None = None, severity: str = PHOTO
+    reference: str,
+    reason: Reason,
+    detail: str,
+    *,
+    photo_id: str | None = None,
+    severity: str = PHOTO,
+    content: str | None = None,
 ) -> dict[str, str | None]:
     """A row of FAULTS."""
     return {
@@ -81,6 +98,7 @@ def fault(
         "reason": str(reason),
         "detail": detail,
         "severity": severity,
+        "content": content,
     }
 
 
@@ -91,33 +109,76 @@ def fault_table(rows: Sequence[Mapping[str, str | None]]) -> pa.Table:
 
 def read_file(path: Path, max_file_bytes: int) -> bytes:
     """A file of at most `max_file_bytes`. Raises Rejected for a larger one, OSError where it cannot be read."""
-    with path.open("rb") as stream:
-        data = stream.read(max_file_bytes + 1)
-    if len(data) > max_file_bytes:
-        raise Rejected(
-            Reason.TOO_LARGE_FILE, f"{path.stat().st_size} bytes; the limit is {max_file_bytes} bytes"
-        )
-    return data
+    try:
+        return read_regular(path, max_file_bytes)
+    except FileTooLargeError as error:
+        raise Rejected(Reason.TOO_LARGE_FILE, str(error.strerror)) from None
 
 
 def expand(paths: str | Path | Iterable[str | Path], what: str) -> list[Path]:
-    """Files of a path, a pattern (`shards/*.tar`) or several, each once, sorted. Raises SourceError for none."""
+    """Files of a path, a pattern (`shards/*.tar`, `shards/{00000..00010}.tar`) or several, each once, sorted.
+
+    Raises SourceError for none, and for a name of a pattern with braces that is missing.
+    """
     given = [paths] if isinstance(paths, str | Path) else list(paths)
     found: set[Path] = set()
     for item in given:
-        path = Path(item)
-        if path.is_file():
-            found.add(path)
-        else:
-            found.update(match for match in _matches(path) if match.is_file())
+        if Path(item).is_file():
+            found.add(Path(item))
+            continue
+        spelled = [Path(text) for text in braces(str(item))]
+        for path in spelled:
+            matches = [path] if path.is_file() else [match for match in _matches(path) if match.is_file()]
+            if not matches and len(spelled) > 1:
+                raise SourceError(f"{path}: there is no {what} (of the pattern {item})")
+            found.update(matches)
     if not found:
         raise SourceError(f"{', '.join(map(str, given))}: there is no {what}")
     return sorted(found)
 
 
+_BRACES = re.compile(r"\{(?:(\d{1,9})\.\.(\d{1,9})|([^{},]*(?:,[^{},]*)+))\}")
+_MOST_NAMES = 1_000_000
+
+
+def braces(pattern: str) -> list[str]:
+    """What a shell makes of `{00000..00010}` and `{a,b}`: every name, zeros kept. Raises SourceError for over a million
+    names."""
+    done, waiting = [], [pattern]
+    while waiting:
+        text = waiting.pop()
+        match = _BRACES.search(text)
+        if match is None:
+            done.append(text)
+            continue
+        if match[3] is None:
+            first, last = int(match[1]), int(match[2])
+            size = abs(last - first) + 1
+            width = (
+                max(len(match[1]), len(match[2]))
+                if match[1].startswith("0") or match[2].startswith("0")
+                else 0
+            )
+            middles = [
+                f"{n:0{width}d}"
+                for n in range(min(first, last), min(first, last) + min(size, _MOST_NAMES + 1))
+            ]
+        else:
+            middles = match[3].split(",")
+        if len(done) + len(waiting) + len(middles) > _MOST_NAMES:
+            raise SourceError(f"{pattern} stands for over {_MOST_NAMES} names")
+        waiting += [text[: match.start()] + middle + text[match.end() :] for middle in reversed(middles)]
+    return done
+
+
 def _matches(pattern: Path) -> list[Path]:
+    """Files that a pattern with `*`, `?` or `[` names; a folder that exists is itself, whatever signs it has."""
     parts = pattern.parts
-    fixed = next((i for i, part in enumerate(parts) if any(sign in part for sign in "*?[")), None)
-    if fixed is None:
+    fixed = 0
+    while fixed < len(parts) - 1 and (
+        not any(sign in parts[fixed] for sign in "*?[") or Path(*parts[: fixed + 1]).is_dir()
+    ):
+        fixed += 1
+    if not any(sign in part for part in parts[fixed:] for sign in "*?["):
         return []
     return list(Path(*parts[:fixed]).glob(str(Path(*parts[fixed:]))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from csv import Error as CsvError
 from csv import reader as read_csv
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,10 @@ import pyarrow.compute as pc
 import pyarrow.csv as csv
 from numpy.typing import NDArray
 
+from geoloc.files import sha256_bytes
 from geoloc.photos.quarantine import Reason
 from geoloc.photos.sources.candidates import FAULTS, SourceError, fault, fault_table
+from geoloc.photos.sources.csv_rows import MOST_ROW_BYTES, Grammar, Rows
 
 _HEADER_BYTES = 256 * 1024
 _BLOCK_BYTES = 8 * 1024 * 1024
@@ -45,7 +48,18 @@ def first_row(path: Path, delimiter: str, *, quoted: bool) -> list[str]:
         raise SourceError(f"{path} cannot be read: {error}") from None
     if not quoted:
         return start.splitlines()[0].split(delimiter) if start else []
-    return next(read_csv(io.StringIO(start, newline=""), delimiter=delimiter), [])
+    try:
+        return next(read_csv(io.StringIO(start, newline=""), delimiter=delimiter), [])
+    except CsvError as error:
+        raise SourceError(f"{path} has no readable first row: {error}") from None
+
+
+def delimiter_of(path: Path) -> str:
+    """Comma or tab, by suffix. Raises SourceError for another."""
+    kind = Path(path.stem).suffix if compression_of(path) else path.suffix
+    if kind.lower() not in (".csv", ".tsv"):
+        raise SourceError(f"{path} must end in .parquet, .csv or .tsv (these two also with .gz or .bz2)")
+    return "," if kind.lower() == ".csv" else "\t"
 
 
 def read_blocks(
@@ -56,50 +70,92 @@ def read_blocks(
     header: bool,
     quoted: bool,
     wanted: list[str] | None = None,
+    numeric: tuple[str, ...] = (),
 ) -> Iterator[Block]:
     """The rows of a text table with `columns`, compressed or not, of which `wanted` are kept (default: all).
 
-    A row with another number of cells is a fault; so is the rest of a file that breaks off or breaks the syntax.
+    A row with another number of cells is a fault; so is a row whose quote does not end, and the rest of a file that
+    breaks off. `numeric` columns tell a row that such a quote would swallow from a text of several lines.
     """
-    bad: list[tuple[int, int]] = []  # number, cells
-
-    def skip(row: csv.InvalidRow) -> str:
-        bad.append((row.number - header, row.actual_columns))
-        return "skip"
-
-    at, told = 1, 0
+    grammar = Grammar(delimiter, len(columns), quoted, tuple(columns.index(name) for name in numeric))
+    at, rest = 1 - header, b""
     try:
         with pa.input_stream(path, compression=compression_of(path)) as stream:
-            blocks = csv.open_csv(
-                stream,
-                # one thread, or rows have no numbers
-                read_options=csv.ReadOptions(
-                    block_size=_BLOCK_BYTES,
-                    use_threads=False,
-                    column_names=columns,
-                    skip_rows_after_names=0,
-                    skip_rows=int(header),
-                ),
-                parse_options=csv.ParseOptions(
-                    delimiter=delimiter,
-                    quote_char='"' if quoted else False,
-                    newlines_in_values=quoted,
-                    invalid_row_handler=skip,
-                ),
-                convert_options=csv.ConvertOptions(
-                    column_types={name: pa.binary() for name in columns},
-                    include_columns=wanted or columns,
-                    strings_can_be_null=False,
-                ),
-            )
-            for rows in blocks:
-                numbers = _skipping(at, rows.num_rows, [number for number, _ in bad])
-                yield Block(rows, numbers, _faults(path, bad[told:], len(columns)))
-                told, at = len(bad), int(numbers[-1]) + 1 if len(numbers) else at
+            start = True
+            while True:
+                more = stream.read(_BLOCK_BYTES)
+                text = rest + more
+                if start:
+                    text, start = text.removeprefix(b"\xef\xbb\xbf"), False
+                if not more and not text.endswith((b"\n", b"\r")):
+                    text += b"\n"
+                whole = text if not more else text[: _last_line(text)]
+                rows = grammar.rows(whole, at, final=not more)
+                rest = text[rows.used :]
+                if len(rest) > _BLOCK_BYTES + 2 * MOST_ROW_BYTES:
+                    raise OSError(f"a row of over {_BLOCK_BYTES} bytes")
+                yield _block(path, rows, delimiter, columns, quoted, wanted)
+                at += len(rows.numbers) + len(rows.spoilt)
+                if not more:
+                    return
     except (pa.ArrowInvalid, OSError) as error:
         broken = fault(f"{path.name}: after row {at - 1}", Reason.UNREADABLE_FILE, str(error)[:300])
         yield Block(None, np.empty(0, np.int64), fault_table([broken]))
-    yield Block(None, np.empty(0, np.int64), _faults(path, bad[told:], len(columns)))
+
+
+def _last_line(text: bytes) -> int:
+    """Where the last line that is surely whole ends: a `\\r` at the end may be half of a newline."""
+    return max(text.rfind(b"\n"), text.rfind(b"\r", 0, len(text) - 1)) + 1
+
+
+def _block(
+    path: Path, rows: Rows, delimiter: str, columns: list[str], quoted: bool, wanted: list[str] | None
+) -> Block:
+    """Rows as columns of bytes; those with another number of cells, and the spoilt ones, as faults. Number 0 is the
+    header."""
+    faults = [
+        _fault(path, number, "a quote that does not end", text) for number, text in rows.spoilt if number
+    ]
+    skipped: list[int] = []
+
+    def skip(row: csv.InvalidRow) -> str:
+        skipped.append(row.number - 1)
+        number = int(rows.numbers[row.number - 1])
+        what = f"{row.actual_columns} cells, not {len(columns)}"
+        text = row.text or ""
+        faults.append(_fault(path, number, what, text.encode("utf-8" if decodable else "latin-1", "replace")))
+        return "skip"
+
+    if not len(rows.numbers):
+        return Block(None, rows.numbers, _table(faults))
+    # Arrow cannot tell of a bad row that is no UTF-8, so such bytes travel as Latin-1, which every byte is.
+    decodable = _is_utf8(rows.good)
+    good = rows.good if decodable else rows.good.decode("latin-1").encode("utf-8")
+    table = csv.read_csv(
+        pa.BufferReader(good),
+        # one block and one thread, or rows have no numbers
+        read_options=csv.ReadOptions(block_size=len(good) + 1, use_threads=False, column_names=columns),
+        parse_options=csv.ParseOptions(
+            delimiter=delimiter,
+            quote_char='"' if quoted else False,
+            newlines_in_values=quoted,
+            invalid_row_handler=skip,
+        ),
+        convert_options=csv.ConvertOptions(
+            column_types={name: pa.binary() for name in columns},
+            include_columns=wanted or columns,
+            strings_can_be_null=False,
+        ),
+    )
+    numbers = np.delete(rows.numbers, skipped)
+    if table.num_rows != len(numbers):
+        raise OSError(f"{table.num_rows} rows were read where {len(numbers)} are")
+    body = int(len(numbers) > 0 and numbers[0] == 0)
+    if not decodable:
+        columns_back = [_from_latin1(column) for column in table.columns]
+        table = pa.table(columns_back, names=table.column_names)
+    batches = table.slice(body).combine_chunks().to_batches()
+    return Block(batches[0] if batches else None, numbers[body:], _table(faults))
 
 
 def references(path: Path, numbers: NDArray[np.int64]) -> pa.Array:
@@ -107,17 +163,23 @@ def references(path: Path, numbers: NDArray[np.int64]) -> pa.Array:
     return pc.binary_join_element_wise(f"{path.name}: row ", pa.array(numbers).cast(pa.string()), "")
 
 
-def _skipping(first: int, count: int, skipped: list[int]) -> NDArray[np.int64]:
-    """`count` row numbers from `first` on, without `skipped` (sorted)."""
-    later = [number for number in skipped if number >= first]
-    numbers = np.arange(first, first + count + len(later))
-    return numbers[~np.isin(numbers, later)][:count]
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
-def _faults(path: Path, bad: list[tuple[int, int]], expected: int) -> pa.Table:
+def _from_latin1(column: pa.ChunkedArray) -> pa.Array:
+    values = (value.decode("utf-8").encode("latin-1") for value in column.to_pylist())
+    return pa.array(list(values), pa.binary())
+
+
+def _fault(path: Path, number: int, what: str, text: bytes) -> dict[str, str | None]:
     # The row's text stays out of quarantine: it may name the photographer.
-    rows = [
-        fault(f"{path.name}: row {number}", Reason.MALFORMED_RECORD, f"{cells} cells, not {expected}")
-        for number, cells in bad
-    ]
-    return fault_table(rows) if rows else FAULTS.empty_table()
+    return fault(f"{path.name}: row {number}", Reason.MALFORMED_RECORD, what, content=sha256_bytes(text))
+
+
+def _table(faults: list[dict[str, str | None]]) -> pa.Table:
+    return fault_table(faults) if faults else FAULTS.empty_table()

@@ -3,111 +3,114 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
-from PIL import Image
 
-from geoloc.photos.decoding import DECODER_ERRORS, FORMATS, decoder_failure
-from geoloc.photos.exif import ExifFacts, read_exif
-from geoloc.photos.quarantine import Reason
+from geoloc.files import FileTooLargeError, sha256_bytes
+from geoloc.photos.quarantine import FIELD, PHOTO, Reason, Rejected
+from geoloc.photos.settings import IngestSettings
+from geoloc.photos.sidecars import SIDECAR_SUFFIXES, Gathered, gather
 from geoloc.photos.sources.candidates import SCHEMA, Candidates, SourceError, fault, fault_table, read_file
 from geoloc.photos.sources.fields import typed
+from geoloc.photos.sources.walk import NAMED, Walk, printable
+from geoloc.photos.warned import reading
 
-# heic, heif and raw formats are here although nothing reads them: such a photo belongs in quarantine, not ignored
-SUFFIXES = frozenset(
-    [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".webp",
-        ".tif",
-        ".tiff",
-        ".bmp",
-        ".gif",
-        ".avif",
-        ".heic",
-        ".heif",
-        ".dng",
-        ".cr2",
-        ".cr3",
-        ".nef",
-        ".arw",
-        ".orf",
-        ".rw2",
-    ]
-)
 _BATCH = 512
 
 
-def folder_candidates(folder: Path | str, *, photographer: str | None = None) -> Iterator[Candidates]:
+def folder_candidates(
+    folder: Path | str,
+    *,
+    photographer: str | None = None,
+    follow_links: bool = False,
+    max_file_bytes: int = IngestSettings().max_file_bytes,
+) -> Iterator[Candidates]:
     """Photos below `folder`, in order of their paths.
 
     photo_id: the path below `folder` (ingest puts the source's name in front); album: its folder, null at the top;
-    coordinates, taken_at (DateTimeOriginal) and heading (GPSImgDirection) from EXIF. `photographer` took them all; if
-    None, the first folder below names who did, and nobody is known at the top. Hidden files and folders are passed
-    by, and links to folders; other files that are no photos by their suffix are counted in the notes. Raises
-    SourceError where `folder` is no folder.
+    coordinates, taken_at and heading from EXIF, else from XMP or a sidecar (geoloc.photos.sidecars). `photographer`
+    took them all; if None, the first folder below names who did, and nobody is known at the top.
+
+    Hidden folders, folders that cannot be read, and links to folders are not entered, and each is turned away; so is a
+    link to a file outside. With `follow_links` links are followed, each folder once. Hidden files, and files that are
+    no photos by their suffix, are counted in the notes. Raises SourceError where `folder` is no folder or not readable.
     """
     root = Path(folder)
     if not root.is_dir():
         raise SourceError(f"{root} is not a folder")
-    return _batches(root, photographer)
+    try:
+        os.scandir(root).close()
+    except OSError as error:
+        raise SourceError(f"{root} cannot be read: {error.strerror}") from None
+    return _batches(Walk(root, follow_links), photographer, max_file_bytes)
 
 
-def _batches(root: Path, photographer: str | None) -> Iterator[Candidates]:
-    notes: Counter[str] = Counter()
-    files = _photo_files(root, notes)
+def _batches(walk: Walk, photographer: str | None, most: int) -> Iterator[Candidates]:
+    files = walk.photo_files()
     while names := list(islice(files, _BATCH)):
-        yield _batch(root, names, photographer)
-    yield Candidates(SCHEMA.empty_table(), notes=dict(notes))
+        yield _batch(walk.root, names, photographer, most, walk.take_faults())
+    last = fault_table(walk.take_faults())
+    notes = dict(walk.notes)
+    if walk.not_entered > NAMED:
+        notes["folders not entered that are named in quarantine only"] = walk.not_entered - NAMED
+    yield Candidates(
+        SCHEMA.empty_table(),
+        faults=last,
+        notes=notes,
+        local_ids=True,
+        photographer_folder=photographer is None,
+        origin=walk.root,
+    )
 
 
-def _photo_files(root: Path, notes: Counter[str]) -> Iterator[str]:
-    """Paths below root, `/` between folders, in an order that does not depend on the file system."""
-    for folder, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            path = Path(folder, name)
-            if name.startswith("."):
-                notes["hidden files passed by"] += 1
-            elif path.suffix.lower() not in SUFFIXES:
-                notes["files that are no photos by their suffix"] += 1
-            else:
-                yield path.relative_to(root).as_posix()
-
-
-def _batch(root: Path, names: list[str], photographer: str | None) -> Candidates:
-    faults, kept, facts = [], [], []
+def _batch(
+    root: Path, names: list[str], photographer: str | None, most: int, faults: list[dict[str, str | None]]
+) -> Candidates:
+    kept: list[str] = []
+    facts: list[Gathered] = []
+    sidecars = _Sidecars()
     for name in names:
-        reference = _printable(name)
+        reference = printable(name)
+
+        path = root / name
+
+        def blame(
+            reason: Reason,
+            detail: str,
+            *,
+            severity: str = PHOTO,
+            reference: str = reference,
+            path: Path = path,
+        ) -> None:
+            content = _content(path, most)
+            faults.append(
+                fault(reference, reason, detail, photo_id=reference, severity=severity, content=content)
+            )
+
         try:
-            found = _facts(root / name)
+            with reading(reference):
+                found = gather(path, sidecars.of(path.parent), most)
+        except Rejected as error:
+            blame(error.reason, error.detail)
         except FileNotFoundError:
-            faults.append(fault(reference, Reason.MISSING_FILE, "a link to nothing", photo_id=reference))
-        except DECODER_ERRORS as error:
-            if isinstance(error, PermissionError | IsADirectoryError):
-                faults.append(
-                    fault(reference, Reason.UNREADABLE_FILE, str(error.strerror), photo_id=reference)
-                )
-            else:
-                why = decoder_failure(error)
-                faults.append(fault(reference, why.reason, why.detail, photo_id=reference))
+            blame(Reason.MISSING_FILE, "a link to nothing")
+        except FileTooLargeError as error:
+            blame(Reason.TOO_LARGE_FILE, str(error.strerror))
+        except OSError as error:
+            blame(Reason.UNREADABLE_FILE, str(error.strerror or error))
         else:
-            if found.malformed:
-                faults.append(
-                    fault(reference, Reason.MALFORMED_COORDINATES, found.malformed, photo_id=reference)
-                )
+            for detail in found.unread:
+                blame(Reason.BAD_SIDECAR, detail[:300], severity=FIELD)
+            if found.facts.problem is not None:
+                blame(*found.facts.problem)
             else:
                 kept.append(name)
                 facts.append(found)
-    reference = pa.array([_printable(name) for name in kept], pa.string())
-    folders = [_printable(name).rpartition("/")[0] or None for name in kept]
+    reference = pa.array([printable(name) for name in kept], pa.string())
+    folders = [printable(name).rpartition("/")[0] or None for name in kept]
     if photographer is not None:
         people: list[str | None] = [photographer] * len(kept)
     else:
@@ -117,11 +120,14 @@ def _batch(root: Path, names: list[str], photographer: str | None) -> Candidates
         {
             "photo_id": reference,
             "photographer": pa.array(people, pa.string()),
-            "latitude": pa.array([found.latitude for found in facts], pa.float64()),
-            "longitude": pa.array([found.longitude for found in facts], pa.float64()),
-            "taken_at": pa.array([found.taken for found in facts], pa.string()),
+            "latitude": pa.array([found.facts.latitude for found in facts], pa.float64()),
+            "longitude": pa.array([found.facts.longitude for found in facts], pa.float64()),
+            "taken_at": pa.array([found.facts.taken for found in facts], pa.string()),
             "album": pa.array(folders, pa.string()),
-            "heading": pa.array([found.heading for found in facts], pa.float64()),
+            "heading": pa.array([found.facts.heading for found in facts], pa.float64()),
+            "heading_reference": pa.array([found.facts.heading_reference for found in facts], pa.string()),
+            "place_source": pa.array([found.place_source for found in facts], pa.string()),
+            "time_source": pa.array([found.time_source for found in facts], pa.string()),
         },
     )
     return Candidates(
@@ -130,14 +136,30 @@ def _batch(root: Path, names: list[str], photographer: str | None) -> Candidates
         faults=pa.concat_tables([fault_table(faults), field_faults]),
         local_ids=True,
         photographer_folder=photographer is None,
+        origin=root,
     )
 
 
-def _facts(path: Path) -> ExifFacts:
-    with Image.open(path, formats=FORMATS) as image:
-        return read_exif(image)
+def _content(path: Path, most: int) -> str | None:
+    """A digest of a file that is turned away, or its size where it is not read."""
+    try:
+        return sha256_bytes(read_file(path, most))
+    except Rejected:
+        return str(path.stat().st_size)
+    except OSError:
+        return None
 
 
-def _printable(name: str) -> str:
-    """A file name as UTF-8 text, also where its bytes are none."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+class _Sidecars:
+    """Names of the sidecar files in a folder; of one folder at a time, as photos come folder by folder."""
+
+    def __init__(self) -> None:
+        self._folder: Path | None = None
+        self._names: frozenset[str] = frozenset()
+
+    def of(self, folder: Path) -> frozenset[str]:
+        if folder != self._folder:
+            with os.scandir(folder) as entries:
+                self._names = frozenset(e.name for e in entries if e.name.lower().endswith(SIDECAR_SUFFIXES))
+            self._folder = folder
+        return self._names

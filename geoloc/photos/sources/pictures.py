@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from geoloc.photos.formats import PHOTO_SUFFIXES, READ_SUFFIXES
 from geoloc.photos.quarantine import Reason, Rejected
 from geoloc.photos.sources.candidates import SourceError
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif")
 
 
 def safe_path(folder: Path, name: str) -> Path:
@@ -21,18 +21,37 @@ def safe_path(folder: Path, name: str) -> Path:
     return folder / posix
 
 
+def find_file(folder: Path, name: str) -> Path:
+    """The file that a table calls `name`, where the file system has it in another Unicode form or the table came from
+    Windows. Raises as `safe_path`."""
+    path = safe_path(folder, name)
+    if path.exists() or (name.isascii() and "\\" not in name):
+        return path
+    slashed = name.replace("\\", "/")
+    others = (slashed, unicodedata.normalize("NFC", slashed), unicodedata.normalize("NFD", slashed))
+    return next((found for found in (folder / other for other in others) if found.exists()), path)
+
+
+def id_key(photo_id: str) -> str:
+    """What `files_by_id` finds a photo's file by: its id in Unicode's form NFC."""
+    return unicodedata.normalize("NFC", photo_id)
+
+
 def files_by_id(folder: Path) -> dict[str, str]:
-    """Image files anywhere below a folder, by file name without suffix; of equal names the first in order of paths.
+    """Image files anywhere below a folder, by `id_key` of the file name without suffix; of equal names the first in
+    order of paths, and a format that is read before a raw one.
 
     Values are paths below the folder. Raises SourceError where it is no folder.
     """
     if not folder.is_dir():
         raise SourceError(f"{folder} is not a folder of photos")
     found: dict[str, str] = {}
+    unread: dict[str, str] = {}
     for place, folders, files in os.walk(folder):
         folders.sort()
         for name in sorted(files):
             stem, suffix = os.path.splitext(name)  # noqa: PTH122 - a Path for each of millions is slow
-            if suffix.lower() in SUFFIXES:
-                found.setdefault(stem, os.path.relpath(os.path.join(place, name), folder))  # noqa: PTH118
-    return found
+            if suffix.lower() in PHOTO_SUFFIXES and not name.startswith("._"):
+                kind = found if suffix.lower() in READ_SUFFIXES else unread
+                kind.setdefault(id_key(stem), os.path.relpath(os.path.join(place, name), folder))  # noqa: PTH118
+    return {**unread, **found}

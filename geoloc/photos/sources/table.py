@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from geoloc.photos.quarantine import Reason, Rejected
@@ -21,9 +22,9 @@ from geoloc.photos.sources.candidates import (
     fault_table,
     read_file,
 )
-from geoloc.photos.sources.delimited import Block, compression_of, first_row, read_blocks, references
-from geoloc.photos.sources.fields import text, typed
-from geoloc.photos.sources.pictures import files_by_id, safe_path
+from geoloc.photos.sources.delimited import Block, delimiter_of, first_row, read_blocks, references
+from geoloc.photos.sources.fields import text, typed, undecodable
+from geoloc.photos.sources.pictures import files_by_id, find_file, id_key
 
 NO_PHOTOS = "none"
 TABLE_FIELDS = ("file", *FIELDS)
@@ -60,21 +61,25 @@ def table_candidates(
     by_id = files_by_id(folder) if folder is not None and "file" not in mapping else None
     if folder is not None and not folder.is_dir():
         raise SourceError(f"{folder} is not a folder of photos")
-    blocks = _blocks(table, names, list(dict.fromkeys(mapping.values())))
+    blocks = _blocks(table, names, mapping)
     return (_candidates(table, block, mapping, folder, by_id) for block in blocks)
 
 
-def _blocks(path: Path, names: list[str], wanted: list[str]) -> Iterator[Block]:
+def _blocks(path: Path, names: list[str], mapping: Mapping[str, str]) -> Iterator[Block]:
+    wanted = list(dict.fromkeys(mapping.values()))
     if path.suffix.lower() != ".parquet":
-        delimiter = _delimiter(path)
-        yield from read_blocks(path, delimiter, names, header=True, quoted=True, wanted=wanted)
+        delimiter = delimiter_of(path)
+        numeric = tuple(mapping[name] for name in _REQUIRED)
+        yield from read_blocks(
+            path, delimiter, names, header=True, quoted=True, wanted=wanted, numeric=numeric
+        )
         return
     first = 1
     try:
         for rows in pq.ParquetFile(path).iter_batches(_PARQUET_BATCH, columns=wanted):
             yield Block(rows, np.arange(first, first + rows.num_rows), FAULTS.empty_table())
             first += rows.num_rows
-    except (pa.ArrowInvalid, OSError) as error:
+    except (pa.ArrowException, OSError) as error:
         torn = fault(f"{path.name}: after row {first - 1}", Reason.UNREADABLE_FILE, str(error)[:300])
         yield Block(None, np.empty(0, np.int64), fault_table([torn]))
 
@@ -87,22 +92,30 @@ def _candidates(
     by_id: Mapping[str, str] | None,
 ) -> Candidates:
     if block.rows is None:
-        return Candidates(SCHEMA.empty_table(), faults=block.faults)
+        return Candidates(SCHEMA.empty_table(), faults=block.faults, origin=path)
     raw = {name: block.rows.column(column) for name, column in mapping.items()}
-    file = text(raw.pop("file", None), block.rows.num_rows)
+    raw_file = raw.pop("file", None)
+    file = text(raw_file, block.rows.num_rows)
     local = "photo_id" not in raw
-    if local:
-        raw["photo_id"] = file
+    raw["photo_id"] = raw_file if local else _whole(raw["photo_id"], block.rows.num_rows)
     table, faults, rows = typed(references(path, block.numbers), raw)
     faults = pa.concat_tables([block.faults, faults])
     if folder is None:
-        return Candidates(table, faults=faults, local_ids=local)
+        return Candidates(table, faults=faults, local_ids=local, origin=path)
     if by_id is not None:
-        names = [None if photo is None else by_id.get(photo) for photo in table["photo_id"].to_pylist()]
-        return Candidates(table, _loader(folder, names), faults=faults, local_ids=local)
+        ids = table["photo_id"].to_pylist()
+        names = [None if photo is None else by_id.get(id_key(photo)) for photo in ids]
+        return Candidates(table, _loader(folder, names), faults=faults, local_ids=local, origin=path)
     names = file.take(rows).to_pylist()
     pictured = np.array([name is not None for name in names], bool)
-    return Candidates(table, _loader(folder, names), pictured, faults, local_ids=local)
+    return Candidates(table, _loader(folder, names), pictured, faults, local_ids=local, origin=path)
+
+
+def _whole(ids: pa.Array, count: int) -> pa.Array:
+    """Ids that a spreadsheet made `12345.0` as they were."""
+    if undecodable(ids, count).any():
+        return ids
+    return pc.replace_substring_regex(text(ids, count), r"^(\d+)\.0+$", r"\1")
 
 
 def _loader(folder: Path, names: list[str | None]) -> Load:
@@ -111,7 +124,7 @@ def _loader(folder: Path, names: list[str | None]) -> Load:
         if not name:
             raise Rejected(Reason.MISSING_FILE, f"{folder.name} has no image named as the id")
         try:
-            return read_file(safe_path(folder, name), most)
+            return read_file(find_file(folder, name), most)
         except FileNotFoundError:
             raise Rejected(Reason.MISSING_FILE, f"{name[:200]!r} is missing") from None
 
@@ -140,16 +153,9 @@ def _column_names(path: Path) -> list[str]:
     if path.suffix.lower() == ".parquet":
         try:
             return list(pq.read_schema(path).names)
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowException, OSError) as error:
             raise SourceError(f"{path} is not a readable table: {error}") from None
-    names = first_row(path, _delimiter(path), quoted=True)
+    names = first_row(path, delimiter_of(path), quoted=True)
     if len(set(names)) != len(names):
         raise SourceError(f"{path.name} has two columns of one name; it has {', '.join(names)}")
     return names
-
-
-def _delimiter(path: Path) -> str:
-    kind = Path(path.stem).suffix if compression_of(path) else path.suffix
-    if kind.lower() not in (".csv", ".tsv"):
-        raise SourceError(f"{path} must end in .parquet, .csv or .tsv (these two also with .gz or .bz2)")
-    return "," if kind.lower() == ".csv" else "\t"

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import tarfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -25,32 +22,23 @@ from geoloc.photos.sources.candidates import (
     fault_table,
 )
 from geoloc.photos.sources.fields import strings, typed
-from geoloc.photos.sources.pictures import SUFFIXES
+from geoloc.photos.sources.tars import Member, Sample, read_index
 
 _BATCH = 512
 _MAX_JSON_BYTES = 1024 * 1024
-_IMAGE_EXTENSIONS = frozenset(suffix[1:] for suffix in SUFFIXES)
-
-
-@dataclass
-class _Sample:
-    """The members of one key: the position of its image in the tar, and its JSON."""
-
-    key: str
-    image: tuple[int, int] | None = None
-    facts: dict[str, Any] = field(default_factory=dict)
-    problem: tuple[Reason, str] | None = None
 
 
 def webdataset_candidates(
     tars: str | Path | list[str | Path], *, columns: Mapping[str, str] | None = None
 ) -> Iterator[Candidates]:
-    """Samples of uncompressed tars (a path, a pattern, or several), in order; nothing is ever unpacked to disk.
+    """Samples of uncompressed tars (a path, a pattern with `*` or `{00000..00010}`, or several), in order; nothing is
+    ever unpacked to disk.
 
     Fields are read from key.json: those of the catalog by their own names, or by another that `columns` gives
     ({"latitude": "lat"}). Without photo_id the key is the id, with the source's name in front (img2dataset numbers
-    keys from 0 in every set, so give each set a source of its own). Links, devices, and members with absolute names
-    or names that lead out of the archive are quarantined. Raises SourceError for no tar or an unknown field.
+    keys from 0 in every set, so give each set a source of its own). Members of a key may lie apart (geoloc.photos.
+    sources.tars has the rules). Links, devices, and members with absolute names or names that lead out of the archive
+    are quarantined. Raises SourceError for no tar or an unknown field.
     """
     mapping = json_fields(columns)
     return _batches(expand(tars, "tar"), mapping)
@@ -66,129 +54,83 @@ def json_fields(columns: Mapping[str, str] | None) -> dict[str, str]:
 
 def _batches(tars: list[Path], mapping: Mapping[str, str]) -> Iterator[Candidates]:
     for path in tars:
-        faults: list[dict[str, str | None]] = []
-        samples = _samples(path, faults)
-        while batch := list(islice(samples, _BATCH)):
-            yield _candidates(path, batch, faults, mapping)
-            faults.clear()
-        if faults:
-            yield Candidates(SCHEMA.empty_table(), faults=fault_table(faults))
+        index = read_index(path)
+        yield Candidates(
+            SCHEMA.empty_table(), faults=fault_table(index.faults), notes=index.notes, origin=path
+        )
+        for samples in _chunks(index.samples):
+            yield _candidates(path, samples, mapping)
 
 
-def _samples(path: Path, faults: list[dict[str, str | None]]) -> Iterator[_Sample]:
-    """Consecutive members of one key, as WebDataset groups them."""
-    sample: _Sample | None = None
-    try:
-        with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            for member in tar:
-                # the list of members would grow with the archive
-                tar.members = []  # type: ignore[attr-defined]
-                if member.isdir():
-                    continue
-                unsafe = _unsafe(member)
-                if unsafe:
-                    faults.append(
-                        fault(f"{path.name}: {_printable(member.name)}", Reason.UNSAFE_ARCHIVE_MEMBER, unsafe)
-                    )
-                    continue
-                key, extension = _split(member.name)
-                if sample is not None and sample.key != key:
-                    yield sample
-                    sample = None
-                sample = sample or _Sample(key)
-                _take(sample, extension, member, tar)
-    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-        faults.append(fault(f"{path.name}: {_end(sample)}", Reason.UNREADABLE_ARCHIVE, str(error)[:300]))
-    if sample is not None:
-        yield sample
+def _chunks(samples: list[Sample]) -> Iterator[list[Sample]]:
+    for start in range(0, len(samples), _BATCH):
+        yield samples[start : start + _BATCH]
 
 
-def _take(sample: _Sample, extension: str, member: tarfile.TarInfo, tar: tarfile.TarFile) -> None:
-    if extension in _IMAGE_EXTENSIONS:
-        sample.image = (member.offset_data, member.size)
-    elif extension == "json":
-        if member.size > _MAX_JSON_BYTES:
-            sample.problem = (Reason.MALFORMED_RECORD, f"its JSON has {member.size} bytes")
-            return
-        stream = tar.extractfile(member)
-        try:
-            facts = json.loads(stream.read() if stream else b"")
-        except (ValueError, RecursionError) as error:
-            sample.problem = (Reason.MALFORMED_RECORD, f"its JSON cannot be read: {error}"[:300])
-            return
-        if isinstance(facts, dict):
-            sample.facts = facts
-        else:
-            sample.problem = (Reason.MALFORMED_RECORD, "its JSON is no object")
+def _candidates(path: Path, samples: list[Sample], mapping: Mapping[str, str]) -> Candidates:
+    faults: list[dict[str, str | None]] = []
+    kept: list[Member] = []
+    records: list[dict[str, Any]] = []
+    keys: list[str] = []
 
+    def blame(what: str, reason: Reason, detail: str, content: str) -> None:
+        faults.append(fault(f"{path.name}: {what}", reason, detail, content=content))
 
-def _candidates(
-    path: Path, samples: list[_Sample], faults: list[dict[str, str | None]], mapping: Mapping[str, str]
-) -> Candidates:
-    faults = list(faults)
-    kept = []
-    for sample in samples:
-        reason, detail = sample.problem or (Reason.MISSING_FILE, "no image beside its metadata")
-        if sample.problem or sample.image is None:
-            faults.append(fault(f"{path.name}: {sample.key}", reason, detail, photo_id=None))
-        else:
-            kept.append(sample)
-    raw = {
-        name: strings([sample.facts.get(json_name) for sample in kept]) for name, json_name in mapping.items()
-    }
+    with path.open("rb") as file:
+        for sample in samples:
+            if not sample.images:
+                blame(sample.key, Reason.MISSING_FILE, f"no image among {sample.named()}", sample.named())
+                continue
+            image, *others = sample.images
+            for other in others:
+                detail = f"a second image of the key {sample.key}; {image.name} is the first"
+                blame(other.name, Reason.DUPLICATE_ID, detail, f"{other.name} {other.offset} {other.size}")
+            record = {} if sample.record is None else _record(file.fileno(), sample.record)
+            if isinstance(record, str):
+                blame(
+                    sample.key, Reason.MALFORMED_RECORD, record, f"{image.name} {image.offset} {image.size}"
+                )
+                continue
+            keys.append(sample.key)
+            kept.append(image)
+            records.append(record)
+    raw = {name: strings([record.get(field) for record in records]) for name, field in mapping.items()}
     local = raw["photo_id"].null_count == len(kept)
     if local:
-        raw["photo_id"] = pa.array([sample.key for sample in kept], pa.string())
-    reference = pa.array([f"{path.name}: {sample.key}" for sample in kept], pa.string())
+        raw["photo_id"] = pa.array(keys, pa.string())
+    reference = pa.array([f"{path.name}: {key}" for key in keys], pa.string())
     table, field_faults, rows = typed(reference, raw)
-    places = [kept[row].image for row in rows.tolist()]
     return Candidates(
         table,
-        _loader(path, places),
+        _loader(path, [kept[row] for row in rows.tolist()]),
         faults=pa.concat_tables([fault_table(faults), field_faults]),
         local_ids=local,
+        origin=path,
     )
 
 
-def _loader(path: Path, places: list[tuple[int, int] | None]) -> Load:
+def _record(descriptor: int, member: Member) -> dict[str, Any] | str:
+    """The JSON of a sample, or what is wrong with it."""
+    if member.size > _MAX_JSON_BYTES:
+        return f"its JSON has {member.size} bytes"
+    try:
+        record = json.loads(os.pread(descriptor, member.size, member.offset))
+    except (ValueError, RecursionError) as error:
+        return f"its JSON cannot be read: {error}"[:300]
+    return record if isinstance(record, dict) else "its JSON is no object"
+
+
+def _loader(path: Path, images: list[Member]) -> Load:
     def load(row: int, most: int) -> bytes:
-        place = places[row]
-        assert place is not None
-        offset, size = place
-        if size > most:
-            raise Rejected(Reason.TOO_LARGE_FILE, f"{size} bytes; the limit is {most} bytes")
+        image = images[row]
+        if image.size > most:
+            raise Rejected(Reason.TOO_LARGE_FILE, f"{image.size} bytes; the limit is {most} bytes")
         with path.open("rb") as file:
-            data = os.pread(file.fileno(), size, offset)
-        if len(data) < size:
+            data = os.pread(file.fileno(), image.size, image.offset)
+        if len(data) < image.size:
             raise Rejected(
-                Reason.TRUNCATED_IMAGE, f"the archive ends {size - len(data)} bytes before the image"
+                Reason.TRUNCATED_IMAGE, f"the archive ends {image.size - len(data)} bytes before the image"
             )
         return data
 
     return load
-
-
-def _unsafe(member: tarfile.TarInfo) -> str | None:
-    name = PurePosixPath(member.name)
-    if member.issym() or member.islnk():
-        return f"a link to {_printable(member.linkname)[:200]}"
-    if not member.isreg() or member.issparse():
-        return "no plain file"
-    if name.is_absolute() or "\\" in member.name:
-        return "an absolute name" if name.is_absolute() else "a name with a backslash"
-    return "points outside the archive" if ".." in name.parts else None
-
-
-def _split(name: str) -> tuple[str, str]:
-    """WebDataset's rule: the key runs to the first dot of the last part."""
-    folder, slash, last = _printable(name).removeprefix("./").rpartition("/")
-    stem, _, extension = last.partition(".")
-    return folder + slash + stem, extension.lower()
-
-
-def _end(sample: _Sample | None) -> str:
-    return "its beginning" if sample is None else f"after {sample.key}"
-
-
-def _printable(name: str) -> str:
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

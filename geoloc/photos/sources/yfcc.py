@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from geoloc.photos.sources.candidates import SCHEMA, Candidates, SourceError, expand, read_file
 from geoloc.photos.sources.delimited import Block, first_row, read_blocks, references
-from geoloc.photos.sources.fields import text, typed, unquoted
+from geoloc.photos.sources.fields import text, typed, undecodable, unquoted
 from geoloc.photos.sources.pictures import files_by_id
 
 # Zero-based columns of the 23 (Thomee et al., YFCC100M, CACM 59(2), 2016; its readme). The other layout, of 25, has
@@ -69,15 +69,15 @@ def _candidates(
     file: Path, block: Block, layout: int, folder: Path | None, by_id: Mapping[str, str] | None
 ) -> Candidates:
     if block.rows is None:
-        return Candidates(SCHEMA.empty_table(), faults=block.faults)
+        return Candidates(SCHEMA.empty_table(), faults=block.faults, origin=file)
     count = block.rows.num_rows
-    raw = {name: text(block.rows.column(f"c{i}"), count) for name, i in LAYOUTS[layout].items()}
+    raw = {name: _text(block.rows.column(f"c{i}"), count) for name, i in LAYOUTS[layout].items()}
     notes = {}
     videos = pc.fill_null(pc.equal(raw.pop("video"), "1"), False).to_numpy(zero_copy_only=False)
     use = ~videos
     notes["videos left out"] = int(videos.sum())
     if by_id is not None:
-        pictured = np.array([photo in by_id for photo in raw["photo_id"].to_pylist()], bool)
+        pictured = np.array([(photo or "") in by_id for photo in raw["photo_id"].to_pylist()], bool)
         notes["rows without an image left out"] = int((use & ~pictured).sum())
         use &= pictured
     reference = references(file, block.numbers)
@@ -100,4 +100,11 @@ def _candidates(
         load,
         faults=pa.concat_tables([block.faults, faults]),
         notes={name: number for name, number in notes.items() if number},
+        origin=file,
     )
+
+
+def _text(values: pa.Array, count: int) -> pa.Array:
+    """As `text`, with U+FFFD where it is no UTF-8, as URL-decoding leaves it there; `typed` refuses both."""
+    bad = undecodable(values, count)
+    return pc.if_else(pa.array(bad), "\ufffd", text(values, count)) if bad.any() else text(values, count)

@@ -1,0 +1,42 @@
+"""The account of an ingest: what became of every input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class IngestSummary:
+    """What became of every input. Also the argument of the progress callback, as it stands then.
+
+    quarantined: inputs turned away, by reason. fields_dropped: photos kept without a damaged field, by reason. labels:
+    photos of the pool whose bytes came with another id or label as well, by reason. encoded_again: photos that could
+    not be stored bit for bit, by why. notes: what else there is to say, with its count.
+    """
+
+    source: str
+    added: int = 0
+    already_present: int = 0
+    quarantined: dict[str, int] = field(default_factory=dict)
+    fields_dropped: dict[str, int] = field(default_factory=dict)
+    labels: dict[str, int] = field(default_factory=dict)
+    encoded_again: dict[str, int] = field(default_factory=dict)
+    notes: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def seen(self) -> int:
+        """Inputs that are accounted for."""
+        return self.added + self.already_present + sum(self.quarantined.values())
+
+    def __str__(self) -> str:
+        lines = [f"{self.source}: {self.added} added, {self.already_present} already present,"
+                 f" {sum(self.quarantined.values())} quarantined"]  # fmt: skip
+        for title, counts in (
+            ("quarantined", self.quarantined),
+            ("kept without a field", self.fields_dropped),
+            ("both labels recorded", self.labels),
+            ("encoded again", self.encoded_again),
+            ("note", self.notes),
+        ):
+            lines += [f"  {title}: {name} {count}" for name, count in sorted(counts.items())]
+        return "\n".join(lines)

@@ -1,0 +1,208 @@
+"""The photos behind an output: counts by split and source, and everything that is known of one photo."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from geoloc.files import read_json, read_parquet
+from geoloc.photos.catalog import CATALOG_FILE, read_catalog
+from geoloc.photos.pairs import overhead_pool, read_pairs
+from geoloc.photos.quarantine import PHOTO, read_quarantine
+from orchestration.lineage.build import Build
+from orchestration.lineage.record import Record
+from orchestration.plan.chain import SPLITS_FILE
+from orchestration.workspace import Workspace
+
+GONE = "not in the pool now"
+"""The source of photos that the splits name and the catalog does not."""
+_SHOWN = (
+    "source",
+    "photographer",
+    "latitude",
+    "longitude",
+    "taken_at",
+    "album",
+    "licence",
+    "sha256",
+    "shard",
+)
+
+
+def photos_behind(build: Build, shared: bool = False) -> dict[str, Any]:
+    """The photos of a build: `splits` counts them by split and source, `quarantined` by source.
+
+    `shared`: of an output that all recipes share, so only `sources` counts them. Raises DamagedFile for a damaged
+    table, FileNotFoundError for a pool without a catalog.
+    """
+    pool = build.workspace.pool
+    catalog = read_catalog(pool, ["photo_id", "source"])
+    away = read_quarantine(pool)
+    record = None if shared else build.record("splits")
+    found: dict[str, Any] = {
+        "of": "the pool" if record is None else record.artefact,
+        "data_version": None if record is None else record.inputs.get("data"),
+        "photos": len(catalog),
+        "sources": _counts(catalog["source"]),
+        "quarantined": _counts(away.loc[away["severity"] == PHOTO, "source"]),
+    }
+    if record is not None:
+        splits = _splits(build)
+        source = splits["photo_id"].map(catalog.set_index("photo_id")["source"]).fillna(GONE)
+        found["photos"] = len(splits)
+        found["splits"] = {
+            str(split): _counts(source[splits["split"] == split])
+            for split in dict.fromkeys(["train", "validation", "test", *sorted(splits["split"].unique())])
+        }
+        found["sources"] = _counts(source)
+    return found
+
+
+def photos_lines(found: dict[str, Any]) -> Iterator[str]:
+    """The counts of `photos_behind` as a table."""
+    version = f", data version {found['data_version']}" if found["data_version"] else ""
+    yield f"photos of {found['of']}: {found['photos']:,}{version}"
+    sources = sorted({*found["sources"], *found["quarantined"]})
+    rows = [("", *sources, "all")]
+    parts = {**found.get("splits", {}), "all": found["sources"], "quarantined": found["quarantined"]}
+    for name, counts in parts.items():
+        rows.append((name, *(f"{counts.get(s, 0):,}" for s in sources), f"{sum(counts.values()):,}"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for first, *others in rows:
+        cells = [f"{cell:>{width}}" for cell, width in zip(others, widths[1:], strict=True)]
+        yield f"    {first:<{widths[0]}}  {'  '.join(cells)}"
+
+
+def photo_ids(workspace: Workspace, text: str) -> list[str]:
+    """The photos with this id, or whose bytes have this SHA-256 (or its first eight digits or more): of the pool, the
+    overhead tiles, quarantine and the splits of builds."""
+    found: set[str] = set()
+    for pool in _pools(workspace):
+        catalog = read_catalog(pool, ["photo_id", "sha256"])
+        match = catalog["photo_id"] == text
+        if len(text) >= 8:
+            match |= catalog["sha256"].str.startswith(text.lower()).fillna(False).astype(bool)
+        found.update(catalog.loc[match, "photo_id"])
+    away = read_quarantine(workspace.pool)
+    if ((away["photo_id"] == text) | (away["reference"] == text)).any():
+        found.add(text)
+    if not found and any((_splits(build)["photo_id"] == text).any() for build in _split_builds(workspace)):
+        found.add(text)
+    return sorted(found)
+
+
+def near_photo_ids(workspace: Workspace) -> list[str]:
+    """The ids among which a mistyped one is looked for; none of a pool that is too large to compare them all."""
+    if not (workspace.pool / CATALOG_FILE).is_file():
+        return []
+    ids = read_catalog(workspace.pool, ["photo_id"])["photo_id"]
+    return [str(one) for one in ids] if len(ids) <= 100_000 else []
+
+
+def photo_facts(workspace: Workspace, photo_id: str) -> dict[str, Any]:
+    """Everything known of a photo: its facts in the catalog (the photographer as the catalog's keyed hash), its
+    quarantine, its pairs, and in each build its split and the outputs that it is in."""
+    catalogs = [read_catalog(pool, ["photo_id", *_SHOWN]) for pool in _pools(workspace)]
+    rows = pd.concat([c[c["photo_id"] == photo_id] for c in catalogs]) if catalogs else pd.DataFrame()
+    away = read_quarantine(workspace.pool)
+    away = away[(away["photo_id"] == photo_id) | (away["reference"] == photo_id)]
+    pairs = read_pairs(workspace.pool)
+    return {
+        "photo_id": photo_id,
+        "in_pool": bool(len(rows)),
+        "facts": {name: _plain(rows.iloc[0][name]) for name in _SHOWN} if len(rows) else {},
+        "quarantine": away[["source", "reference", "reason", "severity", "detail"]].to_dict("records"),
+        "overhead_tiles": pairs.loc[pairs["photo_id"] == photo_id, "overhead_id"].tolist(),
+        "builds": {build.recipe: _in_build(build, photo_id) for build in _split_builds(workspace)},
+    }
+
+
+def photo_lines(facts: dict[str, Any]) -> Iterator[str]:
+    """The facts of a photo as text."""
+    yield f"photo {facts['photo_id']}" + ("" if facts["in_pool"] else f": {GONE}")
+    for name, value in facts["facts"].items():
+        if value is not None:
+            yield f"    {name} {value}"
+    if facts["overhead_tiles"]:
+        yield f"    overhead tiles {', '.join(facts['overhead_tiles'])}"
+    for row in facts["quarantine"]:
+        what = "quarantined" if row["severity"] == PHOTO else f"quarantine, {row['severity']} only"
+        yield f"    {what}: {row['reason']} ({row['detail']}), {row['source']} {row['reference']}"
+    if not facts["builds"]:
+        yield "    in no build"
+    for recipe, use in facts["builds"].items():
+        if use["split"] is None:
+            yield f"    {recipe}: not in its splits"
+            continue
+        why = f" ({use['reason']})" if use["reason"] else ""
+        yield f"    {recipe}: split {use['split']}{why}; " + (
+            ", ".join(use["used"]) or "used by nothing built"
+        )
+
+
+def _in_build(build: Build, photo_id: str) -> dict[str, Any]:
+    """The split of a photo in a build, why it is unused, and which outputs it is in."""
+    splits = _splits(build)
+    rows = splits[splits["photo_id"] == photo_id]
+    if rows.empty:
+        return {"split": None, "reason": None, "used": []}
+    split, used = str(rows["split"].iloc[0]), []
+    made = {stage.name for stage in build.stages if build.record(stage.name)}
+    has_pixels = bool(rows["sha256"].notna().iloc[0])  # cells are fitted on places alone
+    if split == "train" and "partition" in made:
+        used.append(f"trained {build.name('partition')}")
+    if split == "train" and "classifier" in made and has_pixels:
+        used.append(f"trained {build.name('classifier')}")
+    if split == "validation" and "classifier" in made and has_pixels:
+        used.append(f"validated {build.name('classifier')}")
+    for table in sorted(build.folder("index").glob("*/references.parquet")) if "index" in made else ():
+        if (read_parquet(table, ["photo_id"])["photo_id"] == photo_id).any():
+            used.append(f"reference in {build.name('index')}/{table.parent.name}")
+    if "evaluation" in made:
+        for test in read_json(build.folder("evaluation") / "evaluations.json", list):
+            asked = read_parquet(build.folder("evaluation") / test / "per_photo.parquet", ["photo_id"])
+            if (asked["photo_id"] == photo_id).any():
+                used.append(f"query of {build.name('evaluation')} {test}")
+    return {"split": split, "reason": _plain(rows["reason"].iloc[0]), "used": used}
+
+
+def _splits(build: Build) -> pd.DataFrame:
+    return read_parquet(build.folder("splits") / SPLITS_FILE, ["photo_id", "split", "reason", "sha256"])
+
+
+def _split_builds(workspace: Workspace) -> Iterator[Build]:
+    """The builds that have splits."""
+    for file in sorted(workspace.build.glob(f"*/splits/{SPLITS_FILE}")):
+        yield Build(workspace, file.parent.parent.name)
+
+
+def _pools(workspace: Workspace) -> list[Path]:
+    """The pools of the workspace that hold a catalog: the photos, and the overhead tiles."""
+    pools = (workspace.pool, overhead_pool(workspace.pool))
+    return [pool for pool in pools if (pool / CATALOG_FILE).is_file()]
+
+
+def shard_photos(workspace: Workspace, shard: Path) -> list[str]:
+    """The ids of the photos in a shard of the pool or of the overhead tiles."""
+    catalog = read_catalog(shard.parent.parent, ["photo_id", "shard"])
+    return catalog.loc[catalog["shard"] == shard.name, "photo_id"].tolist()
+
+
+def made_of_other_splits(build: Build, record: Record) -> bool:
+    """Whether an output was made from other splits than those that are there now."""
+    now = build.record("splits")
+    return "splits" in record.inputs and (now is None or now.content != record.inputs["splits"])
+
+
+def _counts(values: pd.Series) -> dict[str, int]:
+    return {str(name): int(n) for name, n in values.value_counts().sort_index().items()}
+
+
+def _plain(value: Any) -> Any:
+    """A cell of a table as JSON holds it."""
+    if pd.isna(value):
+        return None
+    return value if isinstance(value, str | int | float | bool) else str(value)

@@ -1,0 +1,70 @@
+"""The photo files of `geoloc locate`: read before any network is loaded, and never waited for. A light module."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geoloc.photos.decoding import Limits, UnreadablePhoto, check_and_normalise, decode_rgb
+from geoloc.photos.quarantine import Reason
+
+KINDS = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Photo files: their names, the pixels of the readable ones, uint8 [H, W, 3] each, and why each other is not."""
+
+    names: tuple[str, ...]
+    pixels: tuple[NDArray[np.uint8], ...]
+    errors: tuple[str | None, ...]
+
+    @property
+    def unreadable(self) -> list[str]:
+        """A line for each photo that could not be read."""
+        return [f"{name}: {why}" for name, why in zip(self.names, self.errors, strict=True) if why]
+
+
+def read_photos(files: Sequence[Path]) -> Photos:
+    """Read photo files with the checks and limits of photos that enter the pool. Raises nothing for a bad one."""
+    pixels: list[NDArray[np.uint8]] = []
+    errors: list[str | None] = []
+    for file in files:
+        try:
+            pixels.append(decode_rgb(check_and_normalise(_bytes(file)).bytes))
+            errors.append(None)
+        except UnreadablePhoto as error:
+            errors.append(str(error))
+        except OSError as error:
+            errors.append(error.strerror or str(error))
+    return Photos(tuple(map(_printable, files)), tuple(pixels), tuple(errors))
+
+
+def _bytes(file: Path) -> bytes:
+    """The bytes of a regular file. Raises OSError, and UnreadablePhoto for one that is larger than a photo may be."""
+    kind = stat.S_IFMT(file.stat().st_mode)
+    if kind != stat.S_IFREG:  # opening a pipe or a device can wait for ever
+        raise OSError(0, f"it is {KINDS.get(kind, 'no regular file')}, not a photo file")
+    # Non-blocking, should it have become a pipe meanwhile.
+    with os.fdopen(os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+        size, limit = os.fstat(stream.fileno()).st_size, Limits().max_file_bytes
+        if size > limit:  # before it fills the memory
+            raise UnreadablePhoto(Reason.TOO_LARGE_FILE, f"{size} bytes; the limit is {limit}")
+        return stream.read(limit + 1)
+
+
+def _printable(file: Path) -> str:
+    """The path as text that can be printed: bytes of its name that are no UTF-8 are written as \\udcXX."""
+    return str(file).encode("utf-8", "backslashreplace").decode()
