@@ -1,11 +1,13 @@
-"""Stage splits: the split of each photo (train, validation, a test set, or unused) and the reason, with the facts of
-each photo that later stages use, so that they need not read the pool."""
+"""Stage splits: the split of each photo (train, validation, a test set, or unused) and the reason, the use of each
+validation photo, and the facts of each photo that later stages use, so that they need not read the pool."""
 
 from __future__ import annotations
 
 from geoloc.files import write_parquet
 from geoloc.photos.catalog import read_catalog
-from geoloc.photos.splits import FACTS, make_splits
+from geoloc.photos.owners import photographer_keys
+from geoloc.photos.splits import FACTS, VALIDATION, make_splits
+from geoloc.photos.validation_parts import LEAST_PHOTOGRAPHERS, SHARED, validation_parts
 from orchestration.plan.chain import SPLITS_FILE
 from orchestration.run.stage import StageResult, StageRun
 
@@ -15,6 +17,11 @@ def build(run: StageRun) -> StageResult:
     splits = make_splits(catalog, run.settings.splits, run.settings.seed)
     # In the order of the catalog, so that new photos come last.
     photos = catalog[["photo_id", *FACTS]].merge(splits, on="photo_id", validate="1:1")
+    # Whom a photo without photographer counts for is decided once, here: later stages see no albums.
+    photos["photographer"] = photos["photographer"].fillna(photographer_keys(catalog))
+    held_out = (photos["split"] == VALIDATION) & photos["sha256"].notna()
+    parts = validation_parts(photos[held_out], run.settings.seed)
+    photos["validation_part"] = parts.reindex(photos.index)
     write_parquet(run.output / SPLITS_FILE, photos)
     sizes = (
         photos.groupby("split")
@@ -23,9 +30,15 @@ def build(run: StageRun) -> StageResult:
     )
     unused = photos.loc[photos["split"] == "unused", "reason"].value_counts().sort_index()
     run.log(", ".join(f"{row.photos} {row.split}" for row in sizes.itertuples()))
+    if (parts == SHARED).any():
+        run.log(
+            f"fewer than {LEAST_PHOTOGRAPHERS} validation photographers: the same photos choose the epoch, the "
+            "temperatures and the regions"
+        )
     return StageResult(
         {
             "sizes": sizes,
+            "validation by use": parts.value_counts().rename_axis("use").reset_index(name="photos"),
             "unused by reason": unused.rename_axis("reason").reset_index(name="photos"),
             **{f"photos/{row.split}": int(row.photos) for row in sizes.itertuples()},
         }
