@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 import pyarrow.parquet as pq
 
@@ -54,8 +55,14 @@ def claim_source(pool: Path, kind: str, path: Path | str, key: bytes) -> str:
 
 
 def fixed_part(path: Path | str) -> Path | str:
-    """The path, or the folder in which a pattern begins to match; an address as it is."""
+    """The path or address, or the folder in which a pattern begins to match."""
     if "://" in str(path):
+        begin, slashes, rest = str(path).partition("://")
+        signs = "*{" if begin.startswith("http") else _PATTERN_SIGNS  # ? begins a query there
+        parts = rest.split("/")
+        for position, part in enumerate(parts):
+            if any(sign in part for sign in signs):
+                return begin + slashes + "/".join(parts[:position])
         return str(path)
     path = Path(path)
     if not path.exists():
@@ -68,7 +75,8 @@ def fixed_part(path: Path | str) -> Path | str:
 def possible_names(path: Path | str) -> Iterator[str]:
     """Names for the source at `path`, the best first, without end."""
     if "://" in str(path):
-        place = Path(str(path).partition("://")[2].partition("?")[0])
+        begin, _, rest = str(path).partition("://")
+        place = Path(unquote(rest.partition("?")[0]) if begin.startswith("http") else rest)
         is_file = bool(place.suffix)
     else:
         place = Path(path).resolve()

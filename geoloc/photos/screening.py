@@ -94,7 +94,7 @@ class _Look:
     def at(self, table: pa.Table, bad: NDArray[np.bool_], rows: NDArray[np.int64] | None = None) -> pa.Array:
         """Digests of the bad rows of a table; `rows`: which rows of the batch it holds (default: all)."""
         places = np.flatnonzero(bad) if rows is None else rows[bad]
-        found = table.filter(pa.array(bad)).drop_columns("reference")
+        found = table.filter(pa.array(bad)).drop_columns(["reference", "url"])
         images = pa.array([self._image(int(row)) for row in places], pa.string())
         return quarantine.digests(found.append_column("image", images), self.key)
 
