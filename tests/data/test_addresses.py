@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import http.server
+import io
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +13,8 @@ from pathlib import Path
 import msgpack
 import pytest
 
-from geoloc.photos.addresses import SourceError, as_place, fetched, listed
+from geoloc.photos import addresses
+from geoloc.photos.addresses import Address, SourceError, as_place, fetched, listed
 from geoloc.photos.catalog import read_catalog
 from geoloc.photos.quarantine import read_quarantine
 from orchestration.cli import main
@@ -62,10 +65,7 @@ def web(tmp_path: Path) -> Iterator[str]:
             made = super().list_directory(path)
             page = made.read() if made else b""
             links = b'<a href="/secret.jpg">up</a> <a href="http://127.0.0.2/x.jpg">x</a> <a href="?C=N;O=D">s</a>'
-            page = page.replace(b"</ul>", links + b"</ul>")
-            import io
-
-            return io.BytesIO(page)
+            return io.BytesIO(page.replace(b"</ul>", links + b"</ul>"))
 
         def send_header(self, keyword: str, value: str) -> None:
             if not (keyword == "Content-Length" and self.path.endswith("/")):
@@ -131,7 +131,7 @@ def test_a_web_server_gives_what_a_disk_gives(web, workspace, tmp_path):
     )
     everything(here, str(tmp_path / "www" / "collection"))
     assert facts(workspace) == facts(here)
-    assert sources(workspace) == ["My photos", "photos", "shards", "0"] or sources(workspace) == sources(here)
+    assert sources(workspace) == sources(here)
     columns = ["source", "reference", "reason"]
     there = read_quarantine(workspace.pool)[columns].to_numpy().tolist()
     assert there == read_quarantine(here.pool)[columns].to_numpy().tolist()
@@ -167,14 +167,15 @@ def test_a_listing_leads_nowhere_else(web):
 def test_what_cannot_be_read_is_a_line(web, workspace, capsys, address, told, monkeypatch):
     monkeypatch.setattr("geoloc.photos.addresses._PAUSE_SECONDS", 0.01)
     if address.startswith("gs"):
-        monkeypatch.setitem(__import__("sys").modules, "gcsfs", None)
+        monkeypatch.setitem(sys.modules, "gcsfs", None)
     assert add(workspace, "webdataset", address.format(web=web)) == 1
     error = capsys.readouterr().err
     assert told in error
     assert len(error.splitlines()) == 1
 
 
-def test_a_password_is_not_told(tmp_path):
+def test_a_password_is_not_told(monkeypatch):
+    monkeypatch.setattr("geoloc.photos.addresses._PAUSE_SECONDS", 0.01)
     place = as_place("http://anna:secret@127.0.0.1:9/a.tar")
     with pytest.raises(SourceError) as error, fetched(place):
         pass
@@ -194,24 +195,14 @@ def test_a_lost_tar_costs_only_itself(workspace, tmp_path, monkeypatch):
     monkeypatch.setattr("geoloc.photos.addresses._PAUSE_SECONDS", 0.01)
     with photo_server() as server:
         server.files["/t/00000.tar"] = (tar_set(tmp_path / "t", 1) / "00000.tar").read_bytes()
-        original = server.files["/t/00000.tar"]
-        server.files["/t/00001.tar"] = original
-        done = server.asked
-
-        def lose() -> None:
-            server.files.pop("/t/00001.tar")
-
-        from geoloc.photos import addresses
-
+        server.files["/t/00001.tar"] = b""  # there when the set is listed, and gone when it is read
         fetch = addresses.fetch
 
-        def fetch_and_lose(address, path, most):  # type: ignore[no-untyped-def]
-            if "/t/00001.tar" in str(address) and "/t/00001.tar" in server.files:
-                lose()
+        def fetch_and_lose(address: Address, path: Path, most: int) -> None:
+            server.files.pop("/t/00001.tar", None)
             fetch(address, path, most)
 
         monkeypatch.setattr(addresses, "fetch", fetch_and_lose)
         assert add(workspace, "webdataset", f"{server.url}/t/{{00000..00001}}.tar") == 0
-        assert done["/t/00001.tar"] >= 1
     assert len(read_catalog(workspace.pool)) == 3
     assert read_quarantine(workspace.pool)["reason"].tolist() == ["unreadable_file"]

@@ -7,6 +7,7 @@ import gzip
 import itertools
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,10 +16,19 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from geoloc.photos.catalog import read_catalog
+from geoloc.photos.downloads.answer import Answer, BadAddress, now, parse_address
+from geoloc.photos.downloads.hosts import retry_after
+from geoloc.photos.downloads.spool import Spool
+from geoloc.photos.ingest import ingest
 from geoloc.photos.quarantine import read_quarantine
+from geoloc.photos.settings import DownloadSettings, IngestSettings
+from geoloc.photos.sources import open_source
 from orchestration.cli import main
+from orchestration.commands.downloads import _HELP
 from orchestration.workspace import Workspace
 from tests.photo_fixtures import exif, jpeg
 from tests.photo_server import PhotoServer, photo_server
@@ -281,3 +291,91 @@ def test_no_photo_is_lost_when_the_pool_forgets(workspace, server, tmp_path):
     add(workspace, table)
     assert len(read_catalog(workspace.pool)) == 1
     assert server.asked["/photo/1.jpg"] == 2
+
+
+def test_an_address_listed_twice_is_asked_once_whatever_is_committed_between(
+    workspace, server, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("geoloc.photos.sources.urls._BATCH", 2)
+    urls = [f"{server.url}/photo/{i}.jpg" for i in (1, 2, 3, 1, 2, 4, 5, 6, 7, 8, 1)]
+    table = write_table(tmp_path / "photos.csv", urls)
+    source = open_source("urls", table, pool=workspace.pool, spool=tmp_path / "spool")
+    settings = IngestSettings(shard_bytes=1)  # every photo is committed
+    took_in = ingest(workspace.pool, source, source="s", photographer_key=b"x" * 32, settings=settings)
+    assert took_in.seen == len(urls)
+    assert took_in.added == 8
+    assert set(server.asked.values()) == {1}
+    assert not (tmp_path / "spool").exists()
+
+
+def test_photos_without_a_place_are_told_once(workspace, server, tmp_path):
+    table = tmp_path / "list.txt"
+    table.write_text(f"{server.url}/photo/1.jpg\n")
+    add(workspace, table)
+    first = read_quarantine(workspace.pool)
+    assert first["reason"].tolist() == ["missing_coordinates"]
+    add(workspace, table)
+    assert read_quarantine(workspace.pool).equals(first)
+    assert server.asked["/photo/1.jpg"] == 1
+
+
+def test_another_failure_of_the_same_photo_is_no_other_input(workspace, server, tmp_path):
+    table = write_table(tmp_path / "photos.csv", [f"{server.url}/after/9/503/1.jpg"])
+    add(workspace, table, "--tries", "1")
+    server.shutdown()
+    server.server_close()
+    add(workspace, table, "--tries", "1")
+    found = read_quarantine(workspace.pool)
+    assert found["detail"].str.startswith("no connection").tolist() == [True]
+
+
+def test_help_tells_the_defaults_that_hold():
+    made = DownloadSettings()
+    for name, told in _HELP.items():
+        if "(default: " in told:
+            assert f"(default: {getattr(made, name):g})" in told
+
+
+@given(st.text(max_size=200))
+@example("http://[::1")
+@example("http://a:99999999/")
+@example("http://\ud800/")
+def test_any_text_is_an_address_or_refused(text):
+    try:
+        url = parse_address(text)
+    except BadAddress:
+        return
+    assert url.scheme in ("http", "https")
+    assert url.host
+
+
+@given(st.one_of(st.none(), st.text(max_size=60), st.integers().map(str)))
+def test_any_retry_after_is_a_time_or_nothing(header):
+    wait = retry_after(header)
+    assert wait is None or 0 <= wait < 1e12
+
+
+def test_a_public_name_does_not_lead_into_a_private_network(workspace, server, tmp_path, monkeypatch):
+    port = server.server_address[1]
+    resolve = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda host, *more, **named: resolve("127.0.0.1", *more, **named)
+    )
+    table = write_table(tmp_path / "photos.csv", [f"http://photos.example.org:{port}/photo/1.jpg"])
+    add(workspace, table)
+    assert not server.asked
+    assert read_quarantine(workspace.pool)["reason"].tolist() == ["bad_address"]
+    add(workspace, table, "--again", "--private", "always")
+    assert len(read_catalog(workspace.pool)) == 1
+
+
+@pytest.mark.parametrize("torn", range(1, 40, 7))
+def test_a_torn_spool_gives_what_is_whole(tmp_path, torn):
+    part = Spool(tmp_path).part()
+    for i in range(2):
+        part.add(Answer(f"http://a/{i}", None, status=200, tries=1, asked_at=now(), data=jpeg(i)))
+    path = next(tmp_path.glob("*.spool"))
+    path.write_bytes(path.read_bytes()[:-torn])
+    found = Spool(tmp_path).found
+    assert list(found) == ["http://a/0"]
+    assert found["http://a/0"].read() == jpeg(0)

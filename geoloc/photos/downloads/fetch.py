@@ -175,7 +175,8 @@ class _Client:
                     not_public = _cause(error, _NotPublic)
                     if not_public is not None:
                         raise _Stop(Reason.BAD_ADDRESS, str(not_public), later=False) from None
-                    what = f"no answer ({type(error).__name__})"
+                    unmet = isinstance(error, aiohttp.ClientConnectorError)
+                    what = "no connection" if unmet else "the connection broke off"
                     raise _Stop(Reason.HTTP_UNAVAILABLE, what, later=True, soon=True) from None
             if to in seen or len(seen) > self._settings.redirects:
                 what = "redirects in a circle" if to in seen else f"over {self._settings.redirects} redirects"

@@ -43,9 +43,9 @@ class Host:
     def wait_for(self, seconds: float) -> None:
         """Ask the host nothing for so long; nothing more in this run where that is longer than the settings allow."""
         if seconds > self._settings.longest_wait:
+            longest = self._settings.longest_wait
             self._left_alone = (
-                f"the host asks to wait {seconds:.0f} s, more than the {self._settings.longest_wait:g} s that"
-                " are waited for"
+                f"the host asks to wait {seconds:.0f} s, and {longest:g} s are waited for at most"
             )
         else:
             self._next_start = max(self._next_start, time.monotonic() + seconds)

@@ -67,11 +67,13 @@ class Spool:
 
 
 class Part:
-    """A file of the spool that is being written; `kept` has its answers by address."""
+    """A file of the spool that is being written; `kept` has its answers by address. It is there until all who hold it
+    have released it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock = threading.Lock()
+        self._holders = 0
         self.kept: dict[str, Kept] = {}
 
     def add(self, answer: Answer) -> None:
@@ -84,9 +86,16 @@ class Part:
         length = len(answer.data)
         self.kept[answer.url] = Kept(replace(answer, data=b""), sha256, self._path, end - length, length)
 
-    def remove(self) -> None:
-        """Its answers are in the pool."""
-        self._path.unlink(missing_ok=True)
+    def hold(self) -> None:
+        """Somebody needs its answers."""
+        self._holders += 1
+
+    def release(self) -> bool:
+        """One who held it has its answers in the pool; whether nobody holds it any more, and so it is removed."""
+        self._holders -= 1
+        if self._holders == 0:
+            self._path.unlink(missing_ok=True)
+        return self._holders == 0
 
 
 def _header(answer: Answer, sha256: str | None) -> bytes:

@@ -94,12 +94,13 @@ def _batches(
 
 @dataclass
 class _Batch:
-    """Rows of which some are being asked for. outcome: what is known of a row without asking."""
+    """Rows of which some are being asked for. parts: where the answers come, by address, also of those that an earlier
+    batch asks for. known: what is known of a row without asking. unusable: rows whose photo would be of no use."""
 
     table: pa.Table
     urls: list[str]
-    part: Part
     asked: Future[None]
+    parts: dict[str, Part] = field(default_factory=dict)
     known: dict[int, _Known] = field(default_factory=dict)
     unusable: set[int] = field(default_factory=set)
 
@@ -129,17 +130,19 @@ class _Run:
     def start(self, table: pa.Table) -> _Batch:
         """Begin to ask for what is not known of these rows."""
         urls: list[str] = table["url"].to_pylist()
-        part = self.spool.part()
-        none: Future[None] = Future()
-        none.set_result(None)
-        batch = _Batch(table, urls, part, none)
+        nothing: Future[None] = Future()
+        nothing.set_result(None)
+        batch = _Batch(table, urls, nothing)
         if not self.unplaced:
             batch.unusable = set(np.flatnonzero(~_placed(table)).tolist())
         ask: dict[str, None] = {}
         logged = self.log.rows(urls)
         rows = zip(urls, table["reference"].to_pylist(), table["photo_id"].to_pylist(), strict=True)
         for row, (url, reference, photo_id) in enumerate(rows):
-            if row in batch.unusable or url in self.live or url in ask:
+            if row in batch.unusable or url in ask:
+                continue
+            if url in self.live:
+                batch.parts[url] = self.live[url]
                 continue
             kept, entry = self.spool.found.get(url), logged[row]
             if kept is not None and not kept.answer.later:
@@ -149,8 +152,12 @@ class _Run:
             else:
                 ask[url] = None
         if ask:
+            part = self.spool.part()
             self.live |= dict.fromkeys(ask, part)
+            batch.parts |= dict.fromkeys(ask, part)
             batch.asked = self.fetcher.ask(ask, part.add)
+        for part in set(batch.parts.values()):
+            part.hold()
         return batch
 
     def _past(self, entry: dict[str, object], reference: str, photo_id: str | None) -> _Known | None:
@@ -190,7 +197,7 @@ class _Run:
             if row in batch.unusable:
                 known = _Known(_not_asked)
             if known is None:
-                kept = self._kept(url)
+                kept = batch.parts[url].kept[url] if url in batch.parts else self.spool.found[url]
                 told.append(kept)
                 why = None if kept.answer.reason is None else (kept.answer.reason, kept.answer.detail)
                 known = _Known(
@@ -207,9 +214,8 @@ class _Run:
 
         def done() -> None:
             self.log.add(told)
-            for url in [url for url, part in self.live.items() if part is batch.part]:
-                del self.live[url]
-            batch.part.remove()
+            gone = {part for part in set(batch.parts.values()) if part.release()}
+            self.live = {url: part for url, part in self.live.items() if part not in gone}
 
         return Candidates(
             _with_facts(table, facts) if self.unplaced else table,
@@ -218,10 +224,6 @@ class _Run:
             origin=self.place,
             done=done,
         )
-
-    def _kept(self, url: str) -> Kept:
-        part = self.live.get(url)
-        return self.spool.found[url] if part is None else part.kept[url]
 
 
 def _not_asked() -> bytes:
