@@ -19,6 +19,9 @@ PROTOCOLS = ("http", "https", "s3", "gs", "hf", "memory")
 """What is fetched. `file://` addresses are paths; memory:// is of this process, for tests."""
 
 _EXTRAS = {"http": "http", "https": "http", "s3": "s3", "gs": "gs", "hf": "hf"}
+DEEPEST = 32
+"""Folders below each other that are entered: a server may list a folder in itself."""
+
 _TRIES = 3
 _PAUSE_SECONDS = 1.0
 _SILENCE_SECONDS = 60
@@ -66,8 +69,9 @@ class Address:
         return _address(f"{begin}://{above or path}")
 
     def __truediv__(self, name: str) -> Address:
-        below = quote(name) if self.is_http else name
-        return _address(f"{self.given.rstrip('/')}/{below}")
+        if not self.is_http:
+            return _address(f"{self.given.rstrip('/')}/{name}")
+        return _address(f"{self.given.partition('?')[0].rstrip('/')}/{quote(name)}")
 
 
 Place: TypeAlias = Path | Address
@@ -129,14 +133,15 @@ def listed(folder: Address) -> list[Entry]:
     with _told(folder):
         filesystem, path = _opened(folder)
         base = path.rstrip("/") + "/"
+        below = unquote(base) if folder.is_http else base
         found: dict[str, Entry] = {}
         for info in filesystem.ls(base if folder.is_http else path, detail=True):
-            name = str(info["name"])
-            if not name.startswith(base) or (folder.is_http and ("?" in name or "#" in name)):
+            there = str(info["name"])
+            name = unquote(there) if folder.is_http else there
+            if not name.startswith(below) or (folder.is_http and ("?" in there or "#" in there)):
                 continue
             is_folder = info["type"] == "directory"
-            name = name[len(base) :].rstrip("/")
-            name = unquote(name) if folder.is_http else name
+            name = name[len(below) :].rstrip("/")
             if name in ("", ".", "..") or "/" in name or "\0" in name:
                 continue
             if name not in found or is_folder:

@@ -14,7 +14,7 @@ import msgpack
 import pytest
 
 from geoloc.photos import addresses
-from geoloc.photos.addresses import Address, SourceError, as_place, fetched, listed
+from geoloc.photos.addresses import Address, Entry, SourceError, as_place, fetched, listed
 from geoloc.photos.catalog import read_catalog
 from geoloc.photos.quarantine import read_quarantine
 from orchestration.cli import main
@@ -152,6 +152,45 @@ def test_a_bucket_gives_what_a_disk_gives(bucket, workspace, tmp_path):
 def test_a_listing_leads_nowhere_else(web):
     names = [entry.name for entry in listed(as_place(web))]
     assert names == ["My photos", "mp16", "shards", "tabled"]
+    for space in ("%20", " "):
+        assert [entry.name for entry in listed(as_place(f"{web}/My{space}photos/"))] == [
+            ".hidden",
+            "anna",
+            "ben",
+        ]
+
+
+def test_a_folder_that_lists_itself_ends(workspace, monkeypatch):
+    endless = [Entry("again", True, None), Entry("a.jpg", False, 10**12)]
+    monkeypatch.setattr("geoloc.photos.sources.remote_folder.listed", lambda folder: endless)
+    assert add(workspace, "folder", "memory://photos") == 0
+    found = read_quarantine(workspace.pool)["reason"].value_counts().to_dict()
+    assert found == {"too_large_file": 33, "unreadable_folder": 1}
+
+
+def test_rows_with_photos_elsewhere(web, workspace, tmp_path):
+    """A table here with photos there, by file and by id."""
+    table = tmp_path / "here.csv"
+    rows = ["a,images/40.jpg,1,2", "b,images/99.jpg,1,2", "c,../../secret.jpg,1,2", "d,/etc/passwd,1,2"]
+    table.write_text("\n".join(["photo_id,file,latitude,longitude", *rows]) + "\n")
+    assert add(workspace, "table", str(table), "--photos", f"{web}/tabled") == 0
+    table = tmp_path / "by_id.csv"
+    table.write_text("photo_id,latitude,longitude\n41,3,4\n77,3,4\n")
+    assert add(workspace, "table", str(table), "--photos", f"{web}/tabled") == 0
+    assert read_catalog(workspace.pool)["photo_id"].tolist() == ["a", "41"]
+    found = read_quarantine(workspace.pool).set_index("photo_id")["reason"].to_dict()
+    assert found == {"b": "missing_file", "77": "missing_file", "c": "unsafe_path", "d": "unsafe_path"}
+
+
+def test_a_table_of_addresses_may_be_elsewhere_too(workspace):
+    with photo_server() as server:
+        rows = f"url,latitude,longitude\n{server.url}/photo/1.jpg,1,2\n{server.url}/status/404,1,2\n"
+        server.files["/lists/photos.csv"] = rows.encode()
+        assert add(workspace, "urls", f"{server.url}/lists/photos.csv") == 0
+        assert add(workspace, "urls", f"{server.url}/lists/photos.csv") == 0
+        assert server.asked["/photo/1.jpg"] == server.asked["/status/404"] == 1
+    assert sources(workspace) == ["photos"]
+    assert read_quarantine(workspace.pool)["reason"].tolist() == ["http_gone"]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from geoloc.files import FileTooLargeError
-from geoloc.photos.addresses import Address, Entry, Place, SourceError, listed, read
+from geoloc.photos.addresses import DEEPEST, Address, Entry, Place, SourceError, listed, read
 from geoloc.photos.formats import PHOTO_SUFFIXES, READ_SUFFIXES
 from geoloc.photos.quarantine import Reason, Rejected
 from geoloc.photos.sources.candidates import read_file
@@ -92,5 +92,6 @@ def below(root: Address) -> Iterator[tuple[str, list[Entry]]]:
         folder = waiting.pop()
         entries = listed(root / folder if folder else root)
         yield folder, [entry for entry in entries if not entry.is_folder]
-        names = [entry.name for entry in entries if entry.is_folder]
+        deepest = folder.count("/") >= DEEPEST
+        names = [entry.name for entry in entries if entry.is_folder and not deepest]
         waiting.extend(f"{folder}/{name}" if folder else name for name in reversed(names))

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from geoloc.files import FileTooLargeError
-from geoloc.photos.addresses import Address, Entry, SourceError, fetch, listed
+from geoloc.photos.addresses import DEEPEST, Address, Entry, SourceError, fetch, listed
 from geoloc.photos.formats import PHOTO_SUFFIXES
 from geoloc.photos.quarantine import Reason
 from geoloc.photos.sidecars import sidecar_names
@@ -69,6 +69,9 @@ class _Walk:
                 if entry.is_folder and entry.name.startswith("."):
                     why = "a hidden folder is not entered"
                     self.faults.append(fault(f"{name}/", Reason.HIDDEN_FOLDER, why))
+                elif entry.is_folder and name.count("/") >= DEEPEST:
+                    why = f"over {DEEPEST} folders deep"
+                    self.faults.append(fault(f"{name}/", Reason.UNREADABLE_FOLDER, why))
                 elif entry.is_folder:
                     folders.append(name)
                 elif entry.name.startswith("."):
