@@ -25,6 +25,7 @@ import aiohttp
 import numpy as np
 from PIL import Image
 
+from geoloc.photos.decoding import check_and_normalise
 from geoloc.photos.downloads.fetch import Fetcher
 from geoloc.photos.downloads.spool import Spool
 from geoloc.photos.ingest import ingest
@@ -79,6 +80,9 @@ def main() -> None:
 
 def measure(folder: Path, urls: list[str], rounds: int, size: int) -> None:
     write_table(folder / "photos.csv", urls, folder / "photos")
+    check_and_normalise(
+        (folder / "photos" / "000000.jpg").read_bytes()
+    )  # imports scipy, which takes a second
     seconds: dict[str, list[float]] = {}
     busy: dict[str, list[float]] = {}
     for number in range(rounds):
