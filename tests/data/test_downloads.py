@@ -257,7 +257,8 @@ def test_published_tables_are_read_as_they_are(workspace, server, tmp_path):
     def url(i: int) -> str:
         return f"{server.url}/photo/{i}.jpg"
 
-    (tmp_path / "yfcc").write_text("\n".join(yfcc_row(23, i, url(i)) for i in range(3)) + "\n")
+    rows = [*(yfcc_row(23, i, url(i)) for i in range(3)), yfcc_row(23, 90, "")]
+    (tmp_path / "yfcc").write_text("\n".join(rows) + "\n")
     (tmp_path / "yfcc25.tsv").write_text("\n".join(yfcc_row(25, i, url(i)) for i in range(3, 5)) + "\n")
     (tmp_path / "mp16_urls.csv").write_text(f"ab/cd/1.jpg,{url(5)}\nab/cd/2.jpg,{url(6)}\n")
     (tmp_path / "mp16_places365.csv").write_text("IMG_ID,LAT,LON\nab/cd/1.jpg,1.5,2.5\nab/cd/2.jpg,3.5,4.5\n")
@@ -273,6 +274,7 @@ def test_published_tables_are_read_as_they_are(workspace, server, tmp_path):
     (tmp_path / "mp16_places365.csv").unlink()
     assert add(workspace, tmp_path / "list.txt.gz") == 0
     assert add(workspace, tmp_path / "t.parquet", "--column", "url=link", "--column", "photo_id=key") == 0
+    assert read_quarantine(workspace.pool)["photo_id"].tolist() == ["90"]
     found = read_catalog(workspace.pool).set_index("photo_id")
     assert list(found.index[:8]) == ["0", "1", "2", "3", "4", "ab/cd/1.jpg", "ab/cd/2.jpg", "77"]
     assert found["licence"].iloc[0] == "Attribution License"
@@ -379,3 +381,13 @@ def test_a_torn_spool_gives_what_is_whole(tmp_path, torn):
     found = Spool(tmp_path).found
     assert list(found) == ["http://a/0"]
     assert found["http://a/0"].read() == jpeg(0)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.txt", "a", "a.parquet", "a.csv.gz"])
+@pytest.mark.parametrize("content", [b"", b"\0\xff", b"url", b"a,b,c\n1,2,3\n", b"http://a/,http://b/,c\n"])
+def test_a_file_that_is_no_table_of_addresses_is_a_line(workspace, tmp_path, capsys, name, content):
+    (tmp_path / name).write_bytes(content)
+    status = add(workspace, tmp_path / name)
+    told = capsys.readouterr()
+    assert "Traceback" not in told.err
+    assert (status == 0 and "0 added" in told.out) or len(told.err.splitlines()) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -74,13 +75,13 @@ class UrlTable:
     def rows(self) -> Iterator[Candidates]:
         """Metadata of the photos, `url` among it."""
         if self._yfcc:
-            yield from yfcc_addresses(self.path)
+            yield from map(_addressed, yfcc_addresses(self.path))
             return
         for block in self._blocks():
             if block.rows is None:
                 yield Candidates(SCHEMA.empty_table(), faults=block.faults)
             else:
-                yield self._typed(block, block.rows)
+                yield _addressed(self._typed(block, block.rows))
 
     def _blocks(self) -> Iterator[Block]:
         wanted = list(dict.fromkeys(self._mapping.values()))
@@ -121,18 +122,20 @@ class UrlTable:
                 raw.setdefault(name, pa.nulls(count, pa.string()))
             raw |= placed(raw, self._places, count)
         table, faults, _ = typed(references(self.path, block.numbers), raw)
-        bare = pc.is_null(table["url"])
-        if pc.any(bare).as_py():
-            away = table.filter(bare)
-            told = [
-                fault(
-                    row["reference"], Reason.BAD_ADDRESS, "no address", photo_id=row["photo_id"], content=""
-                )
-                for row in away.to_pylist()
-            ]
-            faults = pa.concat_tables([faults, fault_table(told)])
-            table = table.filter(pc.invert(bare))
         return Candidates(table, faults=pa.concat_tables([block.faults, faults]))
+
+
+def _addressed(rows: Candidates) -> Candidates:
+    """The rows that have an address; the others as faults."""
+    bare = pc.is_null(rows.table["url"])
+    if not pc.any(bare).as_py():
+        return rows
+    told = [
+        fault(row["reference"], Reason.BAD_ADDRESS, "no address", photo_id=row["photo_id"], content="")
+        for row in rows.table.filter(bare).to_pylist()
+    ]
+    faults = pa.concat_tables([rows.faults, fault_table(told)])
+    return replace(rows, table=rows.table.filter(pc.invert(bare)), faults=faults)
 
 
 def _mapping(path: Path, names: list[str], columns: Mapping[str, str]) -> dict[str, str]:
