@@ -11,6 +11,7 @@ from urllib.parse import unquote
 import pyarrow.parquet as pq
 
 from geoloc.files import read_json, write_json
+from geoloc.photos.addresses import as_place
 from geoloc.photos.catalog import CATALOG_FILE
 from geoloc.photos.photographers import check_key
 from geoloc.photos.pool import locked
@@ -40,7 +41,7 @@ def claim_source(pool: Path, kind: str, path: Path | str, key: bytes) -> str:
     number. All files of one folder that a pattern matches are one source. Raises PoolBusyError while another process
     adds to the pool, PhotographerKeyError for another key than the pool's.
     """
-    fixed = fixed_part(path)
+    fixed = fixed_part(str(as_place(path)) if "://" in str(path) else path)  # without a password
     place = digest(key, kind + place_digest(pool, fixed, key))
     with locked(Path(pool)):
         check_key(Path(pool), key)

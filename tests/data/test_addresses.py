@@ -16,6 +16,7 @@ import pytest
 from geoloc.photos import addresses
 from geoloc.photos.addresses import Address, Entry, SourceError, as_place, fetched, listed
 from geoloc.photos.catalog import read_catalog
+from geoloc.photos.origins import claim_source
 from geoloc.photos.quarantine import read_quarantine
 from orchestration.cli import main
 from orchestration.workspace import Workspace
@@ -213,12 +214,13 @@ def test_what_cannot_be_read_is_a_line(web, workspace, capsys, address, told, mo
     assert len(error.splitlines()) == 1
 
 
-def test_a_password_is_not_told(monkeypatch):
+def test_a_password_is_not_told(tmp_path, monkeypatch):
     monkeypatch.setattr("geoloc.photos.addresses._PAUSE_SECONDS", 0.01)
     place = as_place("http://anna:secret@127.0.0.1:9/a.tar")
     with pytest.raises(SourceError) as error, fetched(place):
         pass
     assert "secret" not in str(error.value)
+    assert claim_source(tmp_path, "folder", "http://anna:secret@127.0.0.1:9", b"k" * 32) == "127.0.0.1:9"
     assert "127.0.0.1:9/a.tar" in str(error.value)
 
 
