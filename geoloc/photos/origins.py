@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import pyarrow.parquet as pq
 
 from geoloc.files import damage_named, read_json, write_json
-from geoloc.photos.addresses import as_place
+from geoloc.photos.addresses import Address, as_place
 from geoloc.photos.catalog import CATALOG_FILE
 from geoloc.photos.photographers import check_key
 from geoloc.photos.pool import locked
@@ -26,9 +26,9 @@ _SUFFIXES = (
 )  # fmt: skip
 
 
-def place_digest(pool: Path, path: Path | str, key: bytes) -> str:
+def place_digest(pool: Path, path: Path | Address | str, key: bytes) -> str:
     """A keyed digest of where a file or folder lies; within the pool's workspace relative to it, as it may be moved."""
-    if "://" in str(path):
+    if isinstance(path, Address) or "://" in str(path):
         return digest(key, str(path))
     place, root = Path(path).resolve(), Path(pool).resolve().parent
     return digest(key, str(place.relative_to(root)) if place.is_relative_to(root) else str(place))

@@ -35,7 +35,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         "  geoloc ingest urls photos.csv --column url=link --delay 0.1",
         run,
     )  # fmt: skip
-    parser.epilog += (
+    parser.epilog = f"{parser.epilog}" + (
         "\n\nwherever a path of photos or of a table is given it may be an address: http://, https://, s3://,"
         " gs:// or hf://\n(pip install 'geoloc[s3]', [gs], [hf])."
     )

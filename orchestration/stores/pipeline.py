@@ -213,7 +213,7 @@ def _pipeline_stage(workspace: Workspace, settings: BuildSettings, stage: Stage)
     # enters this file with the next `geoloc build`.
     params: list[Any] = []
     for file in settings_files(workspace, recipe):
-        given = _given_settings(file, stage)
+        given: list[Any] = _given_settings(file, stage)
         if file.parent == workspace.recipes:
             given = [{relative(file): given}] * bool(given)
         params += given

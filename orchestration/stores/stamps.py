@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from geoloc.files import write_text
 from orchestration.plan.chain import Stage, borrowed, inputs_of, output_folder, record_path, stages_of
@@ -54,7 +55,7 @@ def _stamp(workspace: Workspace, settings: BuildSettings, stage: Stage) -> str:
     above = {
         name: (settings.recipe, name) for name in (*stage.after, *inputs_of(settings, stage))
     } | borrowed(settings, stage)
-    made_from = {
+    made_from: dict[str, Any] = {
         "settings": settings.sections(stage.sections),
         "inputs": {name: _hash(stamp_path(workspace, *source)) for name, source in above.items()},
     }

@@ -29,7 +29,8 @@ BUCKET = "photos-of-tests"
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
+    monkeypatch.setenv("GEOLOC_PHOTOGRAPHER_KEY", "k" * 32)  # one key for all workspaces of a test
     return bare_workspace(tmp_path / "w", {})
 
 
@@ -126,10 +127,6 @@ def everything(workspace: Workspace, root: str) -> None:
 def test_a_web_server_gives_what_a_disk_gives(web, workspace, tmp_path):
     everything(workspace, web)
     here = bare_workspace(tmp_path / "here", {})
-    (here.root / ".geoloc").mkdir(exist_ok=True)
-    (here.root / ".geoloc" / "photographer.key").write_bytes(
-        (workspace.root / ".geoloc" / "photographer.key").read_bytes()
-    )
     everything(here, str(tmp_path / "www" / "collection"))
     assert facts(workspace) == facts(here)
     assert sources(workspace) == sources(here)
@@ -142,10 +139,6 @@ def test_a_web_server_gives_what_a_disk_gives(web, workspace, tmp_path):
 def test_a_bucket_gives_what_a_disk_gives(bucket, workspace, tmp_path):
     everything(workspace, bucket)
     here = bare_workspace(tmp_path / "here", {})
-    (here.root / ".geoloc").mkdir(exist_ok=True)
-    (here.root / ".geoloc" / "photographer.key").write_bytes(
-        (workspace.root / ".geoloc" / "photographer.key").read_bytes()
-    )
     everything(here, str(tmp_path / "up"))
     assert facts(workspace) == facts(here)
 

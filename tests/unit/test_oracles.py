@@ -41,7 +41,12 @@ def test_top_k_accuracy_is_scikit_learns(seed):
     found = ClassLocalizer(Lattice(), alternatives=5).locate(scores)
     at = Lattice().centroids()[truth]
     asked = pd.DataFrame(
-        {"latitude": at[:, 0], "longitude": at[:, 1], "photographer": rng.integers(0, 9, 300).astype(str)}
+        {
+            "photo_id": [str(i) for i in range(300)],
+            "latitude": at[:, 0],
+            "longitude": at[:, 1],
+            "photographer": rng.integers(0, 9, 300).astype(str),
+        }
     )
     table = top_k_accuracy(found.alternatives, asked, ks=(1, 2, 5))
     for k in (1, 2, 5):
