@@ -233,7 +233,8 @@ def test_sets_of_positives_and_negatives_are_equation_5_2(batch: tuple[torch.Ten
 @given(batches())
 def test_the_logistic_loss_of_pairs_is_equations_3_5_and_3_6(batch: tuple[torch.Tensor, Relations]) -> None:
     embeddings, relations = batch
-    embeddings = embeddings.tanh()  # the plain formula overflows for long ones
+    # The plain formula overflows for long ones, and loses its digits where two are almost equal.
+    embeddings = embeddings / (embeddings.abs().max() / 2).clamp_min(1)
     m = 10.0
 
     def brute(x: torch.Tensor) -> torch.Tensor:
