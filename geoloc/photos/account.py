@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class IngestSummary:
-    """What became of every input. Also the argument of the progress callback, as it stands then.
+    """Counts of added, present and quarantined inputs. Also the argument of the progress callback, so far.
 
     quarantined: inputs turned away, by reason. fields_dropped: photos kept without a damaged field, by reason. labels:
     photos of the pool whose bytes came with another id or label as well, by reason. encoded_again: photos that could

@@ -41,7 +41,7 @@ def degrees(name: str, parts: Sequence[float], hemisphere: str, hemispheres: str
 
     NaN if a part is NaN. Raises ValueError for no hemisphere, as half of the Earth would be guessed wrong, and for
     parts that contradict each other: a sign, minutes or seconds beyond 60, a fraction above a smaller part. Degrees
-    beyond the pole are returned; screening tells them.
+    beyond the pole are returned; screening rejects them.
     """
     if hemisphere not in tuple(hemispheres):
         told = repr(hemisphere) if hemisphere else "missing"

@@ -66,7 +66,7 @@ def ingest(
     settings = settings or IngestSettings()
     if not source.strip():
         raise ValueError(f"source must be a name, got {source!r}")
-    photographer_id("", photographer_key)  # a bad key is told before any work is done
+    photographer_id("", photographer_key)  # raises for a bad key before any work is done
     pool = Path(pool)
     with locked(pool):
         check_key(pool, photographer_key)
@@ -263,7 +263,7 @@ class _Run:
             self.summary.already_present += 1
             if not self.known.calls(same.photo_id, wanted, result.sha256):
                 self.notes["same bytes as a photo with another id"] += 1
-                detail = f"its bytes are those of {same.photo_id} of this source, which stands for both"
+                detail = f"its bytes are those of {same.photo_id} of this source, which is kept for both"
                 self.record_label(part, row, Reason.DUPLICATE_PHOTO, detail, result.input_sha256)
             return False
         if own:

@@ -124,8 +124,8 @@ def merge(old: pa.Table, new: pa.Table) -> pa.Table:
     """The rows of both, each once, sorted by source and reference.
 
     Two rows are the same when source, reference, reason, severity, origin and content are: a second ingest of the same
-    files repeats nothing, and another file of the same name has rows of its own. What is told again is no longer
-    mended. Sorted, because a run that was killed and resumed meets its inputs in another order, and must end with the
+    files repeats nothing, and another file of the same name has rows of its own. A row that is reported again is
+    no longer mended. Sorted, because a run that was killed and resumed meets its inputs in another order, and must end with the
     same file.
     """
     if new.num_rows == 0:
@@ -138,7 +138,7 @@ def merge(old: pa.Table, new: pa.Table) -> pa.Table:
 
 
 def _not_told_again(old: pa.Table, new: pa.Table) -> pa.Table:
-    """`old` without rows of early pools, which have no digests, that `new` tells with digests."""
+    """`old` without the rows of early pools, which have no digests, that `new` has with digests."""
     early = pc.is_null(old["content"])
     if not pc.any(early).as_py():
         return old

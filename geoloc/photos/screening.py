@@ -116,7 +116,7 @@ def _told(faults: pa.Table, source: str, key: bytes, origin: str | None) -> pa.T
     columns = {name: faults[name] for name in ("reference", "photo_id", "reason", "detail", "severity")}
     columns["source"] = pa.repeat(source, count)
     columns["origin"] = pa.array([origin] * count, pa.string())
-    # a host that fails in another way each day tells of one photo all the same: the last way replaces the others
+    # A host may fail in another way each day, but it is one photo: the last failure counts
     passing = pc.equal(faults["reason"], str(Reason.HTTP_UNAVAILABLE))
     detail = pc.if_else(passing, "", faults["detail"])
     there = pa.table({"photo_id": faults["photo_id"], "detail": detail, "content": faults["content"]})

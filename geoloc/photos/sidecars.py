@@ -98,7 +98,7 @@ def _would_be_decoded(image: ImageFile.ImageFile) -> bool:
 
 def _merged(told: list[tuple[str, PhotoFacts]], unread: tuple[str, ...]) -> Gathered:
     place_source, place = next(((s, f) for s, f in told if f.placed), (None, None))
-    if place is None:  # the first that says anything is told to people
+    if place is None:  # the first that says anything is reported
         place = next(
             (f for _, f in told if f.problem or f.latitude is not None or f.longitude is not None), None
         )

@@ -17,7 +17,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     """Add the command and its options."""
     parser = add_command(
         subparsers, "quarantine", "list what ingest turned away, and why",
-        "  geoloc quarantine                                 how often each reason stands there, and each input\n"
+        "  geoloc quarantine                                 how many inputs there are by reason, and each input\n"
         "  geoloc quarantine --reason missing_coordinates    inputs with this reason\n"
         "  geoloc quarantine --source Pictures --mended      of one source, with what has become good since",
         run,

@@ -7,9 +7,9 @@ photographers, used here before, covers 2 per cent of hits by 35 photographers i
 no hit at all: benchmarks/interval_coverage.py measures both.)
 
 - The design effect is estimated from the spread between photographers (linearised, with the correction of Bell and
-  McCaffrey, Survey Methodology 2002). A few photographers with hits do not tell it, so it is drawn to that of
-  photographers who are all right or all wrong, as if half a photographer had shown that. No hit tells nothing of it:
-  then each photographer counts about once.
+  McCaffrey, Survey Methodology 2002). A few photographers with hits do not determine it, so it is shrunk
+  towards that of photographers who are all right or all wrong, with the weight of half a photographer. Without a hit
+  there is no estimate of it: then each photographer counts about once.
 - The degrees of freedom are the geometric mean of two effective numbers of photographers: by their photos (Kish, Survey
   Sampling, 1965), and by their parts in the variance (Satterthwaite, Biometrics Bulletin 1946).
 - A difference is the share of photos that only one method gets right, less the share that only the other does. The

@@ -77,7 +77,7 @@ class DownloadLog:
 
 def _row(kept: Kept, old: dict[str, object] | None) -> dict[str, object]:
     answer = kept.answer
-    before = old["tries"] if old and old["asked_at"] != answer.asked_at else 0  # told twice: after a kill
+    before = old["tries"] if old and old["asked_at"] != answer.asked_at else 0  # logged twice after a kill
     assert isinstance(before, int)
     return {
         "url": answer.url,

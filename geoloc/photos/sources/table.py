@@ -48,7 +48,7 @@ def table_candidates(
     table without the column `file` is metadata only, unless `photos` is given: then a photo is the image file named
     as its id. A row with an empty `file` is metadata only. Everything in a CSV is text until parsed, so `NA` is
     Namibia, `007` an id, and only an empty cell is unknown. Raises SourceError for an unreadable table, an unknown
-    field, an absent column. Both may be addresses.
+    field, a missing column. Both may be addresses.
     """
     place = as_place(path)
     if isinstance(place, Path):

@@ -41,7 +41,7 @@ _OSV5M = {
 
 
 class UrlTable:
-    """A table of addresses. Raises SourceError where it is none, for an unknown field and for an absent column.
+    """A table of addresses. Raises SourceError where it is none, for an unknown field and for a missing column.
 
     With a header: a column `url`, and those of a table of photos; `columns` maps them as there. Without one: YFCC100M's
     metadata (23 or 25 columns), an id and an address as MP-16's list has it, or an address alone. `places`: coordinates

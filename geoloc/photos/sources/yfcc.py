@@ -50,7 +50,7 @@ def yfcc_candidates(path: Place | str, *, photos: Place | str | None = None) -> 
     files = expand(path, "YFCC100M metadata file")
     for file in files:
         if isinstance(file, Path):
-            _layout(file)  # told before anything is read
+            _layout(file)  # raises before anything is read
     folder = None if photos is None or str(photos) == NO_PHOTOS else as_place(photos)
     by_id = None if folder is None else files_by_id(folder)
     return _batches(files, folder, by_id)
