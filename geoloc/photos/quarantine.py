@@ -124,9 +124,9 @@ def merge(old: pa.Table, new: pa.Table) -> pa.Table:
     """The rows of both, each once, sorted by source and reference.
 
     Two rows are the same when source, reference, reason, severity, origin and content are: a second ingest of the same
-    files repeats nothing, and another file of the same name has rows of its own. A row that is reported again is
-    no longer mended. Sorted, because a run that was killed and resumed meets its inputs in another order, and must end with the
-    same file.
+    files repeats nothing, and another file of the same name has rows of its own. A row that is reported again is no
+    longer mended. Sorted, because a run that was killed and resumed meets its inputs in another order, and must end
+    with the same file.
     """
     if new.num_rows == 0:
         return old
