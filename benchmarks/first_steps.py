@@ -189,7 +189,7 @@ def pool_of(folder: Path, photos: list[bytes], at: NDArray[np.float64], seed: in
 def weights_at_hand(workspace: Workspace, settings: BuildSettings, fetch: bool) -> tuple[str, str]:
     """Returns the replacement for model.weights and a note about it; the note is empty if nothing was replaced."""
     wanted = settings.model.weights
-    if wanted == "none" or (wanted == "registry" and fetch):
+    if wanted in ("none", "package") or (wanted == "registry" and fetch):
         return wanted, ""
     absent = "not asked for"
     if wanted != "registry":

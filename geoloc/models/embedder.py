@@ -13,8 +13,13 @@ from geoloc.models.backbones import Backbone, make_backbone
 from geoloc.models.padding import use_same_padding
 from geoloc.models.pooling import make_pooling
 from geoloc.models.preprocess import NORMALISATIONS, Preprocess
-from geoloc.models.settings import ModelSettings
-from geoloc.models.weights import Normalisation, load_registry_weights, load_weights_file
+from geoloc.models.settings import NAMED_WEIGHTS, ModelSettings
+from geoloc.models.weights import (
+    Normalisation,
+    load_packaged_weights,
+    load_registry_weights,
+    load_weights_file,
+)
 from geoloc.settings import SettingsError, parse
 
 
@@ -100,6 +105,8 @@ def build_backbone(settings: ModelSettings, seed: int) -> tuple[Backbone, Prepro
     normalisation: Normalisation = NORMALISATIONS["imagenet"]
     if settings.weights == "registry":
         normalisation = _rgb(load_registry_weights(backbone, settings.backbone))
+    elif settings.weights == "package":
+        normalisation = _rgb(load_packaged_weights(backbone, settings.backbone))
     elif settings.weights != "none":
         metadata = load_weights_file(backbone, settings.weights)
         if metadata is not None:
@@ -119,10 +126,8 @@ def build_backbone(settings: ModelSettings, seed: int) -> tuple[Backbone, Prepro
 
 
 def name_of_weights(weights: str) -> str:
-    """The source of initial weights, for `initial_weights`: none, registry, or a file by its hash."""
-    return (
-        weights if weights in ("none", "registry") else f"sha256:{sha256_bytes(Path(weights).read_bytes())}"
-    )
+    """The source of initial weights, for `initial_weights`: one of NAMED_WEIGHTS, or a file by its hash."""
+    return weights if weights in NAMED_WEIGHTS else f"sha256:{sha256_bytes(Path(weights).read_bytes())}"
 
 
 def _check_same_rules(settings: ModelSettings, metadata: dict[str, Any]) -> None:

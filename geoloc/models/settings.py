@@ -9,6 +9,9 @@ from geoloc.settings import Number, Settings, SettingsError, setting
 RECIPE = "recipe:"
 """Prefix of `weights` that name a recipe, to start from its trained backbone."""
 
+NAMED_WEIGHTS = ("none", "package", "registry")
+"""The values of `weights` that name neither a file nor a recipe."""
+
 Interpolation = Literal["bilinear", "bicubic"]
 
 
@@ -46,12 +49,13 @@ class ModelSettings(Settings):
     )
     weights: str = setting(
         "none",
-        help="initial weights: none (random), registry (torchvision's or timm's own), recipe:NAME (the backbone of "
-        "that recipe's trained classifier) or a path to a .safetensors file",
+        help="initial weights: none (random), package (ImageNet weights from an installed package, of "
+        "timm/tf_efficientnet_lite0 only), registry (torchvision's or timm's own, downloaded once), recipe:NAME "
+        "(the backbone of that recipe's trained classifier) or a path to a .safetensors file",
     )
     normalisation: Literal["auto", "imagenet", "minus_one_to_one"] = setting(
         "auto",
-        help="normalisation of pixels; auto: as the registry gives it for its weights, else imagenet",
+        help="normalisation of pixels; auto: that of the registry's or package's weights, else imagenet",
     )
     padding: Literal["torch", "tensorflow_same"] = setting(
         "torch",
@@ -72,9 +76,9 @@ class ModelSettings(Settings):
                 f"{key}.resize_short_side must be at least image_size ({self.image_size}), "
                 f"got {self.resize_short_side}"
             )
-        named = self.weights in ("none", "registry") or self.weights.startswith(RECIPE)
+        named = self.weights in NAMED_WEIGHTS or self.weights.startswith(RECIPE)
         if not named and not self.weights.endswith(".safetensors"):
             raise SettingsError(
-                f"{key}.weights must be none, registry, recipe:NAME or a path that ends in .safetensors (no pickle is "
-                f"read); got {self.weights!r}"
+                f"{key}.weights must be {', '.join(NAMED_WEIGHTS)}, recipe:NAME or a path that ends in .safetensors "
+                f"(no pickle is read); got {self.weights!r}"
             )

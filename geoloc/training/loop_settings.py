@@ -16,6 +16,12 @@ class LoopSettings(Settings):
     optimiser: Literal["sgd", "adagrad", "adamw"] = setting(
         "adamw", help="the algorithm that updates the weights"
     )
+    initial_accumulator: Number = setting(
+        0.0,
+        minimum=0.0,
+        when=("optimiser", ("adagrad",)),
+        help="Adagrad's initial sum of squared gradients; TensorFlow's default is 0.1",
+    )
     learning_rate: Number = setting(1e-3, minimum=0.0, help="highest learning rate of the head")
     backbone_learning_rate_share: Number = setting(
         1.0,

@@ -34,7 +34,9 @@ def make_optimiser(model: nn.Module, settings: LoopSettings) -> torch.optim.Opti
     if settings.optimiser == "sgd":
         return torch.optim.SGD(parameters, lr=rate, momentum=settings.momentum)
     if settings.optimiser == "adagrad":
-        return torch.optim.Adagrad(parameters, lr=rate)
+        return torch.optim.Adagrad(
+            parameters, lr=rate, initial_accumulator_value=settings.initial_accumulator
+        )
     return torch.optim.AdamW(parameters, lr=rate)
 
 

