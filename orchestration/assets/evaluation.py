@@ -10,13 +10,20 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from geoloc.evaluation.diagnostics import Diagnostics, diagnose
-from geoloc.evaluation.evaluate import LEAVE_PHOTOGRAPHER_OUT_PROTOCOL, evaluate
+from geoloc.evaluation.evaluate import (
+    DISJOINT_PROTOCOL,
+    LEAVE_PHOTOGRAPHER_OUT_PROTOCOL,
+    LEAVE_TRIP_OUT_PROTOCOL,
+    TRIP_PROTOCOL,
+    evaluate,
+)
 from geoloc.evaluation.explaining.explanations import FOLDER as EXPLANATIONS_FOLDER
 from geoloc.evaluation.explaining.explanations import explain
 from geoloc.evaluation.result import Evaluation
 from geoloc.files import write_json
 from geoloc.localizers.by_neighbour import locate_by_neighbours
 from geoloc.localizers.frozen.localizer import frozen_table
+from geoloc.photos.trips import are_trips
 from geoloc.retrieval.embeddings import Embeddings
 from geoloc.retrieval.index import ReferenceIndex
 from orchestration.assets.answers import (
@@ -98,6 +105,7 @@ def _measure(
     for answer in ways:
         everything = everything | answer(test, queries)
     missed = list(queries["photo_id"].iloc[by_class.unreadable])
+    by_trip = are_trips(queries["photographer"])
     evaluation = evaluate(
         everything.answers,
         queries,
@@ -105,6 +113,8 @@ def _measure(
         partitions,
         run.settings.evaluation,
         seed=run.settings.seed,
+        protocol=TRIP_PROTOCOL if by_trip else DISJOINT_PROTOCOL,
+        unit="trips" if by_trip else "photographers",
         unreadable=missed,
         descriptions=everything.descriptions,
     )
@@ -190,6 +200,7 @@ def _leave_photographer_out(run: StageRun, photos: pd.DataFrame) -> tuple[Evalua
         exclude_photographers=asked["photographer"].to_numpy(dtype=object),
         exclude_photos=asked["photo_id"].to_numpy(dtype=object),
     )
+    by_trip = are_trips(photos["photographer"])
     missed = list(photos["photo_id"].iloc[(position < 0).nonzero()[0]])
     evaluation = evaluate(
         {key: value.spread(readable, len(photos)) for key, value in found.items()},
@@ -198,7 +209,8 @@ def _leave_photographer_out(run: StageRun, photos: pd.DataFrame) -> tuple[Evalua
         None,
         settings.evaluation,
         seed=settings.seed,
-        protocol=LEAVE_PHOTOGRAPHER_OUT_PROTOCOL,
+        protocol=LEAVE_TRIP_OUT_PROTOCOL if by_trip else LEAVE_PHOTOGRAPHER_OUT_PROTOCOL,
+        unit="trips" if by_trip else "photographers",
         unreadable=missed,
         leave_photographer_out=True,
         descriptions=descriptions,

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from geoloc.files import write_parquet
 from geoloc.photos.catalog import read_catalog
-from geoloc.photos.splits import FACTS, make_splits
+from geoloc.photos.splits import FACTS, make_splits, unit_keys
+from geoloc.photos.trips import are_trips
 from orchestration.plan.chain import SPLITS_FILE
 from orchestration.run.stage import StageResult, StageRun
 
@@ -15,10 +16,16 @@ def build(run: StageRun) -> StageResult:
     splits = make_splits(catalog, run.settings.splits, run.settings.seed)
     # In the order of the catalog, so that new photos come last.
     photos = catalog[["photo_id", *FACTS]].merge(splits, on="photo_id", validate="1:1")
+    units = unit_keys(catalog, run.settings.splits)
+    owners = "trips" if are_trips(units) else "photographers"
+    if are_trips(units):
+        # Later stages see trips in place of photographers: what they resample, and leave out.
+        photos["photographer"] = units
+        run.log(f"held out by trip ({units.nunique()} trips), which says nothing of other people's photos")
     write_parquet(run.output / SPLITS_FILE, photos)
     sizes = (
         photos.groupby("split")
-        .agg(photos=("photo_id", "size"), photographers=("photographer", "nunique"))
+        .agg(photos=("photo_id", "size"), **{owners: ("photographer", "nunique")})
         .reset_index()
     )
     unused = photos.loc[photos["split"] == "unused", "reason"].value_counts().sort_index()
