@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import secrets
 import shutil
@@ -203,7 +204,7 @@ def init_workspace(folder: Path, photo_note: str = "", *, sample: bool = False) 
         else:
             write_text(
                 target,
-                source.read_text(encoding="utf-8").replace(NOTE_LINE, f"note: {photo_note!r}\n"),
+                source.read_text(encoding="utf-8").replace(NOTE_LINE, f"note: {json.dumps(photo_note)}\n"),
             )
     _complete_gitignore(folder / ".gitignore")
     if not (folder / ".git").exists():
