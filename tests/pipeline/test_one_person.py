@@ -17,7 +17,7 @@ def test_the_commands_of_the_readme_end_in_a_report(tmp_path, capsys):
     for i in range(30):  # ten trips of three photos
         file = mine / f"album {i % 2}" / f"{i}.jpg"
         file.parent.mkdir(parents=True, exist_ok=True)
-        place = dms("N", angle(10 + 5 * (i // 3)), "E", angle(20 + i % 2))
+        place = dms("N", angle(10 + 5 * (i // 3)), "E", angle(20, 6 * (i % 2)))
         file.write_bytes(photo(i, gps=place, exif=taken(f"2019:{1 + i // 3:02d}:03 10:{i:02d}:00")))
     assert main(["init", str(root)]) == 0
     params = yaml.safe_load((root / "params.yaml").read_text())
