@@ -14,7 +14,7 @@ threshold that gives the wanted number of cells. The ceilings (% of a perfect cl
 are measured on those held out. A photo in no cell counts as wrong. `effective` is exp of the entropy of the cells'
 shares of photos: how many classes of equal size would be as hard to guess. Seconds are those of one fit with the
 threshold known. Below the table are the differences from s2 (from the first kind if s2 is not among `--kinds`), in
-points, on the same photos, with 95 % bootstrap intervals over the held-out photographers, for fixed partitions. A star
+points, on the same photos, with 95 % intervals by held-out photographer, for fixed partitions. A star
 marks intervals without 0.
 
 `--published` fits partitions with the papers' cell counts, or their thresholds in proportion to the photos, and prints
@@ -62,7 +62,6 @@ from geoloc.sphere import LEVELS_KM
 KNOWN_PLACE = Path(__file__).resolve().parents[2] / "shared" / "data" / "flickr_geotags.csv.gz"
 STREAM_CHUNK = 1 << 20
 JITTER_KM = 0.2
-RESAMPLES = 10_000
 ANSWERS: tuple[Answer, Answer] = ("centroid", "centre")
 FloatArray = NDArray[np.float64]
 
@@ -161,7 +160,7 @@ def table(geotags: pd.DataFrame, kinds: list[str], cells: list[int], min_photos:
 def print_differences(hits: dict[str, NDArray[np.bool_]], clusters: NDArray[np.int64], seed: int) -> None:
     """Print each kind against s2, or the first kind: a line per answer, with the levels side by side as in `hits`."""
     base = "s2" if "s2" in hits else next(iter(hits), "")
-    for kind, found in ceiling_differences(hits, base, clusters, resamples=RESAMPLES, seed=seed).items():
+    for kind, found in ceiling_differences(hits, base, clusters).items():
         texts = [
             f"{100 * d:+7.2f} [{100 * low:+6.2f} {100 * high:+6.2f}]{'*' if low > 0 or high < 0 else ' '}"
             for d, low, high in zip(found.difference, found.low, found.high, strict=True)

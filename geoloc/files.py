@@ -14,8 +14,6 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-import yaml
-
 if TYPE_CHECKING:
     import pandas as pd  # takes half a second, which `geoloc --help` avoids
     import pyarrow as pa
@@ -163,7 +161,7 @@ def write_json(path: Path | str, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-_KINDS = {dict: "a mapping", list: "a list", str: "text", type(None): "nothing"}
+KINDS = {dict: "a mapping", list: "a list", str: "text", type(None): "nothing"}
 """How messages name types."""
 
 
@@ -187,45 +185,8 @@ def read_json(path: Path | str, kind: type = object) -> Any:
     except (ValueError, RecursionError) as error:
         raise DamagedFile(path, f"not JSON ({one_line(error)})" if text.strip() else "empty") from error
     if not isinstance(value, kind):
-        raise DamagedFile(path, f"it must hold {_KINDS[kind]}, got {_KINDS.get(type(value), repr(value))}")
+        raise DamagedFile(path, f"it must hold {KINDS[kind]}, got {KINDS.get(type(value), repr(value))}")
     return value
-
-
-def read_yaml(path: Path | str, kind: type = object) -> Any:
-    """The value of a YAML file, as `read_json`; None for an empty one. A key that is given twice is damage too."""
-    text = read_text(path)
-    try:
-        value = yaml.load(text, _YamlLoader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise DamagedFile(path, f"not YAML ({_yaml_line(error)})") from error
-    if value is not None and not isinstance(value, kind):
-        raise DamagedFile(path, f"it must hold {_KINDS[kind]}, got {_KINDS.get(type(value), repr(value))}")
-    return value
-
-
-class _YamlLoader(yaml.SafeLoader):
-    """PyYAML's safe loader, but of two equal keys the first is not dropped silently."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[tuple[str, str]] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value != "<<":  # a merge may be given again
-                if (key.tag, key.value) in seen:
-                    problem = f"the key {key.value} is given twice"
-                    raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
-                seen.add((key.tag, key.value))
-        return super().construct_mapping(node, deep)
-
-
-def _yaml_line(error: Exception) -> str:
-    """Where and what, of an error that PyYAML prints with an excerpt of the file."""
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        return f"line {error.problem_mark.line + 1}: {error.problem or error.context}"
-    if isinstance(error, yaml.reader.ReaderError):
-        found = error.character  # text or a number, by the kind of error
-        code = found if isinstance(found, int) else ord(found)
-        return f"character 0x{code:02x} at position {error.position}"
-    return one_line(error)
 
 
 @contextlib.contextmanager

@@ -26,6 +26,13 @@ def with_interval(value: float, low: float, high: float, *, sign: str = "") -> s
     return shown[0] if pd.isna(low) else f"{shown[0]} [{shown[1]}, {shown[2]}]"
 
 
+def p_text(p: float) -> str:
+    """A p-value, such as 0.03 or <0.001; "" if it is NaN."""
+    if pd.isna(p):
+        return ""
+    return "<0.001" if p < 0.001 else f"{p:.2g}"
+
+
 def _cell(value: object) -> str:
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
     return text.replace("|", "\\|").replace("\n", " ").replace("\r", " ")

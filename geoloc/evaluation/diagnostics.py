@@ -26,6 +26,7 @@ from geoloc.evaluation.result import Evaluation, table_records, write_csv
 from geoloc.files import damage_named, read_json, write_json
 from geoloc.localizers.base import Alternatives
 from geoloc.partitions.base import Partition
+from geoloc.photos.owners import photographer_keys
 
 FILE = "diagnostics.json"
 SMALLEST_COUNTRY = 20
@@ -125,12 +126,11 @@ def diagnose(
     - `unreadable`: photo ids.
     - `leave_photographer_out`: the references are the queries, and those by a photo's own photographer do not count.
 
-    Tables without input are missing. Resamples, levels and the seed are the evaluation's. Raises ValueError for photos
+    Tables without input are missing. Levels and confidence are the evaluation's. Raises ValueError for photos
     that are not in the evaluation, and as the measures do.
     """
-    seed, levels_km = evaluation.seed, evaluation.levels_km
-    resamples, confidence = evaluation.settings["resamples"], evaluation.settings["confidence"]
-    latitude, longitude = queries["latitude"], queries["longitude"]
+    levels_km, confidence = evaluation.levels_km, evaluation.settings["confidence"]
+    latitude, longitude, owner = queries["latitude"], queries["longitude"], photographer_keys(queries)
     readable = ~queries["photo_id"].isin(set(unreadable)).to_numpy()
     errors = errors_by_method(evaluation, queries)
     tables: dict[str, pd.DataFrame] = {}
@@ -139,8 +139,7 @@ def diagnose(
     for method, places in alternatives.items():
         most = min(_MOST_ALTERNATIVES, np.asarray(places.latitude).shape[1])
         table = top_k_accuracy(
-            places, queries, seed=seed, ks=range(1, most + 1), readable=readable, levels_km=levels_km,
-            resamples=resamples, confidence=confidence,
+            places, queries, ks=range(1, most + 1), readable=readable, levels_km=levels_km, confidence=confidence,
         )  # fmt: skip
         table.insert(0, "method", method)
         ranked.append(table)
@@ -160,7 +159,7 @@ def diagnose(
         "country": (country_groups(latitude, longitude), SMALLEST_COUNTRY),
     }
     if len(references):
-        owners = photographer_clusters(queries["photographer"]) if leave_photographer_out else None
+        owners = photographer_clusters(owner) if leave_photographer_out else None
         density = density_groups(
             latitude,
             longitude,
@@ -174,8 +173,7 @@ def diagnose(
         groups["indoor"] = (column_groups(queries["prob_indoor"], [0.5], "prob_indoor"), 1)
     for name, (group, smallest) in groups.items():
         tables[f"accuracy_by_{name}"] = accuracy_by_group(
-            errors, group, queries["photographer"], seed=seed, smallest=smallest, levels_km=levels_km,
-            resamples=resamples, confidence=confidence,
+            errors, group, owner, smallest=smallest, levels_km=levels_km, confidence=confidence,
         )  # fmt: skip
 
     main = evaluation.methods[0]

@@ -22,14 +22,15 @@ from geoloc.evaluation.measures.baselines import Baseline
 from geoloc.evaluation.measures.bootstrap import (
     interval,
     photographer_clusters,
-    resampled_means,
     resampled_medians,
 )
 from geoloc.evaluation.measures.comparison import compare, pairs_to_compare
+from geoloc.evaluation.measures.intervals import shares
 from geoloc.evaluation.result import PER_PHOTO, TABLES, Evaluation, make_table
 from geoloc.evaluation.settings import EvaluationSettings
 from geoloc.localizers.base import Answers
 from geoloc.partitions.base import Answer, Partition
+from geoloc.photos.owners import photographer_keys
 from geoloc.settings import to_dict
 from geoloc.sphere import LEVELS_KM, is_valid
 
@@ -75,13 +76,14 @@ def evaluate(
     Parameters
     ----------
     answers_by_method: answers in the order of `queries`, one row per query.
-    queries: photo_id (unique), latitude, longitude, photographer (null: a photographer of its own); further
-        columns are left alone.
+    queries: photo_id (unique), latitude, longitude, photographer (null: unknown; then album and source, if they are
+        there, decide: see photos/owners.py); further columns are left alone.
     references: latitude, longitude, photographer of the references, for the baselines that choose or draw a place
         among them; None leaves those baselines out.
     partitions: fitted partitions by name, for the densest cell and the ceilings.
     unit: what the column photographer holds, in the words of a page: photographers or trips.
-    leave_photographer_out: the random reference is never by the query's own photographer.
+    leave_photographer_out: the random reference is never by the query's own photographer, nor one of its
+        near-duplicates where queries and references have a column of that name.
     descriptions: what each method does, in a sentence, for the report.
 
     Raises ValueError for no methods or queries, a repeated or unknown photo_id, coordinates out of range, or a number
@@ -91,7 +93,7 @@ def evaluate(
     _check(answers_by_method, queries, references, unreadable, leave_photographer_out)
     latitude, longitude = (queries[c].to_numpy(dtype=np.float64) for c in ("latitude", "longitude"))
     readable = ~queries["photo_id"].isin(set(unreadable)).to_numpy()
-    clusters = photographer_clusters(queries["photographer"])
+    clusters = photographer_clusters(photographer_keys(queries))
     methods = [
         _Method(name, answers, _errors(name, answers, latitude, longitude, readable))
         for name, answers in answers_by_method.items()
@@ -105,15 +107,15 @@ def evaluate(
         raise ValueError(f"a method cannot have the name of a baseline: {', '.join(sorted(taken))}")
 
     names = [m.name for m in methods] + [b.name for b in baselines]
-    hits = np.stack([within(m.error, levels_km) for m in methods] + [b.hits for b in baselines], axis=1)
+    hits = np.stack(
+        [within(m.error, levels_km) for m in methods] + [b.hits for b in baselines], axis=1
+    ).astype(np.float64)
     observed = hits.mean(axis=0)
-    resampled = resampled_means(
-        hits.reshape(len(queries), -1), clusters, resamples=settings.resamples, seed=seed
-    ).reshape(-1, *observed.shape)
+    low, high = (
+        bound.reshape(observed.shape)
+        for bound in shares(hits.reshape(len(queries), -1), clusters).interval(settings.confidence)
+    )
     has_interval = len(np.unique(clusters)) > 1
-    low, high = interval(resampled, settings.confidence)
-    if not has_interval:
-        low, high = np.full_like(low, np.nan), np.full_like(high, np.nan)
 
     rows = [
         {"level": level, "km": km, "accuracy": observed[i, j], "low": low[i, j], "high": high[i, j]}
@@ -127,12 +129,11 @@ def evaluate(
     comparisons = compare(
         pairs,
         names,
-        observed,
-        resampled,
+        hits.astype(np.float64),
+        clusters,
         levels_km,
+        baselines=[b.name for b in baselines],
         confidence=settings.confidence,
-        queries=len(queries),
-        has_interval=has_interval,
     )
     per_level = len(levels_km)
     tables = {
@@ -230,8 +231,7 @@ def _baselines(
     cluster: Any = None
     reference_cluster: Any = None
     if leave_photographer_out:
-        # One numbering for both sides. A photo without photographer is its own on each side, so a query that
-        # is itself a reference would meet itself: such photos are matched by their photo_id instead.
+        # One numbering for both sides; a photo that counts for itself is the same on both.
         cluster, reference_cluster = _shared_clusters(queries, references)
     made.append(
         baseline_module.random_reference(
@@ -248,12 +248,14 @@ def _baselines(
 
 
 def _shared_clusters(queries: pd.DataFrame, references: pd.DataFrame) -> tuple[NDArray, NDArray]:
-    both = pd.concat([queries[["photo_id", "photographer"]], references[["photo_id", "photographer"]]])
-    known = both["photographer"].notna()
-    owner = ("by " + both["photographer"].astype("string")).where(
-        known, "photo " + both["photo_id"].astype("string")
-    )
-    codes = pd.factorize(owner)[0]
+    """The photographer and, where both have that column, the group of near-duplicates of each photo: int64 (N, 1 or 2)
+    and (M, 1 or 2)."""
+    columns = [pd.factorize(pd.concat([photographer_keys(queries), photographer_keys(references)]))[0]]
+    if "near_duplicates" in queries and "near_duplicates" in references:
+        groups = pd.factorize(pd.concat([queries["near_duplicates"], references["near_duplicates"]]))[0]
+        # A photo in no group is alone: -1 here, -2 there, which are not equal.
+        columns.append(np.where((groups < 0) & (np.arange(len(groups)) >= len(queries)), -2, groups))
+    codes = np.stack(columns, axis=1)
     return codes[: len(queries)], codes[len(queries) :]
 
 

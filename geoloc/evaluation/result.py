@@ -24,7 +24,8 @@ TABLES: dict[str, dict[str, str]] = {
     },
     "comparisons": {
         "method": "str", "other": "str", "level": "str", "km": "float64", "difference": "float64",
-        "low": "float64", "high": "float64", "verdict": "str", "n": "int64",
+        "low": "float64", "high": "float64", "p": "float64", "p_corrected": "float64", "asked": "int64",
+        "verdict": "str", "n": "int64",
     },
     "baselines": {
         "baseline": "str", "level": "str", "km": "float64", "accuracy": "float64", "low": "float64",
@@ -48,13 +49,15 @@ PER_PHOTO = {
 class Evaluation:
     """The accuracies and errors of methods on one set of queries, with the settings used.
 
-    Shares are in [0, 1]; distances in km. `low` and `high` bound the percentile interval of a bootstrap by
-    photographer, NaN for a single photographer. Tables (columns in `TABLES`):
+    Shares are in [0, 1]; distances in km. `low` and `high` bound an interval by photographer, NaN for a single one:
+    measures/intervals.py for shares and their differences, a percentile bootstrap for medians. Tables (columns in
+    `TABLES`):
 
     - `accuracy`: method, level: share of all `n` queries within `km` (<=).
     - `errors`: per method, the mean over answered queries, the median over all (abstentions infinitely far) with its
       interval, the median over answered queries, and the counts.
-    - `comparisons`: accuracy of `method` less that of `other` (a method or a baseline), on the same photos.
+    - `comparisons`: accuracy of `method` less that of `other` (a method or a baseline), on the same photos; verdicts
+      are corrected for the number of comparisons asked (measures/comparison.py).
     - `baselines`: as accuracy, with the point answered where there is one.
     - `ceilings`: the best that a perfect classifier could do with the partition, at centroids or centres.
     - `curve`: accuracy against distance; `kind` is method, baseline or ceiling.

@@ -8,7 +8,9 @@ from geoloc.settings import Number, Settings, setting
 class EvaluationSettings(Settings):
     """How an evaluation is measured."""
 
-    resamples: int = setting(1000, minimum=10, maximum=100_000, help="bootstrap resamples of photographers")
+    resamples: int = setting(
+        1000, minimum=10, maximum=100_000, help="bootstrap resamples of photographers, for medians"
+    )
     confidence: Number = setting(0.95, minimum=0.5, maximum=0.999, help="nominal coverage of the intervals")
     max_candidates: int = setting(
         5000,

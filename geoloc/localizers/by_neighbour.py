@@ -167,10 +167,12 @@ def locate_by_neighbours(
     settings: LocalizerSettings,
     exclude_photographers: Photographers | None = None,
     exclude_photos: Photographers | None = None,
+    exclude_near_duplicates: Photographers | None = None,
 ) -> tuple[dict[str, Answers], dict[str, str], Neighbours]:
     """Locate by the nearest neighbour and by density with each kernel of `settings`, from one search.
 
-    `vectors` are embeddings float [N, D]. Returns answers and descriptions by localizer name, and the neighbours.
+    `vectors` are embeddings float [N, D]; what is excluded is as in `ReferenceIndex.search`. Returns
+    answers and descriptions by localizer name, and the neighbours.
     """
     localizers: list[NeighbourLocalizer] = [NearestLocalizer(index, model_name)]
     localizers += [
@@ -179,7 +181,11 @@ def locate_by_neighbours(
         for sigma in settings.sigmas
     ]
     neighbours = index.search(
-        vectors, max(one.k for one in localizers), exclude_photographers, exclude_photos
+        vectors,
+        max(one.k for one in localizers),
+        exclude_photographers,
+        exclude_photos,
+        exclude_near_duplicates,
     )
     answers = {one.name: one.locate_neighbours(neighbours) for one in localizers}
     return answers, {one.name: one.describe() for one in localizers}, neighbours

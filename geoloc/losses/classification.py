@@ -10,6 +10,8 @@ from torch.nn import functional
 from geoloc.sphere import EARTH_RADIUS_KM
 
 CLASS_WEIGHTS = ("none", "balanced", "sqrt")
+_LEAD = 0.01
+"""What the true cell is nearer than any other in distance_targets, at least, in units of tau."""
 
 
 def class_weights(counts: ArrayLike, kind: str) -> torch.Tensor | None:
@@ -62,7 +64,9 @@ def unit_vectors(coordinates: ArrayLike) -> torch.Tensor:
     return torch.stack([flat * torch.cos(longitude), flat * torch.sin(longitude), torch.sin(latitude)], dim=1)
 
 
-def distance_targets(points: torch.Tensor, places: torch.Tensor, tau_km: float) -> torch.Tensor:
+def distance_targets(
+    points: torch.Tensor, places: torch.Tensor, tau_km: float, labels: torch.Tensor | None = None
+) -> torch.Tensor:
     """Targets smoothed by distance, float32 [B, C], each row sums to 1. For a photo taken at x in the true cell t:
 
         target of cell c ∝ exp(-(d(c, x) - d(t, x)) / tau)
@@ -70,9 +74,18 @@ def distance_targets(points: torch.Tensor, places: torch.Tensor, tau_km: float) 
     with d the great-circle distance in km from a cell's point (Haas et al., PIGEON: Predicting image geolocations,
     2023, section 3.2, whose targets are not scaled to sum to 1; scaled so, d(t, x) cancels out). `points` [C, 3] and
     `places` [B, 3] are unit vectors in float64: in float32, near points would seem to be kilometres apart.
+
+    A photo may be nearer to the point of another cell than to its own's. With `labels` int64 [B], the true cells, its
+    own cell then counts as a hundredth of tau nearer than that, so that the largest target is always the true cell; a
+    label of -1 changes nothing.
     """
     cosine = (places @ points.T).clamp(-1.0, 1.0)
     km = 2 * EARTH_RADIUS_KM * torch.asin(torch.sqrt((1 - cosine) / 2))
+    if labels is not None and km.shape[1] > 1:
+        own = labels.clamp(min=0)[:, None]
+        others = km.scatter(1, own, torch.inf).amin(dim=1, keepdim=True)
+        nearest = torch.where(labels[:, None] >= 0, others - _LEAD * tau_km, torch.inf)
+        km = km.scatter(1, own, torch.minimum(km.gather(1, own), nearest))
     return torch.softmax(-km / tau_km, dim=1).float()
 
 

@@ -33,7 +33,7 @@ class HeadLoss:
         influence in every batch, however many others are in no cell.
         """
         if self.smoothing_km and self.points is not None:
-            targets = distance_targets(self.points, places, self.smoothing_km)
+            targets = distance_targets(self.points, places, self.smoothing_km, cells)
             return soft_cross_entropy(scores, targets, cells, self.class_weights)
         return cross_entropy(scores, cells, self.class_weights, self.label_smoothing)
 

@@ -44,6 +44,8 @@ __all__ = ["KMeansPartition", "KMeansSettings"]
 
 FloatArray = NDArray[np.float64]
 _SPLIT_ROUNDS = 8
+_FLAT = 1e-10
+"""Sites nearer than this to one plane, in radii of the Earth, are on one circle."""
 
 
 class KMeansPartition(Partition):
@@ -315,13 +317,20 @@ def voronoi_outlines(sites: FloatArray) -> list[FloatArray]:
     """The corners of the Voronoi cell of each site (C, 3), C at least 2: float64 (V, 3), anticlockwise from outside."""
     if len(sites) == 2:
         outlines = [_circle(site - other) for site, other in (sites, sites[::-1])]
-    elif len(sites) == 3:
-        outlines = [_lune(sites, cell) for cell in range(3)]
+    elif np.linalg.matrix_rank(sites - sites[0], tol=_FLAT) < 3:
+        outlines = _lunes(sites)
     else:
-        voronoi = SphericalVoronoi(sites, threshold=1e-10)
+        voronoi = SphericalVoronoi(sites, threshold=_FLAT)
         voronoi.sort_vertices_of_regions()
-        outlines = [voronoi.vertices[region] for region in voronoi.regions]
+        outlines = [_without_twins(voronoi.vertices[region]) for region in voronoi.regions]
     return [_anticlockwise(outline, site) for outline, site in zip(outlines, sites, strict=True)]
+
+
+def _without_twins(outline: FloatArray) -> FloatArray:
+    """Returns an outline (V, 3) without corners that repeat the one before: of sites nearly on one circle, many fall
+    together at its poles."""
+    apart = np.linalg.norm(outline - np.roll(outline, 1, axis=0), axis=1) > _FLAT
+    return outline[apart]
 
 
 def _circle(pole: FloatArray) -> FloatArray:
@@ -333,17 +342,24 @@ def _circle(pole: FloatArray) -> FloatArray:
     return np.cos(angle) * one + np.sin(angle) * np.cross(pole, one)
 
 
-def _lune(sites: FloatArray, cell: int) -> FloatArray:
-    """The cell of one of three sites: two corners at antipodes, and the middles of the two edges between them."""
-    mine, *others = np.roll(sites, -cell, axis=0)
-    corner = np.cross(sites[1] - sites[0], sites[2] - sites[0])
-    corner /= np.linalg.norm(corner)
-    middles = []
-    for other, third in (others, others[::-1]):
-        middle = np.cross(corner, mine - other)  # on the border with `other`, halfway between the corners
-        middle /= np.linalg.norm(middle)
-        middles.append(middle if middle @ mine >= middle @ third else -middle)
-    return np.array([corner, middles[0], -corner, middles[1]])
+def _lunes(sites: FloatArray) -> list[FloatArray]:
+    """The cells of three or more sites on one circle: between two half circles from pole to pole of that circle.
+
+    Each is the two poles, and the middles of the two edges between them.
+    """
+    pole = np.linalg.svd(sites - sites.mean(axis=0))[2][-1]
+    one = _circle(pole)[0]
+    other = np.cross(pole, one)
+    angle = np.arctan2(sites @ other, sites @ one)
+    order = np.argsort(angle)
+    # The border between two neighbours is halfway between them around the circle.
+    ahead = (np.roll(angle[order], -1) - angle[order]) % (2 * np.pi)
+    border = angle[order] + ahead / 2
+    edges = np.cos(border)[:, None] * one + np.sin(border)[:, None] * other
+    outlines: list[FloatArray] = [np.empty((0, 3))] * len(sites)
+    for place, site in enumerate(order):
+        outlines[site] = np.array([pole, edges[place - 1], -pole, edges[place]])
+    return outlines
 
 
 def _anticlockwise(outline: FloatArray, site: FloatArray) -> FloatArray:

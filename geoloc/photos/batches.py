@@ -63,7 +63,7 @@ class Batch:
     ) -> pa.Table:
         """A row of quarantine."""
         one = self.table.slice(row, 1)
-        content = quarantine.digests(one.drop_columns("reference"), key, input_sha256 or "")
+        content = quarantine.digests(one.drop_columns(["reference", "url"]), key, input_sha256 or "")
         return quarantine.rows(
             source, one["reference"], one["photo_id"], reason, detail, severity, self.origin, content
         )

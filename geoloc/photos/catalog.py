@@ -39,6 +39,7 @@ SCHEMA = pa.schema(
         pa.field("place_source", pa.string()),
         pa.field("time_source", pa.string()),
         pa.field("input_sha256", pa.string()),
+        pa.field("url", pa.string()),
     ]
 )
 """Columns of the catalog, in order. Unknown is null, never 0.
@@ -49,6 +50,7 @@ the camera looked. sha256: of the stored bytes. phash: 64-bit perceptual hash of
 shard: file name below shards/; offset, length: bytes. A photo known by metadata only has null in STORED_COLUMNS.
 heading_reference: true or magnetic north. place_source, time_source: what the coordinates and taken_at were read
 from (exif, xmp, takeout, table, ...). input_sha256: of the file as it came; null: as sha256, or unknown.
+url: the address from which it was downloaded; null: it was not.
 """
 
 COLUMNS = tuple(SCHEMA.names)
@@ -56,14 +58,14 @@ CATALOG_FILE = "catalog.parquet"
 STORED_COLUMNS = ("width", "height", "sha256", "phash", "shard", "offset", "length")
 """Null together, or known together."""
 
-LATER_COLUMNS = ("heading_reference", "place_source", "time_source", "input_sha256")
+LATER_COLUMNS = ("heading_reference", "place_source", "time_source", "input_sha256", "url")
 """Columns that early catalogs lack. Missing reads as null, and a column of nulls is not written, so that a catalog that
 has no use for one keeps its bytes."""
 
 # Nullable integers: a float64 column would do for most offsets, but an offset is not a float.
 _INTEGERS = {pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype()}
 # Every value of these differs, so a dictionary would only cost time and space.
-_DISTINCT = {"photo_id", "sha256", "phash", "offset", "input_sha256"}
+_DISTINCT = {"photo_id", "sha256", "phash", "offset", "input_sha256", "url"}
 _ROW_GROUP = 250_000
 
 

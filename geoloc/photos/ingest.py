@@ -104,6 +104,7 @@ class _Run:
         self.people = People()
         self.warned = Warned()
         self.unreported = 0
+        self.taken: list[Callable[[], None]] = []
 
     def take_all(self, candidates: Iterable[Candidates]) -> None:
         workers = self.settings.workers or os.cpu_count() or 1
@@ -113,9 +114,18 @@ class _Run:
         ):
             for batch in candidates:
                 self.take(batch, threads, window=4 * workers)
+                if batch.done is not None:
+                    self.taken.append(batch.done)
                 self.report()
-        self.appender.commit()
+        self.commit()
         self.report()
+
+    def commit(self) -> None:
+        """Make everything so far durable, and say so to the sources of the batches that are wholly in the pool."""
+        self.appender.commit()
+        taken, self.taken = self.taken, []
+        for done in taken:
+            done()
 
     def take(self, batch: Candidates, threads: ThreadPoolExecutor, window: int) -> None:
         self.notes.update(batch.notes)
@@ -136,7 +146,7 @@ class _Run:
         self.fields.update(faults["reason"].to_pylist())
         self.appender.turn_away(faults)
         if self.appender.shard_size == 0 and self.appender.waiting >= _METADATA_ROWS:
-            self.appender.commit()
+            self.commit()
 
     def origin(self, batch: Candidates) -> str:
         """A digest of where the files of a batch lie."""
@@ -229,7 +239,7 @@ class _Run:
                     self.encoded_again[photo.encoded_again] += 1
                 if self.appender.shard_size >= self.settings.shard_bytes:
                     flush()
-                    self.appender.commit()
+                    self.commit()
             self.unreported += 1
             if self.unreported == _PROGRESS_EVERY:
                 self.report()
@@ -332,7 +342,7 @@ def _prepared(load: Load, row: int, limits: Limits, known: Known) -> _Result:
     try:
         data = load(row, limits.max_file_bytes)
     except Rejected as rejected:
-        return _Result(rejected=rejected)
+        return _Result(rejected.input_sha256, rejected=rejected)
     except FileNotFoundError as error:
         return _Result(rejected=Rejected(Reason.MISSING_FILE, str(error.strerror)))
     except OSError as error:

@@ -6,10 +6,12 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 import pyarrow.parquet as pq
 
-from geoloc.files import read_json, write_json
+from geoloc.files import damage_named, read_json, write_json
+from geoloc.photos.addresses import as_place
 from geoloc.photos.catalog import CATALOG_FILE
 from geoloc.photos.photographers import check_key
 from geoloc.photos.pool import locked
@@ -39,11 +41,13 @@ def claim_source(pool: Path, kind: str, path: Path | str, key: bytes) -> str:
     number. All files of one folder that a pattern matches are one source. Raises PoolBusyError while another process
     adds to the pool, PhotographerKeyError for another key than the pool's.
     """
-    fixed = fixed_part(path)
+    fixed = fixed_part(str(as_place(path)) if "://" in str(path) else path)  # without a password
     place = digest(key, kind + place_digest(pool, fixed, key))
     with locked(Path(pool)):
         check_key(Path(pool), key)
-        names: dict[str, str] = read_json(pool / SOURCES_FILE) if (pool / SOURCES_FILE).is_file() else {}
+        names: dict[str, str] = (
+            read_json(pool / SOURCES_FILE, dict) if (pool / SOURCES_FILE).is_file() else {}
+        )
         for name, known in names.items():
             if known == place:
                 return name
@@ -54,8 +58,14 @@ def claim_source(pool: Path, kind: str, path: Path | str, key: bytes) -> str:
 
 
 def fixed_part(path: Path | str) -> Path | str:
-    """The path, or the folder in which a pattern begins to match; an address as it is."""
+    """The path or address, or the folder in which a pattern begins to match."""
     if "://" in str(path):
+        begin, slashes, rest = str(path).partition("://")
+        signs = "*{" if begin.startswith("http") else _PATTERN_SIGNS  # ? begins a query there
+        parts = rest.split("/")
+        for position, part in enumerate(parts):
+            if any(sign in part for sign in signs):
+                return begin + slashes + "/".join(parts[:position])
         return str(path)
     path = Path(path)
     if not path.exists():
@@ -68,7 +78,8 @@ def fixed_part(path: Path | str) -> Path | str:
 def possible_names(path: Path | str) -> Iterator[str]:
     """Names for the source at `path`, the best first, without end."""
     if "://" in str(path):
-        place = Path(str(path).partition("://")[2].partition("?")[0])
+        begin, _, rest = str(path).partition("://")
+        place = Path(unquote(rest.partition("?")[0]) if begin.startswith("http") else rest)
         is_file = bool(place.suffix)
     else:
         place = Path(path).resolve()
@@ -98,6 +109,8 @@ def source_names(pool: Path) -> set[str]:
     """Every source that the catalog or the quarantine names."""
     found: set[str] = set()
     for file in (CATALOG_FILE, QUARANTINE_FILE):
-        if (pool / file).is_file():
+        if not (pool / file).is_file():
+            continue
+        with damage_named(pool / file):
             found.update(pq.read_table(pool / file, columns=["source"])["source"].unique().to_pylist())
     return found

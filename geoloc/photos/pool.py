@@ -19,7 +19,7 @@ from geoloc.photos.shards import SHARD_PATTERN, SHARDS_FOLDER, ShardWriter
 
 _SHARD_NAME = re.compile(r"photos-(\d{6,})\.tar")
 _FROM_SOURCE = ("photo_id", "photographer", "latitude", "longitude", "taken_at", "posted_at", "album", "heading",
-                "prob_indoor", "licence", "heading_reference", "place_source", "time_source")  # fmt: skip
+                "prob_indoor", "licence", "heading_reference", "place_source", "time_source", "url")  # fmt: skip
 
 
 class PoolBusyError(RuntimeError):

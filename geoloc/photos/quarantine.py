@@ -78,18 +78,25 @@ class Reason(StrEnum):
     BAD_TIME = "bad_time"
     BAD_HEADING = "bad_heading"
     BAD_PROBABILITY = "bad_probability"
+    HTTP_GONE = "http_gone"
+    HTTP_REFUSED = "http_refused"
+    HTTP_UNAVAILABLE = "http_unavailable"
+    REDIRECT_REFUSED = "redirect_refused"
+    BAD_ADDRESS = "bad_address"
+    NOT_A_PHOTO = "not_a_photo"
     PAIR_WITHOUT_PHOTO = "pair_without_photo"
     PAIR_WITHOUT_TILE = "pair_without_tile"
     PAIR_CONFLICT = "pair_conflict"
 
 
 class Rejected(Exception):
-    """A photo that must go to quarantine."""
+    """A photo that must go to quarantine. input_sha256: of the file as it came, where a source knows it."""
 
-    def __init__(self, reason: Reason, detail: str) -> None:
+    def __init__(self, reason: Reason, detail: str, input_sha256: str | None = None) -> None:
         super().__init__(reason, detail)
         self.reason = reason
         self.detail = detail
+        self.input_sha256 = input_sha256
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.detail}"

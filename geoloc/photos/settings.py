@@ -111,3 +111,41 @@ class IngestSettings(Settings):
     )
     shard_bytes: int = setting(256 * 1024**2, minimum=1, help="size at which a shard is closed")
     workers: int = setting(0, minimum=0, counts=False, help="decoding threads; 0: one per core")
+
+
+class DownloadSettings(Settings):
+    """How photos are downloaded. None of it changes a photo."""
+
+    connections: int = setting(64, minimum=1, maximum=1000, help="requests at a time, to all hosts")
+    per_host: int = setting(8, minimum=1, maximum=100, help="requests at a time, to one host")
+    delay: Number = setting(
+        0.0, minimum=0.0, maximum=3600.0, help="seconds between the starts of two requests to one host"
+    )
+    tries: int = setting(4, minimum=1, maximum=20, help="requests for one photo in a run")
+    backoff: Number = setting(
+        1.0, minimum=0.0, maximum=600.0, help="seconds before the second try; doubled for each next one"
+    )
+    longest_wait: Number = setting(
+        120.0,
+        minimum=0.0,
+        maximum=86_400.0,
+        help="longest Retry-After in seconds that is waited for; a host that asks for more is left for the next run",
+    )
+    timeout: Number = setting(60.0, minimum=0.01, maximum=3600.0, help="seconds that one request may take")
+    redirects: int = setting(5, minimum=0, maximum=20, help="redirects that are followed for one photo")
+    redirect_hosts: tuple[str, ...] = setting(
+        (), help="hosts to which the hosts of the table may redirect; without, each to itself only"
+    )
+    private: Literal["named", "always", "never"] = setting(
+        "named",
+        help="addresses of this machine and of private networks are asked only where the table writes them so"
+        " (localhost, 10.0.0.7), also where a public name leads there, or never",
+    )
+    host_failures: int = setting(
+        20,
+        minimum=1,
+        help="photos of a host in a row that got no answer, after which it is left for the next run",
+    )
+    user_agent: str = setting(
+        "geoloc/0.1 (photo downloads)", help="the User-Agent; name your project and how to reach you"
+    )

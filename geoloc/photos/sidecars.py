@@ -76,13 +76,18 @@ def _readers(
     if packet is not None:
         inside = packet
         yield XMP, f"XMP in {path.name}", lambda: read_xmp(inside)
-    xmp_names = (f"{path.name}.xmp", f"{path.name}.XMP", f"{path.stem}.xmp", f"{path.stem}.XMP")
-    beside = next((name for name in xmp_names if name in names), None)
+    beside, takeout = sidecar_names(path.name, names)
     if beside is not None:
         yield XMP_SIDECAR, beside, lambda: read_xmp_file(path.with_name(beside))
-    takeout = takeout_name(path.name, names)
     if takeout is not None:
         yield TAKEOUT, takeout, lambda: read_takeout(path.with_name(takeout))
+
+
+def sidecar_names(photo: str, names: Collection[str]) -> tuple[str | None, str | None]:
+    """Which of the `names` of a folder are the XMP sidecar and the Takeout JSON of a photo in it; None for none."""
+    stem = Path(photo).stem
+    xmp_names = (f"{photo}.xmp", f"{photo}.XMP", f"{stem}.xmp", f"{stem}.XMP")
+    return next((name for name in xmp_names if name in names), None), takeout_name(photo, names)
 
 
 def _would_be_decoded(image: ImageFile.ImageFile) -> bool:

@@ -29,6 +29,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from geoloc.photos.duplicates import near_duplicate_groups
+from geoloc.photos.owners import photographer_keys
 from geoloc.photos.settings import SideSettings, SplitSettings
 from geoloc.photos.trips import are_trips, trip_keys
 from geoloc.settings import SettingsError
@@ -42,10 +43,11 @@ _KEY = "splits"  # where these settings stand in params.yaml, for messages
 
 
 def make_splits(catalog: pd.DataFrame, settings: SplitSettings, seed: int) -> pd.DataFrame:
-    """Split every photo of the catalog; columns photo_id, split, reason, sorted by photo_id.
+    """Split every photo of the catalog; columns photo_id, split, reason, near_duplicates, sorted by photo_id.
 
     `split` is train, validation, test, the name of an external test, or unused; `reason` says why a photo is
-    unused and is null otherwise. The answer depends on the photos, settings and seed, not on row order.
+    unused and is null otherwise; `near_duplicates` names the photo's group of near-duplicates by the first of their
+    ids, null for a photo that has none. The answer depends on the photos, settings and seed, not on row order.
     Needs the catalog columns photo_id, source, photographer, album, latitude, longitude, sha256, phash; where
     the column shard is there too, photos without stored bytes are no candidates for test and validation. Trips are
     also told apart by taken_at, where it is there.
@@ -62,13 +64,6 @@ def make_splits(catalog: pd.DataFrame, settings: SplitSettings, seed: int) -> pd
     plan.choose(VALIDATION, settings.validation)
     plan.fill_train()
     return plan.result()
-
-
-def photographer_keys(photos: pd.DataFrame) -> pd.Series:
-    """Whom each photo counts for: its photographer, else its album within its source, else itself."""
-    album = "album:" + photos["source"].fillna("").str.cat(photos["album"], sep="\0")
-    alone = "photo:" + photos["photo_id"]
-    return ("photographer:" + photos["photographer"]).fillna(album).fillna(alone)
 
 
 def unit_keys(photos: pd.DataFrame, settings: SplitSettings) -> pd.Series:
@@ -257,9 +252,16 @@ class _Plan:
         return f"add photographers, or hold out trips with {_KEY}.by: trip"
 
     def result(self) -> pd.DataFrame:
-        """The finished split: photo_id, split, reason."""
-        columns = {"photo_id": self.photos["photo_id"], "split": self.split, "reason": self.reason}
-        return pd.DataFrame(columns).astype({"photo_id": "str", "split": "str", "reason": "str"})
+        """The finished split: photo_id, split, reason, near_duplicates."""
+        ids = self.photos["photo_id"]
+        first, several = ids.groupby(self.group).transform("min"), np.bincount(self.group)[self.group] > 1
+        columns = {
+            "photo_id": ids,
+            "split": self.split,
+            "reason": self.reason,
+            "near_duplicates": first.where(several),
+        }
+        return pd.DataFrame(columns).astype("str")
 
     def _undecided(self) -> NDArray[np.bool_]:
         return np.asarray(pd.isna(self.split))

@@ -40,6 +40,8 @@ from geoloc.sphere import is_valid
 
 FORMAT = 1
 REFERENCE_COLUMNS = ("photo_id", "latitude", "longitude", "photographer")
+NEAR_DUPLICATES = "near_duplicates"
+"""A further column, kept where the rows have it: the name of a photo's group of near-duplicates, null for none."""
 _ADD_ROWS = 65_536  # vectors turned to float32 at a time
 _SEARCH_CELLS = 4_000_000  # neighbours fetched at a time
 _OVERFETCH_LIMIT = 1_024  # to exclude more references than this, FAISS skips them while searching
@@ -140,12 +142,14 @@ class ReferenceIndex:
         k: int,
         exclude_photographers: Sequence[str | None] | NDArray[np.object_] | None = None,
         exclude_photos: Sequence[str | None] | NDArray[np.object_] | None = None,
+        exclude_near_duplicates: Sequence[str | None] | NDArray[np.object_] | None = None,
     ) -> Neighbours:
         """The k references nearest to each vector (Q, D), L2-normalised.
 
-        `exclude_photographers` [Q] leaves out all references by that photographer, `exclude_photos` [Q] the
-        reference of that photo_id; null excludes nothing. With a Flat index the result is exact however many
-        references are left out. Raises ValueError for a wrong shape, NaN or infinite vectors, or k < 1.
+        `exclude_photographers` [Q] leaves out all references by that photographer, `exclude_photos` [Q] the reference
+        of that photo_id, `exclude_near_duplicates` [Q] those of that group; null excludes nothing. With a Flat index
+        the result is exact however many references are left out. Raises ValueError for a wrong shape, NaN or infinite
+        vectors, or k < 1.
         """
         queries = np.ascontiguousarray(vectors, dtype=np.float32)
         if queries.ndim != 2 or queries.shape[1] != self.dimension:
@@ -156,14 +160,17 @@ class ReferenceIndex:
             raise ValueError(f"k must be at least 1, got {k}")
         owner = _lookup(self._photographers, exclude_photographers, len(queries), "exclude_photographers")
         own = self._rows_of_photos(exclude_photos, len(queries))
-        extra = np.where(owner >= 0, self._owner_counts[owner], 0) + (own >= 0)
+        group = _lookup(self._group_names, exclude_near_duplicates, len(queries), "exclude_near_duplicates")
+        few = np.where(group >= 0, self._group_counts[group], 0) + (own >= 0)
+        extra = np.where(owner >= 0, self._owner_counts[owner], 0)
         rows = np.full((len(queries), k), -1, dtype=np.int64)
         similarity = np.full((len(queries), k), np.nan, dtype=np.float32)
         with blas_threshold(self.settings.blas_threshold):
-            for chosen, fetch, code in self._plan(extra, owner, k):
+            for chosen, fetch, code in self._plan(extra, few, owner, k):
                 found, similar = self._fetch(queries[chosen], fetch, code)
                 left_out = (found < 0) | (found == own[chosen, None])
                 left_out |= (owner[chosen, None] >= 0) & (self._owners[found] == owner[chosen, None])
+                left_out |= (group[chosen, None] >= 0) & (self._groups[found] == group[chosen, None])
                 order = np.argsort(left_out, axis=1, kind="stable")[:, :k]
                 keep = ~np.take_along_axis(left_out, order, axis=1)
                 width = order.shape[1]
@@ -252,10 +259,11 @@ class ReferenceIndex:
         self._longitude = self.references["longitude"].to_numpy(dtype=np.float64)
         self._photo_ids = self.references["photo_id"].to_numpy(dtype=object)
         self._photo_index = pd.Index(self.references["photo_id"])
-        codes, names = pd.factorize(self.references["photographer"])
-        self._owners = np.append(codes, -1).astype(np.int64)  # one more, so that row -1 has no photographer
-        self._photographers = pd.Index(names)
-        self._owner_counts = np.append(np.bincount(codes[codes >= 0], minlength=len(names)), 0)
+        self._owners, self._photographers, self._owner_counts = _coded(self.references["photographer"])
+        alone = pd.Series([None] * len(self.references), dtype="str")
+        self._groups, self._group_names, self._group_counts = _coded(
+            self.references.get(NEAR_DUPLICATES, alone)
+        )
 
     def _tune(self) -> None:
         """Set search parameters, and find out whether this kind of index can remove and select single vectors."""
@@ -274,7 +282,7 @@ class ReferenceIndex:
         """Check new references against the existing ones, then add rows and vectors."""
         if vectors.shape[1] != self.dimension:
             raise ValueError(f"embeddings have {vectors.shape[1]} numbers, the index {self.dimension}")
-        table = references.assign(id=stable_ids(references["photo_id"]))[["id", *REFERENCE_COLUMNS]]
+        table = references.assign(id=stable_ids(references["photo_id"]))[["id", *references.columns]]
         whole = pd.concat([self.references, table], ignore_index=True) if len(self.references) else table
         repeated = whole["photo_id"].duplicated()
         if repeated.any():
@@ -291,20 +299,25 @@ class ReferenceIndex:
         self._set_references(whole)
 
     def _plan(
-        self, extra: NDArray[np.int64], owner: NDArray[np.int64], k: int
+        self, extra: NDArray[np.int64], few: NDArray[np.int64], owner: NDArray[np.int64], k: int
     ) -> Iterator[tuple[NDArray[np.int64], int, int]]:
         """Split queries into searches: (positions, neighbours to fetch, photographer that FAISS skips or -1).
+
+        `extra` are the photographer's references, `few` the others to leave out.
 
         A query fetches k more than what may be thrown away, rounded up to a power of two so that there are
         few searches; queries of a photographer with very many references go together and let FAISS skip
         these.
         """
         heavy = (extra > _OVERFETCH_LIMIT) & self._selects
+        extra = extra + few
         rounded = np.where(extra > 0, 2 ** np.ceil(np.log2(np.maximum(extra, 1))), 0).astype(np.int64)
         groups = [
             (np.flatnonzero(~heavy & (rounded == r)), k + int(r), -1) for r in np.unique(rounded[~heavy])
         ]
-        groups += [(np.flatnonzero(heavy & (owner == c)), k + 1, int(c)) for c in np.unique(owner[heavy])]
+        for c in np.unique(owner[heavy]):
+            mine = np.flatnonzero(heavy & (owner == c))
+            groups.append((mine, k + int(few[mine].max()), int(c)))
         for chosen, fetch, code in groups:
             fetch = max(1, min(fetch, len(self)))
             step = max(1, _SEARCH_CELLS // fetch)
@@ -354,6 +367,14 @@ class ReferenceIndex:
         return np.where(found < 0, -2, found)
 
 
+def _coded(column: pd.Series) -> tuple[NDArray[np.int64], pd.Index, NDArray[np.int64]]:
+    """Returns the code of each value, with -1 for null and one more -1, so that row -1 has none; the values; and how
+    often each occurs, with one more 0."""
+    codes, names = pd.factorize(column)
+    counts = np.bincount(codes[codes >= 0], minlength=len(names))
+    return np.append(codes, -1).astype(np.int64), pd.Index(names), np.append(counts, 0)
+
+
 def _lookup(names: pd.Index, wanted: Any, queries: int, argument: str) -> NDArray[np.int64]:
     """Returns the position in `names` of each wanted name, -1 if null or unknown; all -1 if `wanted` is None."""
     if wanted is None:
@@ -371,7 +392,8 @@ def _match(embeddings: Embeddings, rows: pd.DataFrame) -> tuple[pd.DataFrame, ND
         raise ValueError(
             f"references need the columns {', '.join(REFERENCE_COLUMNS)}; missing: {', '.join(missing)}"
         )
-    table = rows[list(REFERENCE_COLUMNS)].reset_index(drop=True)
+    kept = [*REFERENCE_COLUMNS, *([NEAR_DUPLICATES] if NEAR_DUPLICATES in rows else [])]
+    table = rows[kept].reset_index(drop=True)
     repeated = table["photo_id"].duplicated()
     if repeated.any():
         raise ValueError(f"photo {table.loc[repeated, 'photo_id'].iloc[0]!r} is in the references twice")

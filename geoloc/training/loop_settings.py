@@ -11,6 +11,11 @@ class LoopSettings(Settings):
     """How a network is trained, whatever it learns. A family of models adds its own settings in a subclass, and its
     measures to `select_by`. Settings that count only in mode fine_tune always count in a family without modes."""
 
+    seed: int | None = setting(
+        None,
+        minimum=0,
+        help="seed of the training alone: drawn weights, the order of photos, their changes; null: the build's seed",
+    )
     epochs: int = setting(10, minimum=1, help="number of passes over the training photos")
     batch_size: int = setting(64, minimum=1, help="photos per step")
     optimiser: Literal["sgd", "adagrad", "adamw"] = setting(

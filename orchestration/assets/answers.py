@@ -23,6 +23,8 @@ from geoloc.localizers.confidence.calibration import Calibration
 from geoloc.localizers.frozen.localizer import FrozenLocalizer, fit_frozen, vectors_of
 from geoloc.models.classifier import Classifier
 from geoloc.models.prediction import predict_probabilities
+from geoloc.photos.owners import photographer_keys
+from geoloc.photos.validation_parts import REGIONS, SHARED, TEMPERATURE, of_part
 from geoloc.retrieval.embeddings import Embeddings
 from geoloc.retrieval.index import ReferenceIndex
 from orchestration.assets.inputs import embedding_folders, load_trained, model_names
@@ -77,8 +79,8 @@ class ByClass:
         references: pd.DataFrame,
         validation: pd.DataFrame,
     ) -> ByClass:
-        """Load the classifier and fit the calibration, which depends on no test set. A fitted calibration is saved
-        in the output."""
+        """Load the classifier and fit the calibration, which depends on no test set, on the parts of `validation` for
+        it. A fitted calibration is saved in the output."""
         settings = run.settings
         # First, so that partitions that cannot be combined stop the stage before any photo is read.
         methods = class_methods(
@@ -95,8 +97,16 @@ class ByClass:
             return by_class
         run.log(f"calibration: class probabilities of {len(validation)} validation photos")
         probabilities, _ = by_class.predict(validation)
+        use = validation["validation_part"]
         calibration = Calibration.fit(
-            partitions, probabilities, validation["latitude"], validation["longitude"], settings.localizers
+            partitions,
+            probabilities,
+            validation["latitude"],
+            validation["longitude"],
+            settings.localizers,
+            photographer_keys(validation),
+            use.isin([TEMPERATURE, SHARED]),
+            use.isin([REGIONS, SHARED]),
         )
         calibration.save(run.output)
         return cls(run, partitions, methods, model, calibration)
@@ -161,7 +171,7 @@ def frozen_localizers(
         run.settings.localizers,
         Embeddings.load(run.input("features")),
         references,
-        validation,
+        of_part(validation, TEMPERATURE),
         model_name=model_names(len(partitions))["backbone"],
         seed=run.settings.seed,
         log=run.log,

@@ -10,6 +10,7 @@ import pandas as pd
 
 from geoloc.files import write_json
 from geoloc.models.classifier import Served, example_input, save_model
+from geoloc.photos.validation_parts import SELECTION, of_part
 from geoloc.training.classification import train_classifier
 from orchestration.assets.inputs import (
     initial_model,
@@ -43,10 +44,10 @@ def build(run: StageRun) -> StageResult:
             model,
             run.workspace.pool,
             photos[photos["split"] == "train"],
-            photos[photos["split"] == "validation"],
+            of_part(photos[photos["split"] == "validation"], SELECTION),
             partitions,
             run.settings.training,
-            run.settings.seed,
+            run.settings.training_seed,
             run.scratch / "checkpoints",
             lambda event: _tell(run, tracker, event),
             teacher=teacher_embeddings(run, photos[photos["split"] == "train"]),

@@ -19,13 +19,16 @@ from geoloc.evaluation.evaluate import (
 )
 from geoloc.evaluation.explaining.explanations import FOLDER as EXPLANATIONS_FOLDER
 from geoloc.evaluation.explaining.explanations import explain
+from geoloc.evaluation.measures.bootstrap import photographer_clusters
+from geoloc.evaluation.measures.intervals import shares
 from geoloc.evaluation.result import Evaluation
 from geoloc.files import write_json
 from geoloc.localizers.by_neighbour import locate_by_neighbours
 from geoloc.localizers.frozen.localizer import frozen_table
+from geoloc.photos.owners import photographer_keys
 from geoloc.photos.trips import are_trips
 from geoloc.retrieval.embeddings import Embeddings
-from geoloc.retrieval.index import ReferenceIndex
+from geoloc.retrieval.index import NEAR_DUPLICATES, ReferenceIndex
 from orchestration.assets.answers import (
     Answered,
     ByClass,
@@ -50,6 +53,8 @@ if TYPE_CHECKING:
     from geoloc.partitions.base import Partition
 
 EVERYONE = "leave-photographer-out"
+WITH_NEAR_DUPLICATES = "with near-duplicates"
+"""Added to the names of methods whose references hold near-duplicates of the query by other photographers."""
 
 
 def build(run: StageRun) -> StageResult:
@@ -136,9 +141,23 @@ def _measure(
 
 def _regions(by_class: ByClass, answered: ClassAnswers, queries: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The measured coverage of the conformal regions, as a table; empty if the build has no regions."""
+    owners = photographer_keys(queries)
+    clusters = photographer_clusters(owners)
+
+    def interval(covered: NDArray[np.bool_]) -> tuple[float, float]:
+        low, high = shares(covered[:, None], clusters).interval()
+        return float(low[0]), float(high[0])
+
     table = by_class.calibration.region_table(
-        by_class.partitions, answered.probabilities, queries["latitude"], queries["longitude"]
+        by_class.partitions,
+        answered.probabilities,
+        queries["latitude"],
+        queries["longitude"],
+        owners,
+        interval,
     )
+    for told in table.loc[table["note"] != "", "note"].unique() if len(table) else ():
+        by_class.run.log(f"regions: {told}")
     return {"regions": table} if len(table) else {}
 
 
@@ -181,7 +200,8 @@ def _most_probable(probabilities: NDArray[np.float32]) -> NDArray[np.int64]:
 
 
 def _leave_photographer_out(run: StageRun, photos: pd.DataFrame) -> tuple[Evaluation, Diagnostics]:
-    """Each stored photo is a query against all photos by other photographers.
+    """Each stored photo is a query against all photos by other photographers that are no near-duplicates of it; and,
+    for comparison, against those too.
 
     Only embeddings of the initial backbone are fair here: the classifier was trained on these photos.
     """
@@ -192,14 +212,19 @@ def _leave_photographer_out(run: StageRun, photos: pd.DataFrame) -> tuple[Evalua
     readable = (position >= 0).nonzero()[0]
     asked = photos.iloc[readable]
     run.log(f"leave-photographer-out: {len(asked)} photos against {index!r}")
-    found, descriptions, _ = locate_by_neighbours(
-        index,
-        embeddings.vectors[position[readable]],
-        model_names(1)["backbone"],
-        settings.localizers,
-        exclude_photographers=asked["photographer"].to_numpy(dtype=object),
-        exclude_photos=asked["photo_id"].to_numpy(dtype=object),
+    vectors = embeddings.vectors[position[readable]]
+    who, which, copies = (
+        asked[column].to_numpy(dtype=object) for column in ("photographer", "photo_id", NEAR_DUPLICATES)
     )
+    model, wanted = model_names(1)["backbone"], settings.localizers
+    found, descriptions, _ = locate_by_neighbours(index, vectors, model, wanted, who, which, copies)
+    # Beside them what reposts by somebody else are worth, which is no skill.
+    kept, about, _ = locate_by_neighbours(index, vectors, model, wanted, who, which)
+    found |= {f"{name} {WITH_NEAR_DUPLICATES}": answers for name, answers in kept.items()}
+    descriptions |= {
+        f"{name} {WITH_NEAR_DUPLICATES}": f"{text}; near-duplicates by other photographers are among them"
+        for name, text in about.items()
+    }
     by_trip = are_trips(photos["photographer"])
     missed = list(photos["photo_id"].iloc[(position < 0).nonzero()[0]])
     evaluation = evaluate(
@@ -209,7 +234,7 @@ def _leave_photographer_out(run: StageRun, photos: pd.DataFrame) -> tuple[Evalua
         None,
         settings.evaluation,
         seed=settings.seed,
-        protocol=LEAVE_TRIP_OUT_PROTOCOL if by_trip else LEAVE_PHOTOGRAPHER_OUT_PROTOCOL,
+        protocol=f"{LEAVE_TRIP_OUT_PROTOCOL if by_trip else LEAVE_PHOTOGRAPHER_OUT_PROTOCOL}, near-duplicates left out",
         unit="trips" if by_trip else "photographers",
         unreadable=missed,
         leave_photographer_out=True,

@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from geoloc.retrieval.embeddings import Embeddings
-from geoloc.retrieval.index import ReferenceIndex
+from geoloc.retrieval.index import NEAR_DUPLICATES, ReferenceIndex
 from orchestration.assets.inputs import embedding_folders, read_photos, stored
 from orchestration.run.stage import StageResult, StageRun
 
 
 def build(run: StageRun) -> StageResult:
     photos = stored(read_photos(run.input("splits")))
-    references = photos[photos["split"] == "train"]
+    # Queries are no near-duplicates of references: the splits saw to it.
+    references = photos[photos["split"] == "train"].drop(columns=NEAR_DUPLICATES)
     facts: dict[str, Any] = {}
     for model, folder in embedding_folders(run.build).items():
         index = ReferenceIndex.build(

@@ -96,7 +96,9 @@ def initial_model(build: Build, partitions: Mapping[str, Partition]) -> Classifi
     from geoloc.models.hierarchy import nested_parents
 
     parents = nested_parents(partitions) if build.settings.model.softmax == "hierarchical" else None
-    return build_classifier(model_settings(build), cell_counts(partitions), build.settings.seed, parents)
+    return build_classifier(
+        model_settings(build), cell_counts(partitions), build.settings.training_seed, parents
+    )
 
 
 def load_trained(build: Build, partitions: Mapping[str, Partition]) -> Classifier:

@@ -16,8 +16,9 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         "  geoloc claims\n  geoloc claims --json claims.json\n"
         "  geoloc claims --role 'fine=default:[L]82C' --role 'coarse=wide:[L]12C'\n"
         "  geoloc claims --role 'coarse ceiling=multi:coarse'      a ceiling is of a partition, not a method\n\n"
-        "A difference is in points of accuracy, with its 95 % interval over resampled photographers. By default\n"
-        "only networks of equal splits, model and training are compared; the output lists the roles left empty.",
+        "A difference is in points of accuracy, with its 95 % interval by photographer. Verdicts are corrected for\n"
+        "the number of claims asked (Holm). By default only networks of equal splits, model and training are\n"
+        "compared; the output lists the roles left empty.",
         run,
     )  # fmt: skip
     parser.add_argument(

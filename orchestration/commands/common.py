@@ -60,6 +60,8 @@ def ingest_into(
 
     pool = pool or workspace.pool
     limits = parse(IngestSettings, settings, "ingest")
+    if kind == "urls":  # what the pool has is not downloaded again
+        options |= {"pool": pool, "max_file_bytes": limits.max_file_bytes}
     candidates, key = open_source(kind, path, **options), workspace.photographer_key()
     if source is None:
         source = claim_source(pool, kind, path, key)

@@ -16,10 +16,11 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         subparsers, "compare", "compare methods of several recipes on the same test photos",
         "  geoloc compare fine boxes triangles kmeans       each one's first method by class\n"
         "  geoloc compare 'default:[L]NN' 'default:[L]kNN σ=4' coarse\n"
-        "  geoloc compare fine boxes --json\n\n"
-        "Differences are from the first method, in points of accuracy, with their interval over resampled\n"
-        "photographers. They are marked better or worse where the interval excludes 0. Intervals are not corrected\n"
-        "for multiple comparisons.",
+        "  geoloc compare fine boxes --json\n"
+        "  geoloc compare fine fine@8                       fine and its training with seed 8, apart\n\n"
+        "A recipe stands for all its trainings that are built: fine, fine@8 (geoloc build --recipe fine@8), ...\n"
+        "Differences are from the first method, in points of accuracy, with their interval by photographer. They are\n"
+        "marked better or worse where that is shown after correction for the number of comparisons (Holm).",
         run,
     )  # fmt: skip
     parser.add_argument(

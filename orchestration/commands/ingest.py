@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestration.commands.common import ingest_into, open_workspace, record_data
+from orchestration.commands.downloads import (
+    URLS_EXAMPLES,
+    add_download_options,
+    download_settings,
+    spool_folder,
+)
 from orchestration.commands.parsing import HELP, Parser, add_command, add_workspace
 from orchestration.errors import UsageError
 from orchestration.stores.lock import photos_lock
@@ -28,9 +33,15 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         "  geoloc ingest table photos.csv --photos pictures/ --column latitude=lat --column longitude=lon\n"
         "  geoloc ingest yfcc yfcc100m_dataset.bz2 --photos pictures/\n"
         "  geoloc ingest webdataset 'shards/*.tar'\n"
-        "  geoloc ingest mp16 'mp16/*.msg'",
+        "  geoloc ingest mp16 'mp16/*.msg'\n"
+        "  geoloc ingest webdataset 's3://bucket/shards/{00000..00010}.tar'\n"
+        "  geoloc ingest urls photos.csv --column url=link --delay 0.1",
         run,
     )  # fmt: skip
+    parser.epilog += (
+        "\n\nwherever a path of photos or of a table is given it may be an address: http://, https://, s3://,"
+        " gs:// or hf://\n(pip install 'geoloc[s3]', [gs], [hf])."
+    )
     kinds = parser.add_subparsers(required=True, metavar="SOURCE", parser_class=Parser)
 
     def kind(name: str, help: str, metavar: str) -> argparse.ArgumentParser:
@@ -66,21 +77,30 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     table = kind("table", "a CSV or Parquet table plus a folder of photos", "TABLE")
     table.add_argument(
         "--photos",
-        type=Path,
         metavar="FOLDER",
         help="'none' for metadata only (default: the table's own folder)",
     )
     yfcc = kind("yfcc", "YFCC100M metadata, either layout, .tsv or .bz2", "FILE")
-    yfcc.add_argument("--photos", type=Path, metavar="FOLDER", help="default: metadata only")
+    yfcc.add_argument("--photos", metavar="FOLDER", help="default: metadata only")
     tars = kind("webdataset", "a WebDataset tar set as img2dataset writes it", "TARS")
     shards = kind("mp16", "MP-16's msgpack shards", "SHARDS")
     shards.add_argument(
         "--table",
-        type=Path,
         metavar="CSV",
         help="coordinates by id: IMG_ID, LAT, LON (default: such a CSV beside the shards, if they lack them)",
     )
-    for made in (table, tars, shards):
+    urls = kind("urls", "photos that a table lists by their addresses; they are downloaded", "TABLE")
+    urls.epilog = URLS_EXAMPLES
+    urls.add_argument(
+        "--table",
+        metavar="CSV",
+        help="coordinates by id: IMG_ID, LAT, LON (default: such a CSV beside TABLE, if it lacks them)",
+    )
+    urls.add_argument(
+        "--again", action="store_true", help="ask also for what was final (404, 410, no photo, ...)"
+    )
+    add_download_options(urls)
+    for made in (table, tars, shards, urls):
         made.add_argument(
             "--column", action="append", default=[], metavar="FIELD=NAME", help="a field's column name"
         )
@@ -93,13 +113,17 @@ def run(options: argparse.Namespace) -> None:
         given |= {"photographer": options.photographer, "follow_links": options.follow_links}
     if options.kind in ("table", "yfcc") and options.photos is not None:
         given["photos"] = options.photos
-    if options.kind == "mp16" and options.table is not None:
+    if options.kind in ("mp16", "urls") and options.table is not None:
         given["table"] = options.table
-    if options.kind in ("table", "webdataset", "mp16"):
+    if options.kind == "urls":
+        given |= {"again": options.again, "download": download_settings(options)}
+    if options.kind in ("table", "webdataset", "mp16", "urls"):
         given["columns"] = _columns(options.column)
     if options.source is not None and not options.source.strip():
         raise UsageError(f"--source must be a name, got {options.source!r}")
     workspace = open_workspace(options)
+    if options.kind == "urls":
+        given |= {"spool": spool_folder(workspace, options.path)}
     with photos_lock(workspace, f"geoloc ingest {options.kind} {options.path}"):
         ingest_into(
             workspace,
@@ -124,7 +148,8 @@ def _say_what_does_not_fit(workspace: Workspace) -> None:
     from geoloc.partitions.base import PartitionError
     from geoloc.partitions.thresholds import fit_partition
     from geoloc.photos.catalog import read_catalog
-    from geoloc.photos.splits import make_splits, photographer_keys, unit_keys
+    from geoloc.photos.owners import photographer_keys
+    from geoloc.photos.splits import make_splits, unit_keys
     from geoloc.photos.trips import are_trips
     from geoloc.settings import SettingsError
     from orchestration.plan.settings import load_settings

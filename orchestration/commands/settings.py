@@ -85,10 +85,15 @@ class Section(NamedTuple):
 
 def settings_schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of params.yaml and of recipes."""
-    from orchestration.plan.settings import BuildSettings
+    from orchestration.plan.settings import STANDALONE, BuildSettings
 
     schema = BuildSettings.model_json_schema()
     del schema["properties"]["recipe"]  # its file names a recipe
+    schema["properties"][STANDALONE] = {
+        "type": "boolean",
+        "default": False,
+        "description": "only in a recipe: inherit nothing from params.yaml",
+    }
     _finish(schema)
     return {"$schema": _SCHEMA, "title": "Settings of geoloc", **schema}
 

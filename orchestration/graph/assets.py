@@ -13,6 +13,7 @@ from orchestration.graph.pictures import KINDS, as_markdown, maps, pictures, sma
 from orchestration.graph.versions import version_now, version_of
 from orchestration.lineage.build import Build
 from orchestration.plan.chain import SHARED, Stage, borrowed, inputs_of
+from orchestration.plan.seeds import plain
 from orchestration.plan.settings import DEFAULT_RECIPE
 from orchestration.run.stage import StageOutcome, run_stage
 from orchestration.stores.data_version import data_version
@@ -36,7 +37,7 @@ class BuildConfig(dg.Config):
 
 def asset_key(recipe: str, stage: str) -> dg.AssetKey:
     """The Dagster key of a stage: [stage] if all recipes share it, else [recipe, stage]."""
-    return dg.AssetKey([stage] if stage in SHARED else [recipe, stage])
+    return dg.AssetKey([stage] if stage in SHARED else [plain(recipe), stage])
 
 
 def data_source(workspace: Workspace) -> Any:
@@ -78,7 +79,7 @@ def _asset(build: Build, stage: Stage) -> dg.AssetsDefinition:
     @dg.asset(
         key=asset_key(recipe, stage.name),
         deps=deps,
-        group_name=SHARED_GROUP if stage.name in SHARED else recipe,
+        group_name=SHARED_GROUP if stage.name in SHARED else plain(recipe),
         kinds=set(stage.kinds),
         owners=OWNERS,
         tags={PART_TAG: stage.group},
@@ -87,7 +88,7 @@ def _asset(build: Build, stage: Stage) -> dg.AssetsDefinition:
         metadata={
             "recipe": recipe,
             "settings": dg.MetadataValue.json(build.used(stage)),
-            "folder": f"build/{'/'.join(asset_key(recipe, stage.name).path)}",
+            "folder": f"build/{build.name(stage.name)}",
         },
         pool=stage.group if stage.group in ("models", "retrieval") else None,
     )

@@ -11,6 +11,7 @@ from orchestration.graph.assets import asset_key, data_source, recipe_assets, sh
 from orchestration.graph.checks import recipe_checks, shared_checks
 from orchestration.graph.runs import one_at_a_time
 from orchestration.lineage.build import Build
+from orchestration.plan.seeds import plain
 from orchestration.workspace import Workspace
 
 
@@ -42,7 +43,7 @@ def make_definitions(workspace: Workspace, recipes: Sequence[str]) -> dg.Definit
 
 def job_name(recipe: str) -> str:
     """The name of the job that builds a recipe."""
-    return "build_" + "".join(c if c.isalnum() else "_" for c in recipe)
+    return "build_" + "".join(c if c.isalnum() else "_" for c in plain(recipe))
 
 
 @dg.logger

@@ -44,7 +44,7 @@ def code_counts(name: str) -> bool:
     Settings modules do not count: their values are compared with the record key by key. Of orchestration only the
     stages' own files count; the rest finds inputs, writes records and draws in the UI.
     """
-    if name.rpartition(".")[2] == "settings":
+    if name.rpartition(".")[2].endswith("settings"):  # loop_settings too
         return False
     if name.split(".")[0] == "orchestration":
         return name.startswith("orchestration.assets.") and name not in CARRIERS

@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from geoloc.evaluation.settings import EvaluationSettings
-from geoloc.files import DamagedFile, read_yaml
+from geoloc.files import DamagedFile
 from geoloc.localizers.settings import LocalizerSettings
 from geoloc.models.settings import NAMED_WEIGHTS, ModelSettings
 from geoloc.partitions.settings import LatLonPartitionSettings, PartitionSettings, S2PartitionSettings
 from geoloc.photos.settings import SplitSettings
 from geoloc.retrieval.settings import EmbeddingSettings, IndexSettings
-from geoloc.settings import Name, Settings, SettingsError, parse, setting, used
+from geoloc.settings import Name, Settings, SettingsError, parse, replace, setting, used
 from geoloc.settings import changes as settings_changes
 from geoloc.training.settings import TrainingSettings
+from geoloc.yaml_files import read_yaml
 from orchestration.plan.chain import MODEL_FILE, STAGES, borrowings, output_folder
+from orchestration.plan.seeds import PLAIN, training_seed, without_seed
 from orchestration.workspace import Workspace
 
 NAMED = ("partitions", "head_weights")
@@ -28,7 +30,7 @@ DEFAULT_RECIPE = "default"
 """The recipe without a file of its own: params.yaml, unchanged."""
 STANDALONE = "standalone"
 """The key by which a recipe says that it inherits nothing from params.yaml."""
-RECIPE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,63}")
+RECIPE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,63}(@[0-9]{1,9})?")
 """A recipe's name becomes part of paths and of names in DVC and in Dagster, which allows no others."""
 TAKEN_NAMES = frozenset({*STAGES, "data", "lineage", "checks", "stamps"})
 """Names of stages, of Dagster's source and of folders in build/, which would be mistaken for the recipe's."""
@@ -74,6 +76,11 @@ class BuildSettings(Settings):
             )
         _check_combinations(self)
 
+    @property
+    def training_seed(self) -> int:
+        """The seed of the training: its own, else the build's."""
+        return self.seed if self.training.seed is None else self.training.seed
+
     def sections(self, names: Collection[str]) -> dict[str, Any]:
         """The values of the named sections or settings (such as "model.backbone") that can change a result, by name.
 
@@ -115,12 +122,13 @@ def load_settings(workspace: Workspace, recipe: str = DEFAULT_RECIPE) -> BuildSe
     key, the value and what is allowed.
     """
     check_recipe_name(recipe)
-    if recipe != DEFAULT_RECIPE:
+    name, seed = without_seed(recipe), training_seed(recipe)
+    if name != DEFAULT_RECIPE:
         known = known_recipes(workspace)
-        if recipe not in known:  # no look for the file: some file systems find it in any case of its letters
+        if name not in known:  # no look for the file: some file systems find it in any case of its letters
             raise SettingsError(f"recipe must be one of {', '.join(known)}; got {recipe!r}")
     if twins := [
-        name for name in known_recipes(workspace) if name.lower() == recipe.lower() and name != recipe
+        other for other in known_recipes(workspace) if other.lower() == name.lower() and other != name
     ]:
         raise SettingsError(
             f"recipe must not differ from another in case only, which not every file system can tell; got {recipe!r} "
@@ -129,6 +137,12 @@ def load_settings(workspace: Workspace, recipe: str = DEFAULT_RECIPE) -> BuildSe
     values = _values(workspace, recipe)
     try:
         settings = parse(BuildSettings, {**values, "recipe": recipe})
+        if seed is not None:
+            if seed == settings.training_seed:
+                raise SettingsError(
+                    f"recipe {recipe} is {name} itself, whose training seed is {seed}: give another seed"
+                )
+            settings = replace(settings, training=replace(settings.training, seed=seed))
         _check_borrowed(workspace, settings)
         return settings
     except SettingsError as error:
@@ -140,8 +154,8 @@ def load_settings(workspace: Workspace, recipe: str = DEFAULT_RECIPE) -> BuildSe
 def settings_files(workspace: Workspace, recipe: str) -> tuple[Path, ...]:
     """The files that a recipe's settings are read from; the last one overrides: params.yaml, unless the recipe stands
     alone, and its own. Raises SettingsError if its own file is not YAML."""
-    params, own = workspace.root / "params.yaml", workspace.recipes / f"{recipe}.yaml"
-    if recipe == DEFAULT_RECIPE:
+    params, own = workspace.root / "params.yaml", workspace.recipes / f"{without_seed(recipe)}.yaml"
+    if without_seed(recipe) == DEFAULT_RECIPE:
         return (params,)
     alone = _read(own).get(STANDALONE, False)
     if not isinstance(alone, bool):
@@ -175,7 +189,7 @@ def check_recipe_name(name: str, key: str = "recipe") -> None:
         raise SettingsError(
             f"{key} must be ASCII letters, digits and _, at most 64, and not start with _; got {name[:80]!r}"
         )
-    if name.lower() in TAKEN_NAMES:
+    if without_seed(name).lower() in TAKEN_NAMES or PLAIN.fullmatch(name):
         raise SettingsError(
             f"{key} must not be one of {', '.join(sorted(TAKEN_NAMES))}, which name other things; got {name!r}"
         )
@@ -183,12 +197,20 @@ def check_recipe_name(name: str, key: str = "recipe") -> None:
 
 def is_recipe_name(name: str) -> bool:
     """Whether a recipe can have this name."""
-    return RECIPE_NAME.fullmatch(name) is not None and name.lower() not in TAKEN_NAMES
+    return (
+        RECIPE_NAME.fullmatch(name) is not None
+        and without_seed(name).lower() not in TAKEN_NAMES
+        and not PLAIN.fullmatch(name)
+    )
 
 
 def known_recipes(workspace: Workspace) -> list[str]:
     """The recipes that can be built here: `default` and one for each file in recipes/ whose name is a recipe's."""
-    names = [name for name in _in_recipes(workspace) if is_recipe_name(name) and name != DEFAULT_RECIPE]
+    names = [
+        name
+        for name in _in_recipes(workspace)
+        if is_recipe_name(name) and name != DEFAULT_RECIPE and "@" not in name
+    ]
     return [DEFAULT_RECIPE, *names]
 
 
@@ -200,11 +222,11 @@ def misnamed_recipes(workspace: Workspace) -> list[str]:
 
 def why_unusable(workspace: Workspace, recipe: str) -> str | None:
     """Why a recipe cannot be built now: its name, a missing file, or invalid settings; None if it can."""
-    file = workspace.recipes / f"{recipe}.yaml"
+    file = workspace.recipes / f"{without_seed(recipe)}.yaml"
     try:
         check_recipe_name(recipe)
-        if recipe != DEFAULT_RECIPE and not file.is_file():
-            return f"recipes/{recipe}.yaml is missing"
+        if without_seed(recipe) != DEFAULT_RECIPE and not file.is_file():
+            return f"recipes/{without_seed(recipe)}.yaml is missing"
         load_settings(workspace, recipe)
     except (ValueError, OSError) as error:  # invalid settings, or a file that cannot be read
         return str(error)
@@ -242,8 +264,8 @@ def _check_combinations(settings: BuildSettings) -> None:
 
 def _check_borrowed(workspace: Workspace, settings: BuildSettings) -> None:
     """Raise SettingsError if a recipe that this one borrows from is unknown, or borrows from this one."""
-    others = [name for name in known_recipes(workspace) if name != settings.recipe]
-    waiting = [(row.setting, [settings.recipe, recipe]) for row, recipe in borrowings(settings)]
+    others = [name for name in known_recipes(workspace) if name != without_seed(settings.recipe)]
+    waiting = [(row.setting, [without_seed(settings.recipe), recipe]) for row, recipe in borrowings(settings)]
     while waiting:
         key, way = waiting.pop()
         if way[-1] in way[:-1]:

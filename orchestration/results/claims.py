@@ -19,9 +19,9 @@ from geoloc.evaluation.claims.roles import (
     parse_roles,
 )
 from geoloc.evaluation.result import table_records
-from orchestration.plan.settings import load_settings
+from orchestration.plan.seeds import training_seed
 from orchestration.results.gather import gather
-from orchestration.tables import markdown, with_interval
+from orchestration.tables import markdown, p_text, with_interval
 from orchestration.workspace import Workspace
 
 NOT_BUILT = "not built"
@@ -37,10 +37,16 @@ class ClaimsReport:
     roles: Mapping[str, Choice]
     table: pd.DataFrame
 
+    @property
+    def asked(self) -> int:
+        """The number of claims that could be tested."""
+        return int(self.table["p"].notna().sum())
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {
             "test": self.test,
+            "asked": self.asked,
             "recipes": list(self.recipes),
             "roles": {role: {"recipe": c.recipe, "method": c.method} for role, c in self.roles.items()},
             "empty_roles": {role: text for role, text in ROLES.items() if role not in self.roles},
@@ -51,8 +57,20 @@ class ClaimsReport:
         """Markdown: the roles, the table, and what the unfilled roles need."""
         lines = [f"claims on the photos of {self.test!r}, by what is built of {', '.join(self.recipes)}", ""]
         lines.append(markdown([[r, _player(r, c)] for r, c in self.roles.items()], ["role", "played by"]))
-        header = ["claim", "source", "level", "compared", "n", "difference, points", "verdict", "note"]
+        header = ["claim", "source", "level", "compared", "n", "difference, points", "p", "verdict", "note"]
         lines += ["", markdown([_cells(row) for row in self.table.to_dict(orient="records")], header)]
+        lines += [
+            "",
+            f"{self.asked} claims were asked; p and verdicts are corrected for that (Holm): the chance that any "
+            "verdict is wrong is at most 5 %",
+        ]
+        several = [recipe for recipe in self.recipes if training_seed(recipe) is not None]
+        lines.append(
+            f"means over trainings, intervals over photographers and trainings together; further: {', '.join(several)}"
+            if several
+            else "each recipe was trained once: the intervals do not know the luck of one training (geoloc build "
+            "--recipe NAME@SEED trains one again)"
+        )
         empty = {role: text for role, text in ROLES.items() if role not in self.roles}
         if empty:
             lines += ["", "not built (or name another method with --role NAME=RECIPE:METHOD):"]
@@ -69,7 +87,7 @@ def claims(workspace: Workspace, test: str = "test", roles: Sequence[str] = ()) 
     given = parse_roles(roles)
     built = gather(workspace, test)
     bound = bind_roles(built, given)
-    table = evaluate_claims(PUBLISHED_CLAIMS, measure_roles(built, bound), seed=load_settings(workspace).seed)
+    table = evaluate_claims(PUBLISHED_CLAIMS, measure_roles(built, bound))
     table["methods"] = [
         claim.with_names({role: _player(role, choice) for role, choice in bound.items()})
         for claim in PUBLISHED_CLAIMS
@@ -98,6 +116,6 @@ def _player(role: str, choice: Choice) -> str:
 def _cells(row: Mapping[str, Any]) -> list[str]:
     told = [row["claim"], row["source"], row["level"], row["methods"]]
     if row["verdict"] == NOT_BUILT:
-        return [*told, "", "", f"{NOT_BUILT}: {row['note']}", ""]
+        return [*told, "", "", "", f"{NOT_BUILT}: {row['note']}", ""]
     difference = with_interval(row["difference"], row["low"], row["high"], sign="+")
-    return [*told, f"{row['n']:,}", difference, row["verdict"], row["note"]]
+    return [*told, f"{row['n']:,}", difference, p_text(row["p_corrected"]), row["verdict"], row["note"]]

@@ -7,18 +7,26 @@ numbers come from `evaluate`.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from geoloc.evaluation.claims.evaluated import Built, Choice, by_class
+from geoloc.evaluation.claims.evaluated import Built, Choice, by_class, trainings_of
 from geoloc.evaluation.evaluate import evaluate
-from geoloc.evaluation.result import Evaluation, table_records
+from geoloc.evaluation.measures.accuracy import within
+from geoloc.evaluation.measures.bootstrap import photographer_clusters
+from geoloc.evaluation.measures.comparison import compare as paired
+from geoloc.evaluation.measures.groups import errors_by_method
+from geoloc.evaluation.measures.trainings import Luck, pooled_luck
+from geoloc.evaluation.result import Evaluation, make_table, table_records
 from geoloc.evaluation.settings import EvaluationSettings
 from geoloc.localizers.base import Answers
+from geoloc.photos.owners import photographer_keys
 from geoloc.settings import parse, replace
 from orchestration.results.gather import gather
 from orchestration.tables import markdown, with_interval
@@ -34,8 +42,10 @@ PARTITIONS = {
 class Comparison:
     """Methods side by side; the others are compared with the first. Shares are in [0, 1].
 
-    `measured` is their evaluation on the photos of `test`, with methods named RECIPE:METHOD; its `comparisons` are
-    those with the first. `partitions` (columns PARTITIONS) has one row per method by class and level: the method's
+    `measured` is the evaluation of every training on the photos of `test`, with methods named RECIPE:METHOD; its
+    `comparisons` are those of `trainings`, the recipes of each compared method, with the first. `knows_luck` says
+    whether these include the luck of one training, known if any recipe was trained twice.
+    `partitions` (columns PARTITIONS) has one row per method by class and level: the method's
     partition, and the accuracy of a perfect classifier over it. `unlike` are recipes that differ from the first one in
     more than their partitions: in seed, splits, model, training or crops.
     """
@@ -44,6 +54,8 @@ class Comparison:
     measured: Evaluation
     partitions: pd.DataFrame
     unlike: tuple[str, ...]
+    trainings: Mapping[str, tuple[str, ...]]
+    knows_luck: bool
 
     @property
     def first(self) -> str:
@@ -60,11 +72,23 @@ class Comparison:
             "resamples": self.measured.settings["resamples"],
             "methods": self.measured.methods,
             "compared_with": self.first,
+            "trainings": {name: list(runs) for name, runs in self.trainings.items()},
+            "knows_luck": self.knows_luck,
             "unlike": list(self.unlike),
             "accuracy": table_records(self.measured.accuracy),
             "differences": table_records(self.measured.comparisons),
             "partitions": table_records(self.partitions),
         }
+
+    def _luck(self) -> str:
+        """What the differences know of the luck of one training."""
+        if not self.knows_luck:
+            return (
+                "each recipe was trained once: the intervals hold for these networks and do not know the luck of one "
+                "training (geoloc build --recipe NAME@SEED trains one again)"
+            )
+        told = "; ".join(f"{name} of {', '.join(runs)}" for name, runs in self.trainings.items())
+        return f"means over trainings, intervals over photographers and trainings together: {told}"
 
     def __str__(self) -> str:
         """Markdown that lines up in a terminal: accuracies, differences, cells and ceilings."""
@@ -72,15 +96,21 @@ class Comparison:
         share = f"{100 * made.settings['confidence']:g} %"
         lines = [
             f"accuracy in per cent on the {made.queries:,} photos of {self.test!r}, {made.whose} "
-            f"[{share} interval over resampled photographers]",
+            f"[{share} interval by {made.unit[:-1]}]",
             "",
             markdown(_rows(made.accuracy, "accuracy", made.methods), ["method", *levels]),
         ]
-        if len(made.methods) > 1:
-            lines += ["", f"difference from {self.first}, in points, on the same photos", ""]
+        if len(self.trainings) > 1:
+            lines += [
+                "",
+                f"difference from {self.first}, in points, on the same photos; better and worse are corrected for "
+                f"{len(made.comparisons)} comparisons (Holm)",
+                "",
+            ]
             lines.append(
-                markdown(_rows(made.comparisons, "difference", made.methods[1:]), ["method", *levels])
+                markdown(_rows(made.comparisons, "difference", list(self.trainings)[1:]), ["method", *levels])
             )
+            lines += ["", self._luck()]
         if len(self.partitions):
             wide = self.partitions.pivot(index="method", columns="level", values="ceiling")
             about = self.partitions.drop_duplicates("method").set_index("method")
@@ -104,7 +134,9 @@ class Comparison:
 def compare(workspace: Workspace, methods: Sequence[str], test: str = "test") -> Comparison:
     """Measure `methods` side by side on the test set `test`; the others are compared with the first.
 
-    Each is RECIPE:METHOD, or RECIPE for that recipe's first method by class. Seed, resamples and confidence are those
+    Each is RECIPE:METHOD, or RECIPE for that recipe's first method by class. A recipe stands for all its trainings that
+    are built (fine, fine@8, ...), without those that are named apart: differences are of their mean accuracy, with
+    intervals over photographers and trainings together. Seed, resamples and confidence are those
     of the first recipe's evaluation, so its numbers equal those in its report. Raises WorkspaceError for an unknown
     recipe, method or test set, for a method named twice, and for recipes with different test photos.
     """
@@ -118,21 +150,77 @@ def compare(workspace: Workspace, methods: Sequence[str], test: str = "test") ->
     first = built[chosen[0].recipe]
     for one in built.values():
         _check_same_photos(test, first, one)
+    named = {choice.recipe for choice in chosen}
+    groups = {
+        str(choice): [
+            Choice(one.recipe, choice.method)
+            for one in trainings_of(list(built.values()), choice.recipe, named)
+            if choice.method in one.evaluation.methods
+        ]
+        for choice in chosen
+    }
     measured = evaluate(
-        {str(choice): _answers(built[choice.recipe], choice.method, first) for choice in chosen},
+        {
+            str(run): _answers(built[run.recipe], run.method, first)
+            for runs in groups.values()
+            for run in runs
+        },
         first.photos,
         settings=replace(parse(EvaluationSettings, first.evaluation.settings), compare_with=names[0]),
         seed=first.evaluation.seed,
         protocol=first.evaluation.protocol,
         unit=first.evaluation.unit,
     )
+    luck = None
+    if len(measured.methods) > 1:
+        measured, luck = _over_trainings(measured, first.photos, groups, built)
     tables = [_partition(built[choice.recipe], choice) for choice in chosen]
     return Comparison(
         test,
         measured,
         pd.concat([pd.DataFrame(columns=list(PARTITIONS)), *tables])[list(PARTITIONS)].astype(PARTITIONS),
         tuple(one.recipe for one in built.values() if one.setup != first.setup),
+        {name: tuple(run.recipe for run in runs) for name, runs in groups.items()},
+        luck is not None,
     )
+
+
+def _over_trainings(
+    measured: Evaluation,
+    photos: pd.DataFrame,
+    groups: Mapping[str, Sequence[Choice]],
+    built: Mapping[str, Built],
+) -> tuple[Evaluation, Luck | None]:
+    """The evaluation with the differences of the groups from the first one, and the luck of one training, None if no
+    recipe was trained twice."""
+    errors = errors_by_method(measured, photos)
+    hits = {name: within(error, measured.levels_km).astype(np.float64) for name, error in errors.items()}
+    runs: dict[tuple[str, str], dict[str, NDArray[np.float64]]] = {}
+    for choices in groups.values():
+        for run in choices:
+            one = built[run.recipe]
+            if one.trained(run.method):
+                of_recipe = runs.setdefault((one.same_as or one.recipe, run.method), {})
+                of_recipe[run.recipe] = hits[str(run)].mean(axis=0)
+    luck = pooled_luck(np.stack(list(of_recipe.values())) for of_recipe in runs.values())
+    names = list(groups)
+    table = paired(
+        [(name, names[0]) for name in names[1:]],
+        names,
+        np.stack(
+            [np.mean([hits[str(run)] for run in choices], axis=0) for choices in groups.values()], axis=1
+        ),
+        photographer_clusters(photographer_keys(photos)),
+        measured.levels_km,
+        confidence=measured.settings["confidence"],
+        luck=luck,
+        trainings={
+            name: len(choices) * built[choices[0].recipe].trained(choices[0].method)
+            for name, choices in groups.items()
+        },
+    )
+    rounded = make_table("comparisons", table.to_dict(orient="records")).round(10)
+    return dataclasses.replace(measured, comparisons=rounded), luck
 
 
 def _method(one: Built, name: str) -> str:

@@ -15,17 +15,22 @@ from geoloc.files import read_json
 from geoloc.models.settings import RECIPE
 from orchestration.assets.inputs import load_partitions, model_names, read_photos
 from orchestration.lineage.build import Build
+from orchestration.plan.seeds import training_seed, without_seed
 from orchestration.plan.settings import known_recipes
+from orchestration.run.reuse import built_recipes
 from orchestration.workspace import Workspace, WorkspaceError
 
 
 def gather(workspace: Workspace, test: str, recipes: Collection[str] = ()) -> list[Built]:
-    """The recipes with an evaluation on `test`, in the library's form; only the named ones if `recipes` is not empty.
+    """The recipes with an evaluation on `test`, in the library's form; only the named ones, and their trainings with
+    other seeds, if `recipes` is not empty.
 
     Raises WorkspaceError if there is none, or if a named recipe has none.
     """
     found = {}
-    for recipe in known_recipes(workspace):
+    known = known_recipes(workspace)
+    seeded = [recipe for recipe in built_recipes(workspace) if without_seed(recipe) in known]
+    for recipe in dict.fromkeys([*known, *seeded]):
         file = Build(workspace, recipe).folder("evaluation") / "evaluations.json"
         if file.is_file():
             found[recipe] = read_json(file, list)
@@ -33,16 +38,20 @@ def gather(workspace: Workspace, test: str, recipes: Collection[str] = ()) -> li
         raise WorkspaceError(
             f"no recipe of {workspace.root} has an evaluation yet; build one with: geoloc build"
         )
-    known = list(dict.fromkeys(name for names in found.values() for name in names))
-    if test not in known:
-        raise WorkspaceError(f"--test must be one of {', '.join(known)}; got {test!r}")
+    tests = list(dict.fromkeys(name for names in found.values() for name in names))
+    if test not in tests:
+        raise WorkspaceError(f"--test must be one of {', '.join(tests)}; got {test!r}")
     able = [recipe for recipe, names in found.items() if test in names]
     for recipe in recipes:
         if recipe not in able:
             raise WorkspaceError(
                 f"recipe must be one of {', '.join(able)}, which are evaluated on {test!r}; got {recipe!r}"
             )
-    return [_built(Build(workspace, recipe), test) for recipe in able if not recipes or recipe in recipes]
+    return [
+        _built(Build(workspace, recipe), test)
+        for recipe in able
+        if not recipes or recipe in recipes or without_seed(recipe) in recipes
+    ]
 
 
 def _built(build: Build, test: str) -> Built:
@@ -61,6 +70,7 @@ def _built(build: Build, test: str) -> Built:
         fine_tuned=setup["training"]["mode"] == "fine_tune",
         pretrained=first_weights != "none",
         backbone=model_names(len(partitions))["backbone"],
+        same_as="" if training_seed(build.recipe) is None else without_seed(build.recipe),
     )
 
 
@@ -69,8 +79,10 @@ def _setup(build: Build) -> dict[str, Any]:
     recipes/ may have changed since."""
     used = {stage: build.built(stage).settings for stage in ("splits", "classifier", "evaluation")}
     setup = {**used["splits"], **used["classifier"], "crops": used["evaluation"]["localizers"]["crops"]}
-    # Weights of heads are not compared: a network with one head has none.
-    setup["training"] = {name: v for name, v in setup["training"].items() if name != "head_weights"}
+    # Weights of heads are not compared: a network with one head has none. Nor is the training's seed: it is luck.
+    setup["training"] = {
+        name: v for name, v in setup["training"].items() if name not in ("head_weights", "seed")
+    }
     return setup
 
 

@@ -18,7 +18,7 @@ from orchestration.lineage.build import Build, files_content
 from orchestration.lineage.checks import require_checked
 from orchestration.lineage.origin import environment, git_state
 from orchestration.lineage.record import Part, Record
-from orchestration.lineage.stale import Expected, expected, why_stale
+from orchestration.lineage.stale import Expected, expected, files_changed, why_stale
 from orchestration.plan.chain import STAGES, Stage, borrowed, inputs_of
 from orchestration.plan.settings import BuildSettings
 from orchestration.run.facts import keep_facts, read_facts
@@ -139,12 +139,23 @@ def _outcome(
         )
     for above in (*stage.after, *inputs_of(build.settings, stage)):
         require_checked(build, above)
+        _require_whole(build, above)
     for recipe, above in borrowed(build.settings, stage).values():
         require_checked(build.of(recipe), above)
     wanted = expected(build, stage)
     if not force and (equal := equal_output(build, wanted)) is not None:
         return _take_over(build, wanted, *equal, log)
     return _make(build, wanted, data, log, dagster_run)
+
+
+def _require_whole(build: Build, name: str) -> None:
+    """Raise WorkspaceError if an output that the stage reads is not what its record says: its own record would then
+    name an input that it was not made from."""
+    found = build.record(name)
+    if found is not None and (changed := files_changed(build, found)):
+        raise WorkspaceError(
+            f"{build.name(name)} cannot be read: {'; '.join(changed)}; build it again with: {build.command(name)}"
+        )
 
 
 def _same_data(workspace: Workspace, data: str | None) -> str:

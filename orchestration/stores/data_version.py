@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from geoloc.files import damage_named, one_line, read_json, read_text, read_yaml, write_json
+from geoloc.files import damage_named, one_line, read_json, read_text, write_json
+from geoloc.yaml_files import read_yaml
 from orchestration.workspace import Workspace, WorkspaceError
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geoloc.files import DamagedFile, one_line, read_yaml
+from geoloc.files import DamagedFile, one_line
+from geoloc.yaml_files import read_yaml
 from orchestration.workspace import Workspace
 
 if TYPE_CHECKING:

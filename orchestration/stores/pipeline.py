@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from geoloc.files import damage_named, read_yaml, write_text
+from geoloc.files import damage_named, write_text
 from geoloc.models.settings import NAMED_WEIGHTS
+from geoloc.yaml_files import read_yaml
 from orchestration.plan.chain import (
     CHAIN,
     SHARED,
@@ -25,6 +26,7 @@ from orchestration.plan.chain import (
     uses,
     value_at,
 )
+from orchestration.plan.seeds import plain
 from orchestration.plan.settings import BuildSettings, load_settings, settings_files, why_unusable
 from orchestration.stores.data_version import with_repo
 from orchestration.stores.stamps import stamp_path, versions_builds
@@ -186,7 +188,7 @@ def pipeline(workspace: Workspace, recipes: list[str]) -> dict[str, Any]:
 
 def dvc_stage_name(recipe: str, stage: str) -> str:
     """The stage's name in dvc.yaml."""
-    return artefact(recipe, stage).replace("/", "-")
+    return artefact(plain(recipe), stage).replace("/", "-")
 
 
 def _pipeline_stage(workspace: Workspace, settings: BuildSettings, stage: Stage) -> dict[str, Any]:

@@ -12,9 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from geoloc.files import DamagedFile
 from geoloc.photos import ingest as ingest_module
 from geoloc.photos import known
 from geoloc.photos.catalog import LATER_COLUMNS, read_catalog
+from geoloc.photos.origins import claim_source
 from geoloc.photos.quarantine import read_quarantine
 from geoloc.photos.settings import SplitSettings
 from geoloc.photos.splits import make_splits
@@ -473,3 +475,11 @@ def test_what_cannot_be_split_is_said_at_ingest(tmp_path, capsys):
         workspace = bare_workspace(tmp_path / name / "w", params)
         add(workspace, "folder", album(tmp_path / "mine", 1, 6), "--photographer", "me")
         assert re.search(f"note: .*{said}", capsys.readouterr().out), name
+
+
+def test_a_damaged_list_of_sources_is_named(tmp_path):
+    (tmp_path / "pool").mkdir()
+    for text in ("", "[1", "[]"):
+        (tmp_path / "pool" / "sources.json").write_text(text)
+        with pytest.raises(DamagedFile, match=r"sources\.json is damaged"):
+            claim_source(tmp_path / "pool", "folder", tmp_path, b"k" * 32)

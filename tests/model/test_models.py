@@ -242,7 +242,9 @@ def test_absent_damaged_and_pickled_weights_are_clear_errors(tmp_path: Path) -> 
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(WeightsError, match="not a complete safetensors file"):
         build_classifier(ModelSettings(backbone="shufflenet_v2_x0_5", weights=str(path)), {"fine": 4}, seed=0)
-    with pytest.raises(SettingsError, match=r"model\.weights must be none, registry, recipe:NAME or a path"):
+    with pytest.raises(
+        SettingsError, match=r"model\.weights must be none, package, registry, recipe:NAME or a path"
+    ):
         parse(ModelSettings, {"weights": "net.pth"}, "model")
 
 

@@ -256,6 +256,19 @@ def test_nothing_is_explained_where_nothing_is_asked_for_and_everyone_is_diagnos
     table = pd.read_csv(kept / "accuracy_by_continent.csv")
     stored = read_catalog(workspace.pool)["shard"].notna().sum()
     assert table[(table["method"] == "[backbone]NN") & (table["level"] == "city")]["n"].sum() == stored
+    # Reposts by somebody else are left out, and what they are worth is a row of its own.
+    accuracy = pd.read_csv(kept / "accuracy.csv").set_index(["method", "level"])["accuracy"]
+    assert accuracy["[backbone]NN with near-duplicates", "street"] > accuracy["[backbone]NN", "street"]
+    splits = pd.read_parquet(output_folder(workspace, "default", "splits") / "splits.parquet")
+    copied = splits.dropna(subset="near_duplicates").set_index("photo_id")
+    answered = pd.read_parquet(kept / "per_photo.parquet").set_index(["method", "photo_id"])
+    near = answered.loc["[backbone]NN"].loc[copied.index]
+    places = copied.groupby("near_duplicates")[["latitude", "longitude"]].agg(set)
+    told = [
+        (row.latitude in places.loc[group, "latitude"]) and (row.longitude in places.loc[group, "longitude"])
+        for row, group in zip(near.itertuples(), copied["near_duplicates"], strict=True)
+    ]
+    assert not any(told)
 
 
 def test_the_gallery_stands_beside_the_report_and_shows_photos_of_the_pool(built):

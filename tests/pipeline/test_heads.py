@@ -248,7 +248,7 @@ def test_a_rebuilt_source_makes_what_starts_from_it_stale(workspace):
             r"distillation must be null when mode is frozen",
         ),
         ({"training": {"distillation": {}}}, r"training\.distillation\.recipe must be given"),
-        ({"model": {"weights": "net.pth"}}, r"must be none, registry, recipe:NAME or a path"),
+        ({"model": {"weights": "net.pth"}}, r"must be none, package, registry, recipe:NAME or a path"),
     ],
 )
 def test_wrong_settings_are_told_with_their_key(bare_workspace, values, message):

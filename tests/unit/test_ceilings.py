@@ -40,7 +40,7 @@ def test_differences_are_those_of_the_ceilings_and_intervals_hold_them():
     fitted = {name: partition_of(settings).fit(*FIT_ON) for name, settings in kinds.items()}
     hits = {name: within(ceiling_errors_km(one, *MEASURE_ON)) for name, one in fitted.items()}
     clusters = photographer_clusters(np.random.default_rng(0).integers(0, 40, 900).astype(str))
-    found = ceiling_differences(hits, "s2", clusters, resamples=400, seed=3)
+    found = ceiling_differences(hits, "s2", clusters)
     assert list(found) == ["kmeans", "cities"]
     base = list(fitted["s2"].ceiling(*MEASURE_ON).values())
     for name, one in found.items():
@@ -49,20 +49,22 @@ def test_differences_are_those_of_the_ceilings_and_intervals_hold_them():
         assert one.difference.shape == (len(LEVELS_KM),)
         assert (one.low <= one.difference + 1e-12).all()
         assert (one.difference <= one.high + 1e-12).all()
-    alone = ceiling_differences({k: hits[k] for k in ("s2", "cities")}, "s2", clusters, resamples=400, seed=3)
+    alone = ceiling_differences({k: hits[k] for k in ("s2", "cities")}, "s2", clusters)
     np.testing.assert_allclose(
         alone["cities"].low, found["cities"].low
     )  # what else is compared changes nothing
 
 
 def test_two_photographers_who_disagree_leave_it_all_open_however_many_photos_they_have():
-    """400 photos, but two photographers: half the resamples have both, a quarter each of them twice."""
+    """400 photos, but two photographers."""
     left, right = np.repeat([True, False], 200)[:, None], np.repeat([False, True], 200)[:, None]
     clusters = np.repeat([0, 1], 200)
-    found = ceiling_differences({"a": left, "b": right}, "a", clusters, resamples=500, seed=0)["b"]
-    assert (found.difference[0], found.low[0], found.high[0]) == (0.0, -1.0, 1.0)
+    found = ceiling_differences({"a": left, "b": right}, "a", clusters)["b"]
+    assert found.difference[0] == 0
+    assert found.low[0] < -0.9
+    assert found.high[0] > 0.9
     # The same photos by 400 photographers: a mean of 400 values of -1 or 1, so 2 / sqrt(400) either way.
-    many = ceiling_differences({"a": left, "b": right}, "a", np.arange(400), resamples=2000, seed=0)["b"]
+    many = ceiling_differences({"a": left, "b": right}, "a", np.arange(400))["b"]
     assert many.high[0] == pytest.approx(1.96 / 20, rel=0.1)
     assert many.low[0] == pytest.approx(-1.96 / 20, rel=0.1)
 
@@ -72,22 +74,23 @@ def test_equal_photos_cancel_out_because_the_difference_is_paired():
     better = hits.copy()
     better[:, 0] = True
     clusters = np.arange(300) % 30
-    found = ceiling_differences(
-        {"a": hits, "twin": hits.copy(), "b": better}, "a", clusters, resamples=200, seed=1
-    )
-    for part in (found["twin"].low, found["twin"].high, found["twin"].difference):
-        assert part.tolist() == [0.0, 0.0]
+    found = ceiling_differences({"a": hits, "twin": hits.copy(), "b": better}, "a", clusters)
+    twin = found["twin"]
+    assert twin.difference.tolist() == [0.0, 0.0]
+    assert (twin.low > -0.2).all()  # not [0, 0]: that 300 photos never differ is not that none does
+    assert (twin.low < 0).all()
+    assert (twin.high > 0).all()
     assert found["b"].low[0] > 0.3
-    assert found["b"].high[1] == 0.0
+    assert (found["b"].low[1], found["b"].high[1]) == (twin.low[1], twin.high[1])
 
 
 def test_what_cannot_be_compared():
     hits = np.ones((4, 1), dtype=bool)
     with pytest.raises(ValueError, match="base must be one of a; got 'b'"):
-        ceiling_differences({"a": hits}, "b", [0, 1, 2, 3], resamples=10, seed=0)
+        ceiling_differences({"a": hits}, "b", [0, 1, 2, 3])
     with pytest.raises(ValueError, match="of the same photos, got 3, 4"):
-        ceiling_differences({"a": hits, "b": hits[:3]}, "a", [0, 1, 2, 3], resamples=10, seed=0)
-    assert ceiling_differences({"a": hits}, "a", [0, 1, 2, 3], resamples=10, seed=0) == {}
+        ceiling_differences({"a": hits, "b": hits[:3]}, "a", [0, 1, 2, 3])
+    assert ceiling_differences({"a": hits}, "a", [0, 1, 2, 3]) == {}
 
 
 def test_panels_show_each_partition():

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from geoloc.evaluation.claims.claim import COLUMNS, DIRECTIONS, Claim, Measured, evaluate_claims
 from geoloc.evaluation.claims.published import MARGIN, PUBLISHED_CLAIMS
 from geoloc.evaluation.evaluate import evaluate
-from geoloc.evaluation.measures.bootstrap import interval, photographer_clusters, resampled_means
+from geoloc.evaluation.measures.bootstrap import photographer_clusters
+from geoloc.evaluation.measures.intervals import differences
 from geoloc.evaluation.settings import EvaluationSettings
 from geoloc.localizers.base import Answers
 from geoloc.sphere import LEVELS_KM, destination
@@ -55,17 +56,16 @@ def test_the_verdict_is_where_the_interval_lies(direction, margin, low, high, ve
 
 @given(st.integers(0, 10_000))
 @settings(max_examples=30, deadline=None)
-def test_a_claim_is_a_paired_difference_with_resampled_photographers(seed):
+def test_a_claim_is_a_paired_difference_by_photographer(seed):
     rng = np.random.default_rng(seed)
     owners = [f"u{i}" for i in rng.integers(0, 6, 40)]
     a, b = rng.random(40) < 0.6, rng.random(40) < 0.4
     order = rng.permutation(40)  # the second evaluation lists its photos in another order
     ids = np.array([f"p{i}" for i in range(40)])
     roles = {"a": measured(a, owners), "b": measured(b[order], np.array(owners)[order], ids[order])}
-    row = evaluate_claims([claim()], roles, seed=seed, resamples=100).iloc[0]
+    row = evaluate_claims([claim()], roles).iloc[0]
     difference = a.astype(float) - b
-    drawn = resampled_means(difference[:, None], photographer_clusters(owners), resamples=100, seed=seed)
-    low, high = interval(drawn)
+    low, high = differences(difference[:, None], photographer_clusters(owners)).interval()
     assert row["difference"] == pytest.approx(difference.mean(), abs=1e-9)
     np.testing.assert_allclose([row["low"], row["high"]], [low[0], high[0]], atol=1e-9)
     assert (row["n"], row["photographers"]) == (40, len(set(owners)))
@@ -90,15 +90,14 @@ def test_a_claim_says_what_a_comparison_of_an_evaluation_says():
     evaluation = evaluate(answers, asked, settings=EvaluationSettings(resamples=200), seed=4)
     roles = {name: Measured.of_method(evaluation, name, asked) for name in answers}
     for level in LEVELS_KM:
-        row = evaluate_claims([claim(level=level)], roles, seed=4, resamples=200).iloc[0]
+        row = evaluate_claims([claim(level=level)], roles).iloc[0]
         table = evaluation.comparisons
         other = table[(table["method"] == "a") & (table["other"] == "b") & (table["level"] == level)].iloc[0]
         for column in ("difference", "low", "high", "n"):
             assert row[column] == pytest.approx(other[column], abs=1e-9)
-        assert (
-            row["verdict"]
-            == {"better": "holds", "worse": "does not hold", "undecided": "undecided"}[other["verdict"]]
-        )
+        assert row["p"] == pytest.approx(other["p"], rel=1e-3)
+        assert row["asked"] == 1
+        assert other["asked"] == len(LEVELS_KM)
     with pytest.raises(ValueError, match="method must be one of a, b; got 'c'"):
         Measured.of_method(evaluation, "c", asked)
     some = Measured.of_method(evaluation, "a", asked).where(asked["latitude"] > 0)
@@ -115,11 +114,10 @@ def test_verdicts_are_right_about_as_often_as_they_say():
         same = rng.random((2, 200)) < ease
         roles = {"a": measured(same[0], owners), "b": measured(same[1], owners)}
         roles["better"] = measured(rng.random(200) < ease + 0.25, owners)
-        table = evaluate_claims(
-            [claim(), claim(terms=((1, "better"), (-1, "b")))], roles, seed=0, resamples=200
+        wrong += evaluate_claims([claim()], roles)["verdict"].iloc[0] != "undecided"
+        right += (
+            evaluate_claims([claim(terms=((1, "better"), (-1, "b")))], roles)["verdict"].iloc[0] == "holds"
         )
-        wrong += table["verdict"].iloc[0] != "undecided"
-        right += table["verdict"].iloc[1] == "holds"
     assert wrong <= 17  # 7.5 expected at 95 per cent; 18 has a chance of 0.0006
     assert right >= 140
 
@@ -131,7 +129,7 @@ def test_more_photos_by_the_same_photographers_decide_nothing():
         name: measured(np.repeat(h, 100), np.repeat(np.arange(10), 100))
         for name, h in (("a", hits), ("b", ~hits))
     }
-    rows = [evaluate_claims([claim()], roles, seed=1).iloc[0] for roles in (once, many)]
+    rows = [evaluate_claims([claim()], roles).iloc[0] for roles in (once, many)]
     assert rows[0]["verdict"] == rows[1]["verdict"] == "undecided"
     np.testing.assert_allclose([rows[0]["low"], rows[0]["high"]], [rows[1]["low"], rows[1]["high"]])
 
@@ -141,11 +139,11 @@ def test_photos_that_not_all_roles_have_are_left_out_and_counted():
         "a": measured([True] * 6, "uvwxyz", list("abcdef")),
         "b": measured([False] * 6, "wxyzst", list("cdefgh")),
     }
-    row = evaluate_claims([claim()], roles, seed=0, resamples=50).iloc[0]
+    row = evaluate_claims([claim()], roles).iloc[0]
     assert (row["n"], row["difference"]) == (4, 1.0)
     assert row["note"] == "4 photos that not all roles have are left out"
     apart = {"a": roles["a"], "b": measured([True], "u", ["z"])}
-    row = evaluate_claims([claim()], apart, seed=0).iloc[0]
+    row = evaluate_claims([claim()], apart).iloc[0]
     assert (row["verdict"], row["note"], row["n"]) == ("undecided", "the roles have no photo in common", 0)
 
 
@@ -156,23 +154,52 @@ def test_unpaired_roles_are_compared_each_on_its_own_photos():
     whole = measured(hits, owners)
     outside = whole.where(np.where(np.arange(60) == 0, None, outdoor))  # of the first nothing is known
     outdoor[0] = False
-    row = evaluate_claims([claim(paired=False)], {"a": outside, "b": whole}, seed=2, resamples=60).iloc[0]
+    row = evaluate_claims([claim(paired=False)], {"a": outside, "b": whole}).iloc[0]
     assert row["difference"] == pytest.approx(hits[outdoor].mean() - hits.mean())
     assert row["n"] == 60
-    # By a loop over the draws of photographers, as the bootstrap makes them.
-    order = np.argsort(~outdoor, kind="stable")  # photos come in the order in which the roles have them
-    hits, outdoor = hits[order], outdoor[order]
-    clusters = photographer_clusters(owners[order])
-    one_each = np.eye(8)[clusters]
-    shares = resampled_means(one_each, clusters, resamples=60, seed=2)  # each photographer's share of a draw
+    # Against the bootstrap of photographers, by a loop: rough with 8 photographers, but of the same size.
     drawn = []
-    for share in shares:
-        weight = (share / one_each.mean(axis=0) / 60)[clusters]
+    for _ in range(500):
+        weight = np.bincount(rng.integers(0, 8, 8), minlength=8)[owners]
         drawn.append(
-            (weight * hits * outdoor).sum() / (weight * outdoor).sum() - (weight * hits).sum() / weight.sum()
+            (weight * hits)[outdoor].sum() / weight[outdoor].sum() - (weight * hits).sum() / weight.sum()
         )
-    low, high = interval(drawn)
-    np.testing.assert_allclose([row["low"], row["high"]], [low, high], atol=1e-9)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    assert 0.8 < (row["high"] - row["low"]) / (high - low) < 2.5
+
+
+def test_many_claims_asked_together_are_corrected_for_being_many():
+    hits = np.arange(40) % 2 == 0
+    roles = {"a": measured(hits, range(40)), "b": measured(hits & (np.arange(40) > 11), range(40))}
+    alone = evaluate_claims([claim()], roles).iloc[0]
+    assert (alone["verdict"], alone["asked"]) == ("holds", 1)
+    back = claim(terms=((1, "a"), (-1, "a")))  # cannot be decided
+    many = evaluate_claims([claim(), *[back] * 30, claim(terms=((1, "a"), (-1, "c")))], roles)
+    assert many["asked"].eq(31).all()  # the last was not asked: c is not measured
+    first = many.iloc[0]
+    assert (first["low"], first["high"], first["p"]) == (alone["low"], alone["high"], alone["p"])
+    assert first["p_corrected"] == pytest.approx(31 * alone["p"])
+    assert first["verdict"] == "undecided"
+
+
+@pytest.mark.parametrize("direction", ["equal", "not less"])
+def test_margins_do_not_hold_vacuously(direction):
+    """Nine hundred photographers, none or one of them right: two points either way say nothing of that."""
+
+    def verdict(first, second):
+        roles = {
+            "a": measured(np.arange(900) < first, range(900)),
+            "b": measured(np.arange(900) < second, range(900)),
+        }
+        return evaluate_claims([claim(direction, 0.02)], roles).iloc[0]
+
+    for first, second in ((0, 0), (1, 1), (1, 0), (0, 1), (3, 3)):
+        assert verdict(first, second)["verdict"] == "undecided"
+    row = verdict(9, 9)
+    assert row["margin"] == pytest.approx(0.001)
+    assert "margin 10% of the accuracy compared with" in row["note"]
+    row = verdict(600, 600)
+    assert (row["verdict"], row["margin"], row["note"]) == ("holds", 0.02, "")
 
 
 def test_a_difference_of_differences():
@@ -180,7 +207,7 @@ def test_a_difference_of_differences():
     hits = {name: np.arange(30) < n for name, n in (("a", 20), ("b", 5), ("c", 12), ("d", 9))}
     roles = {name: measured(h, owners) for name, h in hits.items()}
     four = claim(terms=((1, "a"), (-1, "b"), (-1, "c"), (1, "d")))
-    row = evaluate_claims([four], roles, seed=0).iloc[0]
+    row = evaluate_claims([four], roles).iloc[0]
     assert row["difference"] == pytest.approx((20 - 5) / 30 - (12 - 9) / 30)
     assert row["compared"] == "a - b - c + d"
     assert row["verdict"] == "holds"
@@ -188,23 +215,23 @@ def test_a_difference_of_differences():
 
 def test_what_cannot_be_said_is_undecided_and_says_why():
     good, bad = measured([True] * 5, "uvwxy"), measured([False] * 5, "uvwxy")
-    table = evaluate_claims([claim(), claim(level="street")], {"a": good}, seed=0)
+    table = evaluate_claims([claim(), claim(level="street")], {"a": good})
     assert table["note"].tolist() == ["not measured: b"] * 2
     assert table["difference"].isna().all()
     assert table.dtypes.astype(str).to_dict() == COLUMNS
     alone = {"a": measured([True] * 5, "uuuuu"), "b": measured([False] * 5, "uuuuu")}
-    row = evaluate_claims([claim()], alone, seed=0).iloc[0]
+    row = evaluate_claims([claim()], alone).iloc[0]
     assert (row["verdict"], row["note"]) == ("undecided", "all photos are by one photographer")
     assert row["difference"] == 1
     assert np.isnan(row["low"])
-    nothing = evaluate_claims([claim("equal", 0.02)], {"a": bad, "b": bad}, seed=0).iloc[0]
+    nothing = evaluate_claims([claim("equal", 0.02)], {"a": bad, "b": bad}).iloc[0]
     assert (nothing["verdict"], nothing["note"]) == (
         "undecided",
         "no role is right on any photo at city level",
     )
-    assert evaluate_claims([claim()], {"a": good, "b": bad}, seed=0)["verdict"].tolist() == ["holds"]
-    assert evaluate_claims([claim()], {"a": bad, "b": good}, seed=0)["verdict"].tolist() == ["does not hold"]
-    assert len(evaluate_claims([], {}, seed=0)) == 0
+    assert evaluate_claims([claim()], {"a": good, "b": bad})["verdict"].tolist() == ["holds"]
+    assert evaluate_claims([claim()], {"a": bad, "b": good})["verdict"].tolist() == ["does not hold"]
+    assert len(evaluate_claims([], {})) == 0
 
 
 def test_claims_that_make_no_sense_are_refused():
@@ -269,7 +296,7 @@ def test_the_published_table_has_the_findings_of_the_issue():
     roles = {
         role: measured(np.arange(2000) < round(2000 * share), np.arange(2000)) for role, share in city.items()
     }
-    table = evaluate_claims([c for c in PUBLISHED_CLAIMS if c.level == "city"], roles, seed=0, resamples=200)
+    table = evaluate_claims([c for c in PUBLISHED_CLAIMS if c.level == "city"], roles)
     decided = table[table["n"] > 0]
     assert len(decided) == 3
     assert decided["verdict"].eq("holds").all()

@@ -10,6 +10,7 @@ import pytest
 import s2sphere
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 from scipy.special import log_softmax
 
 from geoloc.evaluation.measures.calibration import calibration_error, calibration_table
@@ -84,6 +85,19 @@ def test_photos_without_a_cell_or_unread_do_not_fit_a_temperature(tmp_path):
         TemperatureScaling().fit(p, np.where(truth == 3, 4, truth))
     with pytest.raises(ValueError, match="softmax"):
         TemperatureScaling().fit(np.log(p[kept]), truth[kept])
+
+
+@given(st.integers(0, 10_000), st.integers(1, 60), st.integers(2, 6))
+@settings(max_examples=25, deadline=None)
+def test_a_classifier_that_is_always_right_on_validation_photos_is_not_made_certain(seed, count, cells):
+    """Before, the temperature fell to the bound of the search, 0.01, where every confidence is 1."""
+    p = softmax(np.random.default_rng(seed).normal(0, 1, (count, cells)))
+    scaling = TemperatureScaling().fit(p, p.argmax(axis=1))
+    assert 0.011 < scaling.temperature < 99
+    sure = scaling.predict(p).max(axis=1)
+    # One photo more might have been wrong: the mean confidence is about (N + 1) / (N + 2), and none is 1.
+    assert sure.mean() < 1 - 0.2 / (count + 2)
+    assert (scaling.predict(p).argmax(axis=1) == p.argmax(axis=1)).all()
 
 
 # Calibration
@@ -181,6 +195,57 @@ def test_photos_that_fit_no_cell_make_the_regions_larger_and_too_many_make_them_
         loaded = ConformalRegions.load(tmp_path / "regions.json")
         assert repr(loaded) == repr(regions)
         np.testing.assert_array_equal(loaded.predict(p).cells, regions.predict(p).cells)
+
+
+def test_every_photographer_counts_once_and_too_few_promise_nothing(tmp_path):
+    """Against the weighted quantile by a loop: photographers of 1 to 30 photos, all of a photographer equally hard."""
+    rng = np.random.default_rng(5)
+    sizes = rng.integers(1, 30, 24)
+    owners = np.repeat(np.arange(24), sizes).astype(str)
+    p = rng.dirichlet(np.ones(5), len(owners))
+    truth = rng.integers(0, 5, len(owners))
+    for coverage in (0.5, 0.8, 0.95):
+        regions = ConformalRegions(coverage, "lac").fit(p, truth, owners)
+        scores = 1 - p[np.arange(len(p)), truth]
+        for threshold in sorted(scores):
+            mass = sum(np.mean(scores[owners == one] <= threshold) for one in np.unique(owners)) / 25
+            if mass >= coverage - 1e-12:
+                break
+        assert regions.threshold == pytest.approx(threshold)
+        assert (regions.photos, regions.photographers) == (len(p), 24)
+    # 24 photographers cannot promise 0.97, 9 nothing.
+    assert ConformalRegions(0.97).fit(p, truth, owners).threshold == np.inf
+    few = owners.astype(int) < 9
+    nothing = ConformalRegions(0.5).fit(p[few], truth[few], owners[few])
+    assert (nothing.threshold, nothing.too_few, nothing.plausible()) == (np.inf, True, (0.0, 1.0))
+    low, high = regions.plausible()
+    assert low < 0.95 < high
+    assert (low, high) == pytest.approx(stats.beta(24, 1).ppf([0.025, 0.975]))
+    regions.save(tmp_path / "regions.json")
+    assert ConformalRegions.load(tmp_path / "regions.json").plausible() == (low, high)
+
+
+@pytest.mark.slow
+def test_new_photographers_are_covered_although_some_took_most_of_the_validation_photos():
+    """Those with many photos are easy here. Photo by photo, the threshold is theirs, and others are missed."""
+    rng = np.random.default_rng(0)
+
+    def drawn(people):
+        sizes = np.where(rng.random(people) < 0.2, 60, 3)
+        owners = np.repeat(np.arange(people), sizes)
+        logits = rng.normal(0, 2, (len(owners), 8))
+        hard = np.where(sizes[owners] > 3, 3.0, 0.3)[:, None]
+        return softmax(logits), drawn_cells(softmax(hard * logits), int(rng.integers(1_000_000))), owners
+
+    by_photographer, by_photo = [], []
+    for _ in range(60):
+        p, truth, owners = drawn(30)
+        new, where, theirs = drawn(60)
+        for found, who in ((by_photographer, owners), (by_photo, None)):
+            covered = ConformalRegions(0.8, "lac").fit(p, truth, who).predict(new).covered(where)
+            found.append(np.mean([covered[theirs == one].mean() for one in range(60)]))
+    assert np.mean(by_photographer) > 0.79
+    assert np.mean(by_photo) < 0.72
 
 
 def test_no_region_is_empty():

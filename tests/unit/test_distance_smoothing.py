@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoloc.losses.classification import cross_entropy, distance_targets, soft_cross_entropy, unit_vectors
@@ -33,6 +33,23 @@ def test_targets_are_the_formula(
             continue  # the formula as printed would overflow
         terms = [math.exp(-(each - km[true]) / tau) for each in km]
         np.testing.assert_allclose(found[row], np.array(terms) / sum(terms), atol=1e-5)
+
+
+@settings(deadline=None)
+@given(st.lists(PLACES, min_size=2, max_size=6), PLACES, st.integers(0, 5), st.floats(1, 5000))
+def test_the_largest_target_is_the_true_cell(
+    cells: list[tuple[float, float]], photo: tuple[float, float], label: int, tau: float
+) -> None:
+    """Also where the point of another cell is nearer, which happens at the borders of cells."""
+    points, place, label = unit_vectors(cells), unit_vectors([photo]), label % len(cells)
+    found = distance_targets(points, place, tau, torch.tensor([label]))[0]
+    plain = distance_targets(points, place, tau)[0]
+    others = [i for i in range(len(cells)) if i != label]
+    assert float(found[label]) > float(found[others].max())
+    assert float(found.sum()) == pytest.approx(1, abs=1e-5)
+    if float(plain[label]) > 1.02 * float(plain[others].max()):  # it was already: the formula holds
+        torch.testing.assert_close(found, plain)
+    torch.testing.assert_close(distance_targets(points, place, tau, torch.tensor([-1]))[0], plain)
 
 
 def test_near_cells_are_told_apart_by_metres() -> None:

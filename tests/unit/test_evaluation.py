@@ -260,8 +260,14 @@ def test_comparisons_are_differences_of_the_accuracies(evaluation):
     }
     for row in evaluation.comparisons.itertuples():
         assert row.difference == pytest.approx(share[row.method, row.level] - share[row.other, row.level])
-        verdict = "better" if row.low > 0 else "worse" if row.high < 0 else "undecided"
-        assert row.verdict == verdict
+        # The p-value says what the interval says; the verdict is corrected for the number asked.
+        assert (row.p <= 0.05) == (row.low > 0 or row.high < 0)
+        assert row.p <= row.p_corrected <= min(1, row.p * row.asked) + 1e-9
+        side = "better" if row.difference > 0 else "worse"
+        assert row.verdict == (side if row.p_corrected <= 0.05 else "undecided")
+    with_baselines = evaluation.comparisons["other"].isin(evaluation.baselines["baseline"])
+    for family in (with_baselines, ~with_baselines):
+        assert (evaluation.comparisons.loc[family, "asked"] == family.sum()).all()
     pairs = set(zip(evaluation.comparisons["method"], evaluation.comparisons["other"], strict=True))
     assert ("[L]NN", "[L]kNN σ=4") in pairs
     assert {other for _, other in pairs} == {
@@ -327,6 +333,19 @@ def test_leave_photographer_out_random_reference_meets_no_own_photo():
     assert row["accuracy"] == pytest.approx(np.mean(expected))
     assert 0 < np.mean(expected) < 0.2
     assert made.protocol == "each photo against all photos by other photographers"
+    # Where all at one place are near-duplicates of each other as well, nothing stands where the query does.
+    copies = frame.assign(near_duplicates=[*frame["longitude"].astype(str)[:-1], None])
+    made = evaluate({"mute": nothing}, copies, copies, None, FAST, seed=0, leave_photographer_out=True)
+    shares = made.baselines.query("baseline == 'random reference' and level == 'street'")["accuracy"].item()
+    by_hand = []
+    for i, q in copies.iterrows():
+        same = (copies["photographer"] == q["photographer"]) | (
+            copies["near_duplicates"] == q["near_duplicates"]
+        )
+        others = copies[~(same.to_numpy() | (copies.index == i))]
+        by_hand.append((others["longitude"] == q["longitude"]).mean() if len(others) else 0.0)
+    assert shares == pytest.approx(np.mean(by_hand))
+    assert np.mean(by_hand) < np.mean(expected)
 
 
 def test_one_photographer_has_no_interval():

@@ -13,7 +13,6 @@ from scipy import stats
 
 from geoloc.evaluation.evaluate import evaluate
 from geoloc.evaluation.measures.accuracy import error_km
-from geoloc.evaluation.measures.bootstrap import interval, resampled_means
 from geoloc.evaluation.measures.class_bias import class_bias
 from geoloc.evaluation.measures.groups import (
     accuracy_by_group,
@@ -61,7 +60,7 @@ def test_top_k_is_the_best_of_the_first_k_by_a_loop():
     found = alternatives(asked, 5)
     readable = np.arange(40) != 7
     errors = best_of_k_errors(found, asked["latitude"], asked["longitude"], readable)
-    table = top_k_accuracy(found, asked, seed=3, readable=readable, resamples=50)
+    table = top_k_accuracy(found, asked, readable=readable)
     assert table["k"].tolist() == [k for k in range(1, 6) for _ in range(5)]
     for k in (1, 2, 5):
         best = []
@@ -86,10 +85,10 @@ def test_top_k_is_the_best_of_the_first_k_by_a_loop():
 def test_top_k_says_what_k_may_be():
     asked = queries(4)
     with pytest.raises(ValueError, match=r"k must be from 1 to 3, .* got \[1, 4\]"):
-        top_k_accuracy(alternatives(asked, 3), asked, seed=0, ks=(1, 4))
+        top_k_accuracy(alternatives(asked, 3), asked, ks=(1, 4))
     with pytest.raises(ValueError, match="of no queries"):
-        top_k_accuracy(alternatives(asked[:0], 3), asked[:0], seed=0, ks=(1,))
-    alone = top_k_accuracy(alternatives(asked, 3), asked.assign(photographer="u"), seed=0, ks=(2,))
+        top_k_accuracy(alternatives(asked[:0], 3), asked[:0], ks=(1,))
+    alone = top_k_accuracy(alternatives(asked, 3), asked.assign(photographer="u"), ks=(2,))
     assert alone["low"].isna().all()
 
 
@@ -141,7 +140,7 @@ def test_groups_are_measured_as_evaluations_of_their_photos():
     errors = {"[L]a": 10 ** rng.uniform(-1, 4, 60), "[L]b": np.where(rng.random(60) < 0.2, np.inf, 50.0)}
     errors["[L]a"][3] = np.nan
     group = pd.Series(rng.choice(["east", "west", None], 60, p=[0.5, 0.3, 0.2]), dtype=object)
-    table = accuracy_by_group(errors, group, asked["photographer"], seed=5, resamples=100)
+    table = accuracy_by_group(errors, group, asked["photographer"])
     assert list(dict.fromkeys(table["group"])) == ["east", "west", "unknown"]
     assert list(dict.fromkeys(table["method"])) == ["[L]a", "[L]b"]
     for name, mask in (("east", group == "east"), ("west", group == "west"), ("unknown", group.isna())):
@@ -170,24 +169,29 @@ def test_small_groups_are_put_together_and_one_photographer_has_no_interval():
     errors = {"m": np.array([0.5, 0.5, 30.0, 9.0, 9.0, 9.0])}
     group = ["b", "b", "a", "c", "d", None]
     photographer = ["x", "x", "y", "z", "z", "w"]
-    table = accuracy_by_group(errors, group, photographer, seed=0, smallest=2, resamples=20)
+    table = accuracy_by_group(errors, group, photographer, smallest=2)
     at_city = table[table["level"] == "city"].set_index("group")
     assert at_city.index.tolist() == ["b", "others", "unknown"]
     assert at_city["accuracy"].tolist() == pytest.approx([1, 2 / 3, 1])
     assert at_city["n"].tolist() == [2, 3, 1]
     assert at_city["low"].isna().tolist() == [True, False, True]
     with pytest.raises(ValueError, match=r"of one length above 0, got \[5, 6\]"):
-        accuracy_by_group(errors, group[:5], photographer, seed=0)
+        accuracy_by_group(errors, group[:5], photographer)
 
 
-def test_intervals_resample_photographers_not_photos():
+def test_intervals_are_by_photographer_not_by_photo():
     hits = np.repeat([1.0, 9000.0], 50)
-    table = accuracy_by_group({"m": hits}, ["g"] * 100, np.repeat(["x", "y"], 50), seed=0)
-    city = table[table["level"] == "city"].iloc[0]
-    assert (city["low"], city["high"]) == (0.0, 1.0)  # two photographers: all or nothing
-    low, high = interval(resampled_means((hits < 25)[:, None], np.arange(100), resamples=1000, seed=0))
-    assert low[0] > 0.3  # what 100 independent photos would have given
-    assert high[0] < 0.7
+
+    def city(photographers):
+        table = accuracy_by_group({"m": hits}, ["g"] * 100, photographers)
+        return table[table["level"] == "city"].iloc[0]
+
+    two = city(np.repeat(["x", "y"], 50))
+    assert two["low"] < 0.05
+    assert two["high"] > 0.95
+    hundred = city([str(i) for i in range(100)])
+    assert hundred["low"] == pytest.approx(0.40, abs=0.01)
+    assert hundred["high"] == pytest.approx(0.60, abs=0.01)
 
 
 def test_density_groups_count_references_by_a_loop():
@@ -226,9 +230,7 @@ def test_columns_are_cut_at_edges_and_unknown_stays_unknown():
     groups = column_groups(values, [0.5], "prob_indoor")
     low, high = "prob_indoor below 0.5", "prob_indoor at least 0.5"
     assert [None if pd.isna(g) else g for g in groups] == [low, high, None, low, high]
-    table = accuracy_by_group(
-        {"m": np.array([1.0, 99, 1, 99, 1])}, groups, list("abcde"), seed=0, resamples=20
-    )
+    table = accuracy_by_group({"m": np.array([1.0, 99, 1, 99, 1])}, groups, list("abcde"))
     assert list(dict.fromkeys(table["group"])) == [low, high, "unknown"]
     assert table[table["level"] == "city"]["accuracy"].tolist() == [0.5, 0.5, 1.0]
     three = column_groups([1, 2, 3], [2, 3], "x")
@@ -242,6 +244,6 @@ def test_places_are_grouped_by_what_they_are_called():
     assert continent_groups(lat, lon).tolist() == ["Europe", "Asia", "Oceania"]
     assert country_groups(lat, lon).tolist() == ["France", "Japan", "Australia"]
     error = error_km(lat, lon, lat, lon)
-    table = accuracy_by_group({"m": error}, continent_groups(lat, lon), ["a", "b", "c"], seed=0, resamples=20)
+    table = accuracy_by_group({"m": error}, continent_groups(lat, lon), ["a", "b", "c"])
     assert table["accuracy"].eq(1).all()
     assert list(dict.fromkeys(table["group"])) == ["Asia", "Europe", "Oceania"]  # equals by name

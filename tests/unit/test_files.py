@@ -27,12 +27,12 @@ from geoloc.files import (
     read_arrow,
     read_json,
     read_parquet,
-    read_yaml,
     sha256_bytes,
     write_json,
     write_parquet,
     write_text,
 )
+from geoloc.yaml_files import read_yaml
 
 
 class Stop(Exception):

@@ -86,6 +86,19 @@ def test_excluding_a_photographer_who_owns_half_of_everything(factory, limit, mo
         expected = by_brute_force(queries[q], embeddings.vectors, rows, 20, owner, photos[q])
         assert found.photo_ids()[q].tolist() == expected
 
+    # Near-duplicates by others too: every seventh photo is of one group, others of none.
+    rows["near_duplicates"] = np.where(np.arange(400) % 7 == 0, "p0", None)
+    index = ReferenceIndex.build(embeddings, rows, IndexSettings(factory=factory, nprobe=16))
+    groups = ["p0", None, "p0", "absent", "p0", "p0", None, "p0", "p0", "p0", "p0", "p0"]
+    found = index.search(queries, 20, owners, photos, groups)
+    for q in range(12):
+        owner = None if pd.isna(owners[q]) else owners[q]
+        left = (rows["near_duplicates"] != "p0").to_numpy() if groups[q] == "p0" else np.ones(400, dtype=bool)
+        expected = by_brute_force(
+            queries[q], embeddings.vectors[left], rows[left].reset_index(drop=True), 20, owner, photos[q]
+        )
+        assert found.photo_ids()[q].tolist() == expected
+
 
 @pytest.mark.slow
 def test_excluding_from_a_refined_index_leaves_out_exactly_those(monkeypatch):

@@ -136,6 +136,25 @@ class TestCells:
             outlines = voronoi_outlines(unit_vectors(*fitted.centres().T))
             assert sum(area(outline) for outline in outlines) == pytest.approx(4 * math.pi, rel=1e-7)
 
+    @pytest.mark.parametrize("circle", ["equator", "parallel", "meridian", "two meridians"])
+    def test_photos_on_one_circle(self, circle):
+        """A road, a border, a flight: cells are slices between two poles, exactly so or nearly."""
+        at = np.sort(np.random.default_rng(4).uniform(-80, 80, 7))
+        latitude, longitude = {
+            "equator": (0 * at, 2 * at), "parallel": (48 + 0 * at, 2 * at), "meridian": (at, 10 + 0 * at),
+            "two meridians": (at, np.where(np.arange(7) % 2, 10.0, -170.0)),
+        }[circle]  # fmt: skip
+        each = np.repeat(np.arange(7), 20)
+        fitted = KMeansPartition(KMeansSettings(cells=7, min_photos=5)).fit(latitude[each], longitude[each])
+        for outlines, sites in (
+            (voronoi_outlines(unit_vectors(*fitted.centres().T)), fitted.centres().T),
+            (voronoi_outlines(unit_vectors(latitude, longitude)), (latitude, longitude)),
+        ):
+            assert sum(area(outline) for outline in outlines) == pytest.approx(4 * math.pi, rel=1e-7)
+            assert len(outlines) == len(sites[0]) == 7
+        assert all(np.isfinite(fitted.polygon(cell, 5)).all() for cell in range(7))
+        tiles_the_map(fitted, *sphere_points(500, 8), allowed=25)
+
     def test_sites_on_one_side_of_the_earth(self):
         latitude, longitude = sphere_points(400, 9)
         at = 45 + latitude / 20, 10 + longitude / 40

@@ -214,7 +214,7 @@ def test_a_near_duplicate_stays_on_the_highest_side_and_its_photographer_does_no
     after = make_splits(catalog.reset_index(drop=True), wanted, 1).set_index("photo_id")
     assert after.loc[test, "split"] == "test"
     for photo in (train, validation):
-        assert after.loc[photo].tolist() == ["unused", "near-duplicate of a test photo"]
+        assert after.loc[photo, ["split", "reason"]].tolist() == ["unused", "near-duplicate of a test photo"]
     rest = ~before.index.isin([train, validation])
     mates = catalog["photographer"].isin(catalog.loc[[train, validation], "photographer"]).to_numpy() & rest
     assert mates.sum() > 5
@@ -526,7 +526,7 @@ def a_photo_twice(p: Planted) -> None:
 
 
 def a_photo_from_nowhere(p: Planted) -> None:
-    p.splits.loc["new"] = ["new", "train", None]
+    p.splits.loc["new", ["photo_id", "split"]] = ["new", "train"]
 
 
 def a_misspelt_split(p: Planted) -> None:

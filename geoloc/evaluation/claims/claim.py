@@ -2,8 +2,8 @@
 
 A claim compares the accuracies of roles ("fine", "coarse") at one level; the caller assigns a method to each role
 (roles.py). The test is paired: roles are measured on the same photos, so what they have in common cancels. It is
-clustered: photographers, not photos, are resampled (bootstrap.py). Verdicts are not corrected for multiple testing: at
-95 per cent, about one in twenty false claims may come out as "holds".
+by photographer (measures/intervals.py), and verdicts are corrected for the number of claims asked together (Holm): the
+chance that any of them is wrong is at most 5 per cent.
 
 The findings themselves are in published.py.
 """
@@ -17,12 +17,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from geoloc.evaluation.measures.accuracy import within
-from geoloc.evaluation.measures.bootstrap import interval, photographer_clusters, resampled_means
+from geoloc.evaluation.measures.bootstrap import photographer_clusters
 from geoloc.evaluation.measures.ceilings import ceiling_errors_km
 from geoloc.evaluation.measures.groups import errors_by_method
+from geoloc.evaluation.measures.intervals import Differences, differences, holm, sum_of_shares
+from geoloc.evaluation.measures.trainings import Luck, pooled_luck
 from geoloc.evaluation.result import Evaluation
 from geoloc.partitions.base import Answer, Partition
+from geoloc.photos.owners import photographer_keys
 from geoloc.sphere import LEVELS_KM
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
@@ -30,8 +32,11 @@ DIRECTIONS = ("greater", "not less", "equal")
 COLUMNS = {
     "claim": "str", "finding": "str", "source": "str", "compared": "str", "level": "str", "km": "float64",
     "direction": "str", "margin": "float64", "difference": "float64", "low": "float64", "high": "float64",
-    "verdict": "str", "n": "int64", "photographers": "int64", "note": "str",
+    "p": "float64", "p_corrected": "float64", "asked": "int64", "verdict": "str", "n": "int64",
+    "photographers": "int64", "note": "str",
 }  # fmt: skip
+RELATIVE_MARGIN = 0.1
+"""A margin is at most this share of the accuracy compared with: two points say nothing of accuracies of one."""
 _DECIMALS = 10
 
 
@@ -41,7 +46,8 @@ class Claim:
 
     `terms` are (weight, role): the tested number is the sum of weight times the role's accuracy, so ((1, "fine"),
     (-1, "coarse")) is a difference, and four terms are a difference of differences. `direction` is "greater" (than 0),
-    "not less" (than -margin) or "equal" (within margin of 0); `margin` is a share, not per cent. `paired` roles are
+    "not less" (than -margin) or "equal" (within margin of 0); `margin` is a share, not per cent, and where accuracies
+    are low RELATIVE_MARGIN of the accuracy compared with. `paired` roles are
     compared on the photos that all of them have; unpaired ones each on its own photos (outdoor against all photos).
 
     Raises ValueError for an unknown level or direction, weights that do not add up to 0, or a margin that does not
@@ -89,16 +95,23 @@ class Claim:
         )
         return text.removeprefix("+ ")
 
-    def verdict(self, low: float, high: float) -> str:
+    def verdict(self, low: float, high: float, margin: float | None = None) -> str:
         """Returns HOLDS if the claim is true on the whole interval, FAILS if on none of it, else UNDECIDED.
 
-        An interval that touches the border, or is NaN, is UNDECIDED.
+        An interval that touches the border, or is NaN, is UNDECIDED. `margin` replaces the claim's.
         """
-        least = {"greater": 0.0, "not less": -self.margin, "equal": -self.margin}[self.direction]
-        most = self.margin if self.direction == "equal" else np.inf
+        margin = self.margin if margin is None else margin
+        least = 0.0 if self.direction == "greater" else -margin
+        most = margin if self.direction == "equal" else np.inf
         if low > least and high < most:
             return HOLDS
         return FAILS if high < least or low > most else UNDECIDED
+
+    def margin_at(self, accuracies: NDArray[np.float64]) -> float:
+        """Returns the margin for measured accuracies of the terms, float64 [T]: at most RELATIVE_MARGIN of the accuracy
+        of what is compared with (the terms of negative weight, summed)."""
+        weights = np.array([weight for weight, _ in self.terms])
+        return float(min(self.margin, RELATIVE_MARGIN * (np.maximum(-weights, 0) @ accuracies)))
 
     def __repr__(self) -> str:
         border = f" by {self.margin:g}" if self.margin else ""
@@ -108,11 +121,13 @@ class Claim:
 @dataclass(frozen=True)
 class Measured:
     """One role's errors on N photos: photo_id (unique) and photographer (null: one of its own), object [N], and
-    error_km float64 [N], infinite without an answer. Raises ValueError for different lengths or repeated photos."""
+    error_km float64 [N], infinite without an answer; or [N, R] for R trainings of one recipe. `training` names that
+    recipe, "" for what no training changes. Raises ValueError for different lengths or repeated photos."""
 
     photo_id: NDArray[np.object_]
     photographer: NDArray[np.object_]
     error_km: NDArray[np.float64]
+    training: str = ""
 
     def __post_init__(self) -> None:
         if not len(self.photo_id) == len(self.photographer) == len(self.error_km):
@@ -128,6 +143,10 @@ class Measured:
 
     def __repr__(self) -> str:
         return f"Measured({len(self):,} photos)"
+
+    def hits(self, km: float) -> NDArray[np.float64]:
+        """Returns whether each photo is right within a distance in each training, float64 [N, R]."""
+        return (self.error_km.reshape(len(self), -1) <= km).astype(np.float64)
 
     @classmethod
     def of_method(cls, evaluation: Evaluation, method: str, photos: pd.DataFrame) -> Measured:
@@ -149,8 +168,12 @@ class Measured:
 
     @classmethod
     def _of(cls, photos: pd.DataFrame, error: ArrayLike) -> Measured:
-        photo_id, photographer = (photos[c].to_numpy(dtype=object) for c in ("photo_id", "photographer"))
-        return cls(photo_id, photographer, np.asarray(error, dtype=np.float64))
+        photo_id, photographer = photos["photo_id"], photographer_keys(photos)
+        return cls(
+            photo_id.to_numpy(dtype=object),
+            photographer.to_numpy(dtype=object),
+            np.asarray(error, np.float64),
+        )
 
     def where(self, keep: ArrayLike) -> Measured:
         """Returns the photos where the mask, bool [N], is true, for example the outdoor ones. Null counts as false."""
@@ -164,73 +187,122 @@ class Measured:
 
 
 def evaluate_claims(
-    claims: Iterable[Claim],
-    measured: Mapping[str, Measured],
-    *,
-    seed: int,
-    resamples: int = 1000,
-    confidence: float = 0.95,
+    claims: Iterable[Claim], measured: Mapping[str, Measured], *, confidence: float = 0.95
 ) -> pd.DataFrame:
     """Test each claim on the roles in `measured`. Returns a row per claim, in order, with the columns `COLUMNS`.
 
-    `difference` is the tested number, `low` and `high` its interval over resampled photographers, `n` the number of
-    photos. A claim is undecided, with the reason in `note`, if a role is not measured, the roles have no photo in
-    common, all photos are by one photographer, or no role is right on any photo (at a level that is out of reach for
-    all, nobody is better).
+    `difference` is the tested number, `low` and `high` its interval by photographer, `n` the number of photos, `margin`
+    the margin that was used. `p` is the smallest level at which the interval decides the claim, `p_corrected` Holm's
+    for the `asked` claims that could be tested: the verdict is decided if that is at most 1 - confidence. A claim is
+    undecided, with the reason in `note`, if a role is not measured, the roles have no photo in common, all photos are
+    by one photographer, or no role is right on any photo (at a level that is out of reach for all, nobody is better).
     """
-    rows = [_test(claim, measured, seed, resamples, confidence) for claim in claims]
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS).round(_DECIMALS)
+    tested = [_test(claim, measured, confidence) for claim in claims]
+    table = pd.DataFrame([row for row, _ in tested], columns=list(COLUMNS))
+    table["p_corrected"] = holm(table["p"].to_numpy(dtype=np.float64))
+    table["asked"] = int(table["p"].notna().sum())
+    decided = table["p_corrected"].to_numpy(dtype=np.float64) <= 1 - confidence
+    table["verdict"] = np.where(decided, [verdict for _, verdict in tested], UNDECIDED)
+    return table.astype(COLUMNS).round(_DECIMALS)
 
 
-def _test(
-    claim: Claim, measured: Mapping[str, Measured], seed: int, resamples: int, confidence: float
-) -> dict[str, object]:
+def _test(claim: Claim, measured: Mapping[str, Measured], confidence: float) -> tuple[dict[str, object], str]:
+    """Returns the row of a claim, and its verdict if it is decided."""
     nothing = float("nan")
     row: dict[str, object] = {
         "claim": claim.name, "finding": claim.finding, "source": claim.source, "compared": claim.compared,
         "level": claim.level, "km": LEVELS_KM[claim.level], "direction": claim.direction, "margin": claim.margin,
-        "difference": nothing, "low": nothing, "high": nothing, "verdict": UNDECIDED, "n": 0, "photographers": 0,
-        "note": "",
+        "difference": nothing, "low": nothing, "high": nothing, "p": nothing, "n": 0, "photographers": 0, "note": "",
     }  # fmt: skip
     absent = [role for role in dict.fromkeys(claim.roles) if role not in measured]
     if absent:
-        return row | {"note": f"not measured: {', '.join(absent)}"}
+        return row | {"note": f"not measured: {', '.join(absent)}"}, UNDECIDED
     hits, present, photographer, left_out = _aligned(claim, measured)
     if not present.any(axis=0).all():
-        return row | {"note": "the roles have no photo in common" if claim.paired else "a role has no photo"}
-    weights = np.array([weight for weight, _ in claim.terms])
+        return row | {
+            "note": "the roles have no photo in common" if claim.paired else "a role has no photo"
+        }, UNDECIDED
     clusters = photographer_clusters(photographer)
-    difference = float((hits.sum(axis=0) / present.sum(axis=0)) @ weights)
-    row |= {"difference": difference, "n": len(hits), "photographers": len(np.unique(clusters))}
+    found, accuracies = _difference(claim, hits, present, clusters), hits.sum(axis=0) / present.sum(axis=0)
+    luck, trainings = _luck(claim, measured)
+    if luck is not None:
+        found = found.widened(luck.spread(trainings), luck.freedom)
+    margin = claim.margin_at(accuracies)
+    row |= {
+        "margin": margin,
+        "difference": float(found.estimate[0]),
+        "n": len(hits),
+        "photographers": len(np.unique(clusters)),
+    }
     notes = [f"{left_out:,} photos that not all roles have are left out"] if left_out else []
+    if margin < claim.margin and hits.any():
+        notes.append(f"margin {RELATIVE_MARGIN:.0%} of the accuracy compared with")
     if len(np.unique(clusters)) < 2:
-        return row | {"note": "; ".join([*notes, "all photos are by one photographer"])}
-    # Each role's accuracy is a ratio of two sums of one draw: a paired difference, where all roles have all photos.
-    means = resampled_means(np.concatenate([hits, present], axis=1), clusters, resamples=resamples, seed=seed)
-    with np.errstate(invalid="ignore"):
-        drawn = (means[:, : len(weights)] / means[:, len(weights) :]) @ weights
-    drawn = drawn[np.isfinite(drawn)]  # a draw without any photo of some role is undefined
-    low, high = (float(x) for x in interval(drawn, confidence)) if len(drawn) else (nothing, nothing)
-    verdict = claim.verdict(low, high)
+        return row | {"note": "; ".join([*notes, "all photos are by one photographer"])}, UNDECIDED
     if not hits.any():
-        verdict, notes = UNDECIDED, [*notes, f"no role is right on any photo at {claim.level} level"]
-    return row | {"low": low, "high": high, "verdict": verdict, "note": "; ".join(notes)}
+        notes.append(f"no role is right on any photo at {claim.level} level")
+
+    def decides(low: NDArray[np.float64], high: NDArray[np.float64]) -> NDArray[np.bool_]:
+        return np.array([claim.verdict(low[0], high[0], margin) != UNDECIDED])
+
+    low, high = (float(bound[0]) for bound in found.interval(confidence))
+    p = float(found.p_value(decides)[0])
+    # At the level where the interval decides, the estimate lies on the same side as all of it.
+    at = float(found.estimate[0])
+    return row | {"low": low, "high": high, "p": p, "note": "; ".join(notes)}, claim.verdict(at, at, margin)
+
+
+def _difference(
+    claim: Claim, hits: NDArray[np.float64], present: NDArray[np.float64], clusters: NDArray[np.int64]
+) -> Differences:
+    """The tested number: of roles on the same photos as gains less losses, else as a sum of shares."""
+    weights = np.array([weight for weight, _ in claim.terms])
+    if claim.paired:
+        return differences(hits @ weights[:, None], clusters, float(np.maximum(weights, 0).sum()))
+    has = present > 0
+    rest = ~has[:, 0]
+    if (
+        len(weights) == 2
+        and has[:, 1].all()
+        and rest.any()
+        and (hits[has[:, 0], 0] == hits[has[:, 0], 1]).all()
+    ):
+        # One method on some of its own photos: its accuracy there less that on the others, by the share of these.
+        apart = weights * rest.mean()
+        return sum_of_shares(apart.tolist(), hits[:, [1, 1]], np.stack([has[:, 0], rest], axis=1), clusters)
+    return sum_of_shares(weights.tolist(), hits, has, clusters)
+
+
+def _luck(claim: Claim, measured: Mapping[str, Measured]) -> tuple[Luck | None, list[int]]:
+    """The luck of one training in the claim's number, and how often each of its recipes was trained.
+
+    The terms of one recipe are of one training, so their luck is that of their sum.
+    """
+    of_recipe: dict[str, NDArray[np.float64]] = {}
+    for weight, role in claim.terms:
+        one = measured[role]
+        if one.training:
+            shares = weight * one.hits(LEVELS_KM[claim.level]).mean(axis=0)
+            of_recipe[one.training] = of_recipe.get(one.training, 0) + shares
+    return pooled_luck(runs[:, None] for runs in of_recipe.values()), [
+        len(runs) for runs in of_recipe.values()
+    ]
 
 
 def _aligned(
     claim: Claim, measured: Mapping[str, Measured]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.object_], int]:
-    """Returns hits and presence of each term on each photo, float64 [N, T] in {0, 1}; photographers [N]; and the number
-    of photos left out."""
+    """Returns hits (their mean over trainings) and presence of each term on each photo, float64 [N, T] in [0, 1];
+    photographers [N]; and the number of photos left out."""
     roles = [measured[role] for role in claim.roles]
     owners = pd.concat([pd.Series(one.photographer, index=one.photo_id, dtype=object) for one in roles])
     owners = owners[~owners.index.duplicated()]
     rows = np.stack([pd.Index(one.photo_id).get_indexer(owners.index) for one in roles], axis=1)
     kept = (rows >= 0).all(axis=1) if claim.paired else np.ones(len(rows), dtype=bool)
-    rows, km = rows[kept], {claim.level: LEVELS_KM[claim.level]}
+    rows = rows[kept]
     present = (rows >= 0).astype(np.float64)
     hits = np.zeros_like(present)
     for term, one in enumerate(roles):
         has = rows[:, term] >= 0
-        hits[has, term] = within(one.error_km[rows[has, term]], km)[:, 0]
+        hits[has, term] = one.hits(LEVELS_KM[claim.level])[rows[has, term]].mean(axis=1)
     return hits, present, owners.to_numpy(dtype=object)[kept], int((~kept).sum())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +35,7 @@ class Built:
     - `model`: the network's name in methods (L or M); `backbone`: the name of its first weights.
     - `setup`: any text; recipes with equal `setup` differ only in their partitions.
     - `starts_from`: the recipe whose weights the network started from, "" for none.
+    - `same_as`: the recipe of which this is another training, with another seed; "" for the recipe itself.
     - `fine_tuned`: whether the backbone was trained; `pretrained`: whether its first weights were not random.
     """
 
@@ -48,6 +49,11 @@ class Built:
     fine_tuned: bool = True
     pretrained: bool = True
     backbone: str = "backbone"
+    same_as: str = ""
+
+    def trained(self, method: str) -> bool:
+        """Whether a method's answers depend on the training: not those on features of the first weights."""
+        return not method.startswith(f"[{self.backbone}]")
 
     def __repr__(self) -> str:
         return f"Built({self.recipe}: {self.model} over {', '.join(self.partitions)})"
@@ -130,3 +136,9 @@ def heads_of(one: Built) -> list[Head]:
         )
         for name, methods in found.items()
     ]
+
+
+def trainings_of(built: Sequence[Built], recipe: str, apart: Collection[str] = ()) -> list[Built]:
+    """Returns the trainings of a recipe, itself first, without those named in `apart`."""
+    itself = [one for one in built if one.recipe == recipe]
+    return itself + [one for one in built if one.same_as == recipe and one.recipe not in apart]

@@ -8,11 +8,12 @@ tested. A role can also be assigned by hand; the defaults that depend on it foll
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from geoloc.evaluation.claims.claim import Measured
-from geoloc.evaluation.claims.evaluated import ANSWERS, Built, Choice, Head, heads_of
+from geoloc.evaluation.claims.evaluated import ANSWERS, Built, Choice, Head, heads_of, trainings_of
 from geoloc.partitions.base import Answer
 
 ROLES = {
@@ -90,6 +91,10 @@ def bind_roles(built: Sequence[Built], given: Mapping[str, Choice] | None = None
     roles = dict(given or {})
     for role, choice in roles.items():
         _check(role, choice, built)
+    # Of the trainings of one recipe that differ in their seeds only, the first plays the defaults, for all.
+    built = [
+        one for one in built if not one.same_as or one.recipe in {choice.recipe for choice in roles.values()}
+    ]
     heads = [head for one in built for head in heads_of(one)]
     _bind_granularities(roles, heads)
     _bind_ceilings(roles, heads)
@@ -101,7 +106,8 @@ def bind_roles(built: Sequence[Built], given: Mapping[str, Choice] | None = None
 
 
 def measure_roles(built: Sequence[Built], roles: Mapping[str, Choice]) -> dict[str, Measured]:
-    """Returns the errors of each role on the test photos of its recipe, as `evaluate_claims` takes them."""
+    """Returns the errors of each role on the test photos of its recipe, as `evaluate_claims` takes them: in all
+    trainings of the recipe that are built. Raises ValueError if one of these has other test photos."""
     recipes = {one.recipe: one for one in built}
     measured = {}
     for role, choice in roles.items():
@@ -109,7 +115,13 @@ def measure_roles(built: Sequence[Built], roles: Mapping[str, Choice]) -> dict[s
         if role in CEILINGS:
             measured[role] = Measured.of_ceiling(one.partitions[choice.method], one.photos, CEILINGS[role])
         else:
-            measured[role] = Measured.of_method(one.evaluation, choice.method, one.photos)
+            runs = [run for run in trainings_of(built, one.recipe) if choice.method in run.evaluation.methods]
+            errors = [Measured.of_method(run.evaluation, choice.method, one.photos).error_km for run in runs]
+            measured[role] = replace(
+                Measured.of_method(one.evaluation, choice.method, one.photos),
+                error_km=np.stack(errors, axis=1),
+                training=(one.same_as or one.recipe) if one.trained(choice.method) else "",
+            )
         if role == "outdoor":
             measured[role] = measured[role].where(_indoor(one) < INDOOR)
     return measured

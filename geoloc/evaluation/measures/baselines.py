@@ -100,9 +100,10 @@ def random_reference(
 ) -> Baseline:
     """Answers the place of a random reference; returns its expected accuracy, computed exactly.
 
-    A query's hit is the share of references within the level. With `cluster` (N,) and `reference_cluster`
-    (M,), references of the query's own cluster (its photographer) are left out, as the protocol "each photo
-    against all photos by other photographers" does; a query with no reference left scores 0. Of more than
+    A query's hit is the share of references within the level. With `cluster` (N,) or (N, G) and `reference_cluster`
+    (M,) or (M, G), references of the query's own cluster in any column (its photographer, its near-duplicates) are left
+    out, as the protocol "each photo against all photos by other photographers" does; a query with no reference left
+    scores 0. Of more than
     `max_references` references a sample by the seed is taken.
     """
     references = np.stack([np.asarray(reference_latitude), np.asarray(reference_longitude)], axis=1)
@@ -126,8 +127,9 @@ def share_within(
 ) -> FloatArray:
     """Returns the share of the references within each level of each point, float64 (N, L).
 
-    `own` gives the clusters of points and references; pairs of one cluster are left out of both sides of the
-    share. Distances are compared as chords of the unit sphere, by one matrix product: right to about 0.01 mm.
+    `own` gives the clusters of points, (N,) or (N, G), and references; pairs of one cluster in any column are left
+    out of both sides of the share. Distances are compared as chords of the unit sphere, by one matrix product: right
+    to about 0.01 mm.
     """
     points = unit_vectors(latitude, longitude)
     references = unit_vectors(reference_latitude, reference_longitude)
@@ -139,12 +141,19 @@ def share_within(
         apart = 1 - points[part] @ references.T
         allowed = np.full(apart.shape[0], apart.shape[1])
         if own is not None:
-            same = own[0][part][:, None] == own[1][None, :]
+            same = np.zeros(apart.shape, dtype=bool)
+            for mine, its in zip(_columns(own[0])[part].T, _columns(own[1]).T, strict=True):
+                same |= mine[:, None] == its[None, :]
             apart[same] = np.inf
             allowed = (~same).sum(axis=1)
         for column, limit in enumerate(limits):
             shares[part, column] = (apart <= limit).sum(axis=1) / np.maximum(allowed, 1)
     return shares
+
+
+def _columns(clusters: ArrayLike) -> NDArray[np.int64]:
+    found = np.asarray(clusters, dtype=np.int64)
+    return found if found.ndim == 2 else found[:, None]
 
 
 def _chunks(rows: int, columns: int) -> Iterator[slice]:

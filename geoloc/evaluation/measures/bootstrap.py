@@ -1,5 +1,7 @@
 """Bootstrap by photographer: photos by one photographer are not independent, so intervals resample photographers.
 
+For medians; shares and their differences have intervals that cover rare events too (intervals.py).
+
 The cluster bootstrap (Field and Welsh, Bootstrapping clustered data, JRSS B 2007; "randomised cluster"):
 photographers are drawn with replacement, each brings all of its photos, and the statistic is taken over the photos
 drawn. On the 2,997 photos of Im2GPS3k, taken by 198 photographers, such an interval is about twice as wide as

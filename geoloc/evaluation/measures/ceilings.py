@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from geoloc.evaluation.measures.bootstrap import interval, resampled_means
+from geoloc.evaluation.measures.intervals import differences
 from geoloc.partitions.base import Answer, Partition
 from geoloc.sphere import distance_km
 
@@ -23,7 +23,7 @@ __all__ = ["CeilingDifference", "ceiling_differences", "ceiling_errors_km"]
 class CeilingDifference:
     """The difference of a ceiling from the base's, as a share of the photos, at L levels: float64 (L,) each.
 
-    `low` and `high` bound the 95 % interval over resampled test photographers. Both partitions are fixed: the interval
+    `low` and `high` bound the 95 % interval by test photographer. Both partitions are fixed: the interval
     does not include fitting them on other photos.
     """
 
@@ -49,7 +49,7 @@ def ceiling_errors_km(
 
 
 def ceiling_differences(
-    hits: Mapping[str, NDArray[np.bool_]], base: str, clusters: ArrayLike, *, resamples: int, seed: int
+    hits: Mapping[str, NDArray[np.bool_]], base: str, clusters: ArrayLike
 ) -> dict[str, CeilingDifference]:
     """Compare each of `hits` with the one named `base`.
 
@@ -64,9 +64,7 @@ def ceiling_differences(
     others = [name for name in hits if name != base]
     if not others:
         return {}
-    before = hits[base].astype(np.int8)
-    # All in one draw: what differs between kinds is then never the luck of the resamples.
-    changes = np.concatenate([hits[name].astype(np.int8) - before for name in others], axis=1)
-    low, high = interval(resampled_means(changes, clusters, resamples=resamples, seed=seed))
-    parts = [np.split(of_all, len(others)) for of_all in (changes.mean(axis=0), low, high)]
+    before = hits[base].astype(np.float64)
+    found = differences(np.concatenate([hits[name] - before for name in others], axis=1), clusters)
+    parts = [np.split(of_all, len(others)) for of_all in (found.estimate, *found.interval())]
     return {name: CeilingDifference(*(part[k] for part in parts)) for k, name in enumerate(others)}

@@ -1,17 +1,20 @@
-"""Paired comparison of methods: the difference in accuracy on the same photos, with its interval."""
+"""Paired comparison of methods: the difference in accuracy on the same photos, with its interval and verdict."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from geoloc.evaluation.measures.bootstrap import interval
+from geoloc.evaluation.measures.intervals import differences, holm
+from geoloc.evaluation.measures.trainings import Luck
 
-COLUMNS = ["method", "other", "level", "km", "difference", "low", "high", "verdict", "n"]
+COLUMNS = [
+    "method", "other", "level", "km", "difference", "low", "high", "p", "p_corrected", "asked", "verdict", "n",
+]  # fmt: skip
 
 
 def pairs_to_compare(
@@ -34,39 +37,46 @@ def pairs_to_compare(
 def compare(
     pairs: Sequence[tuple[str, str]],
     names: Sequence[str],
-    observed: NDArray[np.float64],
-    resampled: NDArray[np.float64],
+    hits: NDArray[np.float64],
+    clusters: NDArray[np.int64],
     levels_km: Mapping[str, float],
     *,
-    confidence: float,
-    queries: int,
-    has_interval: bool = True,
+    baselines: Collection[str] = (),
+    confidence: float = 0.95,
+    luck: Luck | None = None,
+    trainings: Mapping[str, int] | None = None,
 ) -> pd.DataFrame:
     """Returns the paired differences, columns `COLUMNS`, a row per pair and level.
 
-    `observed` (M, L) are the accuracies of `names`; `resampled` (R, M, L) their bootstrap resamples, which
-    must share their draws, so that what two methods have in common cancels. `difference` is the accuracy of
-    `method` less that of `other`. `verdict` is "better" or "worse" if the interval excludes 0, "undecided"
-    if it does not or there is no interval. Intervals are not corrected for the number of comparisons.
+    `hits` float64 (N, M, L) in [0, 1] are those of `names` on N photos, `clusters` (N,) the photographers.
+    `difference` is the accuracy of `method` less that of `other`; `low` and `high` are its interval (intervals.py), NaN
+    for a single photographer. `p` is the p-value of no difference; `p_corrected` is Holm's for the `asked` comparisons
+    of its family: methods with each other, or methods with `baselines`. `verdict` is "better" or "worse" if that is at
+    most 1 - confidence, else "undecided"; one interval alone may exclude 0 and its verdict be undecided.
+
+    With `luck` (of one training, at each level), intervals also know that names whose hits are the mean over so many
+    `trainings` (0 or missing for none) could have been trained otherwise.
     """
-    row = {name: i for i, name in enumerate(names)}
+    row, hits = {name: i for i, name in enumerate(names)}, np.asarray(hits, dtype=np.float64)
     records = []
     for method, other in pairs:
-        a, b = row[method], row[other]
-        low, high = interval(resampled[:, a] - resampled[:, b], confidence)
-        for i, (level, km) in enumerate(levels_km.items()):
-            verdict = "better" if low[i] > 0 else "worse" if high[i] < 0 else "undecided"
-            records.append(
-                {
-                    "method": method,
-                    "other": other,
-                    "level": level,
-                    "km": float(km),
-                    "difference": observed[a, i] - observed[b, i],
-                    "low": low[i] if has_interval else np.nan,
-                    "high": high[i] if has_interval else np.nan,
-                    "verdict": verdict if has_interval else "undecided",
-                    "n": queries,
-                }
-            )
-    return pd.DataFrame(records, columns=COLUMNS)
+        found = differences(hits[:, row[method]] - hits[:, row[other]], clusters)
+        if luck is not None:
+            counts = [(trainings or {}).get(name, 0) for name in (method, other)]
+            found = found.widened(luck.spread(counts), luck.freedom)
+        low, high = found.interval(confidence)
+        p = np.where(np.isnan(low), np.nan, found.p_value())
+        records += [
+            {
+                "method": method, "other": other, "level": level, "km": float(km), "n": len(hits),
+                "difference": found.estimate[i], "low": low[i], "high": high[i], "p": p[i],
+            }
+            for i, (level, km) in enumerate(levels_km.items())
+        ]  # fmt: skip
+    table = pd.DataFrame(records, columns=COLUMNS)
+    for family in (table["other"].isin(list(baselines)), ~table["other"].isin(list(baselines))):
+        table.loc[family, "p_corrected"] = holm(table.loc[family, "p"].to_numpy(dtype=np.float64))
+        table.loc[family, "asked"] = int(family.sum())
+    decided = table["p_corrected"].to_numpy(dtype=np.float64) <= 1 - confidence
+    side = np.where(table["difference"].to_numpy(dtype=np.float64) > 0, "better", "worse")
+    return table.assign(verdict=np.where(decided, side, "undecided"))

@@ -1,7 +1,7 @@
 """Accuracy and errors by group of photos: by continent, country, density of the references, or any column.
 
-Each group is measured like a whole evaluation: every photo of it is in the denominator, and its interval comes from
-resampling the photographers who took photos in it. Groups partition the photos: those of no known group are "unknown".
+Each group is measured like a whole evaluation: every photo of it is in the denominator, and its interval is by the
+photographers who took photos in it. Groups partition the photos: those of no known group are "unknown".
 """
 
 from __future__ import annotations
@@ -16,11 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import cKDTree
 
 from geoloc.evaluation.measures.accuracy import within
-from geoloc.evaluation.measures.bootstrap import (
-    interval,
-    photographer_clusters,
-    resampled_means,
-)
+from geoloc.evaluation.measures.bootstrap import photographer_clusters
+from geoloc.evaluation.measures.intervals import shares
 from geoloc.evaluation.result import Evaluation
 from geoloc.places import continents, place_table
 from geoloc.sphere import EARTH_RADIUS_KM, LEVELS_KM, unit_vectors
@@ -54,10 +51,8 @@ def accuracy_by_group(
     group: ArrayLike | pd.Categorical,
     photographer: ArrayLike,
     *,
-    seed: int,
     smallest: int = 1,
     levels_km: Mapping[str, float] = LEVELS_KM,
-    resamples: int = 1000,
     confidence: float = 0.95,
 ) -> pd.DataFrame:
     """Accuracy of each method in each group: method, group, level, km, accuracy, low, high, n, photographers.
@@ -71,11 +66,7 @@ def accuracy_by_group(
     for name, mask, clusters in _groups(errors, group, photographer, smallest):
         for method, error in errors.items():
             hits = within(np.asarray(error, dtype=np.float64)[mask], levels_km).astype(np.float64)
-            low, high = np.full((2, len(levels_km)), np.nan)
-            if len(np.unique(clusters)) > 1:
-                low, high = interval(
-                    resampled_means(hits, clusters, resamples=resamples, seed=seed), confidence
-                )
+            low, high = shares(hits, clusters).interval(confidence)
             rows += [
                 {
                     "method": method, "group": name, "level": level, "km": float(km),

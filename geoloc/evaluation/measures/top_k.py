@@ -13,8 +13,10 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from geoloc.evaluation.measures.accuracy import error_km, within
-from geoloc.evaluation.measures.bootstrap import interval, photographer_clusters, resampled_means
+from geoloc.evaluation.measures.bootstrap import photographer_clusters
+from geoloc.evaluation.measures.intervals import shares
 from geoloc.localizers.base import Alternatives
+from geoloc.photos.owners import photographer_keys
 from geoloc.sphere import LEVELS_KM
 
 _DECIMALS = 10
@@ -41,17 +43,15 @@ def top_k_accuracy(
     alternatives: Alternatives,
     queries: pd.DataFrame,
     *,
-    seed: int,
     ks: Sequence[int] = (1, 2, 3, 4, 5),
     readable: ArrayLike | None = None,
     levels_km: Mapping[str, float] = LEVELS_KM,
-    resamples: int = 1000,
     confidence: float = 0.95,
 ) -> pd.DataFrame:
     """Returns the share of all queries whose best of the top k alternatives is within each level, with its interval.
 
     `queries` has latitude, longitude and photographer, in the order of `alternatives`. Columns: k, level, km, accuracy,
-    low, high (bootstrap by photographer, NaN for one photographer), n. Raises ValueError for no queries, another
+    low, high (by photographer, NaN for a single one), n. Raises ValueError for no queries, another
     number of them than alternatives, and a k that is below 1 or above the number of alternatives.
     """
     errors = best_of_k_errors(alternatives, queries["latitude"], queries["longitude"], readable)
@@ -59,11 +59,9 @@ def top_k_accuracy(
         raise ValueError("top-k accuracy of no queries, or for no k, is not defined")
     if min(ks) < 1 or max(ks) > errors.shape[1]:
         raise ValueError(f"k must be from 1 to {errors.shape[1]}, the number of alternatives; got {list(ks)}")
-    clusters = photographer_clusters(queries["photographer"])
+    clusters = photographer_clusters(photographer_keys(queries))
     hits = np.concatenate([within(errors[:, k - 1], levels_km) for k in ks], axis=1).astype(np.float64)
-    low, high = interval(resampled_means(hits, clusters, resamples=resamples, seed=seed), confidence)
-    if len(np.unique(clusters)) == 1:
-        low, high = np.full_like(low, np.nan), np.full_like(high, np.nan)
+    low, high = shares(hits, clusters).interval(confidence)
     return pd.DataFrame(
         {
             "k": np.repeat(np.array(ks, dtype=np.int64), len(levels_km)),

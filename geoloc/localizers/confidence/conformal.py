@@ -6,6 +6,11 @@ badly the classifier fits the true cell. The region of a new photo is all cells 
 ceil((n + 1) coverage)-th smallest of these. Whatever the classifier, regions hold the true cell with at least the
 coverage, on average over photos that are exchangeable with the validation photos.
 
+Photos by one photographer are not exchangeable with those of another: photographers are. So each photographer has the
+same weight, whatever the number of its photos, and the threshold is the quantile of these weights (Dunn, Wasserman,
+Ramdas: Distribution-Free Prediction Sets for Two-Layer Hierarchical Models, JASA 2022; Lee, Barber, Willett:
+Distribution-free inference with hierarchical data, 2023). The coverage is then that of a photo by a new photographer.
+
 Scores: "lac", 1 - P(cell) (Sadinle, Lei, Wasserman: Least Ambiguous Set-Valued Classifiers with Bounded Error
 Levels, JASA 2019), gives the smallest regions; "aps", the probability of all cells at least as probable
 (Romano, Sesia, Candès: Classification with Valid and Adaptive Coverage, NeurIPS 2020, equation 4 without its random
@@ -26,6 +31,8 @@ from geoloc.localizers.by_class.probabilities import checked_probabilities
 from geoloc.localizers.confidence.temperature import checked_true_cells
 
 _SCORES = ("aps", "lac")
+LEAST_PHOTOGRAPHERS = 10
+"""With fewer, the coverage on others could be anything: regions are all cells."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +66,9 @@ class ConformalRegions:
 
     Validation photos must not have trained the classifier (nor chosen its temperature, though that costs little).
     Photos that are unreadable or in no cell get the worst score. If their share is above 1 - coverage, the coverage
-    cannot be reached: every region is all cells, and `threshold` is infinite. The coverage holds on average over
-    photos. Photos by one photographer are not independent, so with few photographers the coverage on others may differ
-    more than n suggests.
+    cannot be reached: every region is all cells, and `threshold` is infinite; so it is with fewer than
+    LEAST_PHOTOGRAPHERS photographers. The coverage holds on average over draws of validation photographers, for a photo
+    by a new one: `plausible` says how far that of one draw may be from it.
     """
 
     def __init__(self, coverage: float = 0.9, score: str = "aps") -> None:
@@ -71,12 +78,15 @@ class ConformalRegions:
             raise ValueError(f"score must be one of {', '.join(_SCORES)}; got {score!r}")
         self.coverage, self.score = coverage, score
         self.threshold = float("nan")
-        self.photos = 0
+        self.photos = self.photographers = 0
 
-    def fit(self, probabilities: NDArray[Any], true_cells: ArrayLike) -> Self:
+    def fit(
+        self, probabilities: NDArray[Any], true_cells: ArrayLike, photographers: ArrayLike | None = None
+    ) -> Self:
         """Calibrate on N validation photos: float [N, C] and their true cells, int [N], -1 for none; returns itself.
 
-        Raises ValueError for no photos, for logits, and for true cells that are not N numbers below C.
+        `photographers` [N] are whom the photos count for; None for photos that are exchangeable as they are. Raises
+        ValueError for no photos, for logits, and for true cells that are not N numbers below C.
         """
         p = np.asarray(probabilities)
         p, unread = checked_probabilities(p, p.shape[1] if p.ndim == 2 else 0)
@@ -85,11 +95,32 @@ class ConformalRegions:
             raise ValueError("conformal regions need at least one validation photo, got none")
         scores = self._scores(p)[np.arange(len(p)), cells]
         scores[unread | (cells < 0)] = np.inf
-        # 1e-9, because (n + 1) * 0.9 may come out above the whole number that it is.
-        rank = int(np.ceil((len(p) + 1) * self.coverage - 1e-9))
-        self.threshold = float(np.sort(scores)[rank - 1]) if rank <= len(p) else float("inf")
+        self.threshold = _threshold(scores, self.coverage, photographers)
+        self.photographers = (
+            len(p) if photographers is None else len(np.unique(np.asarray(photographers, str)))
+        )
         self.photos = len(p)
         return self
+
+    @property
+    def too_few(self) -> bool:
+        """Whether there were too few photographers for a region."""
+        return self.photographers < LEAST_PHOTOGRAPHERS
+
+    def plausible(self, confidence: float = 0.95) -> tuple[float, float]:
+        """Returns within what the coverage on other photographers probably is, given how many were calibrated on.
+
+        As if each were all in or all out: the coverage of one calibration on n of them is then beta-distributed
+        (Vovk, Conditional validity of inductive conformal predictors, 2012).
+        """
+        from scipy.special import betaincinv
+
+        rank = int(np.ceil((self.photographers + 1) * self.coverage - 1e-9))
+        if rank > self.photographers or np.isinf(self.threshold):
+            return 0.0, 1.0
+        tail = (1 - confidence) / 2
+        low, high = (betaincinv(rank, self.photographers + 1 - rank, p) for p in (tail, 1 - tail))
+        return float(low), float(high)
 
     def predict(self, probabilities: NDArray[Any], areas_km2: ArrayLike | None = None) -> Regions:
         """Returns the regions of N photos from probabilities float [N, C]; the most probable cell is always included.
@@ -139,7 +170,13 @@ class ConformalRegions:
         threshold = None if np.isinf(self.threshold) else self.threshold
         write_json(
             path,
-            {"coverage": self.coverage, "score": self.score, "threshold": threshold, "photos": self.photos},
+            {
+                "coverage": self.coverage,
+                "score": self.score,
+                "threshold": threshold,
+                "photos": self.photos,
+                "photographers": self.photographers,
+            },
         )
 
     @classmethod
@@ -150,6 +187,7 @@ class ConformalRegions:
             made = cls(values["coverage"], values["score"])
             made.threshold = float("inf") if values["threshold"] is None else float(values["threshold"])
             made.photos = int(values["photos"])
+            made.photographers = int(values.get("photographers", made.photos))
         return made
 
     def __repr__(self) -> str:
@@ -159,3 +197,24 @@ class ConformalRegions:
             else f"threshold {self.threshold:.4g} from {self.photos:,} photos"
         )
         return f"ConformalRegions(coverage={self.coverage:g}, score={self.score!r}), {fitted}"
+
+
+def _threshold(scores: NDArray[np.float64], coverage: float, photographers: ArrayLike | None) -> float:
+    """Returns the score up to which regions reach, from those of N validation photos; infinite for all cells.
+
+    Photographers, and the one to come, have equal weights; those of its photos add up to its own.
+    """
+    owner = (
+        np.arange(len(scores))
+        if photographers is None
+        else np.unique(np.asarray(photographers, str), return_inverse=True)[1]
+    )
+    photos = np.bincount(owner)
+    people = len(photos)
+    if photographers is not None and people < LEAST_PHOTOGRAPHERS:
+        return float("inf")
+    order = np.argsort(scores, kind="stable")
+    within = np.cumsum(1 / photos[owner[order]])
+    # 1e-9, because (n + 1) * 0.9 may come out above the whole number that it is.
+    reached = np.flatnonzero(within >= (people + 1) * coverage - 1e-9)
+    return float(scores[order[reached[0]]]) if len(reached) else float("inf")

@@ -4,6 +4,10 @@ Guo, Pleiss, Sun, Weinberger: On Calibration of Modern Neural Networks, ICML 201
 divided by one number T, chosen on validation photos by the likelihood of their true cells. Divided logits are
 powers of probabilities, softmax(z / T) = p^(1/T) / sum of p^(1/T), so nothing but probabilities is needed. The order
 of the cells stays, and with it every answer by argmax; T above 1 makes them less sure.
+
+Where every validation photo is right, the likelihood grows without end as T falls to 0: it says only that a mistake is
+rarer than one in N. Targets are then those of Platt (Probabilistic outputs for support vector machines, 1999): the true
+cell has (N + 1) / (N + 2) of a photo, the others share the rest.
 """
 
 from __future__ import annotations
@@ -49,12 +53,18 @@ class TemperatureScaling:
         if not used.any():
             raise ValueError(f"temperature scaling needs photos in cells, got none among {len(p)}")
         logs, rows, truth = log_probabilities(p[used]), np.arange(int(used.sum())), cells[used]
+        all_right = logs.shape[1] > 1 and bool((logs[rows, truth] >= logs.max(axis=1)).all())
+        doubt = 1 / (len(rows) + 2) if all_right else 0.0
 
         def loss(log_temperature: float) -> float:
             scaled = logs / np.exp(log_temperature)
             top = scaled.max(axis=1)
             total = top + np.log(np.exp(scaled - top[:, None]).sum(axis=1))
-            return float((total - scaled[rows, truth]).mean())
+            hit = (total - scaled[rows, truth]).mean()
+            if not doubt:
+                return float(hit)
+            others = (scaled.sum(axis=1) - scaled[rows, truth]) / (scaled.shape[1] - 1)
+            return float((1 - doubt) * hit + doubt * (total - others).mean())
 
         # Convex in 1 / T, so there is one lowest point, in the logarithm too.
         found = minimize_scalar(loss, bounds=np.log(_LIMITS), method="bounded", options={"xatol": 1e-6})

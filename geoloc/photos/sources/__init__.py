@@ -8,7 +8,7 @@ from typing import Any
 
 from geoloc.photos.sources.candidates import Candidates, SourceError
 
-KINDS = ("folder", "table", "yfcc", "webdataset", "mp16")
+KINDS = ("folder", "table", "yfcc", "webdataset", "mp16", "urls")
 
 
 def open_source(kind: str, path: str | Path, **options: Any) -> Iterator[Candidates]:
@@ -37,4 +37,8 @@ def open_source(kind: str, path: str | Path, **options: Any) -> Iterator[Candida
         from geoloc.photos.sources.mp16 import mp16_candidates
 
         return mp16_candidates(path, **options)
+    if kind == "urls":
+        from geoloc.photos.sources.urls import urls_candidates
+
+        return urls_candidates(path, **options)
     raise SourceError(f"a source is one of {', '.join(KINDS)}; got {kind!r}")

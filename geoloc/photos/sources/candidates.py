@@ -12,6 +12,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from geoloc.files import FileTooLargeError, read_regular
+from geoloc.photos.addresses import Address, Place, SourceError, as_place, is_file, matches
 from geoloc.photos.quarantine import PHOTO, Reason, Rejected
 
 SCHEMA = pa.schema(
@@ -30,13 +31,17 @@ SCHEMA = pa.schema(
         ("heading_reference", pa.string()),
         ("place_source", pa.string()),
         ("time_source", pa.string()),
+        ("url", pa.string()),
     ]
 )
 """reference: its position in the source, for people. photographer: as the source names it; ingest hashes it. Null
 is unknown; NaN is a value that the source gives, and ingest turns it away. place_source, time_source: what the source
-read the coordinates and the time from, where it had a choice (exif, xmp, takeout, ...)."""
+read the coordinates and the time from, where it had a choice (exif, xmp, takeout, ...). url: the address from which it
+downloads the photo."""
 
-FIELDS = tuple(name for name in SCHEMA.names if name not in ("reference", "place_source", "time_source"))
+FIELDS = tuple(
+    name for name in SCHEMA.names if name not in ("reference", "place_source", "time_source", "url")
+)
 """What a table or a record may give."""
 
 FAULTS = pa.schema(
@@ -56,10 +61,6 @@ Load = Callable[[int, int], bytes]
 """load(row, max_file_bytes): the image file of a row. Raises Rejected, or OSError. Called from several threads."""
 
 
-class SourceError(ValueError):
-    """A source as a whole cannot be read: no such file, no such column. The message lists what exists."""
-
-
 @dataclass(frozen=True)
 class Candidates:
     """A batch of N candidates.
@@ -69,7 +70,7 @@ class Candidates:
     `local_ids`: photo ids are unique in this source only, so ingest puts the source's name in front.
     `photographer_folder`: references, ids and albums begin with a folder named as the photographer, so ingest puts
     the keyed hash in its place. `origin`: the file or folder in which the references count: row 1 of one table is
-    not row 1 of another, whatever the two are called.
+    not row 1 of another, whatever the two are called. `done` is called once all of the batch is durable in the pool.
     """
 
     table: pa.Table
@@ -79,7 +80,8 @@ class Candidates:
     notes: Mapping[str, int] = field(default_factory=dict)
     local_ids: bool = False
     photographer_folder: bool = False
-    origin: Path | None = None
+    origin: Place | None = None
+    done: Callable[[], None] | None = None
 
 
 def fault(
@@ -115,26 +117,45 @@ def read_file(path: Path, max_file_bytes: int) -> bytes:
         raise Rejected(Reason.TOO_LARGE_FILE, str(error.strerror)) from None
 
 
-def expand(paths: str | Path | Iterable[str | Path], what: str) -> list[Path]:
-    """Files of a path, a pattern (`shards/*.tar`, `shards/{00000..00010}.tar`) or several, each once, sorted.
+def expand(paths: str | Place | Iterable[str | Place], what: str) -> list[Place]:
+    """Files of a path, a pattern (`shards/*.tar`, `shards/{00000..00010}.tar`) or several, each once, sorted; of
+    addresses too.
 
     Raises SourceError for none, and for a name of a pattern with braces that is missing.
     """
-    given = [paths] if isinstance(paths, str | Path) else list(paths)
-    found: set[Path] = set()
+    given = [paths] if isinstance(paths, str | Path | Address) else list(paths)
+    found: set[Place] = set()
     for item in given:
-        if Path(item).is_file():
-            found.add(Path(item))
+        whole = as_place(item)
+        if isinstance(whole, Path) and whole.is_file():
+            found.add(whole)
             continue
-        spelled = [Path(text) for text in braces(str(item))]
-        for path in spelled:
-            matches = [path] if path.is_file() else [match for match in _matches(path) if match.is_file()]
-            if not matches and len(spelled) > 1:
-                raise SourceError(f"{path}: there is no {what} (of the pattern {item})")
-            found.update(matches)
+        spelled = [
+            as_place(text) for text in braces(whole.given if isinstance(whole, Address) else str(item))
+        ]
+        for place in spelled:
+            named = _named(place)
+            if not named and len(spelled) > 1:
+                raise SourceError(f"{place}: there is no {what} (of the pattern {whole})")
+            found.update(named)
     if not found:
-        raise SourceError(f"{', '.join(map(str, given))}: there is no {what}")
-    return sorted(found)
+        raise SourceError(f"{', '.join(str(as_place(item)) for item in given)}: there is no {what}")
+    return sorted(found, key=lambda place: place.parts if isinstance(place, Path) else (str(place),))
+
+
+def _named(place: Place) -> Sequence[Place]:
+    """The file at a place, or the files that it is a pattern of."""
+    if isinstance(place, Address):
+        if "*" in place.given or ("[" in place.given and not place.is_http):
+            return matches(place)
+        return [place] if is_file(place) else []
+    return [place] if place.is_file() else [match for match in _matches(place) if match.is_file()]
+
+
+def lost(place: Place, why: SourceError) -> Candidates:
+    """In place of a file that could not be fetched."""
+    told = fault(f"{place.name}: its beginning", Reason.UNREADABLE_FILE, str(why)[:300])
+    return Candidates(SCHEMA.empty_table(), faults=fault_table([told]), origin=place)
 
 
 _BRACES = re.compile(r"\{(?:(\d{1,9})\.\.(\d{1,9})|([^{},]*(?:,[^{},]*)+))\}")

@@ -193,7 +193,7 @@ def typed(
             )
 
     kept = np.ones(count, bool)
-    for name in ("photo_id", "photographer"):
+    for name in ("photo_id", "photographer", "url"):
         bad = undecodable(raw.get(name), count) & kept
         blame(bad, name, Reason.UNDECODABLE_TEXT, PHOTO, _NO_UTF8)
         kept &= ~bad
@@ -233,6 +233,7 @@ def typed(
             north,
             text(raw.get("place_source"), count),
             text(raw.get("time_source"), count),
+            text(raw.get("url"), count),
         ],
         schema=SCHEMA,
     )

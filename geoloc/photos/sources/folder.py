@@ -10,10 +10,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from geoloc.files import FileTooLargeError, sha256_bytes
+from geoloc.photos.addresses import Address, Place, SourceError, as_place
 from geoloc.photos.quarantine import FIELD, PHOTO, Reason, Rejected
 from geoloc.photos.settings import IngestSettings
 from geoloc.photos.sidecars import SIDECAR_SUFFIXES, Gathered, gather
-from geoloc.photos.sources.candidates import SCHEMA, Candidates, SourceError, fault, fault_table, read_file
+from geoloc.photos.sources.candidates import SCHEMA, Candidates, fault, fault_table, read_file
 from geoloc.photos.sources.fields import typed
 from geoloc.photos.sources.walk import NAMED, Walk, printable
 from geoloc.photos.warned import reading
@@ -22,7 +23,7 @@ _BATCH = 512
 
 
 def folder_candidates(
-    folder: Path | str,
+    folder: Place | str,
     *,
     photographer: str | None = None,
     follow_links: bool = False,
@@ -38,7 +39,11 @@ def folder_candidates(
     link to a file outside. With `follow_links` links are followed, each folder once. Hidden files, and files that are
     no photos by their suffix, are counted in the notes. Raises SourceError where `folder` is no folder or not readable.
     """
-    root = Path(folder)
+    root = as_place(folder)
+    if isinstance(root, Address):
+        from geoloc.photos.sources.remote_folder import remote_folder_candidates  # which imports this module
+
+        return remote_folder_candidates(root, photographer, max_file_bytes)
     if not root.is_dir():
         raise SourceError(f"{root} is not a folder")
     try:
@@ -51,7 +56,7 @@ def folder_candidates(
 def _batches(walk: Walk, photographer: str | None, most: int) -> Iterator[Candidates]:
     files = walk.photo_files()
     while names := list(islice(files, _BATCH)):
-        yield _batch(walk.root, names, photographer, most, walk.take_faults())
+        yield photos_batch(walk.root, names, photographer, most, walk.take_faults())
     last = fault_table(walk.take_faults())
     notes = dict(walk.notes)
     if walk.not_entered > NAMED:
@@ -66,9 +71,10 @@ def _batches(walk: Walk, photographer: str | None, most: int) -> Iterator[Candid
     )
 
 
-def _batch(
+def photos_batch(
     root: Path, names: list[str], photographer: str | None, most: int, faults: list[dict[str, str | None]]
 ) -> Candidates:
+    """Photos of a folder by their paths below it, and what was passed by on the way to them."""
     kept: list[str] = []
     facts: list[Gathered] = []
     sidecars = _Sidecars()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from geoloc.files import open_regular
+from geoloc.photos.addresses import Place, SourceError, as_place, each_fetched, fetched, listed
 from geoloc.photos.quarantine import Reason, Rejected
 from geoloc.photos.sources.candidates import (
     SCHEMA,
     Candidates,
     Load,
-    SourceError,
     expand,
     fault,
     fault_table,
+    lost,
 )
 from geoloc.photos.sources.delimited import delimiter_of, first_row, read_blocks
 from geoloc.photos.sources.fields import strings, text, typed
@@ -37,13 +39,13 @@ _FROM_TABLE = "table"
 
 
 def mp16_candidates(
-    shards: str | Path | list[str | Path],
+    shards: str | Place | list[str | Place],
     *,
     columns: Mapping[str, str] | None = None,
     image: str = "image",
-    table: Path | str | None = None,
+    table: Place | str | None = None,
 ) -> Iterator[Candidates]:
-    """Records of msgpack shards (a path, a pattern, or several), in order, streamed.
+    """Records of msgpack shards (a path, a pattern, several, or addresses of these), in order, streamed.
 
     As Müller-Budack et al. (Geolocation Estimation of Photos using a Hierarchical Model, ECCV 2018) publish MP-16:
     maps with `id`, `image` and, in some versions, `latitude` and `longitude`; `columns` names other keys. Text may have
@@ -54,11 +56,11 @@ def mp16_candidates(
     """
     mapping = json_fields({"photo_id": "id", **(columns or {})})
     paths = expand(shards, "msgpack shard")
-    places = _found_table(paths) if table is None else Path(table)
-    return _batches(paths, mapping, image, None if places is None else _Places(places))
+    places = found_table(paths) if table is None else as_place(table)
+    return _batches(paths, mapping, image, None if places is None else open_places(places))
 
 
-class _Places:
+class Places:
     """Coordinates by photo id, read from a CSV when the first record asks."""
 
     def __init__(self, path: Path) -> None:
@@ -73,11 +75,16 @@ class _Places:
         self._rows: pa.Table | None = None
         self._ids = pd.Index([])
 
-    def of(self, photo_ids: pa.Array) -> dict[str, pa.Array]:
-        """latitude, longitude and photographer as text, of each id; null where the table has none."""
+    def load(self) -> None:
+        """Read the table now: its file may be gone when the first record asks."""
         if self._rows is None:
             self._rows = self._read()
             self._ids = pd.Index(self._rows["photo_id"].to_pandas())
+
+    def of(self, photo_ids: pa.Array) -> dict[str, pa.Array]:
+        """latitude, longitude and photographer as text, of each id; null where the table has none."""
+        self.load()
+        assert self._rows is not None
         at = self._ids.get_indexer(photo_ids.to_pandas())
         rows = pa.array(at, mask=at < 0)
         return {name: self._rows[name].combine_chunks().take(rows) for name in self._rows.column_names[1:]}
@@ -108,17 +115,28 @@ class _Places:
         return rows.filter(pa.array(~seen.duplicated() & seen.notna()))
 
 
-def _found_table(shards: list[Path]) -> Path | None:
+def open_places(place: Place) -> Places:
+    """The table of coordinates at a place."""
+    if isinstance(place, Path):
+        return Places(place)
+    with fetched(place) as path:
+        places = Places(path)
+        places.load()
+        return places
+
+
+def found_table(shards: Sequence[Place]) -> Place | None:
     """The CSV of coordinates beside the shards; None for none. Raises SourceError for several."""
-    found = []
-    for folder in sorted({path.parent for path in shards}):
-        for path in sorted(folder.glob("*.csv")):
+    found: list[Place] = []
+    for folder in sorted({path.parent for path in shards}, key=str):
+        for place in _csv_files(folder):
             try:
-                names = first_row(path, ",", quoted=True)
+                with fetched(place) as path:
+                    names = first_row(path, ",", quoted=True)
             except SourceError:
                 continue
             if set(_PLACES.values()) <= set(names):
-                found.append(path)
+                found.append(place)
     if len(found) > 1:
         raise SourceError(
             f"{', '.join(map(str, found))}: each may have the coordinates; choose one with --table"
@@ -126,10 +144,22 @@ def _found_table(shards: list[Path]) -> Path | None:
     return found[0] if found else None
 
 
+def _csv_files(folder: Place) -> list[Place]:
+    if isinstance(folder, Path):
+        return list(sorted(folder.glob("*.csv")))
+    try:
+        return [folder / entry.name for entry in listed(folder) if entry.name.endswith(".csv")]
+    except SourceError:  # a server that lists nothing
+        return []
+
+
 def _batches(
-    shards: list[Path], mapping: Mapping[str, str], image: str, places: _Places | None
+    shards: list[Place], mapping: Mapping[str, str], image: str, places: Places | None
 ) -> Iterator[Candidates]:
-    for path in shards:
+    for place, path in each_fetched(shards):
+        if isinstance(path, SourceError):
+            yield lost(place, path)
+            continue
         batch: list[tuple[int, dict[str, Any]]] = []
         faults: list[dict[str, str | None]] = []
         size = 0
@@ -146,9 +176,9 @@ def _batches(
             data = named.get(image)
             size += len(data) if isinstance(data, bytes) else 0
             if len(batch) == _BATCH_RECORDS or size >= _BATCH_BYTES:
-                yield _candidates(path, batch, faults, mapping, image, places)
+                yield replace(_candidates(path, batch, faults, mapping, image, places), origin=place)
                 batch, faults[:], size = [], [], 0
-        yield _candidates(path, batch, faults, mapping, image, places)
+        yield replace(_candidates(path, batch, faults, mapping, image, places), origin=place)
 
 
 def _key(key: Any) -> str:
@@ -190,15 +220,15 @@ def _candidates(
     faults: list[dict[str, str | None]],
     mapping: Mapping[str, str],
     image: str,
-    places: _Places | None,
+    places: Places | None,
 ) -> Candidates:
     if not batch:
-        return Candidates(SCHEMA.empty_table(), faults=fault_table(faults), origin=path)
+        return Candidates(SCHEMA.empty_table(), faults=fault_table(faults))
     raw: dict[str, pa.Array | None] = {
         name: strings([record.get(key) for _, record in batch]) for name, key in mapping.items()
     }
     if places is not None:
-        raw |= _placed(raw, places, len(batch))
+        raw |= placed(raw, places, len(batch))
     reference = pa.array([_reference(path, number) for number, _ in batch], pa.string())
     table, field_faults, rows = typed(reference, raw)
     images = [batch[row][1].get(image) for row in rows.tolist()]
@@ -206,11 +236,10 @@ def _candidates(
         table,
         _loader(images),
         faults=pa.concat_tables([fault_table(faults), field_faults]),
-        origin=path,
     )
 
 
-def _placed(raw: Mapping[str, pa.Array | None], places: _Places, count: int) -> dict[str, pa.Array]:
+def placed(raw: Mapping[str, pa.Array | None], places: Places, count: int) -> dict[str, pa.Array]:
     """Columns that the table completes: the coordinates together, as two halves of two places are none."""
     given = {name: text(raw[name], count) for name in ("photo_id", "latitude", "longitude", "photographer")}
     bare = pc.and_(pc.is_null(given["latitude"]), pc.is_null(given["longitude"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from geoloc.photos.addresses import Address, Place, SourceError, as_place, fetched
 from geoloc.photos.quarantine import Reason, Rejected
 from geoloc.photos.sources.candidates import (
     FAULTS,
@@ -17,14 +19,12 @@ from geoloc.photos.sources.candidates import (
     SCHEMA,
     Candidates,
     Load,
-    SourceError,
     fault,
     fault_table,
-    read_file,
 )
 from geoloc.photos.sources.delimited import Block, delimiter_of, first_row, read_blocks, references
 from geoloc.photos.sources.fields import text, typed, undecodable
-from geoloc.photos.sources.pictures import files_by_id, find_file, id_key
+from geoloc.photos.sources.pictures import files_by_id, id_key, read_picture
 
 NO_PHOTOS = "none"
 TABLE_FIELDS = ("file", *FIELDS)
@@ -33,9 +33,9 @@ _PARQUET_BATCH = 100_000
 
 
 def table_candidates(
-    path: Path | str,
+    path: Place | str,
     *,
-    photos: Path | str | None = None,
+    photos: Place | str | None = None,
     columns: Mapping[str, str] | None = None,
 ) -> Iterator[Candidates]:
     """Rows of `path` (.parquet, .csv, .tsv, or the latter two with .gz or .bz2).
@@ -48,18 +48,34 @@ def table_candidates(
     table without the column `file` is metadata only, unless `photos` is given: then a photo is the image file named
     as its id. A row with an empty `file` is metadata only. Everything in a CSV is text until parsed, so `NA` is
     Namibia, `007` an id, and only an empty cell is unknown. Raises SourceError for an unreadable table, an unknown
-    field, an absent column.
+    field, an absent column. Both may be addresses.
     """
-    table = Path(path)
+    place = as_place(path)
+    if isinstance(place, Path):
+        return _opened(place, place, photos, columns)
+    return _remote(place, photos, columns)
+
+
+def _remote(
+    place: Address, photos: Place | str | None, columns: Mapping[str, str] | None
+) -> Iterator[Candidates]:
+    with fetched(place) as table:
+        for batch in _opened(place, table, photos, columns):
+            yield replace(batch, origin=place)
+
+
+def _opened(
+    place: Place, table: Path, photos: Place | str | None, columns: Mapping[str, str] | None
+) -> Iterator[Candidates]:
     if not table.is_file():
         raise SourceError(f"{table} is not a file")
     names = _column_names(table)
     mapping = _mapping(table, names, columns or {})
-    folder: Path | None = table.parent if photos is None else Path(photos)
+    folder: Place | None = place.parent if photos is None else as_place(photos)
     if str(photos) == NO_PHOTOS or (photos is None and "file" not in mapping):
         folder = None
     by_id = files_by_id(folder) if folder is not None and "file" not in mapping else None
-    if folder is not None and not folder.is_dir():
+    if isinstance(folder, Path) and not folder.is_dir():
         raise SourceError(f"{folder} is not a folder of photos")
     blocks = _blocks(table, names, mapping)
     return (_candidates(table, block, mapping, folder, by_id) for block in blocks)
@@ -88,7 +104,7 @@ def _candidates(
     path: Path,
     block: Block,
     mapping: Mapping[str, str],
-    folder: Path | None,
+    folder: Place | None,
     by_id: Mapping[str, str] | None,
 ) -> Candidates:
     if block.rows is None:
@@ -118,13 +134,13 @@ def _whole(ids: pa.Array, count: int) -> pa.Array:
     return pc.replace_substring_regex(text(ids, count), r"^(\d+)\.0+$", r"\1")
 
 
-def _loader(folder: Path, names: list[str | None]) -> Load:
+def _loader(folder: Place, names: list[str | None]) -> Load:
     def load(row: int, most: int) -> bytes:
         name = names[row]
         if not name:
             raise Rejected(Reason.MISSING_FILE, f"{folder.name} has no image named as the id")
         try:
-            return read_file(find_file(folder, name), most)
+            return read_picture(folder, name, most)
         except FileNotFoundError:
             raise Rejected(Reason.MISSING_FILE, f"{name[:200]!r} is missing") from None
 

@@ -5,21 +5,23 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from geoloc.photos.addresses import Place, SourceError, each_fetched
 from geoloc.photos.quarantine import Reason, Rejected
 from geoloc.photos.sources.candidates import (
     FIELDS,
     SCHEMA,
     Candidates,
     Load,
-    SourceError,
     expand,
     fault,
     fault_table,
+    lost,
 )
 from geoloc.photos.sources.fields import strings, typed
 from geoloc.photos.sources.tars import Member, Sample, read_index
@@ -29,10 +31,10 @@ _MAX_JSON_BYTES = 1024 * 1024
 
 
 def webdataset_candidates(
-    tars: str | Path | list[str | Path], *, columns: Mapping[str, str] | None = None
+    tars: str | Place | list[str | Place], *, columns: Mapping[str, str] | None = None
 ) -> Iterator[Candidates]:
-    """Samples of uncompressed tars (a path, a pattern with `*` or `{00000..00010}`, or several), in order; nothing is
-    ever unpacked to disk.
+    """Samples of uncompressed tars (a path, a pattern with `*` or `{00000..00010}`, or several, or addresses of these),
+    in order; nothing is ever unpacked to disk, and of tars elsewhere one is there at a time.
 
     Fields are read from key.json: those of the catalog by their own names, or by another that `columns` gives
     ({"latitude": "lat"}). Without photo_id the key is the id, with the source's name in front (img2dataset numbers
@@ -52,14 +54,17 @@ def json_fields(columns: Mapping[str, str] | None) -> dict[str, str]:
     return {name: (columns or {}).get(name, name) for name in FIELDS}
 
 
-def _batches(tars: list[Path], mapping: Mapping[str, str]) -> Iterator[Candidates]:
-    for path in tars:
+def _batches(tars: list[Place], mapping: Mapping[str, str]) -> Iterator[Candidates]:
+    for place, path in each_fetched(tars):
+        if isinstance(path, SourceError):
+            yield lost(place, path)
+            continue
         index = read_index(path)
         yield Candidates(
-            SCHEMA.empty_table(), faults=fault_table(index.faults), notes=index.notes, origin=path
+            SCHEMA.empty_table(), faults=fault_table(index.faults), notes=index.notes, origin=place
         )
         for samples in _chunks(index.samples):
-            yield _candidates(path, samples, mapping)
+            yield replace(_candidates(path, samples, mapping), origin=place)
 
 
 def _chunks(samples: list[Sample]) -> Iterator[list[Sample]]:
@@ -105,7 +110,6 @@ def _candidates(path: Path, samples: list[Sample], mapping: Mapping[str, str]) -
         _loader(path, [kept[row] for row in rows.tolist()]),
         faults=pa.concat_tables([fault_table(faults), field_faults]),
         local_ids=local,
-        origin=path,
     )
 
 

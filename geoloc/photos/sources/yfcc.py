@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from geoloc.photos.sources.candidates import SCHEMA, Candidates, SourceError, expand, read_file
+from geoloc.photos.addresses import Place, SourceError, as_place, each_fetched
+from geoloc.photos.sources.candidates import SCHEMA, Candidates, expand, lost
 from geoloc.photos.sources.delimited import Block, first_row, read_blocks, references
 from geoloc.photos.sources.fields import text, typed, undecodable, unquoted
-from geoloc.photos.sources.pictures import files_by_id
+from geoloc.photos.sources.pictures import files_by_id, read_picture
 
 # Zero-based columns of the 23 (Thomee et al., YFCC100M, CACM 59(2), 2016; its readme). The other layout, of 25, has
 # a row number in front of the id and a hash behind it.
@@ -30,22 +32,41 @@ _COLUMNS_25 = {name: 1 if name == "photo_id" else column + 2 for name, column in
 LAYOUTS = {23: _COLUMNS_23, 25: _COLUMNS_25}
 """Number of columns -> field -> column. Longitude comes before latitude in both."""
 
+_URLS = {23: 14, 25: 16}
+"""Number of columns -> column of the address of the photo."""
+
 NO_PHOTOS = "none"
 
 
-def yfcc_candidates(path: Path | str, *, photos: Path | str | None = None) -> Iterator[Candidates]:
+def yfcc_candidates(path: Place | str, *, photos: Place | str | None = None) -> Iterator[Candidates]:
     """Rows of a metadata file (.tsv, .txt, no suffix, or .bz2 or .gz of these), or of several (a pattern), streamed.
 
     posted_at is the upload time (Unix seconds, UTC); photographer the user's NSID; text is URL-decoded. A damaged
     taken-date leaves the photo in, with that field in quarantine. With `photos`, each row takes the image file named
     as its id, anywhere below that folder, and rows without one are left out and counted in the notes: of 100 million
-    rows a team has a part. Videos are left out and counted too. Raises SourceError for a file of another layout.
+    rows a team has a part. Videos are left out and counted too. Both may be addresses. Raises SourceError for a
+    file of another layout.
     """
     files = expand(path, "YFCC100M metadata file")
-    layouts = [_layout(file) for file in files]
-    folder = None if photos is None or str(photos) == NO_PHOTOS else Path(photos)
+    for file in files:
+        if isinstance(file, Path):
+            _layout(file)  # told before anything is read
+    folder = None if photos is None or str(photos) == NO_PHOTOS else as_place(photos)
     by_id = None if folder is None else files_by_id(folder)
-    return _batches(files, layouts, folder, by_id)
+    return _batches(files, folder, by_id)
+
+
+def yfcc_addresses(file: Path) -> Iterator[Candidates]:
+    """Rows of one metadata file with the addresses of the photos (`url`), without images."""
+    layout = _layout(file)
+    for block in _blocks(file, layout, [_URLS[layout]]):
+        yield _candidates(file, block, layout, None, None, url=f"c{_URLS[layout]}")
+
+
+def _blocks(file: Path, layout: int, more: list[int]) -> Iterator[Block]:
+    names = [f"c{i}" for i in range(layout)]
+    wanted = [names[i] for i in [*LAYOUTS[layout].values(), *more]]
+    return read_blocks(file, "\t", names, header=False, quoted=False, wanted=wanted)
 
 
 def _layout(file: Path) -> int:
@@ -56,22 +77,31 @@ def _layout(file: Path) -> int:
 
 
 def _batches(
-    files: list[Path], layouts: list[int], folder: Path | None, by_id: Mapping[str, str] | None
+    files: list[Place], folder: Place | None, by_id: Mapping[str, str] | None
 ) -> Iterator[Candidates]:
-    for file, layout in zip(files, layouts, strict=True):
-        names = [f"c{i}" for i in range(layout)]
-        wanted = [names[i] for i in LAYOUTS[layout].values()]
-        for block in read_blocks(file, "\t", names, header=False, quoted=False, wanted=wanted):
-            yield _candidates(file, block, layout, folder, by_id)
+    for place, file in each_fetched(files):
+        if isinstance(file, SourceError):
+            yield lost(place, file)
+            continue
+        layout = _layout(file)
+        for block in _blocks(file, layout, []):
+            yield replace(_candidates(file, block, layout, folder, by_id), origin=place)
 
 
 def _candidates(
-    file: Path, block: Block, layout: int, folder: Path | None, by_id: Mapping[str, str] | None
+    file: Path,
+    block: Block,
+    layout: int,
+    folder: Place | None,
+    by_id: Mapping[str, str] | None,
+    url: str | None = None,
 ) -> Candidates:
     if block.rows is None:
-        return Candidates(SCHEMA.empty_table(), faults=block.faults, origin=file)
+        return Candidates(SCHEMA.empty_table(), faults=block.faults)
     count = block.rows.num_rows
     raw = {name: _text(block.rows.column(f"c{i}"), count) for name, i in LAYOUTS[layout].items()}
+    if url is not None:
+        raw["url"] = _text(block.rows.column(url), count)
     notes = {}
     videos = pc.fill_null(pc.equal(raw.pop("video"), "1"), False).to_numpy(zero_copy_only=False)
     use = ~videos
@@ -94,13 +124,12 @@ def _candidates(
     load = None
     if folder is not None and by_id is not None:
         names = [by_id[photo] for photo in table["photo_id"].to_pylist()]
-        load = lambda row, most: read_file(folder / names[row], most)  # noqa: E731
+        load = lambda row, most: read_picture(folder, names[row], most)  # noqa: E731
     return Candidates(
         table,
         load,
         faults=pa.concat_tables([block.faults, faults]),
         notes={name: number for name, number in notes.items() if number},
-        origin=file,
     )
 
 
