@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import secrets
 import shutil
@@ -182,8 +183,10 @@ def _plainly_named(folder: Path) -> Path:
     return link
 
 
-def init_workspace(folder: Path, photo_note: str = "") -> Workspace:
+def init_workspace(folder: Path, photo_note: str = "", *, sample: bool = False) -> Workspace:
     """Create a workspace in `folder`: git, DVC, params.yaml, recipes/, expectations/ and .gitignore.
+
+    The settings are for real photos, or with `sample` those of the sample planet.
 
     Existing files are kept and a .gitignore is completed, so a second call is a no-op. Raises WorkspaceError if git or
     DVC fails.
@@ -191,8 +194,9 @@ def init_workspace(folder: Path, photo_note: str = "") -> Workspace:
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     template = template_folder()
-    for name in ("params.yaml", "recipes", "expectations"):
-        source, target = template / name, folder / name
+    settings = template / "params.yaml" if sample else SETTINGS_FOR_PHOTOS
+    for source in (settings, template / "recipes", template / "expectations"):
+        target = folder / source.name
         if target.exists():
             continue
         if source.is_dir():
@@ -200,7 +204,7 @@ def init_workspace(folder: Path, photo_note: str = "") -> Workspace:
         else:
             write_text(
                 target,
-                source.read_text(encoding="utf-8").replace(SAMPLE_NOTE_LINE, f"note: {photo_note!r}\n"),
+                source.read_text(encoding="utf-8").replace(NOTE_LINE, f"note: {json.dumps(photo_note)}\n"),
             )
     _complete_gitignore(folder / ".gitignore")
     if not (folder / ".git").exists():
@@ -232,7 +236,9 @@ def _complete_gitignore(path: Path) -> None:
             temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
-SAMPLE_NOTE_LINE = 'note: ""\n'
+NOTE_LINE = 'note: ""\n'
+SETTINGS_FOR_PHOTOS = Path(__file__).parent / "templates" / "params.yaml"
+"""The params.yaml of a new workspace; the checkout's own is for the sample planet."""
 
 
 def template_folder() -> Path:

@@ -35,6 +35,8 @@ from geoloc.settings import to_dict
 from geoloc.sphere import LEVELS_KM, is_valid
 
 DISJOINT_PROTOCOL = "photographer-disjoint split"
+TRIP_PROTOCOL = "trip-disjoint split of the same people's photos"
+LEAVE_TRIP_OUT_PROTOCOL = "each photo against all photos of other trips"
 LEAVE_PHOTOGRAPHER_OUT_PROTOCOL = "each photo against all photos by other photographers"
 
 _DECIMALS = 10
@@ -60,6 +62,7 @@ def evaluate(
     *,
     seed: int,
     protocol: str = DISJOINT_PROTOCOL,
+    unit: str = "photographers",
     unreadable: Collection[str] = (),
     leave_photographer_out: bool = False,
     descriptions: Mapping[str, str] | None = None,
@@ -78,6 +81,7 @@ def evaluate(
     references: latitude, longitude, photographer of the references, for the baselines that choose or draw a place
         among them; None leaves those baselines out.
     partitions: fitted partitions by name, for the densest cell and the ceilings.
+    unit: what the column photographer holds, in the words of a page: photographers or trips.
     leave_photographer_out: the random reference is never by the query's own photographer, nor one of its
         near-duplicates where queries and references have a column of that name.
     descriptions: what each method does, in a sentence, for the report.
@@ -144,6 +148,7 @@ def evaluate(
         protocol=protocol,
         queries=len(queries),
         query_photographers=len(np.unique(clusters)),
+        unit=unit,
         references=0 if references is None else len(references),
         levels_km={level: float(km) for level, km in levels_km.items()},
         settings=to_dict(settings),

@@ -80,12 +80,19 @@ class Evaluation:
     ceilings: pd.DataFrame
     curve: pd.DataFrame
     per_photo: pd.DataFrame
+    unit: str = "photographers"
+    """What `query_photographers` counts: whole photographers, or trips (geoloc/photos/trips.py)."""
 
     def __repr__(self) -> str:
         return (
             f"Evaluation({len(self.methods)} methods on {self.queries:,} queries by "
-            f"{self.query_photographers:,} photographers: {self.protocol})"
+            f"{self.query_photographers:,} {self.unit}: {self.protocol})"
         )
+
+    @property
+    def whose(self) -> str:
+        """Whose the queries are, such as "by 35 photographers" or "of 12 trips"."""
+        return f"{'of' if self.unit == 'trips' else 'by'} {self.query_photographers:,} {self.unit}"
 
     @property
     def methods(self) -> list[str]:

@@ -135,6 +135,19 @@ class _AnyKind(Settings):
         "searched for, and the one in the kind's section is ignored; 0: use the kind's section",
     )
 
+    scale_with_photos: bool = setting(
+        False,
+        help="limits for any number of photos N, in place of those of the kind's section: max_photos (kmeans: cells) "
+        "is the square root of N, min_photos a twentieth of that",
+    )
+
+    def check(self, key: str) -> None:
+        """Raise SettingsError if two settings both decide the number of cells."""
+        if self.scale_with_photos and self.wanted_cells:
+            raise SettingsError(
+                f"{key}.wanted_cells must be 0 where scale_with_photos is true, got {self.wanted_cells}"
+            )
+
     @property
     def chosen(self) -> KindSettings:
         """The section of the kind."""

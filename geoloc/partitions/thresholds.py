@@ -16,7 +16,7 @@ from geoloc.partitions.base import Partition, PartitionError
 from geoloc.partitions.settings import CitiesSettings, KindSettings, KMeansSettings, PartitionSettings
 from geoloc.settings import replace
 
-__all__ = ["GRANULARITIES", "fit_partition", "threshold_for"]
+__all__ = ["GRANULARITIES", "fit_partition", "scaled", "threshold_for"]
 
 GRANULARITIES = (10, 80, 359, 1060, 1693, 7011)
 """The cell counts of Revisiting IM2GPS, figure 2."""
@@ -35,10 +35,13 @@ Settings = TypeVar("Settings", bound=KindSettings)
 def fit_partition(settings: PartitionSettings, latitude: ArrayLike, longitude: ArrayLike) -> Partition:
     """The partition that the settings name, fitted on photos in degrees, (N,) each.
 
-    With `wanted_cells` the threshold of the kind's section is replaced by the one that gives about so many cells.
+    With `wanted_cells` the threshold of the kind's section is replaced by the one that gives about so many cells, with
+    `scale_with_photos` its limits by those for N photos.
     Raises PartitionError where no cell is left, or no threshold comes within a tenth of the wanted number.
     """
     chosen = settings.chosen
+    if settings.scale_with_photos:
+        chosen = scaled(chosen, len(latitude))  # type: ignore[arg-type]
     if settings.wanted_cells:
         try:
             chosen = threshold_for(chosen, latitude, longitude, settings.wanted_cells)
@@ -47,6 +50,21 @@ def fit_partition(settings: PartitionSettings, latitude: ArrayLike, longitude: A
                 f"wanted_cells must be near what the photos make, got {settings.wanted_cells:,}: {error}"
             ) from None
     return partition_of(chosen).fit(latitude, longitude)
+
+
+def scaled(settings: Settings, photos: int) -> Settings:
+    """The same settings with limits for so many photos: a cell has at most about their square root, so there are at
+    least as many cells, and at least a twentieth of that.
+
+    For PlaNet's 126 million photos the first is 11,225, near its own 10,000; for a million the second is its 50.
+    """
+    most = max(round(photos**0.5), 1)
+    least = max(most // 20, 1)
+    if isinstance(settings, KMeansSettings):
+        return replace(settings, cells=most, min_photos=least)
+    if isinstance(settings, CitiesSettings):
+        return replace(settings, min_photos=least)
+    return replace(settings, max_photos=most, min_photos=least)
 
 
 def threshold_for(

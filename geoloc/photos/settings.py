@@ -13,7 +13,7 @@ class SideSettings(Settings):
     """Size of the validation or the test split."""
 
     share: Number = setting(
-        0.1, minimum=0.0, maximum=0.9, help="expected share of the photographers; 0: none"
+        0.1, minimum=0.0, maximum=0.9, help="expected share of the photographers (or trips); 0: none"
     )
     count: int | None = setting(None, minimum=1, help="number of their photos to use; null: all")
 
@@ -21,6 +21,21 @@ class SideSettings(Settings):
 class SplitSettings(Settings):
     """How photos are split: the section `splits` of params.yaml."""
 
+    by: Literal["auto", "photographer", "trip"] = setting(
+        "auto",
+        help="what is held out: photographers; or the trips of each (photos near in time and place), which says "
+        "nothing of other people's photos; auto: photographers, or trips where the own photos are by fewer people "
+        "than there are splits, or more than half of them by one",
+    )
+    trip_hours: Number = setting(
+        24.0,
+        minimum=0.0,
+        when=("by", ("auto", "trip")),
+        help="photos of a person at most so far apart in time and trip_km in space are of one trip",
+    )
+    trip_km: Number = setting(
+        100.0, minimum=0.0, maximum=20_000.0, when=("by", ("auto", "trip")), help="see trip_hours"
+    )
     validation: SideSettings = setting(
         SideSettings(), help="the split for choosing settings and stopping the training"
     )

@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from geoloc.photos.settings import SplitSettings
-from geoloc.sphere import distance_km, unit_vectors
+from geoloc.sphere import EARTH_RADIUS_KM, distance_km, unit_vectors
 
 _EXTERNAL = "(external)"
 
@@ -84,6 +84,7 @@ def sizes_as_asked(catalog: pd.DataFrame, splits: pd.DataFrame, settings: SplitS
     photographers of external tests were never drawn.
     """
     joined = _join(catalog, splits)
+    by_trip = _by_trip(joined, settings)
     faults, sizes = [], []
     drawn = joined[~joined["photographer"].isin(joined["photographer"][_is_external(joined, settings)])]
     total = drawn["photographer"].nunique()
@@ -97,7 +98,8 @@ def sizes_as_asked(catalog: pd.DataFrame, splits: pd.DataFrame, settings: SplitS
         seen = used["photographer"][used["split"] == name].nunique()
         slack = 5 * np.sqrt(total * side.share * (1 - side.share)) + (1 if side.share else 0)
         expected = total * side.share
-        if not seen - slack <= expected <= seen + unseen + slack:
+        # The side of a trip is drawn too, but which trips were drawn cannot be seen from the result alone.
+        if not by_trip and not seen - slack <= expected <= seen + unseen + slack:
             faults.append(f"{name} has {seen} of {total} photographers, asked was a share of {side.share:g}")
     return _result("sizes_as_asked", len(faults), "; ".join(faults), ", ".join(sizes))
 
@@ -107,9 +109,13 @@ def photographer_disjoint(
 ) -> CheckResult:
     """No photographer has used photos on two sides (train, validation, test, the external tests together).
 
-    A photo without photographer counts its album within its source, and without album itself.
+    A photo without photographer counts its album within its source, and without album itself. Where trips are held
+    out: no two used photos of one photographer on two sides were taken within trip_hours and trip_km of each other.
     """
-    used = _sides(_join(catalog, splits), settings)
+    joined = _join(catalog, splits)
+    used = _sides(joined, settings)
+    if _by_trip(joined, settings):
+        return _trips_apart(used, settings)
     sides = used.groupby("photographer")["side"].nunique()
     broken = sides[sides > 1].index
     count = int(used["photographer"].isin(broken).sum())
@@ -120,6 +126,54 @@ def photographer_disjoint(
         f"{count} photos by {len(broken)} photographers who are on two sides, such as {shown}",
         f"{len(sides)} photographers, each on one side",
     )
+
+
+def _trips_apart(used: pd.DataFrame, settings: SplitSettings) -> CheckResult:
+    """By trees over places and times of each side; linked pairs are what the split's own walk through time avoids."""
+    from scipy.spatial import cKDTree  # imported here: the other checks do without scipy
+
+    taken = pd.to_datetime(used.get("taken_at", pd.Series(pd.NaT, used.index)), utc=True)
+    timed = used.assign(hour=(taken - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(hours=1)).dropna(
+        subset="hour"
+    )
+    chord = 2 * np.sin(min(settings.trip_km / EARTH_RADIUS_KM, np.pi) / 2) * (1 + 1e-9) + 1e-12
+    broken: set[str] = set()
+    for _, photos in timed.groupby("photographer"):
+        sides = [rows.reset_index(drop=True) for _, rows in photos.groupby("side")]
+        trees = [
+            cKDTree(
+                np.column_stack(
+                    [
+                        unit_vectors(rows["latitude"], rows["longitude"]) / chord,
+                        rows["hour"] / max(settings.trip_hours, 1e-9),
+                    ]
+                )
+            )
+            for rows in sides
+        ]
+        for (one, tree), (other, another) in combinations(zip(sides, trees, strict=True), 2):
+            found = tree.sparse_distance_matrix(another, 1 + 1e-9, p=np.inf, output_type="coo_matrix")
+            first, second = one.iloc[found.row], other.iloc[found.col]
+            km = distance_km(first["latitude"], first["longitude"], second["latitude"], second["longitude"])
+            apart = np.abs(first["hour"].to_numpy() - second["hour"].to_numpy())
+            near = (km <= settings.trip_km) & (apart <= settings.trip_hours)
+            broken |= {*first["photo_id"][near], *second["photo_id"][near]}
+    return _result(
+        "photographer_disjoint",
+        len(broken),
+        f"{len(broken)} photos have one of the same trip on another side, such as {', '.join(sorted(broken)[:3])}",
+        f"{len(used)} photos, held out by trip: photographers are on several sides, none of their trips is",
+    )
+
+
+def _by_trip(joined: pd.DataFrame, settings: SplitSettings) -> bool:
+    """Whether trips are held out: as set, or, by auto, if there are fewer people than splits, or one took over half."""
+    if settings.by != "auto":
+        return settings.by == "trip"
+    own = joined.loc[~joined["source"].isin([*settings.external.values()]), "photographer"]
+    sizes = sorted(own.groupby(own).size(), reverse=True)
+    needed = 1 + sum(side.share > 0 for side in (settings.test, settings.validation))
+    return bool(sizes) and (len(sizes) < needed or sizes[0] > sum(sizes) / 2)
 
 
 def no_exact_duplicate_straddles(
@@ -172,6 +226,7 @@ def external_sets_apart(catalog: pd.DataFrame, splits: pd.DataFrame, settings: S
     external = _is_external(joined, settings)
     elsewhere = ~external & (joined["split"] != "unused")
     authors = joined["photographer"].isin(joined["photographer"][external])
+    authors &= not _by_trip(joined, settings)  # then photographer_disjoint looks at their trips
     faults["elsewhere are by photographers of an external test"] = joined["photo_id"][elsewhere & authors]
     told = "; ".join(
         f"{len(ids)} photos {what}, such as {_some(ids)}" for what, ids in faults.items() if len(ids)

@@ -1,14 +1,18 @@
-"""Splits: which photos train, validate and test; by photographer, with no near-duplicate on two sides.
+"""Splits: which photos train, validate and test; by photographer (or trip), with no near-duplicate on two sides.
 
 How a photo gets its split, highest priority first:
 1. Photos of the sources under `external` are in that external test, all of them, always.
 2. Other photos by a photographer of an external test are unused.
 3. A photographer's side is a function of (seed, photographer) alone: a keyed hash u in [0, 1); test where
    u < test.share, validation where u >= 1 - validation.share, train between. Adding photos or
-   photographers, or changing the other share, moves nobody.
+   photographers, or changing the other share, moves nobody. A side on which no photographer falls, as happens with
+   few, gets the one nearest to it.
 4. Test, then validation, leave out near-duplicates of what is already chosen, and choose among the rest.
 5. Train leaves out near-duplicates of every chosen photo, and photos near a test photo's coordinates.
 6. A photo that two sources have, by its bytes, counts once in an own split: as the first by id has it.
+With `by: trip`, and with `by: auto` where there are too few people to hold one out, the trips of each photographer
+(geoloc/photos/trips.py) stand for photographers in all of this; a trip with more than half of the photos trains.
+
 What is left out is "unused" with a reason. A photo without photographer counts its album (within its source)
 as photographer, and without album, itself.
 
@@ -27,12 +31,14 @@ from numpy.typing import ArrayLike, NDArray
 from geoloc.photos.duplicates import near_duplicate_groups
 from geoloc.photos.owners import photographer_keys
 from geoloc.photos.settings import SideSettings, SplitSettings
+from geoloc.photos.trips import are_trips, trip_keys
 from geoloc.settings import SettingsError
 from geoloc.sphere import EARTH_RADIUS_KM, distance_km, is_valid, unit_vectors
 
 TRAIN, VALIDATION, TEST, UNUSED = "train", "validation", "test", "unused"
 FACTS = ("photographer", "latitude", "longitude", "prob_indoor", "sha256")
 """Columns of the catalog that training, retrieval and evaluation use: a change in another one changes none of them."""
+_LEAST_SHARE = 0.01  # of a side that is filled although no photographer falls on it by chance
 _KEY = "splits"  # where these settings stand in params.yaml, for messages
 
 
@@ -43,7 +49,8 @@ def make_splits(catalog: pd.DataFrame, settings: SplitSettings, seed: int) -> pd
     unused and is null otherwise; `near_duplicates` names the photo's group of near-duplicates by the first of their
     ids, null for a photo that has none. The answer depends on the photos, settings and seed, not on row order.
     Needs the catalog columns photo_id, source, photographer, album, latitude, longitude, sha256, phash; where
-    the column shard is there too, photos without stored bytes are no candidates for test and validation.
+    the column shard is there too, photos without stored bytes are no candidates for test and validation. Trips are
+    also told apart by taken_at, where it is there.
 
     Raises SettingsError when a split that was asked for cannot be filled, ValueError for a catalog with
     duplicate ids or bad coordinates.
@@ -57,6 +64,25 @@ def make_splits(catalog: pd.DataFrame, settings: SplitSettings, seed: int) -> pd
     plan.choose(VALIDATION, settings.validation)
     plan.fill_train()
     return plan.result()
+
+
+def unit_keys(photos: pd.DataFrame, settings: SplitSettings) -> pd.Series:
+    """Whom or what each photo counts for in a split: its photographer, or its trip (trips.are_trips tells which).
+
+    Needs the columns of `make_splits`.
+    """
+    people = photographer_keys(photos)
+    if settings.by == "photographer" or (settings.by == "auto" and enough_people(people, photos, settings)):
+        return people
+    return trip_keys(photos, people, settings.trip_hours, settings.trip_km)
+
+
+def enough_people(people: pd.Series, photos: pd.DataFrame, settings: SplitSettings) -> bool:
+    """Whether the photos outside of external tests can be held out by photographer: each split can have one, and nobody
+    took more than half of them. `people` are photographer_keys."""
+    own = people[~photos["source"].isin(list(settings.external.values()))].value_counts()
+    sides = 1 + (settings.test.share > 0) + (settings.validation.share > 0)
+    return own.empty or (len(own) >= sides and int(own.iloc[0]) * 2 <= int(own.sum()))
 
 
 def keyed_fractions(values: ArrayLike, seed: int, purpose: str) -> NDArray[np.float64]:
@@ -120,12 +146,42 @@ class _Plan:
         self.photos, self.settings, self.seed = photos, settings, seed
         self.split = np.full(len(photos), None, dtype=object)
         self.reason = np.full(len(photos), None, dtype=object)
-        self.owner, owners = pd.factorize(photographer_keys(photos))
-        u = keyed_fractions(owners, seed, "photographer side")[self.owner]
-        is_test, is_validation = u < settings.test.share, u >= 1 - settings.validation.share
-        self.side = np.where(is_test, TEST, np.where(is_validation, VALIDATION, TRAIN))
+        keys = unit_keys(photos, settings)
+        self.by_trip = are_trips(keys)
+        self.owners = "trips" if self.by_trip else "photographers"
+        self.owner, owners = pd.factorize(keys)
+        self.side = self._sides(keyed_fractions(owners, seed, "photographer side"))[self.owner]
         self.group = near_duplicate_groups(photos["phash"], photos["sha256"], settings.max_hamming)
         self.held_by = np.full(int(self.group.max()) + 1, None, dtype=object)
+
+    def _sides(self, u: NDArray[np.float64]) -> NDArray[np.object_]:
+        """The side of each owner, object (K,), by its number `u` in [0, 1)."""
+        shares = {TEST: self.settings.test.share, VALIDATION: self.settings.validation.share}
+        bounds = {
+            TEST: (0.0, shares[TEST]),
+            VALIDATION: (1 - shares[VALIDATION], 1.0),
+            TRAIN: (shares[TEST], 1 - shares[VALIDATION]),
+        }
+        is_test, is_validation = u < bounds[TEST][1], u >= bounds[VALIDATION][0]
+        side = np.where(is_test, TEST, np.where(is_validation, VALIDATION, TRAIN)).astype(object)
+        usable = ~self.photos["source"].isin(list(self.settings.external.values())).to_numpy()
+        photos = np.bincount(self.owner[usable], minlength=len(u))
+        most = photos * 2 > photos.sum()
+        if self.by_trip:
+            side[most] = TRAIN
+        if "shard" in self.photos:
+            usable &= self.photos["shard"].notna().to_numpy()
+        here = np.bincount(self.owner[usable], minlength=len(u)) > 0
+        for name in (TEST, VALIDATION, TRAIN):
+            if (here & (side == name)).any() or shares.get(name, 1.0) < _LEAST_SHARE:
+                continue
+            several = [other for other in bounds if (here & (side == other)).sum() > 1]
+            movable = np.flatnonzero(here & np.isin(side, several) & ~(self.by_trip & most))
+            if len(movable):
+                low, high = bounds[name]
+                away = np.maximum(np.maximum(low - u[movable], u[movable] - high), 0)
+                side[movable[away.argmin()]] = name
+        return side
 
     def place_external(self) -> None:
         """External tests get all photos of their sources; their photographers' other photos are unused."""
@@ -138,7 +194,7 @@ class _Plan:
             outside[self.owner[rows]] = name
         for name in self.settings.external:
             rest = (outside[self.owner] == name) & self._undecided()
-            self._leave_out(rest, f"photographer is in the external test {name}")
+            self._leave_out(rest, f"{self.owners[:-1]} is in the external test {name}")
 
     def choose(self, name: str, wanted: SideSettings) -> None:
         """Fill test or validation from its photographers: clean photos, over all strata, as many as asked."""
@@ -152,12 +208,12 @@ class _Plan:
         candidates &= ~self._leave_out_duplicates(candidates)
         again = self._again(candidates)
         rows = np.flatnonzero(candidates & ~again)
-        photographers = len(np.unique(self.owner[rows]))
-        having = f"{len(rows)} photos by {photographers} photographers are on the {name} side"
+        owners = f"{'of' if self.by_trip else 'by'} {len(np.unique(self.owner[rows]))} {self.owners}"
+        having = f"{len(rows)} photos {owners} are on the {name} side"
         if len(rows) == 0:
             raise SettingsError(
                 f"{_KEY}.{name}.share is {wanted.share:g}, but no photo is on the {name} side: "
-                f"raise it, change the seed or add photographers"
+                f"raise it, change the seed, {self._remedy()}"
             )
         if wanted.count is not None and wanted.count > len(rows):
             raise SettingsError(
@@ -181,11 +237,19 @@ class _Plan:
         if not left.any():
             raise SettingsError(
                 f"{_KEY} leaves no photo to train on out of {len(left)}: lower the shares of "
-                f"test and validation or the radius, or add photographers"
+                f"test and validation or the radius, {self._remedy()}"
             )
         again = self._again(left)
         self._leave_out(again, f"near-duplicate of a {TRAIN} photo")
         self.split[left & ~again] = TRAIN
+
+    def _remedy(self) -> str:
+        if self.by_trip:
+            return (
+                f"add photos of other trips or people (these are of {int(self.owner.max()) + 1} trips), lower "
+                f"{_KEY}.trip_hours or {_KEY}.trip_km, or set the share to 0 and name a source in {_KEY}.external"
+            )
+        return f"add photographers, or hold out trips with {_KEY}.by: trip"
 
     def result(self) -> pd.DataFrame:
         """The finished split: photo_id, split, reason, near_duplicates."""

@@ -143,6 +143,7 @@ def report_numbers(report: ReportInput) -> dict[str, Any]:
     return {
         "title": report.title,
         "banner": " ".join(banners(report.banner, report.sources)),
+        "warnings": list(summary.warnings(report.evaluation)),
         "sources": dict(report.sources),
         "gallery": None if report.gallery is None else gallery_numbers(report.gallery),
         "recipe": report.recipe,
@@ -189,7 +190,7 @@ def report_html(report: ReportInput, pictures: Mapping[str, bytes]) -> str:
     return render(
         "report.html.j2",
         report=report,
-        banners=banners(report.banner, report.sources),
+        banners=banners(report.banner, report.sources) + summary.warnings(evaluation),
         gallery=None if report.gallery is None else GALLERY_FILE,
         evaluation=evaluation,
         main=_view("", evaluation, uris["intervals"]),

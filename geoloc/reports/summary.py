@@ -16,6 +16,19 @@ if TYPE_CHECKING:
 HEADLINE_LEVEL = "city"
 
 
+TRIP_WARNING = (
+    "Held out by trip, not by photographer: test photos are by people whose other trips were trained on, with the same "
+    "cameras and habits, and places that they visit again, such as home, are on both sides. These numbers show how "
+    "well further photos of the same people are located, and nothing about photos by other people. Intervals are by "
+    "trip."
+)
+
+
+def warnings(evaluation: Evaluation) -> tuple[str, ...]:
+    """What an evaluation cannot show, for the top of the page."""
+    return (TRIP_WARNING,) if evaluation.unit == "trips" else ()
+
+
 def headline(evaluation: Evaluation) -> tuple[str, pd.Series]:
     """The level of the headline (city, or the middle one where there is none) and the best method's row there."""
     levels = list(evaluation.levels_km)
@@ -36,8 +49,8 @@ def sentences(evaluation: Evaluation) -> list[str]:
     methods = len(evaluation.methods)
     said = [
         f"{'The best of ' + str(methods) + ' methods' if methods > 1 else 'The method'}, {best['method']}, places "
-        f"{percent(best['accuracy'], decimals)} % of {count(evaluation.queries)} photos by "
-        f"{count(evaluation.query_photographers)} photographers within {best['km']:g} km of where they were taken"
+        f"{percent(best['accuracy'], decimals)} % of {count(evaluation.queries)} photos {evaluation.whose} "
+        f"within {best['km']:g} km of where they were taken"
         f"{_interval_text(evaluation, best, decimals)}."
     ]
     at = evaluation.baselines[evaluation.baselines["level"] == level]
@@ -89,7 +102,7 @@ def tiles(evaluation: Evaluation) -> list[tuple[str, str, str]]:
         (
             count(evaluation.queries),
             "",
-            f"query photos by {count(evaluation.query_photographers)} photographers",
+            f"query photos {evaluation.whose}",
         ),
         (count(evaluation.references), "", "reference photos with known places"),
     ]
@@ -172,7 +185,7 @@ def _cells(at: pd.DataFrame) -> list[dict[str, Any]]:
 
 def _interval_text(evaluation: Evaluation, row: pd.Series, digits: int) -> str:
     if np.isnan(row["low"]):
-        return " (no interval: one photographer only)"
+        return f" (no interval: one {evaluation.unit[:-1]} only)"
     share = f"{100 * evaluation.settings['confidence']:g} %"
     return f" ({share} interval {percent(row['low'], digits)} to {percent(row['high'], digits)} %)"
 

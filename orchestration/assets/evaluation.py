@@ -10,7 +10,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from geoloc.evaluation.diagnostics import Diagnostics, diagnose
-from geoloc.evaluation.evaluate import LEAVE_PHOTOGRAPHER_OUT_PROTOCOL, evaluate
+from geoloc.evaluation.evaluate import (
+    DISJOINT_PROTOCOL,
+    LEAVE_PHOTOGRAPHER_OUT_PROTOCOL,
+    LEAVE_TRIP_OUT_PROTOCOL,
+    TRIP_PROTOCOL,
+    evaluate,
+)
 from geoloc.evaluation.explaining.explanations import FOLDER as EXPLANATIONS_FOLDER
 from geoloc.evaluation.explaining.explanations import explain
 from geoloc.evaluation.measures.bootstrap import photographer_clusters
@@ -20,6 +26,7 @@ from geoloc.files import write_json
 from geoloc.localizers.by_neighbour import locate_by_neighbours
 from geoloc.localizers.frozen.localizer import frozen_table
 from geoloc.photos.owners import photographer_keys
+from geoloc.photos.trips import are_trips
 from geoloc.retrieval.embeddings import Embeddings
 from geoloc.retrieval.index import NEAR_DUPLICATES, ReferenceIndex
 from orchestration.assets.answers import (
@@ -103,6 +110,7 @@ def _measure(
     for answer in ways:
         everything = everything | answer(test, queries)
     missed = list(queries["photo_id"].iloc[by_class.unreadable])
+    by_trip = are_trips(queries["photographer"])
     evaluation = evaluate(
         everything.answers,
         queries,
@@ -110,6 +118,8 @@ def _measure(
         partitions,
         run.settings.evaluation,
         seed=run.settings.seed,
+        protocol=TRIP_PROTOCOL if by_trip else DISJOINT_PROTOCOL,
+        unit="trips" if by_trip else "photographers",
         unreadable=missed,
         descriptions=everything.descriptions,
     )
@@ -215,6 +225,7 @@ def _leave_photographer_out(run: StageRun, photos: pd.DataFrame) -> tuple[Evalua
         f"{name} {WITH_NEAR_DUPLICATES}": f"{text}; near-duplicates by other photographers are among them"
         for name, text in about.items()
     }
+    by_trip = are_trips(photos["photographer"])
     missed = list(photos["photo_id"].iloc[(position < 0).nonzero()[0]])
     evaluation = evaluate(
         {key: value.spread(readable, len(photos)) for key, value in found.items()},
@@ -223,7 +234,8 @@ def _leave_photographer_out(run: StageRun, photos: pd.DataFrame) -> tuple[Evalua
         None,
         settings.evaluation,
         seed=settings.seed,
-        protocol=f"{LEAVE_PHOTOGRAPHER_OUT_PROTOCOL}, near-duplicates left out",
+        protocol=f"{LEAVE_TRIP_OUT_PROTOCOL if by_trip else LEAVE_PHOTOGRAPHER_OUT_PROTOCOL}, near-duplicates left out",
+        unit="trips" if by_trip else "photographers",
         unreadable=missed,
         leave_photographer_out=True,
         descriptions=descriptions,

@@ -21,6 +21,7 @@ from geoloc.photos.pairs import overhead_pool, read_pairs
 from geoloc.photos.quarantine import PHOTO, count_reasons, read_quarantine
 from geoloc.photos.shards import ShardReader
 from geoloc.photos.split_checks import check_splits
+from geoloc.photos.trips import are_trips
 from geoloc.places import nearest_places
 from geoloc.reports.banner import banners
 from geoloc.reports.examples import Example, ExampleNeighbour, ExampleSet, pick_examples, thumbnail
@@ -50,7 +51,8 @@ def build(run: StageRun) -> StageResult:
         for name in read_json(run.input("evaluation") / "evaluations.json", list)
     }
     main = next(iter(evaluations))
-    splits = read_photos(run.input("splits"))[["photo_id", "split", "reason"]]
+    counted = read_photos(run.input("splits"))
+    splits = counted[["photo_id", "split", "reason"]]
     photos = read_catalog(run.workspace.pool).merge(
         splits[["photo_id", "split"]], on="photo_id", validate="1:1"
     )
@@ -72,7 +74,7 @@ def build(run: StageRun) -> StageResult:
         training={
             "classifier": pd.DataFrame(read_json(run.input("classifier") / TRAINING_FILE, dict)["history"])
         },
-        splits=_sizes(photos),
+        splits=_sizes(photos, counted),
         checks=_checks(run, splits),
         diagnostics=_diagnostics(run.input("evaluation") / main),
         further_diagnostics={name: _diagnostics(run.input("evaluation") / name) for name in evaluations},
@@ -150,10 +152,13 @@ def _gallery(run: StageRun, photos: pd.DataFrame, sources: Mapping[str, int]) ->
         )
 
 
-def _sizes(photos: pd.DataFrame) -> pd.DataFrame:
+def _sizes(photos: pd.DataFrame, counted: pd.DataFrame) -> pd.DataFrame:
+    """Photos and photographers of each split and, where trips are held out, their number."""
     grouped = photos.groupby("split").agg(
         photos=("source", "size"), photographers=("photographer", "nunique")
     )
+    if are_trips(counted["photographer"]):
+        grouped["trips"] = counted.groupby("split")["photographer"].nunique()
     return grouped.reset_index()
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from geoloc.files import write_parquet
 from geoloc.photos.catalog import read_catalog
-from geoloc.photos.owners import photographer_keys
-from geoloc.photos.splits import FACTS, VALIDATION, make_splits
+from geoloc.photos.splits import FACTS, VALIDATION, make_splits, unit_keys
+from geoloc.photos.trips import are_trips
 from geoloc.photos.validation_parts import LEAST_PHOTOGRAPHERS, SHARED, validation_parts
 from orchestration.plan.chain import SPLITS_FILE
 from orchestration.run.stage import StageResult, StageRun
@@ -17,15 +17,22 @@ def build(run: StageRun) -> StageResult:
     splits = make_splits(catalog, run.settings.splits, run.settings.seed)
     # In the order of the catalog, so that new photos come last.
     photos = catalog[["photo_id", *FACTS]].merge(splits, on="photo_id", validate="1:1")
-    # Whom a photo without photographer counts for is decided once, here: later stages see no albums.
-    photos["photographer"] = photos["photographer"].fillna(photographer_keys(catalog))
+    # Whom a photo counts for is decided once, here: later stages see no albums, and trips in place of photographers.
+    units = unit_keys(catalog, run.settings.splits)
+    by_trip = are_trips(units)
+    photos["photographer"] = units if by_trip else photos["photographer"].fillna(units)
+    if by_trip:
+        run.log(f"held out by trip ({units.nunique()} trips), which says nothing of other people's photos")
     held_out = (photos["split"] == VALIDATION) & photos["sha256"].notna()
     parts = validation_parts(photos[held_out], run.settings.seed)
     photos["validation_part"] = parts.reindex(photos.index)
     write_parquet(run.output / SPLITS_FILE, photos)
     sizes = (
         photos.groupby("split")
-        .agg(photos=("photo_id", "size"), photographers=("photographer", "nunique"))
+        .agg(
+            photos=("photo_id", "size"),
+            **{"trips" if by_trip else "photographers": ("photographer", "nunique")},
+        )
         .reset_index()
     )
     unused = photos.loc[photos["split"] == "unused", "reason"].value_counts().sort_index()

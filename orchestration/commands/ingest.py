@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestration.commands.common import ingest_into, open_workspace, record_data
 from orchestration.commands.downloads import (
@@ -17,6 +17,9 @@ from orchestration.commands.parsing import HELP, Parser, add_command, add_worksp
 from orchestration.errors import UsageError
 from orchestration.stores.lock import photos_lock
 from orchestration.workspace import Workspace, WorkspaceError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _FEW = 20_000
 """Photos up to which ingest tries whether they can be split; a larger collection has people enough."""
@@ -140,9 +143,14 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _say_what_does_not_fit(workspace: Workspace) -> None:
-    """Print why these photos cannot be split as params.yaml asks: better known now than when a build stops."""
+    """Print what keeps these photos from being built as params.yaml asks: better known now than when a build stops.
+    And that trips are held out, if they are."""
+    from geoloc.partitions.base import PartitionError
+    from geoloc.partitions.thresholds import fit_partition
     from geoloc.photos.catalog import read_catalog
-    from geoloc.photos.splits import make_splits
+    from geoloc.photos.owners import photographer_keys
+    from geoloc.photos.splits import make_splits, unit_keys
+    from geoloc.photos.trips import are_trips
     from geoloc.settings import SettingsError
     from orchestration.plan.settings import load_settings
 
@@ -151,13 +159,43 @@ def _say_what_does_not_fit(workspace: Workspace) -> None:
         return
     try:
         settings = load_settings(workspace)
-        make_splits(catalog, settings.splits, settings.seed)
+    except SettingsError as error:
+        print(f"note: geoloc build would stop: {error}")
+        return
+    units = unit_keys(catalog, settings.splits)
+    if are_trips(units):
+        own = catalog[~catalog["source"].isin(list(settings.splits.external.values()))]
+        why = (
+            "" if settings.splits.by == "trip" else f"{_how_few(photographer_keys(own).value_counts())}, so "
+        )
+        print(
+            f"note: {why}{units.nunique()} trips are held out in place of photographers (splits.by:"
+            f" {settings.splits.by}); the report says what that cannot show. To measure on other people's photos,"
+            " ingest some and name their source in splits.external"
+        )
+    try:
+        splits = make_splits(catalog, settings.splits, settings.seed)
     except SettingsError as error:
         print(f"note: geoloc build would stop, as these photos cannot be split: {error}")
-        if catalog["photographer"].nunique() == 1:
+        return
+    train = catalog.merge(splits[splits["split"] == "train"], on="photo_id")
+    for name, partition in settings.partitions.items():
+        try:
+            fit_partition(partition, train["latitude"], train["longitude"])
+        except PartitionError as error:
             print(
-                "note: all known photographers are one person, and who is tested is not trained on; add others' photos"
+                f"note: geoloc build would stop, as the {len(train)} training photos do not fit partitions.{name}:"
+                f" {error}"
             )
+
+
+def _how_few(people: pd.Series) -> str:
+    """Why people cannot be held out, from the number of photos by each, the largest first."""
+    if len(people) == 1:
+        return "all known photographers are one person"
+    if int(people.iloc[0]) * 2 > int(people.sum()):
+        return f"one person took {people.iloc[0]} of {people.sum()} photos"
+    return f"these photos are by {len(people)} people"
 
 
 def _columns(pairs: Sequence[str]) -> dict[str, str]:

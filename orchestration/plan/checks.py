@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from geoloc.partitions.settings import PartitionSettings
     from orchestration.plan.settings import BuildSettings
 
 
@@ -38,7 +39,12 @@ def checks_of(settings: BuildSettings, stage: str) -> tuple[Check, ...]:
         return (Check("embeddings"),)
     if stage == "partition":
         return tuple(
-            Check("partition", name, {"minimum_photos": one.chosen.min_photos})
+            Check("partition", name, {"minimum_photos": _least_photos(one)})
             for name, one in settings.partitions.items()
         )
     return ()
+
+
+def _least_photos(partition: PartitionSettings) -> int:
+    """The fewest photos that a cell may have, as far as the settings alone tell."""
+    return 1 if partition.scale_with_photos else partition.chosen.min_photos

@@ -95,8 +95,8 @@ class Comparison:
         made, levels = self.measured, [f"{name} {km:g} km" for name, km in self.measured.levels_km.items()]
         share = f"{100 * made.settings['confidence']:g} %"
         lines = [
-            f"accuracy in per cent on the {made.queries:,} photos of {self.test!r}, by {made.query_photographers:,} "
-            f"photographers [{share} interval by photographer]",
+            f"accuracy in per cent on the {made.queries:,} photos of {self.test!r}, {made.whose} "
+            f"[{share} interval by {made.unit[:-1]}]",
             "",
             markdown(_rows(made.accuracy, "accuracy", made.methods), ["method", *levels]),
         ]
@@ -169,6 +169,7 @@ def compare(workspace: Workspace, methods: Sequence[str], test: str = "test") ->
         settings=replace(parse(EvaluationSettings, first.evaluation.settings), compare_with=names[0]),
         seed=first.evaluation.seed,
         protocol=first.evaluation.protocol,
+        unit=first.evaluation.unit,
     )
     luck = None
     if len(measured.methods) > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from pathlib import Path
 
@@ -459,11 +460,21 @@ def test_180_east_is_180_west():
 
 
 def test_what_cannot_be_split_is_said_at_ingest(tmp_path, capsys):
-    workspace = bare_workspace(tmp_path / "w", {"splits": {"test": {"share": 0.2}}})
-    add(workspace, "folder", album(tmp_path / "mine", 1, 6), "--photographer", "me")
-    told = capsys.readouterr().out  # the person is on the side of train or of test, as the random key has it
-    assert "note: geoloc build would stop, as these photos cannot be split: splits" in told
-    assert "all known photographers are one person" in told
+    few = {"fine": {"s2": {"max_photos": 90, "min_photos": 9}}}
+    for name, values, said in (
+        ("people", {"by": "photographer"}, "cannot be split: splits.test.share is 0.2, .* splits.by: trip"),
+        ("trips", {}, "all known photographers are one person, so 6 trips are held out .*splits.by: auto"),
+        ("one", {"trip_km": 2000.0}, "as these photos cannot be split: .* of 1 trips.*splits.trip_km"),
+        ("cells", {}, "the 3 training photos do not fit partitions.fine: .*min_photos"),
+    ):  # fmt: skip
+        values = {"test": {"share": 0.2}, "validation": {"share": 0.2}, **values}
+        params = {
+            "splits": values,
+            "partitions": few if name == "cells" else {"fine": {"scale_with_photos": True}},
+        }
+        workspace = bare_workspace(tmp_path / name / "w", params)
+        add(workspace, "folder", album(tmp_path / "mine", 1, 6), "--photographer", "me")
+        assert re.search(f"note: .*{said}", capsys.readouterr().out), name
 
 
 def test_a_damaged_list_of_sources_is_named(tmp_path):

@@ -311,6 +311,15 @@ def test_what_was_not_given_is_left_out_or_said(evaluation, pictures):
     assert "No input was rejected." in report_html(nothing, pictures)
 
 
+def test_held_out_by_trip_is_said_at_the_top(full, evaluation, pictures):
+    by_trip = dataclasses.replace(full, evaluation=dataclasses.replace(evaluation, unit="trips"))
+    for report, told in ((full, False), (by_trip, True)):
+        page, numbers = report_html(report, pictures), report_numbers(report)
+        assert ("nothing about photos by other people" in page.partition("<h1>")[0]) == told
+        assert len(numbers["warnings"]) == told
+        assert ("photos of 8 trips" in numbers["summary"][0]) == told
+
+
 def test_further_evaluations_have_their_own_numbers(full, evaluation, pictures):
     other = make_evaluation("[X]NN", km=(0.5, 0.5, 0.5, 9000.0))
     report = dataclasses.replace(full, further={"leave-photographer-out": other})
