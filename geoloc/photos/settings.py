@@ -16,6 +16,11 @@ class SideSettings(Settings):
         0.1, minimum=0.0, maximum=0.9, help="expected share of the photographers (or trips); 0: none"
     )
     count: int | None = setting(None, minimum=1, help="number of their photos to use; null: all")
+    sample: Literal["representative", "strata"] = setting(
+        "representative",
+        help="which photos a count takes: representative: each with equal chance; strata: as equal numbers of all "
+        "strata as there are, which is another population than that of training (see the column weight of the splits)",
+    )
 
 
 class SplitSettings(Settings):

@@ -43,11 +43,13 @@ _KEY = "splits"  # where these settings stand in params.yaml, for messages
 
 
 def make_splits(catalog: pd.DataFrame, settings: SplitSettings, seed: int) -> pd.DataFrame:
-    """Split every photo of the catalog; columns photo_id, split, reason, near_duplicates, sorted by photo_id.
+    """Split every photo of the catalog; columns photo_id, split, reason, near_duplicates, weight, by photo_id.
 
     `split` is train, validation, test, the name of an external test, or unused; `reason` says why a photo is
     unused and is null otherwise; `near_duplicates` names the photo's group of near-duplicates by the first of their
-    ids, null for a photo that has none. The answer depends on the photos, settings and seed, not on row order.
+    ids, null for a photo that has none; `weight` is the design weight of a photo of test or validation: of how many
+    photos on its side it is a sample (1 / the chance of being used), null elsewhere. The answer depends on the photos,
+    settings and seed, not on row order.
     Needs the catalog columns photo_id, source, photographer, album, latitude, longitude, sha256, phash; where
     the column shard is there too, photos without stored bytes are no candidates for test and validation. Trips are
     also told apart by taken_at, where it is there.
@@ -146,6 +148,7 @@ class _Plan:
         self.photos, self.settings, self.seed = photos, settings, seed
         self.split = np.full(len(photos), None, dtype=object)
         self.reason = np.full(len(photos), None, dtype=object)
+        self.weight = np.full(len(photos), np.nan)
         keys = unit_keys(photos, settings)
         self.by_trip = are_trips(keys)
         self.owners = "trips" if self.by_trip else "photographers"
@@ -220,8 +223,9 @@ class _Plan:
                 f"{_KEY}.{name}.count must be at most what is available, got {wanted.count}: "
                 f"{having}; raise {_KEY}.{name}.share or lower the count"
             )
-        taken = self._spread(rows, name, wanted.count, having)
+        taken, weight = self._sample(rows, name, wanted, having)
         self.split[taken] = name
+        self.weight[taken] = weight
         self.held_by[self.group[taken]] = name
         self._leave_out_duplicates(again)
         surplus = candidates & self._undecided()
@@ -252,7 +256,7 @@ class _Plan:
         return f"add photographers, or hold out trips with {_KEY}.by: trip"
 
     def result(self) -> pd.DataFrame:
-        """The finished split: photo_id, split, reason, near_duplicates."""
+        """The finished split: photo_id, split, reason, near_duplicates, weight."""
         ids = self.photos["photo_id"]
         first, several = ids.groupby(self.group).transform("min"), np.bincount(self.group)[self.group] > 1
         columns = {
@@ -261,7 +265,7 @@ class _Plan:
             "reason": self.reason,
             "near_duplicates": first.where(several),
         }
-        return pd.DataFrame(columns).astype("str")
+        return pd.DataFrame(columns).astype("str").assign(weight=self.weight)
 
     def _undecided(self) -> NDArray[np.bool_]:
         return np.asarray(pd.isna(self.split))
@@ -286,40 +290,42 @@ class _Plan:
             self._leave_out(duplicate & (holder == name), f"near-duplicate of a {name} photo")
         return duplicate
 
-    def _spread(
-        self, rows: NDArray[np.int64], name: str, count: int | None, having: str
-    ) -> NDArray[np.int64]:
-        """Those of `rows` to use: all that the strata allow, or `count` dealt to the strata in turn.
+    def _sample(
+        self, rows: NDArray[np.int64], name: str, wanted: SideSettings, having: str
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Those of `rows` to use, and the design weight of each: 1 / its chance of being used.
 
-        Within a stratum photos come in order of a keyed hash. Dealing in turn makes the largest stratum as
-        small as any choice could, so when it breaks the cap, every choice would.
+        Photos come in order of a keyed hash. A stratum at its cap takes no more; `strata` deals to the strata in turn,
+        which makes the largest as small as any choice could, so when it breaks the cap, every choice would.
         """
-        share = self.settings.max_share_per_stratum
+        share, count = self.settings.max_share_per_stratum, wanted.count
         _, stratum, sizes = np.unique(
             strata(self.photos["latitude"].to_numpy()[rows], self.photos["longitude"].to_numpy()[rows],
                    self.settings.stratify_level), return_inverse=True, return_counts=True,
         )  # fmt: skip
         most = most_under_cap(sizes, share)
-        if count is None and most == len(rows):
-            return rows
         draw = keyed_fractions(self.photos["photo_id"].to_numpy()[rows], self.seed, "photo order")
         order = np.lexsort((draw, stratum))
         turn = np.empty(len(rows), np.int64)  # 0 for the first photo of each stratum, and so on
         turn[order] = np.arange(len(rows)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-        if count is None:
-            chosen = rows[turn < _cap(most, share)]
-            problem = len(chosen) == 0
-        else:
-            first = np.lexsort((draw, turn))[:count]
-            chosen = rows[first]
-            problem = np.bincount(stratum[first]).max() > _cap(count, share)
-        if problem:
+        deal = count is not None and wanted.sample == "strata"
+        all_fit = count is None and most == len(rows)
+        limit = len(rows) if all_fit else _cap(most if count is None else count, share)
+        candidates = np.arange(len(rows)) if deal else np.flatnonzero(turn < limit)
+        first = np.lexsort((draw[candidates], turn[candidates] if deal else np.zeros(len(candidates))))
+        chosen = candidates[first[:count]]
+        used = np.bincount(stratum[chosen], minlength=len(sizes))
+        if len(chosen) == 0 or used.max() > limit or (count is not None and len(chosen) < count):
             raise SettingsError(
                 f"{_KEY}.max_share_per_stratum is {share:g}, which allows {most} {name} photos"
                 f"{'' if count is None else f' of the {count} asked for'}: {having}, in {len(sizes)} strata "
                 f"of level {self.settings.stratify_level}; raise it or the level"
             )
-        return chosen
+        # All strata share one chance, but for those whose number of photos was set.
+        fixed = used > 0 if deal else (used == limit) & (sizes > limit)
+        weight = np.full(len(sizes), sizes[~fixed].sum() / max(used[~fixed].sum(), 1))
+        weight[fixed] = sizes[fixed] / used[fixed]
+        return rows[chosen], weight[stratum[chosen]]
 
     def _leave_out_near_tests(self, rows: NDArray[np.bool_], radius_km: float) -> NDArray[np.bool_]:
         """Leave out those of `rows` within radius_km (<=) of a test or external photo; returns which."""

@@ -55,6 +55,7 @@ class ReportInput:
     training: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     """Training history of each model by name: a row an epoch, columns epoch and *loss*, *accuracy*."""
     splits: pd.DataFrame | None = None
+    warnings: tuple[str, ...] = ()
     """Sizes: columns split, photos, photographers (further ones are shown as they are)."""
     checks: pd.DataFrame | None = None
     """Results of data checks: columns name, passed (bool), detail; optionally count, and result (passed, failed,
@@ -143,7 +144,7 @@ def report_numbers(report: ReportInput) -> dict[str, Any]:
     return {
         "title": report.title,
         "banner": " ".join(banners(report.banner, report.sources)),
-        "warnings": list(summary.warnings(report.evaluation)),
+        "warnings": [*summary.warnings(report.evaluation), *report.warnings],
         "sources": dict(report.sources),
         "gallery": None if report.gallery is None else gallery_numbers(report.gallery),
         "recipe": report.recipe,
@@ -190,7 +191,7 @@ def report_html(report: ReportInput, pictures: Mapping[str, bytes]) -> str:
     return render(
         "report.html.j2",
         report=report,
-        banners=banners(report.banner, report.sources) + summary.warnings(evaluation),
+        banners=banners(report.banner, report.sources) + summary.warnings(evaluation) + report.warnings,
         gallery=None if report.gallery is None else GALLERY_FILE,
         evaluation=evaluation,
         main=_view("", evaluation, uris["intervals"]),

@@ -29,6 +29,24 @@ def warnings(evaluation: Evaluation) -> tuple[str, ...]:
     return (TRIP_WARNING,) if evaluation.unit == "trips" else ()
 
 
+def bent_warnings(splits: pd.DataFrame) -> tuple[str, ...]:
+    """What says that test or validation photos are not of the population they were drawn from.
+
+    `splits` has a row a photo: split, weight (the design weight; null where nothing was drawn).
+    """
+    said = []
+    for split, weight in splits.dropna(subset="weight").groupby("split")["weight"]:
+        low, high = float(weight.min()), float(weight.max())
+        if high > low * (1 + 1e-9):
+            said.append(
+                f"The {split} photos are no plain sample: strata (splits.max_share_per_stratum, splits.{split}.sample) "
+                f"made photos of crowded places rarer than they are. One stands for {low:.3g} to {high:.3g} photos of "
+                "its side (column weight of the splits); accuracies count each once, so they are of this other "
+                "population, and so are the temperatures and regions that validation photos choose."
+            )
+    return tuple(said)
+
+
 def headline(evaluation: Evaluation) -> tuple[str, pd.Series]:
     """The level of the headline (city, or the middle one where there is none) and the best method's row there."""
     levels = list(evaluation.levels_km)

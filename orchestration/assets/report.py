@@ -28,6 +28,7 @@ from geoloc.reports.examples import Example, ExampleNeighbour, ExampleSet, pick_
 from geoloc.reports.gallery import GALLERY_FILE, GalleryInput
 from geoloc.reports.gallery_choice import gather_gallery
 from geoloc.reports.report import ReportInput, figure_file, write_report
+from geoloc.reports.summary import bent_warnings
 from geoloc.reports.thoughts import FigureGroup, gather_thoughts
 from orchestration.assets.inputs import load_partitions, model_names, read_photos
 from orchestration.lineage.checks import results_for_now
@@ -75,6 +76,7 @@ def build(run: StageRun) -> StageResult:
             "classifier": pd.DataFrame(read_json(run.input("classifier") / TRAINING_FILE, dict)["history"])
         },
         splits=_sizes(photos, counted),
+        warnings=bent_warnings(counted),
         checks=_checks(run, splits),
         diagnostics=_diagnostics(run.input("evaluation") / main),
         further_diagnostics={name: _diagnostics(run.input("evaluation") / name) for name in evaluations},

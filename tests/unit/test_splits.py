@@ -23,6 +23,7 @@ from geoloc.photos.splits import (
     photographer_keys,
     strata,
 )
+from geoloc.reports.summary import bent_warnings
 from geoloc.settings import SettingsError, parse
 from geoloc.sphere import distance_km
 
@@ -136,7 +137,7 @@ def catalogs(draw: st.DrawFn) -> pd.DataFrame:
 
 
 @pytest.mark.slow
-@hypothesis_settings(max_examples=80, deadline=None)
+@hypothesis_settings(max_examples=40, deadline=None)
 @given(
     catalogs(),
     st.sampled_from([{}, {"published": "b"}]),
@@ -148,7 +149,7 @@ def test_no_pair_of_photos_breaks_a_promise(
     catalog: pd.DataFrame, external: dict, radius: float | None, max_hamming: int, seed: int
 ) -> None:
     wanted = settings_of(
-        test={"share": 0.4}, validation={"share": 0.3}, external=external,
+        by="photographer", test={"share": 0.4}, validation={"share": 0.3}, external=external,
         exclude_radius_km=radius, max_hamming=max_hamming,
     )  # fmt: skip
     try:
@@ -297,19 +298,49 @@ def test_photographer_keys_fall_back_to_album_then_photo() -> None:
 # --- sizes and strata ------------------------------------------------------------------------------------
 
 
-def test_counts_are_met_and_spread_over_strata() -> None:
+def crowded_catalog() -> pd.DataFrame:
+    """3,000 photos, of which four in five are in one city."""
     catalog = make_catalog(3000, 300)
-    crowd = catalog.index < 2400  # most photos in one city
+    crowd = catalog.index < 2400
     catalog.loc[crowd, "latitude"] = 48.85 + catalog["latitude"][crowd] / 1000
     catalog.loc[crowd, "longitude"] = 2.35 + catalog["longitude"][crowd] / 1000
-    wanted = settings_of(test={"share": 0.4, "count": 120}, stratify_level=3, max_share_per_stratum=0.2)
+    return catalog
+
+
+def test_counts_are_met_and_spread_over_strata() -> None:
+    catalog = crowded_catalog()
+    test = {"share": 0.4, "count": 120, "sample": "strata"}
+    wanted = settings_of(test=test, stratify_level=3, max_share_per_stratum=0.2)
     splits = make_splits(catalog, wanted, 0)
-    test = catalog.merge(splits[splits["split"] == "test"], on="photo_id")
-    cells = strata(test["latitude"], test["longitude"], 3)
-    assert len(test) == 120
+    chosen = catalog.merge(splits[splits["split"] == "test"], on="photo_id")
+    cells = strata(chosen["latitude"], chosen["longitude"], 3)
+    assert len(chosen) == 120
     assert pd.Series(cells).value_counts().max() <= 24
     free = make_splits(catalog, settings_of(test={"share": 0.4}, stratify_level=3), 0)
     assert (catalog.merge(free[free["split"] == "test"])["longitude"].between(2, 3)).mean() > 0.7
+
+
+@pytest.mark.parametrize(
+    ("sample", "cap", "in_the_city"),
+    [("representative", 1.0, (0.7, 0.9)), ("representative", 0.3, (0.3, 0.3)), ("strata", 1.0, (0.0, 0.2))],
+)
+def test_a_count_is_representative_by_default_and_else_has_design_weights(sample, cap, in_the_city) -> None:
+    """Weighted, every sample has the share of the city that its side has; equal weights mean nothing was bent."""
+    catalog = crowded_catalog()
+    everything = make_splits(catalog, settings_of(test={"share": 0.4}, stratify_level=3), 0)
+    side = catalog.merge(everything[everything["split"] == "test"], on="photo_id")
+    test = {"share": 0.4, "count": 200, "sample": sample}
+    splits = make_splits(catalog, settings_of(test=test, stratify_level=3, max_share_per_stratum=cap), 0)
+    chosen = catalog.merge(splits[splits["split"] == "test"], on="photo_id")
+    city, weight = chosen["longitude"].between(2, 3), chosen["weight"]
+    assert in_the_city[0] <= city.mean() <= in_the_city[1]
+    assert weight.sum() == pytest.approx(len(side), rel=1e-9)
+    assert (weight * city).sum() / weight.sum() == pytest.approx(
+        side["longitude"].between(2, 3).mean(), abs=0.06
+    )
+    assert (weight.nunique() == 1) == (sample == "representative" and cap == 1)
+    assert bool(bent_warnings(splits)) == (weight.nunique() > 1)
+    assert splits.loc[~splits["split"].isin(["test", "validation"]), "weight"].isna().all()
 
 
 def test_without_a_count_the_cap_keeps_as_many_as_it_allows() -> None:
