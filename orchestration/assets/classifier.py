@@ -20,6 +20,7 @@ from orchestration.assets.inputs import (
     teacher_embeddings,
     with_pixels,
 )
+from orchestration.assets.unseen import refuse_seen_tests
 from orchestration.plan.chain import MODEL_FILE, TRAINING_FILE
 from orchestration.run.stage import StageResult, StageRun
 from orchestration.stores.tracking import Tracker, log_served_model, tracked_run
@@ -28,6 +29,7 @@ CURVES = ("loss", "learning_rate", "validation_loss", "accuracy", "accuracy_25km
 
 
 def build(run: StageRun) -> StageResult:
+    refuse_seen_tests(run.build)
     photos = with_pixels(run.workspace.pool, stored(read_photos(run.input("splits"))))
     partitions = load_partitions(run.input("partition"))
     model = initial_model(run.build, partitions)

@@ -10,7 +10,7 @@ from typing import Any
 from geoloc.evaluation.settings import EvaluationSettings
 from geoloc.files import DamagedFile
 from geoloc.localizers.settings import LocalizerSettings
-from geoloc.models.settings import NAMED_WEIGHTS, ModelSettings
+from geoloc.models.settings import NAMED_WEIGHTS, RECIPE, ModelSettings
 from geoloc.partitions.settings import LatLonPartitionSettings, PartitionSettings, S2PartitionSettings
 from geoloc.photos.settings import SplitSettings
 from geoloc.retrieval.settings import EmbeddingSettings, IndexSettings
@@ -238,7 +238,13 @@ def _in_recipes(workspace: Workspace) -> list[str]:
 
 
 def _check_combinations(settings: BuildSettings) -> None:
-    """Raise SettingsError if localizers.combine does not fit the partitions."""
+    """Raise SettingsError if localizers.combine does not fit the partitions, or weights were trained on the photos that
+    are evaluated with them."""
+    if settings.evaluation.leave_photographer_out and settings.model.weights.startswith(RECIPE):
+        raise SettingsError(
+            f"evaluation.leave_photographer_out must be false where model.weights is {settings.model.weights}: it asks "
+            "for the photos that recipe was trained on"
+        )
     partitions, combine = settings.partitions, settings.localizers.combine
     if combine and len(partitions) < 2:
         raise SettingsError(

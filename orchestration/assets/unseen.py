@@ -1,0 +1,62 @@
+"""Other recipes' trainings that a recipe builds on (`model.weights: recipe:NAME`, a teacher) must not have seen its
+test photos. This is checked photo by photo, as equal settings do not tell which photos there were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pandas as pd
+
+from geoloc.photos.splits import TRAIN, UNUSED, VALIDATION
+from geoloc.settings import SettingsError
+from orchestration.assets.inputs import read_photos, stored
+from orchestration.lineage.build import Build
+from orchestration.plan.chain import borrowings
+from orchestration.workspace import WorkspaceError
+
+
+def refuse_seen_tests(build: Build) -> None:
+    """Raise SettingsError if a recipe that this one builds on was trained on photos of this one's test sets, or on
+    others by their photographers; WorkspaceError if what it was trained on is not known any more."""
+    photos = read_photos(build.folder("splits"))
+    tests = photos[~photos["split"].isin([TRAIN, VALIDATION, UNUSED])]
+    for key, other in trained_before(build):
+        seen = _seen(other)
+        found = tests["photo_id"].isin(seen["photo_id"]) | tests["sha256"].isin(seen["sha256"].dropna())
+        known = tests["photographer"].isin(seen["photographer"].dropna())
+        if (found | known).any():
+            raise SettingsError(
+                f"{key} must name a recipe that has not seen the test photos; got {other.recipe}, trained on "
+                f"{int(found.sum())} of the {len(tests)} test photos of {build.recipe} and on others by photographers "
+                f"of {int((known & ~found).sum())}, such as {tests.loc[found | known, 'photo_id'].iloc[0]}: give both "
+                "recipes the same splits and seed and build them on the same photos, or take other weights"
+            )
+
+
+def trained_before(build: Build) -> Iterator[tuple[str, Build]]:
+    """Yields the recipes whose trainings go into this one, and through them into it, with the setting that names the
+    first of them."""
+    waiting = [(row.setting, row, recipe, build) for row, recipe in borrowings(build.settings)]
+    while waiting:
+        key, row, recipe, borrower = waiting.pop()
+        other = borrower.of(recipe)
+        if row.stage != "features":
+            yield key, other
+        # First weights know nothing of a teacher, but all that the recipe they came from knows.
+        waiting += [
+            (key, further, name, other)
+            for further, name in borrowings(other.settings)
+            if row.stage != "features" or further.name == "weights"
+        ]
+
+
+def _seen(build: Build) -> pd.DataFrame:
+    """The photos that the recipe's classifier was trained on or chosen by."""
+    trained, split = build.record("classifier"), build.record("splits")
+    if not trained or not split or trained.inputs.get("splits") != split.content:
+        raise WorkspaceError(
+            f"the photos that {build.name('classifier')} was trained on are not known any more, as its splits were "
+            f"built again since; build it again with: {build.command()}"
+        )
+    photos = stored(read_photos(build.folder("splits")))
+    return photos[photos["split"].isin([TRAIN, VALIDATION])]
