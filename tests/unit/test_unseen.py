@@ -91,5 +91,5 @@ def test_what_was_trained_on_must_be_known(workspace):
 
 def test_every_photo_is_no_query_of_weights_that_have_seen_them(workspace):
     values = {"model": {"weights": "recipe:first"}, "evaluation": {"leave_photographer_out": True}}
-    with pytest.raises(SettingsError, match="leave_photographer_out must be false where .* recipe:first"):
+    with pytest.raises(SettingsError, match=r"leave_photographer_out must be false where .* recipe:first"):
         _ = write_recipe(workspace, "all", values).settings
