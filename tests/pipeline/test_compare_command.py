@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
+from benchmarks import pages
 from geoloc.evaluation.result import Evaluation
 from geoloc.photos.catalog import read_catalog
 from orchestration.lineage.build import Build
@@ -173,3 +175,23 @@ def test_a_recipe_trained_again_shares_what_is_equal_and_is_undecided_against_it
     assert (
         "intervals over photographers and trainings together; further: default@8" in capsys.readouterr().out
     )
+
+
+def test_the_tables_of_a_page_are_what_its_commands_print(built, tmp_path, capsys):
+    page = tmp_path / "page.md"
+    command = "compare default 'default:[L]NN'"
+    page.write_text(f"Before.\n<!-- geoloc {command} -->\nold\n<!-- end -->\nAfter.\n")
+    asked = [str(page), "--workspace", str(built.root)]
+    assert pages.main([*asked, "--check"]) == 1
+    assert "old" in page.read_text()
+    assert pages.main(asked) == 0
+    assert pages.main([*asked, "--check"]) == 0
+    capsys.readouterr()
+    geoloc(built, *shlex.split(command))
+    printed = capsys.readouterr().out.strip()
+    assert page.read_text() == f"Before.\n<!-- geoloc {command} -->\n\n{printed}\n\n<!-- end -->\nAfter.\n"
+
+
+def test_a_page_names_the_trainings_that_it_needs():
+    page = "<!-- built: fine fine@1 -->\ntext\n<!-- built: fine kmeans -->\n"
+    assert pages.recipes_of(page) == ["fine", "fine@1", "kmeans"]
