@@ -15,6 +15,7 @@ from torch import nn
 from geoloc.files import atomic_path, one_line
 from geoloc.models.backbones import Backbone
 from geoloc.models.embedder import Embedder, build_backbone, name_of_weights
+from geoloc.models.heads import Heads
 from geoloc.models.hierarchy import HierarchicalSoftmax, Parents
 from geoloc.models.preprocess import Preprocess
 from geoloc.models.settings import ModelSettings
@@ -24,7 +25,7 @@ from geoloc.settings import parse, replace, to_dict, used
 FORMAT = 2
 
 
-class Classifier(Embedder):
+class Classifier(Heads, Embedder):
     """Scores of the cells of one or several partitions (Revisiting IM2GPS, figure 3: an embedder and one layer per
     partition; [L] has one, [M] several).
 
@@ -64,25 +65,6 @@ class Classifier(Embedder):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Scores (logits) [B, C] of images [B, 3, S, S]."""
         return self.classify(self.embed(images))
-
-    def split(self, scores: torch.Tensor) -> dict[str, torch.Tensor]:
-        """The scores [B, C] separated by head, in order: [B, C of the head] by name."""
-        parts = scores.split(list(self.heads.values()), dim=1)
-        return dict(zip(self.heads, parts, strict=True))
-
-    def check_heads(self, cell_counts: Mapping[str, int]) -> None:
-        """Raise ValueError if the heads do not match partitions with these names and numbers of cells."""
-        if list(cell_counts) != list(self.heads):
-            raise ValueError(
-                f"the model has the heads {', '.join(self.heads)}, the partitions are {', '.join(cell_counts)}: "
-                "build the model for them"
-            )
-        for name, count in cell_counts.items():
-            if count != self.heads[name]:
-                raise ValueError(
-                    f"the head {name} has {self.heads[name]} cells, the partition {name} has {count}: "
-                    "build the model for it"
-                )
 
     def __repr__(self) -> str:
         s = self.settings
@@ -176,7 +158,7 @@ def _restored(tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> Cla
     return model
 
 
-def example_input(model: Classifier, batch_size: int = 2) -> torch.Tensor:
+def example_input(model: Embedder, batch_size: int = 2) -> torch.Tensor:
     """A batch of random pixels, uint8 [B, 3, S, S], always the same, for tracing or exporting the model."""
     size = model.preprocess.image_size
     generator = torch.Generator().manual_seed(0)

@@ -17,6 +17,7 @@ from torch import nn
 
 from geoloc.memory import freed_memory_kept
 from geoloc.models.batches import Batch, batches_of_pixels, iter_batches
+from geoloc.models.engine import ExportedNetwork
 from geoloc.models.preprocess import CROPS
 from geoloc.photos.shards import ShardReader
 
@@ -46,7 +47,8 @@ def run_network(
     images and filters (the filters keep it). It is much faster on a CPU and changes the last digits, so results that
     must be equal to the last digit need one layout and equal batches.
     """
-    device = next(model.parameters()).device
+    parameter = next(model.parameters(), None)  # an exported network has none, and runs on the CPU
+    device = torch.device("cpu") if parameter is None else parameter.device
     layout = torch.channels_last if channels_last else torch.contiguous_format
     model.to(memory_format=layout)
     was_training = model.training
@@ -76,7 +78,7 @@ def _fetched(outputs: Mapping[str, torch.Tensor] | None) -> dict[str, NDArray[An
 
 
 def predict_probabilities(
-    model: Classifier,
+    model: Classifier | ExportedNetwork,
     pool: Path | str | ShardReader,
     rows: pd.DataFrame,
     batch_size: int,
@@ -100,7 +102,7 @@ def predict_probabilities(
 
 
 def predict_probabilities_of_pixels(
-    model: Classifier, photos: Sequence[NDArray[np.uint8]], batch_size: int, crops: int = 1
+    model: Classifier | ExportedNetwork, photos: Sequence[NDArray[np.uint8]], batch_size: int, crops: int = 1
 ) -> Probabilities:
     """As predict_probabilities, for decoded photos, uint8 [H, W, 3] each. Equal photos in equal batches give
     bit-identical results."""
@@ -113,7 +115,7 @@ def predict_probabilities_of_pixels(
 
 
 def _mean_over_crops(
-    model: Classifier, count: int, batches_of: Callable[[str], Iterable[Batch]], crops: int
+    model: Classifier | ExportedNetwork, count: int, batches_of: Callable[[str], Iterable[Batch]], crops: int
 ) -> tuple[Probabilities, NDArray[np.int64]]:
     """Probabilities of `count` photos and the positions of unreadable ones; `batches_of(crop)` gives the batches."""
 
@@ -149,7 +151,8 @@ def unit_embeddings(
 
     def forward(images: torch.Tensor) -> dict[str, torch.Tensor]:
         with mixed_precision(images.device, precision):
-            features = network.embed(network.preprocess.normalise(images))
+            inputs = images if isinstance(model, ExportedNetwork) else network.preprocess.normalise(images)
+            features = network.embed(inputs)
         features = features.float()
         norms = torch.linalg.vector_norm(features, dim=1, keepdim=True)
         return {"vectors": features / norms.clamp_min(1e-12), "norms": norms[:, 0]}

@@ -6,14 +6,17 @@ Pixels stay uint8 [H, W, 3] until a batch is complete; the batch is converted to
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from geoloc.models.settings import Augmentation, Interpolation
 from geoloc.settings import Number, Settings, SettingsError, setting
+
+if TYPE_CHECKING:
+    import torch
 
 NORMALISATIONS = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -93,6 +96,8 @@ class Preprocess(Settings):
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
         """Normalise a batch uint8 [B, 3, H, W] to float32: (x / 255 - mean) / std, in the batch's memory layout."""
+        import torch  # seconds to import, and graphs (models/graph.py) normalise without it
+
         if images.dtype != torch.uint8:
             raise TypeError(f"normalise takes uint8 images in 0..255, got {images.dtype}")
         shape = (1, 3, 1, 1)

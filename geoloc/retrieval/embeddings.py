@@ -199,7 +199,12 @@ def part_rows(settings: EmbeddingSettings) -> int:
 
 
 def model_hash(model: nn.Module) -> str:
-    """SHA-256 of a model's weights (names, types, shapes, bytes) and of its preprocessing settings."""
+    """SHA-256 of a model's weights (names, types, shapes, bytes) and of its preprocessing settings; of an exported
+    network, that of its graph, because its embeddings differ from torch's in the last digits."""
+    from geoloc.models.engine import ExportedNetwork  # imports torch, and reading embeddings does not need it
+
+    if isinstance(model, ExportedNetwork):
+        return model.graph.content
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         array = value.detach().cpu().contiguous()

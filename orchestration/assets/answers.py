@@ -22,6 +22,7 @@ from geoloc.localizers.by_neighbour import locate_by_neighbours, neighbour_table
 from geoloc.localizers.confidence.calibration import Calibration
 from geoloc.localizers.frozen.localizer import FrozenLocalizer, fit_frozen, vectors_of
 from geoloc.models.classifier import Classifier
+from geoloc.models.engine import ExportedNetwork
 from geoloc.models.prediction import predict_probabilities
 from geoloc.photos.owners import photographer_keys
 from geoloc.photos.validation_parts import REGIONS, SHARED, TEMPERATURE, of_part
@@ -68,7 +69,7 @@ class ByClass:
     run: StageRun
     partitions: Mapping[str, Partition]
     methods: list[ClassMethod]
-    model: Classifier
+    model: Classifier | ExportedNetwork
     calibration: Calibration
 
     @classmethod

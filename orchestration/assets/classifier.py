@@ -7,11 +7,13 @@ import shutil
 from typing import Any
 
 import pandas as pd
+import torch
 
-from geoloc.files import write_json
+from geoloc.files import sha256_bytes, write_json
 from geoloc.models.classifier import Served, example_input, save_model
 from geoloc.photos.validation_parts import SELECTION, of_part
 from geoloc.training.classification import train_classifier
+from orchestration.assets.exporting import export_to_output
 from orchestration.assets.inputs import (
     initial_model,
     load_partitions,
@@ -57,10 +59,18 @@ def build(run: StageRun) -> StageResult:
         # No speeds in these files: equal trainings must give equal bytes.
         model.cpu()
         save_model(run.output / MODEL_FILE, model)
+        exported = export_to_output(
+            run,
+            model,
+            photos[photos["split"] != "unused"],
+            sha256_bytes((run.output / MODEL_FILE).read_bytes()),
+        )
         facts = dataclasses.asdict(result)
         del facts["resumed_at_step"]
         write_json(run.output / TRAINING_FILE, facts)
         tracker.artefacts(run.output)
+    # torch.export warns of filters that are not contiguous.
+    model.to(memory_format=torch.contiguous_format)
     log_served_model(run.workspace, tracker.run_id, Served(model).eval(), example_input(model))
     shutil.rmtree(run.scratch / "checkpoints")
     history = pd.DataFrame(result.history)
@@ -70,6 +80,7 @@ def build(run: StageRun) -> StageResult:
             "best epoch": result.best_epoch,
             "steps": result.steps,
             "resumed at step": result.resumed_at_step or 0,
+            **exported,
             **{f"left out/{reason}": count for reason, count in result.left_out.items()},
             "curves": history[["epoch", *(name for name in history if name.endswith(CURVES))]],
         },

@@ -25,6 +25,7 @@ from geoloc.evaluation.result import Evaluation
 from geoloc.files import write_json
 from geoloc.localizers.by_neighbour import locate_by_neighbours
 from geoloc.localizers.frozen.localizer import frozen_table
+from geoloc.models.engine import engine_name
 from geoloc.photos.owners import photographer_keys
 from geoloc.photos.trips import are_trips
 from geoloc.retrieval.embeddings import Embeddings
@@ -85,7 +86,8 @@ def build(run: StageRun) -> StageResult:
     for name, evaluation in made.items():
         evaluation.save(run.output / name)
     write_json(run.output / "evaluations.json", list(made))
-    metadata: dict[str, Any] = {name: _headline(evaluation) for name, evaluation in made.items()}
+    metadata: dict[str, Any] = {"engine": engine_name(by_class.model)}
+    metadata |= {name: _headline(evaluation) for name, evaluation in made.items()}
     if frozen:
         metadata["classifiers on frozen features"] = frozen_table(frozen)
     metadata |= {

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 
-from geoloc.models.embedder import Embedder
+from torch import nn
+
+from geoloc.models.engine import engine_name
 from geoloc.retrieval.embeddings import extract_embeddings
 from orchestration.assets.inputs import read_photos, stored, with_pixels
 from orchestration.run.stage import StageResult, StageRun, progress_logger
 
 
-def extract(run: StageRun, model: Embedder) -> StageResult:
+def extract(run: StageRun, model: nn.Module) -> StageResult:
     """Write the embeddings of the stage's photos to its output. Parts that a killed run finished are reused."""
     embeddings = extract_embeddings(
         model,
@@ -25,6 +27,7 @@ def extract(run: StageRun, model: Embedder) -> StageResult:
     run.log(repr(embeddings))
     return StageResult(
         {
+            "engine": engine_name(model),
             "photos": len(embeddings),
             "dimensions": int(embeddings.vectors.shape[1]),
             "unreadable": len(embeddings.unreadable),

@@ -17,13 +17,14 @@ from geoloc.photos.catalog import read_catalog
 from geoloc.photos.splits import FACTS
 from geoloc.settings import replace
 from orchestration.lineage.build import Build
-from orchestration.plan.chain import MODEL_FILE, SPLITS_FILE
+from orchestration.plan.chain import GRAPH_FILE, MODEL_FILE, SPLITS_FILE
 from orchestration.plan.settings import weights_file
 from orchestration.run.stage import StageRun
 from orchestration.workspace import WorkspaceError
 
 if TYPE_CHECKING:
     from geoloc.models.classifier import Classifier
+    from geoloc.models.engine import ExportedNetwork
     from geoloc.partitions.base import Partition
 
 # Networks are imported inside the functions that need them: torch takes seconds to import, and neither Dagster's graph
@@ -101,14 +102,19 @@ def initial_model(build: Build, partitions: Mapping[str, Partition]) -> Classifi
     )
 
 
-def load_trained(build: Build, partitions: Mapping[str, Partition]) -> Classifier:
-    """The recipe's classifier, which must have been trained on these partitions, the output of its partition stage.
+def load_trained(build: Build, partitions: Mapping[str, Partition]) -> Classifier | ExportedNetwork:
+    """The recipe's classifier, ready to run over photos (see models.engine.ready_network), which must have been trained
+    on these partitions, the output of its partition stage.
 
-    Raises WorkspaceError, which names what to build, if it was trained on others, and WeightsError for a damaged file.
+    Raises WorkspaceError, which names what to build, if it was trained on others, WeightsError or DamagedFile for a
+    damaged file.
     """
     from geoloc.models.classifier import load_model
+    from geoloc.models.engine import ready_network
 
-    network = load_model(build.folder("classifier") / MODEL_FILE)
+    folder = build.folder("classifier")
+    file = folder / MODEL_FILE
+    network = ready_network(folder / GRAPH_FILE, lambda: load_model(file), file)
     reason = ""
     try:
         network.check_heads(cell_counts(partitions))

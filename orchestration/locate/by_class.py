@@ -23,6 +23,7 @@ from geoloc.localizers.confidence.calibration import Calibration
 from geoloc.localizers.confidence.conformal import ConformalRegions
 from geoloc.localizers.settings import LocalizerSettings
 from geoloc.models.classifier import Classifier
+from geoloc.models.engine import ExportedNetwork
 from geoloc.models.prediction import predict_probabilities_of_pixels
 from geoloc.sphere import LEVELS_KM
 from orchestration.assets.inputs import load_partitions, load_trained, model_names, read_photos, stored
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 class ByClass:
     """A build's classifier, and a localizer over its probabilities. Make it with `open`."""
 
-    network: Classifier
+    network: Classifier | ExportedNetwork
     partitions: Mapping[str, Partition]
     method: ClassMethod
     calibration: Calibration

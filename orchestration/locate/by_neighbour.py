@@ -12,6 +12,7 @@ from geoloc.localizers.base import Answers
 from geoloc.localizers.by_neighbour import DensityLocalizer, NearestLocalizer, NeighbourLocalizer
 from geoloc.models.classifier import load_model
 from geoloc.models.embedder import Embedder, build_embedder
+from geoloc.models.engine import ExportedNetwork, ready_network
 from geoloc.models.prediction import unit_embeddings_of_pixels
 from geoloc.retrieval.index import ReferenceIndex
 from geoloc.sphere import LEVELS_KM, distance_km
@@ -19,7 +20,7 @@ from orchestration.assets.inputs import model_names, model_settings
 from orchestration.lineage.build import Build
 from orchestration.locate.located import Found
 from orchestration.locate.question import Question
-from orchestration.plan.chain import MODEL_FILE
+from orchestration.plan.chain import GRAPH_FILE, MODEL_FILE
 from orchestration.workspace import WorkspaceError
 
 
@@ -27,7 +28,7 @@ from orchestration.workspace import WorkspaceError
 class ByNeighbour:
     """A build's network, and a localizer over the index of its embeddings. Make it with `open`."""
 
-    network: Embedder
+    network: Embedder | ExportedNetwork
     localizer: NeighbourLocalizer
     batch_size: int
     within_km: float | None = None
@@ -40,17 +41,18 @@ class ByNeighbour:
         Raises WorkspaceError where the settings' model cannot be made.
         """
         limits = build.settings.localizers
-        network: Embedder
+        precision = build.settings.embeddings.precision
+        network: Embedder | ExportedNetwork
         if question.model == "classifier":
-            network = classifier = load_model(build.folder("classifier") / MODEL_FILE)
+            folder = build.folder("classifier")
+            file = folder / MODEL_FILE
+            network = classifier = ready_network(
+                folder / GRAPH_FILE, lambda: load_model(file), file, precision
+            )
             name = model_names(len(classifier.heads))["classifier"]
         else:
-            try:
-                network = build_embedder(model_settings(build), build.settings.seed).eval()
-            except ValueError as error:
-                raise WorkspaceError(
-                    f"the model of {build.recipe}'s settings cannot be made: {error}"
-                ) from None
+            graph = build.folder("features") / GRAPH_FILE
+            network = ready_network(graph, lambda: _backbone(build), precision=precision)
             name = model_names(1)["backbone"]
         index = ReferenceIndex.load(build.folder("index") / question.model)
         localizer: NeighbourLocalizer
@@ -73,6 +75,14 @@ class ByNeighbour:
         answers = self.localizer.locate(unit_embeddings_of_pixels(self.network, photos, self.batch_size))
         reasons = [_reasons(answers, row) for row in range(len(photos))]
         return Found(answers, reasons, [None] * len(photos))
+
+
+def _backbone(build: Build) -> Embedder:
+    """The network with its first weights, made from the settings. Raises WorkspaceError if it cannot be made."""
+    try:
+        return build_embedder(model_settings(build), build.settings.seed).eval()
+    except ValueError as error:
+        raise WorkspaceError(f"the model of {build.recipe}'s settings cannot be made: {error}") from None
 
 
 def _reasons(answers: Answers, row: int) -> list[str]:

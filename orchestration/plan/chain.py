@@ -107,6 +107,8 @@ CHAIN: tuple[Stage, ...] = (
 STAGES: dict[str, Stage] = {stage.name: stage for stage in CHAIN}
 MODEL_FILE = "model.safetensors"
 """The trained network, in the output of the classifier stage."""
+GRAPH_FILE = "network.onnx"
+"""The exported network, in the outputs of the stages classifier and features; missing if the export failed."""
 SPLITS_FILE = "splits.parquet"
 """The table of the splits stage, a row a photo."""
 TRAINING_FILE = "training.json"

@@ -47,8 +47,23 @@ def _quiet_home(tmp_path_factory: pytest.TempPathFactory):
         subprocess.run(["git", "config", "--global", key, value], check=True)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _torch_runs_networks() -> Iterator[None]:
+    """An export takes 5 to 15 s a network. test_exported_build.py makes some; the other tests do without, as a build
+    does whose network cannot be exported."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("orchestration.assets.exporting.export_network", _no_export)
+        yield
+
+
+def _no_export(*arguments: object) -> float:
+    from geoloc.models.export import ExportError  # imports torch
+
+    raise ExportError("the tests save its time")
+
+
 @pytest.fixture(scope="session")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def original(tmp_path_factory: pytest.TempPathFactory, _torch_runs_networks: None) -> Iterator[Path]:
     """A workspace with 300 generated photos and one finished build, made once for all workers of the run.
 
     Only copied: two processes never open one database, and no test finds what another has left.

@@ -29,6 +29,7 @@ from geoloc.files import damage_named, read_json, read_parquet, write_json, writ
 from geoloc.localizers.base import Alternatives
 from geoloc.models.batches import iter_batches
 from geoloc.models.classifier import Classifier
+from geoloc.models.engine import ExportedNetwork
 from geoloc.partitions.base import Partition
 from geoloc.photos.shards import ShardReader
 
@@ -148,7 +149,7 @@ def explain(
     evaluation: Evaluation,
     queries: pd.DataFrame,
     alternatives: Alternatives,
-    model: Classifier,
+    model: Classifier | ExportedNetwork,
     partition: tuple[str, Partition],
     uncalibrated: NDArray[Any],
     probabilities: NDArray[Any],
@@ -245,7 +246,7 @@ def _most_answered(best: NDArray[np.int64], count: int) -> NDArray[np.int64]:
 class _ByHead(nn.Module):
     """A classifier with scores by head, so that each head is normalised over its own cells."""
 
-    def __init__(self, model: Classifier) -> None:
+    def __init__(self, model: Classifier | ExportedNetwork) -> None:
         super().__init__()
         self.model = model
 
@@ -254,7 +255,7 @@ class _ByHead(nn.Module):
 
 
 def _occlusion(
-    model: Classifier,
+    model: Classifier | ExportedNetwork,
     head: str,
     pool: Path | str | ShardReader,
     rows: pd.DataFrame,

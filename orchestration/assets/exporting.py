@@ -1,0 +1,46 @@
+"""The graph of a stage's network, for ONNX Runtime: shared by the stages classifier and features."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import torch
+
+from geoloc.models.batches import iter_batches
+from geoloc.models.classifier import example_input
+from geoloc.models.embedder import Embedder
+from geoloc.models.export import ExportError, export_network
+from orchestration.plan.chain import GRAPH_FILE
+from orchestration.run.stage import StageRun
+
+_PHOTOS = 32
+"""Photos on which torch and the graph must agree."""
+
+
+def export_to_output(
+    run: StageRun, model: Embedder, photos: pd.DataFrame, weights: str = ""
+) -> dict[str, str]:
+    """Write the graph of `model` to the stage's output. Some of `photos`, stored in the pool, check it.
+
+    Returns facts for people. A network that cannot be exported has no graph, and torch runs it: a warning says why.
+    """
+    try:
+        off = export_network(model, run.output / GRAPH_FILE, _some_images(run, model, photos), weights)
+    except ExportError as error:
+        run.log(f"warning: torch runs this network, because it cannot be exported to ONNX: {error}")
+        return {"exported graph": f"none: {error}"}
+    run.log(f"exported to {GRAPH_FILE}, outputs within {off:.1e} of torch's")
+    return {"exported graph": f"{GRAPH_FILE}, outputs within {off:.1e} of torch's"}
+
+
+def _some_images(run: StageRun, model: Embedder, photos: pd.DataFrame) -> torch.Tensor:
+    """Some of the photos as the network gets them, uint8 [N, 3, S, S]; random pixels if none is readable."""
+    rows = (
+        photos.iloc[np.unique(np.linspace(0, len(photos) - 1, _PHOTOS).astype(int))]
+        if len(photos)
+        else photos
+    )
+    for batch in iter_batches(run.workspace.pool, rows, model.preprocess, _PHOTOS):
+        if len(batch.row_indices):
+            return batch.images
+    return example_input(model)
