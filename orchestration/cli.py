@@ -19,12 +19,27 @@ from orchestration.commands import (
     locate,
     quarantine,
     sample,
+    score,
     settings,
     ui,
 )
 from orchestration.commands.parsing import HELP, Parser
 
-COMMANDS = (init, sample, ingest, quarantine, build, locate, claims, compare, audit, accept, settings, ui)
+COMMANDS = (
+    init,
+    sample,
+    ingest,
+    quarantine,
+    build,
+    locate,
+    claims,
+    compare,
+    score,
+    audit,
+    accept,
+    settings,
+    ui,
+)
 """In the order of `geoloc --help`. Each module has `add(subparsers)` and `run(options)`."""
 
 DESCRIPTION = "Tell where a photo was taken, and keep the system that can do so honest for years."
@@ -36,6 +51,7 @@ examples:
   geoloc locate photo.jpg --map where.html        where was this taken, and why
   geoloc claims                                   do the papers' findings hold here
   geoloc compare fine boxes kmeans                which way to cut the Earth is best
+  geoloc score theirs.csv truth.csv               how good are anybody's predictions
   geoloc audit report                             what made this report
   geoloc accept index --reason 'only renamed'     its code changed, its output is still good
   geoloc init ~/holidays                          a new workspace for photos of your own

@@ -15,14 +15,17 @@ def markdown(rows: Iterable[Iterable[object]], headers: Iterable[object]) -> str
     return tabulate(cells, [_cell(header) for header in headers], tablefmt="github", disable_numparse=True)
 
 
-def with_interval(value: float, low: float, high: float, *, sign: str = "") -> str:
+def with_interval(
+    value: float, low: float, high: float, *, sign: str = "", digits: int = 1, scale: float = 100.0
+) -> str:
     """A share in per cent with its interval, such as 12.3 [10.1, 14.5]; no interval if its bounds are NaN.
 
-    Returns "" if `value` is NaN. With sign "+" it is a difference, in points: +1.2 [-0.4, +2.7].
+    Returns "" if `value` is NaN. With sign "+" it is a difference, in points: +1.2 [-0.4, +2.7]. Numbers are
+    multiplied by `scale`.
     """
     if pd.isna(value):
         return ""
-    shown = [f"{100 * number:{sign}.1f}" for number in (value, low, high)]
+    shown = [f"{scale * number:{sign},.{digits}f}" for number in (value, low, high)]
     return shown[0] if pd.isna(low) else f"{shown[0]} [{shown[1]}, {shown[2]}]"
 
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from geoloc.countries import Areas, areas_of
 from geoloc.evaluation.measures import baselines as baseline_module
 from geoloc.evaluation.measures.accuracy import (
     accuracy_curve,
@@ -18,7 +19,7 @@ from geoloc.evaluation.measures.accuracy import (
     summarise_errors,
     within,
 )
-from geoloc.evaluation.measures.baselines import Baseline
+from geoloc.evaluation.measures.baselines import BEST_CONSTANT, Baseline
 from geoloc.evaluation.measures.bootstrap import (
     interval,
     photographer_clusters,
@@ -26,6 +27,7 @@ from geoloc.evaluation.measures.bootstrap import (
 )
 from geoloc.evaluation.measures.comparison import compare, pairs_to_compare
 from geoloc.evaluation.measures.intervals import shares
+from geoloc.evaluation.measures.scores import answer_values, constant_values, score_rows
 from geoloc.evaluation.result import PER_PHOTO, TABLES, Evaluation, make_table
 from geoloc.evaluation.settings import EvaluationSettings
 from geoloc.localizers.base import Answers
@@ -66,6 +68,7 @@ def evaluate(
     unreadable: Collection[str] = (),
     leave_photographer_out: bool = False,
     descriptions: Mapping[str, str] | None = None,
+    log_probabilities: Mapping[str, ArrayLike] | None = None,
     levels_km: Mapping[str, float] = LEVELS_KM,
 ) -> Evaluation:
     """Measure every method on the same queries.
@@ -85,6 +88,8 @@ def evaluate(
     leave_photographer_out: the random reference is never by the query's own photographer, nor one of its
         near-duplicates where queries and references have a column of that name.
     descriptions: what each method does, in a sentence, for the report.
+    log_probabilities: by method, the logarithm of the probability given to the truth, float (N,), NaN for none; for the
+        negative log-likelihood.
 
     Raises ValueError for no methods or queries, a repeated or unknown photo_id, coordinates out of range, or a number
     of answers other than that of the queries; the message names the method.
@@ -136,6 +141,16 @@ def evaluate(
         confidence=settings.confidence,
     )
     per_level = len(levels_km)
+    truth = areas_of(latitude, longitude)
+    scores = score_rows(
+        _score_values(methods, baselines, truth, latitude, longitude, references, seed),
+        truth,
+        clusters,
+        log_probabilities or {},
+        confidence=settings.confidence,
+        resamples=settings.resamples,
+        seed=seed,
+    )
     tables = {
         "accuracy": rows[: len(methods) * per_level],
         "baselines": rows[len(methods) * per_level :],
@@ -143,6 +158,7 @@ def evaluate(
         "errors": [_error_row(m, readable, clusters, settings, seed, has_interval) for m in methods],
         "ceilings": _ceilings(named, latitude, longitude, levels_km),
         "curve": _curve(methods, baselines, named, latitude, longitude, settings.curve_points),
+        "scores": scores,
     }
     return Evaluation(
         protocol=protocol,
@@ -197,6 +213,31 @@ def _errors(
         return error_km(latitude, longitude, answers.latitude, answers.longitude, readable)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from None
+
+
+def _score_values(
+    methods: Sequence[_Method],
+    baselines: Sequence[Baseline],
+    truth: Areas,
+    latitude: NDArray[np.float64],
+    longitude: NDArray[np.float64],
+    references: pd.DataFrame | None,
+    seed: int,
+) -> dict[str, NDArray[np.float64]]:
+    """What scores are made of, by method, and by baseline where it has one answer for all levels or can choose one."""
+    values = {}
+    for method in methods:
+        answered = np.isfinite(method.error)  # an unreadable photo has no answer, whatever was answered
+        place = (np.where(answered, x, np.nan) for x in (method.answers.latitude, method.answers.longitude))
+        values[method.name] = answer_values(*place, method.error, truth)
+    for baseline in baselines:
+        if baseline.error_km is not None:
+            everywhere = (np.full(len(latitude), x[0]) for x in (baseline.latitude, baseline.longitude))
+            values[baseline.name] = answer_values(*everywhere, baseline.error_km, truth)
+        elif baseline.name == BEST_CONSTANT and references is not None:
+            known = (references["latitude"], references["longitude"])
+            values[baseline.name] = constant_values(*known, latitude, longitude, truth, seed=seed)
+    return values
 
 
 def _baselines(

@@ -35,6 +35,10 @@ TABLES: dict[str, dict[str, str]] = {
         "partition": "str", "answer": "str", "level": "str", "km": "float64", "accuracy": "float64", "n": "int64",
     },
     "curve": {"kind": "str", "name": "str", "km": "float64", "accuracy": "float64"},
+    "scores": {
+        "method": "str", "measure": "str", "value": "float64", "low": "float64", "high": "float64", "n": "int64",
+        "unknown": "int64",
+    },
 }  # fmt: skip
 """The tables and the dtype of each column, also of an empty table."""
 
@@ -61,6 +65,8 @@ class Evaluation:
     - `baselines`: as accuracy, with the point answered where there is one.
     - `ceilings`: the best that a perfect classifier could do with the partition, at centroids or centres.
     - `curve`: accuracy against distance; `kind` is method, baseline or ceiling.
+    - `scores`: GeoScore, shares in the right country and region, and negative log-likelihood (measures/scores.py)
+      of methods and of baselines that are one point; empty in the files of earlier versions.
     - `per_photo` (columns `PER_PHOTO`): each answer of each method; `error_km` is NaN without an answer, and
       `status` is answered, abstained or unreadable.
     """
@@ -79,6 +85,7 @@ class Evaluation:
     baselines: pd.DataFrame
     ceilings: pd.DataFrame
     curve: pd.DataFrame
+    scores: pd.DataFrame
     per_photo: pd.DataFrame
     unit: str = "photographers"
     """What `query_photographers` counts: whole photographers, or trips (geoloc/photos/trips.py)."""
@@ -125,7 +132,9 @@ class Evaluation:
         values = read_json(file, dict)
         with damage_named(file):
             for name in TABLES:
-                values[name] = make_table(name, values[name])
+                # Files of earlier versions have no scores.
+                records = values.get(name, []) if name == "scores" else values[name]
+                values[name] = make_table(name, records)
             # JSON is written with sorted keys; levels go from fine to coarse, as in every table.
             values["levels_km"] = dict(sorted(values["levels_km"].items(), key=lambda level: level[1]))
         with damage_named(folder / "per_photo.parquet"):

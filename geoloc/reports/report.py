@@ -70,6 +70,8 @@ class ReportInput:
     """What the classifier thinks, and how sure the methods are; see thoughts.gather_thoughts."""
     examples: tuple[ExampleSet, ...] = ()
     """Best and worst answers, of one method or several; see examples.pick_examples."""
+    about: Mapping[str, str] = field(default_factory=dict)
+    """What was measured, by name, at the top in place of workspace, recipe and data version: there may be no build."""
     provenance: Mapping[str, str | None] = field(default_factory=dict)
     """Footer, in order: data version, git commits and whether the tree was dirty, settings hash, code version,
     Dagster run, MLflow run, time. None is shown as a dash."""
@@ -239,6 +241,7 @@ def _view(name: str, evaluation: Evaluation, intervals: str) -> dict[str, Any]:
         "levels": list(evaluation.levels_km.items()),
         "rows": summary.accuracy_rows(evaluation),
         "comparisons": summary.comparison_rows(evaluation),
+        "scores": summary.score_rows(evaluation),
         "intervals": intervals,
     }
 

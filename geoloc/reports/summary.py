@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from geoloc.evaluation.measures.scores import COUNTRY, GEOSCORE, NLL, REGION
 from geoloc.evaluation.result import Evaluation
 from geoloc.reports.pages import count, kilometres, percent
 
@@ -177,6 +178,25 @@ def comparison_rows(evaluation: Evaluation) -> dict[str, list[dict[str, Any]]]:
     return groups
 
 
+def score_rows(evaluation: Evaluation) -> dict[str, Any]:
+    """The table of what other projects print: `measures`, and `rows` of a name and cells by measure, as the evaluation
+    has them, of methods and then (`aside`) of baselines; `at_sea` photos are in no known country. No rows for
+    evaluations of earlier versions."""
+    scores = evaluation.scores
+    return {
+        "measures": [name for name in _MEASURES if (scores["measure"] == name).any()],
+        "rows": [
+            {
+                "name": name,
+                "aside": name not in evaluation.methods,
+                "cells": {row["measure"]: row for row in at.to_dict(orient="records")},
+            }
+            for name, at in scores.groupby("method", sort=False)
+        ],
+        "at_sea": int(scores.loc[scores["measure"] == COUNTRY, "unknown"].max()) if len(scores) else 0,
+    }
+
+
 def partition_facts(partition: Partition) -> str:
     """A sentence on a partition."""
     counts = partition.photo_counts()
@@ -189,6 +209,7 @@ def partition_facts(partition: Partition) -> str:
     )
 
 
+_MEASURES = (GEOSCORE, COUNTRY, REGION, NLL)
 _ANSWERS = {"centroid": "photo centroid", "centre": "centre"}
 _BASELINE_NOTES = {
     "densest cell": "always the photo centroid of the cell with most photos",

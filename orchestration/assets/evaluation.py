@@ -21,6 +21,7 @@ from geoloc.evaluation.explaining.explanations import FOLDER as EXPLANATIONS_FOL
 from geoloc.evaluation.explaining.explanations import explain
 from geoloc.evaluation.measures.bootstrap import photographer_clusters
 from geoloc.evaluation.measures.intervals import shares
+from geoloc.evaluation.measures.scores import true_log_probabilities
 from geoloc.evaluation.result import Evaluation
 from geoloc.files import write_json
 from geoloc.localizers.by_neighbour import locate_by_neighbours
@@ -74,7 +75,8 @@ def build(run: StageRun) -> StageResult:
     for name in tests:
         queries = by_split[name].reset_index(drop=True)
         answered = by_class.answer(name, queries)
-        made[name], behind[name] = _measure(run, name, queries, references, partitions, answered, ways)
+        told = _log_probabilities(by_class, answered, queries)
+        made[name], behind[name] = _measure(run, name, queries, references, partitions, answered, ways, told)
         if regions := _regions(by_class, answered, queries):
             behind[name] = Diagnostics(behind[name].method, {**behind[name].tables, **regions})
         if name == tests[0]:
@@ -88,6 +90,7 @@ def build(run: StageRun) -> StageResult:
     write_json(run.output / "evaluations.json", list(made))
     metadata: dict[str, Any] = {"engine": engine_name(by_class.model)}
     metadata |= {name: _headline(evaluation) for name, evaluation in made.items()}
+    metadata |= {f"{name}: scores": evaluation.scores.round(3) for name, evaluation in made.items()}
     if frozen:
         metadata["classifiers on frozen features"] = frozen_table(frozen)
     metadata |= {
@@ -106,6 +109,7 @@ def _measure(
     partitions: Mapping[str, Partition],
     by_class: ClassAnswers,
     ways: Sequence[Way],
+    log_probabilities: Mapping[str, NDArray[np.float64]],
 ) -> tuple[Evaluation, Diagnostics]:
     """Evaluate the answers by class and by all other ways side by side; with the diagnostics of the first method."""
     everything: Answered = by_class
@@ -124,6 +128,7 @@ def _measure(
         unit="trips" if by_trip else "photographers",
         unreadable=missed,
         descriptions=everything.descriptions,
+        log_probabilities=log_probabilities,
     )
     diagnostics = diagnose(
         evaluation,
@@ -139,6 +144,23 @@ def _measure(
         unreadable=missed,
     )
     return evaluation, diagnostics
+
+
+def _log_probabilities(
+    by_class: ByClass, answered: ClassAnswers, queries: pd.DataFrame
+) -> dict[str, NDArray[np.float64]]:
+    """The log probability of each photo's true cell, by method over the cells of one partition."""
+    of_partition = {
+        name: true_log_probabilities(
+            answered.probabilities[name], partition.assign(queries["latitude"], queries["longitude"])
+        )
+        for name, partition in by_class.partitions.items()
+    }
+    return {
+        method.localizer.name: of_partition[method.partitions[0]]
+        for method in by_class.methods
+        if len(method.partitions) == 1
+    }
 
 
 def _regions(by_class: ByClass, answered: ClassAnswers, queries: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -270,6 +292,10 @@ def _log_to_mlflow(run: StageRun, made: dict[str, Evaluation]) -> str:
                 {
                     _metric_name(f"{name}/{row.method}/{row.level}"): row.accuracy
                     for row in evaluation.accuracy.itertuples()
+                }
+                | {
+                    _metric_name(f"{name}/{row.method}/{row.measure}"): row.value
+                    for row in evaluation.scores.itertuples()
                 },
                 step=0,
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from orchestration.commands.common import ingest_into, open_workspace, record_data
@@ -13,10 +12,10 @@ from orchestration.commands.downloads import (
     download_settings,
     spool_folder,
 )
-from orchestration.commands.parsing import HELP, Parser, add_command, add_workspace
+from orchestration.commands.parsing import HELP, Parser, add_command, add_workspace, named_columns
 from orchestration.errors import UsageError
 from orchestration.stores.lock import photos_lock
-from orchestration.workspace import Workspace, WorkspaceError
+from orchestration.workspace import Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,7 +117,7 @@ def run(options: argparse.Namespace) -> None:
     if options.kind == "urls":
         given |= {"again": options.again, "download": download_settings(options)}
     if options.kind in ("table", "webdataset", "mp16", "urls"):
-        given["columns"] = _columns(options.column)
+        given["columns"] = named_columns(options.column)
     if options.source is not None and not options.source.strip():
         raise UsageError(f"--source must be a name, got {options.source!r}")
     workspace = open_workspace(options)
@@ -196,11 +195,3 @@ def _how_few(people: pd.Series) -> str:
     if int(people.iloc[0]) * 2 > int(people.sum()):
         return f"one person took {people.iloc[0]} of {people.sum()} photos"
     return f"these photos are by {len(people)} people"
-
-
-def _columns(pairs: Sequence[str]) -> dict[str, str]:
-    """FIELD=NAME options as a mapping. Raises WorkspaceError for another form."""
-    wrong = [pair for pair in pairs if "=" not in pair]
-    if wrong:
-        raise WorkspaceError(f"--column must be FIELD=NAME, such as latitude=lat; got {wrong[0]!r}")
-    return dict(pair.split("=", 1) for pair in pairs)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from orchestration.workspace import WorkspaceError
 
 HELP = argparse.RawDescriptionHelpFormatter
 """Keeps the line breaks of descriptions and examples."""
@@ -62,3 +64,11 @@ def at_least(least: int) -> Callable[[str], int]:
 
     number.__name__ = "whole number"  # argparse shows it in its error for other text
     return number
+
+
+def named_columns(pairs: Sequence[str], option: str = "--column") -> dict[str, str]:
+    """FIELD=NAME options as a mapping. Raises WorkspaceError for another form."""
+    wrong = [pair for pair in pairs if "=" not in pair]
+    if wrong:
+        raise WorkspaceError(f"{option} must be FIELD=NAME, such as latitude=lat; got {wrong[0]!r}")
+    return dict(pair.split("=", 1) for pair in pairs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import Any
 
+from geoloc.evaluation.measures.scores import GEOSCORE, NLL
 from geoloc.evaluation.result import Evaluation
 from geoloc.files import read_json
 from orchestration.lineage.build import Build
@@ -12,7 +13,8 @@ from orchestration.workspace import WorkspaceError
 
 FORM = "report:TEST/METHOD/LEVEL"
 ERRORS = ("median", "mean")
-"""In place of a level: the median and mean error in km."""
+"""In place of a level: the median and mean error in km. Likewise the scores: GeoScore, right country, ..."""
+UNITS = {GEOSCORE: "points", NLL: "nats"}
 
 
 def find_number(build: Build, text: str) -> dict[str, Any]:
@@ -39,8 +41,13 @@ def find_number(build: Build, text: str) -> dict[str, Any]:
     kind = names[method]
     levels = {name: f"{km:g}" for name, km in evaluation.levels_km.items()}
     level = {**{km: name for name, km in levels.items()}}.get(level.lower().removesuffix("km").strip(), level)
-    level = _one_of(level, [*levels, *(ERRORS if kind == "method" else ())], "LEVEL")
+    scores = evaluation.scores[evaluation.scores["method"] == method].set_index("measure")
+    level = _one_of(level, [*levels, *(ERRORS if kind == "method" else ()), *scores.index], "LEVEL")
     found = {"recipe": build.recipe, "test": test, kind: method, "level": level}
+    if level in scores.index:
+        row = scores.loc[level]
+        return found | {"value": _number(row["value"]), "unit": UNITS.get(level, "share"), "low": _number(row["low"]),
+                        "high": _number(row["high"]), "n": int(row["n"])}  # fmt: skip
     if level in ERRORS:
         row = evaluation.errors.set_index("method").loc[method]
         low, high = (row["median_low"], row["median_high"]) if level == "median" else (None, None)
@@ -57,16 +64,32 @@ def find_number(build: Build, text: str) -> dict[str, Any]:
 def number_line(number: dict[str, Any]) -> str:
     """A number as one line, as the report shows it."""
     name = next(number[kind] for kind in ("method", "baseline", "ceiling") if kind in number)
-    share = number["unit"] == "share"
+    unit = number["unit"]
 
     def shown(value: float | None) -> str:
-        return "none" if value is None else f"{100 * value:.1f}" if share else f"{value:,.1f}"
+        if value is None:
+            return "none"
+        return (
+            f"{100 * value:.1f}"
+            if unit == "share"
+            else f"{value:,.3f}"
+            if unit == "nats"
+            else f"{value:,.1f}"
+        )
 
-    where = f"{number['level']} (within {number['km']:g} km)" if share else f"{number['level']} error"
-    value = f"{shown(number['value'])} {'%' if share else 'km'}"
+    where = number["level"]
+    if "km" in number:
+        where += f" (within {number['km']:g} km)"
+    elif unit == "km":
+        where += " error"
+    value = f"{shown(number['value'])} {'%' if unit == 'share' else unit}"
     if number["low"] is not None:
         value += f" [{shown(number['low'])}, {shown(number['high'])}] (interval by photographer)"
-    of = f"{number['right']:,} of {number['n']:,} photos" if share else f"over {number['n']:,} photos"
+    of = (
+        f"{number['right']:,} of {number['n']:,} photos"
+        if "right" in number
+        else f"over {number['n']:,} photos"
+    )
     return f"{number['test']}, {name}, {where}: {value}, {of}"
 
 

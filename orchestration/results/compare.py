@@ -29,7 +29,8 @@ from geoloc.localizers.base import Answers
 from geoloc.photos.owners import photographer_keys
 from geoloc.settings import parse, replace
 from orchestration.results.gather import gather
-from orchestration.tables import markdown, with_interval
+from orchestration.results.shown import level_rows, score_table
+from orchestration.tables import markdown
 from orchestration.workspace import Workspace, WorkspaceError
 
 PARTITIONS = {
@@ -76,6 +77,7 @@ class Comparison:
             "knows_luck": self.knows_luck,
             "unlike": list(self.unlike),
             "accuracy": table_records(self.measured.accuracy),
+            "scores": table_records(self.measured.scores),
             "differences": table_records(self.measured.comparisons),
             "partitions": table_records(self.partitions),
         }
@@ -98,7 +100,9 @@ class Comparison:
             f"accuracy in per cent on the {made.queries:,} photos of {self.test!r}, {made.whose} "
             f"[{share} interval by {made.unit[:-1]}]",
             "",
-            markdown(_rows(made.accuracy, "accuracy", made.methods), ["method", *levels]),
+            markdown(level_rows(made.accuracy, "accuracy", made.methods), ["method", *levels]),
+            "",
+            *score_table(made),
         ]
         if len(self.trainings) > 1:
             lines += [
@@ -108,7 +112,9 @@ class Comparison:
                 "",
             ]
             lines.append(
-                markdown(_rows(made.comparisons, "difference", list(self.trainings)[1:]), ["method", *levels])
+                markdown(
+                    level_rows(made.comparisons, "difference", list(self.trainings)[1:]), ["method", *levels]
+                )
             )
             lines += ["", self._luck()]
         if len(self.partitions):
@@ -142,7 +148,7 @@ def compare(workspace: Workspace, methods: Sequence[str], test: str = "test") ->
     """
     wanted = [tuple(part.strip() for part in text.partition(":")[::2]) for text in methods]
     built = {one.recipe: one for one in gather(workspace, test, [recipe for recipe, _ in wanted])}
-    chosen = [Choice(recipe, _method(built[recipe], name)) for recipe, name in wanted]
+    chosen = [Choice(recipe, method_named(built[recipe], name)) for recipe, name in wanted]
     names = [str(choice) for choice in chosen]
     twice = [name for i, name in enumerate(names) if name in names[:i]]
     if twice:
@@ -223,7 +229,7 @@ def _over_trainings(
     return dataclasses.replace(measured, comparisons=rounded), luck
 
 
-def _method(one: Built, name: str) -> str:
+def method_named(one: Built, name: str) -> str:
     """The method called `name`; if `name` is empty, the recipe's first method by class."""
     known = one.evaluation.methods
     if name in known:
@@ -277,16 +283,3 @@ def _partition(one: Built, choice: Choice) -> pd.DataFrame:
     return rows.rename(columns={"accuracy": "ceiling"}).assign(
         method=str(choice), kind=partition.kind, cells=partition.cell_count
     )
-
-
-def _rows(table: pd.DataFrame, value: str, methods: Sequence[str]) -> list[list[str]]:
-    """One row per method, one cell per level: the value with its interval and, for a difference, the verdict."""
-    cells: Mapping[tuple[str, str], str] = {
-        (row["method"], row["level"]): with_interval(
-            row[value], row["low"], row["high"], sign="+" if value == "difference" else ""
-        )
-        + (f" {row['verdict']}" if row.get("verdict") in ("better", "worse") else "")
-        for row in table.to_dict(orient="records")
-    }
-    levels = list(dict.fromkeys(table["level"]))
-    return [[method, *(cells[method, level] for level in levels)] for method in methods]

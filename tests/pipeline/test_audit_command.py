@@ -124,6 +124,14 @@ def test_numbers_of_baselines_ceilings_and_errors_are_numbers_too(built, capsys)
     found = asked(built, capsys, "report:test/ceiling of fine centroid/region")["number"]
     ceilings = evaluation.ceilings.set_index(["partition", "answer", "level"])
     assert found["value"] == ceilings.loc[("fine", "centroid", "region"), "accuracy"]
+    score = evaluation.scores.set_index(["method", "measure"]).loc[("[L]NN", "GeoScore")]
+    found = asked(built, capsys, "report:test/[L]NN/geoscore")["number"]
+    assert [found[k] for k in ("value", "low", "high", "unit")] == [
+        *score[["value", "low", "high"]],
+        "points",
+    ]
+    assert geoloc(built, "audit", "report:test/[L]NN/right country") == 0
+    assert "test, [L]NN, right country: " in capsys.readouterr().out
     found = asked(built, capsys, "report:test/[L]NN/median")["number"]
     assert found["value"] == evaluation.errors.set_index("method").loc["[L]NN", "median_km"]
 
@@ -134,7 +142,7 @@ def test_numbers_of_baselines_ceilings_and_errors_are_numbers_too(built, capsys)
         ("report:test/[L]N/city", r"METHOD of report:TEST/METHOD/LEVEL must be one of \[L\].*did you mean \[L\]NN"),
         ("report:tset/[L]NN/city", r"TEST of .* must be one of test; got 'tset' \(did you mean test\?\)"),
         ("report:test/[L]NN/village", r"LEVEL of .* must be one of street, city, region, country, continent, median"),
-        ("report:test/densest cell/median", r"LEVEL of .* must be one of street, city, region, country, continent;"),
+        ("report:test/densest cell/median", r"LEVEL of .* one of .*continent, GeoScore, right country, right region;"),
         ("report:test", r"a number is named report:TEST/METHOD/LEVEL, such as report:test/\[L\]NN/city"),
         ("elsewhere/report:test/[L]NN/city", r"elsewhere has no build"),
         ("reprot", r"not known in this workspace; accepted: .*models:/NAME/VERSION.*; near: report"),

@@ -18,6 +18,8 @@ from geoloc.sphere import EARTH_RADIUS_KM, LEVELS_KM, unit_vectors
 
 FloatArray = NDArray[np.float64]
 
+BEST_CONSTANT = "best constant point"
+
 _CHUNK = 1 << 22
 """Pairs of points compared at once: 32 MB of float64."""
 
@@ -82,7 +84,7 @@ def best_constant(
         for point, (level, km) in zip(chosen, levels_km.items(), strict=True)
     ]
     return Baseline(
-        "best constant point", np.concatenate(hits, axis=1).astype(np.float64), chosen[:, 0], chosen[:, 1]
+        BEST_CONSTANT, np.concatenate(hits, axis=1).astype(np.float64), chosen[:, 0], chosen[:, 1]
     )
 
 
