@@ -6,7 +6,9 @@ How a photo gets its split, highest priority first:
 3. A photographer's side is a function of (seed, photographer) alone: a keyed hash u in [0, 1); test where
    u < test.share, validation where u >= 1 - validation.share, train between. Adding photos or
    photographers, or changing the other share, moves nobody.
-4. Test, then validation, leave out near-duplicates of what is already chosen, and choose among the rest.
+4. Test, then validation, leave out near-duplicates of what is already chosen, and photos in a group of more than
+   `max_group` near-duplicates: such a group is a blank picture or a chain of small changes, and would take all of its
+   photos from train. It trains, or is left out with an external test's photo. What is left is chosen from.
 5. Train leaves out near-duplicates of every chosen photo, and photos near a test photo's coordinates.
 6. A photo that two sources have, by its bytes, counts once in an own split: as the first by id has it.
 What is left out is "unused" with a reason. A photo without photographer counts its album (within its source)
@@ -125,6 +127,7 @@ class _Plan:
         is_test, is_validation = u < settings.test.share, u >= 1 - settings.validation.share
         self.side = np.where(is_test, TEST, np.where(is_validation, VALIDATION, TRAIN))
         self.group = near_duplicate_groups(photos["phash"], photos["sha256"], settings.max_hamming)
+        self.in_large_group = np.bincount(self.group)[self.group] > settings.max_group
         self.held_by = np.full(int(self.group.max()) + 1, None, dtype=object)
 
     def place_external(self) -> None:
@@ -150,6 +153,9 @@ class _Plan:
             self._leave_out(no_photo, f"no stored photo, so it cannot be a {name} query")
             candidates &= ~no_photo
         candidates &= ~self._leave_out_duplicates(candidates)
+        large = candidates & self.in_large_group
+        self._leave_out(large, f"in a group of more than {self.settings.max_group} near-duplicates")
+        candidates &= ~large
         again = self._again(candidates)
         rows = np.flatnonzero(candidates & ~again)
         photographers = len(np.unique(self.owner[rows]))
