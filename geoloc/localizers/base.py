@@ -7,6 +7,7 @@ raises for a photo that it cannot place: that answer is NaN (abstained), and eva
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -134,6 +135,26 @@ class Answers:
                 scatter(n.longitude, np.nan),
                 n.reference_photo_ids,
             ),
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Answers]) -> Answers:
+        """Returns the answers for the photos of all parts, in order; the parts are of one localizer by class, so none
+        has neighbours. Raises ValueError for no parts, or parts with neighbours."""
+        if not parts or any(part.neighbours is not None for part in parts):
+            raise ValueError("answers are joined from at least one part, and without neighbours")
+
+        def join(of: Sequence[Any]) -> Any:
+            if any(one is None for one in of):
+                return None
+            return type(of[0])(*(np.concatenate([getattr(one, f.name) for one in of]) for f in fields(of[0])))
+
+        return cls(
+            np.concatenate([part.latitude for part in parts]),
+            np.concatenate([part.longitude for part in parts]),
+            np.concatenate([part.confidence for part in parts]),
+            join([part.alternatives for part in parts]),
+            join([part.cells for part in parts]),
         )
 
     @classmethod

@@ -54,6 +54,11 @@ class SplitSettings(Settings):
         maximum=12,
         help="near-duplicates differ in at most this many of the 64 bits of their hashes",
     )
+    max_group: int = setting(
+        1000,
+        minimum=1,
+        help="larger groups of near-duplicates (a blank picture, a chain of small changes) are reported and only train",
+    )
     exclude_radius_km: Number | None = setting(
         None,
         minimum=0.0,

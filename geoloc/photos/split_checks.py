@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
+from math import comb
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from geoloc.photos.settings import SplitSettings
 from geoloc.sphere import EARTH_RADIUS_KM, distance_km, unit_vectors
 
 _EXTERNAL = "(external)"
+_PAIRS_AT_ONCE = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -196,22 +198,17 @@ def no_near_duplicate_straddles(
 ) -> CheckResult:
     """No two used photos with perceptual hashes within max_hamming bits are on two sides."""
     used = _sides(_join(catalog, splits), settings).dropna(subset="phash")
-    side, sides = pd.factorize(used["side"])
-    hashes, row_hash = np.unique(_hash_numbers(used["phash"]), return_inverse=True)
-    present = np.zeros((len(hashes), max(len(sides), 1)), np.bool_)
-    present[row_hash, side] = True
-    bad = present.sum(axis=1) > 1  # one hash on two sides
-    for i, j in _neighbours(hashes, settings.max_hamming):
-        # On two sides, unless both hashes are present on one and the same side only.
-        apart = (present[i] | present[j]).sum(axis=1) > 1
-        bad[i[apart]] = True
-        bad[j[apart]] = True
-    broken = used[bad[row_hash]]
+    # A hash on two sides is two entries, 0 bits apart.
+    entries = pd.DataFrame({"hash": _hash_numbers(used["phash"]), "side": pd.factorize(used["side"])[0]})
+    entry_of = entries.groupby(["hash", "side"], sort=False).ngroup().to_numpy()
+    entries = entries.drop_duplicates()
+    bad = _straddling(entries["hash"].to_numpy(), entries["side"].to_numpy(), settings.max_hamming)
+    broken = used[bad[entry_of]]
     return _result(
         "no_near_duplicate_straddles",
         len(broken),
         f"{len(broken)} photos have a near-duplicate on another side, such as {_some(broken['photo_id'])}",
-        f"{len(hashes)} distinct hashes, none within {settings.max_hamming} bits of one on another side",
+        f"{entries['hash'].nunique()} distinct hashes, none within {settings.max_hamming} bits of one on another side",
     )
 
 
@@ -347,30 +344,80 @@ def _hash_numbers(phash: pd.Series) -> NDArray[np.uint64]:
     return np.fromiter((int(text, 16) for text in phash), np.uint64, len(phash))
 
 
-def _neighbours(
-    hashes: NDArray[np.uint64], max_hamming: int
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """All pairs of distinct hashes within max_hamming bits, in blocks (i, j); pairs may come several times.
+def _straddling(hashes: NDArray[np.uint64], side: NDArray[np.int64], max_hamming: int) -> NDArray[np.bool_]:
+    """Whether each of N hashes has one within max_hamming bits on another side, bool [N]. Exact.
 
-    Multi-index hashing (Norouzi, Punjani, Fleet, CVPR 2012): of four 16-bit parts of two close hashes one
-    differs in at most max_hamming // 4 bits, so look up every 16-bit value that near, part by part.
+    Deal the bits to max_hamming + m hands: two close hashes are equal in at least m hands. So for each choice of m
+    hands, join the sides on the bits in them. Hashes of the largest side that meet nobody are left out by a table of
+    the bits that the others have, so that only what can straddle is sorted. Memory is bounded by _PAIRS_AT_ONCE.
     """
-    reach = max_hamming // 4
-    flips = [sum(1 << bit for bit in bits) for r in range(reach + 1) for bits in combinations(range(16), r)]
-    for part in range(4):
-        value = ((hashes >> np.uint64(16 * part)) & np.uint64(0xFFFF)).astype(np.int64)
-        order = np.argsort(value, kind="stable")
-        start = np.searchsorted(value[order], np.arange(2**16 + 1))
-        for flip in flips:
-            wanted = value ^ flip
-            sizes = start[wanted + 1] - start[wanted]
-            for rows in _blocks(sizes, 4_000_000):
-                many = sizes[rows]
-                i = np.repeat(np.arange(rows.start, rows.stop), many)
-                within = np.arange(len(i)) - np.repeat(np.cumsum(many) - many, many)
-                j = order[np.repeat(start[wanted[rows]], many) + within]
-                close = (np.bitwise_count(hashes[i] ^ hashes[j]) <= max_hamming) & (i < j)
-                yield i[close], j[close]
+    bad = np.zeros(len(hashes), np.bool_)
+    if len(np.unique(side)) < 2:
+        return bad
+    for mask in _masks(hashes, side, max_hamming):
+        key = hashes & mask
+        rows = _meeting(key, side)
+        rows = rows[np.lexsort((side[rows], key[rows]))]
+        for i, j in _pairs_of_sides(key[rows], side[rows]):
+            i, j = rows[i], rows[j]
+            new = ~(bad[i] & bad[j])
+            i, j = i[new], j[new]
+            close = np.bitwise_count(hashes[i] ^ hashes[j]) <= max_hamming
+            bad[i[close]] = bad[j[close]] = True
+    return bad
+
+
+def _masks(hashes: NDArray[np.uint64], side: NDArray[np.int64], max_hamming: int) -> list[np.uint64]:
+    """The bits of each choice of m hands, for the m that seems the least work: pairs are counted on a sample."""
+    step = -(-len(hashes) // 100_000)
+    sample, of_sample = hashes[::step], side[::step]
+
+    def choices(m: int) -> list[np.uint64]:
+        hands = max_hamming + m
+        dealt = [sum(1 << bit for bit in range(hand, 64, hands)) for hand in range(hands)]
+        return [np.uint64(sum(chosen)) for chosen in combinations(dealt, m)]
+
+    def work(m: int) -> float:
+        masks = choices(m)
+        pairs = 0
+        for mask in masks[:: -(-len(masks) // 4)]:
+            _, run = np.unique(sample & mask, return_inverse=True)
+            both = np.unique(run * (of_sample.max() + 1) + of_sample, return_counts=True)[1].astype(np.int64)
+            pairs += ((np.bincount(run).astype(np.int64) ** 2).sum() - (both**2).sum()) / 2 * step**2
+        return len(masks) * (len(hashes) + pairs / min(len(masks), 4))
+
+    if len(hashes) < 2_000:
+        return choices(1)
+    possible = [m for m in range(1, 7) if m == 1 or comb(max_hamming + m, m) <= 1000]
+    return choices(min(possible, key=work))
+
+
+def _meeting(key: NDArray[np.uint64], side: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rows without those of the largest side whose key no other side has (but for some that share its slot)."""
+    other = side != np.bincount(side).argmax()
+    bits = int(np.clip(np.log2(len(key)) + 3, 4, 28))
+    slot = (key * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - bits)
+    seen = np.zeros(1 << bits, np.bool_)
+    seen[slot[other]] = True
+    return np.flatnonzero(other | seen[slot])
+
+
+def _pairs_of_sides(
+    key: NDArray[np.uint64], side: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Pairs of rows (sorted by key and side) of one key on two sides, in blocks of bounded size."""
+    if not len(key):
+        return
+    new_key = np.append(True, key[1:] != key[:-1])
+    new_side = new_key | np.append(True, side[1:] != side[:-1])
+    key_end = np.append(np.flatnonzero(new_key)[1:], len(key))[np.cumsum(new_key) - 1]
+    side_end = np.append(np.flatnonzero(new_side)[1:], len(key))[np.cumsum(new_side) - 1]
+    sizes = key_end - side_end
+    for rows in _blocks(sizes, _PAIRS_AT_ONCE):
+        many = sizes[rows]
+        i = np.repeat(np.arange(rows.start, rows.stop), many)
+        j = np.repeat(side_end[rows], many) + np.arange(len(i)) - np.repeat(np.cumsum(many) - many, many)
+        yield i, j
 
 
 def _blocks(sizes: NDArray[np.int64], most: int) -> Iterator[slice]:

@@ -7,7 +7,9 @@ How a photo gets its split, highest priority first:
    u < test.share, validation where u >= 1 - validation.share, train between. Adding photos or
    photographers, or changing the other share, moves nobody. A side on which no photographer falls, as happens with
    few, gets the one nearest to it.
-4. Test, then validation, leave out near-duplicates of what is already chosen, and choose among the rest.
+4. Test, then validation, leave out near-duplicates of what is already chosen, and photos in a group of more than
+   `max_group` near-duplicates: such a group is a blank picture or a chain of small changes, and would take all of its
+   photos from train. It trains, or is left out with an external test's photo. What is left is chosen from.
 5. Train leaves out near-duplicates of every chosen photo, and photos near a test photo's coordinates.
 6. A photo that two sources have, by its bytes, counts once in an own split: as the first by id has it.
 With `by: trip`, and with `by: auto` where there are too few people to hold one out, the trips of each photographer
@@ -155,6 +157,7 @@ class _Plan:
         self.owner, owners = pd.factorize(keys)
         self.side = self._sides(keyed_fractions(owners, seed, "photographer side"))[self.owner]
         self.group = near_duplicate_groups(photos["phash"], photos["sha256"], settings.max_hamming)
+        self.in_large_group = np.bincount(self.group)[self.group] > settings.max_group
         self.held_by = np.full(int(self.group.max()) + 1, None, dtype=object)
 
     def _sides(self, u: NDArray[np.float64]) -> NDArray[np.object_]:
@@ -209,6 +212,9 @@ class _Plan:
             self._leave_out(no_photo, f"no stored photo, so it cannot be a {name} query")
             candidates &= ~no_photo
         candidates &= ~self._leave_out_duplicates(candidates)
+        large = candidates & self.in_large_group
+        self._leave_out(large, f"in a group of more than {self.settings.max_group} near-duplicates")
+        candidates &= ~large
         again = self._again(candidates)
         rows = np.flatnonzero(candidates & ~again)
         owners = f"{'of' if self.by_trip else 'by'} {len(np.unique(self.owner[rows]))} {self.owners}"

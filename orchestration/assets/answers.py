@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from geoloc.files import write_parquet
 from geoloc.localizers.base import Answers
 from geoloc.localizers.by_class.methods import ClassMethod, class_methods
-from geoloc.localizers.by_class.probabilities import Probabilities
+from geoloc.localizers.by_class.probabilities import photo_parts
 from geoloc.localizers.by_neighbour import locate_by_neighbours, neighbour_table
 from geoloc.localizers.confidence.calibration import Calibration
+from geoloc.localizers.confidence.kept import CellFacts, cell_facts
 from geoloc.localizers.frozen.localizer import FrozenLocalizer, fit_frozen, vectors_of
 from geoloc.models.classifier import Classifier
 from geoloc.models.engine import ExportedNetwork
@@ -54,11 +55,9 @@ Way = Callable[[str, pd.DataFrame], Answered]
 
 @dataclass(frozen=True)
 class ClassAnswers(Answered):
-    """Answers by class and their sources: the probabilities by partition before (`raw`) and after scaling, float32
-    [N, C], and the positions of unreadable photos."""
+    """Answers by class; by partition, what is kept of the probabilities; and the positions of unreadable photos."""
 
-    raw: Probabilities = field(default_factory=dict)
-    probabilities: Probabilities = field(default_factory=dict)
+    facts: dict[str, CellFacts] = field(default_factory=dict)
     unreadable: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
 
@@ -96,18 +95,21 @@ class ByClass:
         by_class = cls(run, partitions, methods, model, Calibration.none())
         if not Calibration.wanted(settings.localizers):
             return by_class
-        run.log(f"calibration: class probabilities of {len(validation)} validation photos")
-        probabilities, _ = by_class.predict(validation)
         use = validation["validation_part"]
+        used = validation[use.isin([TEMPERATURE, REGIONS, SHARED])].reset_index(drop=True)
+        run.log(f"calibration: class probabilities of {len(used)} validation photos")
+        use = used["validation_part"]
         calibration = Calibration.fit(
             partitions,
-            probabilities,
-            validation["latitude"],
-            validation["longitude"],
+            lambda positions: by_class.predict(used.iloc[positions])[0],
+            used["latitude"],
+            used["longitude"],
             settings.localizers,
-            photographer_keys(validation),
+            photographer_keys(used),
             use.isin([TEMPERATURE, SHARED]),
             use.isin([REGIONS, SHARED]),
+            batch=settings.localizers.batch_size,
+            seed=settings.seed,
         )
         calibration.save(run.output)
         return cls(run, partitions, methods, model, calibration)
@@ -121,16 +123,35 @@ class ByClass:
         )
 
     def answer(self, test: str, queries: pd.DataFrame) -> ClassAnswers:
-        """The answers of every method. Photos without probabilities get no answer."""
+        """The answers of every method. Photos without probabilities get no answer.
+
+        The probabilities of all photos are never held at once: a part is predicted, answered, summarised and dropped.
+        """
         self.run.log(f"{test}: class probabilities of {len(queries)} photos")
-        raw, unreadable = self.predict(queries)
-        scaled = self.calibration.scaled(raw)
+        truth = {
+            name: one.assign(queries["latitude"], queries["longitude"])
+            for name, one in self.partitions.items()
+        }
+        areas = {name: self.partitions[name].areas_km2() for name in self.calibration.regions}
+        cells = sum(one.cell_count for one in self.partitions.values())
+        answers: list[list[Answers]] = []
+        facts: list[dict[str, CellFacts]] = []
+        unreadable = []
+        for part in photo_parts(len(queries), cells, self.run.settings.localizers.batch_size):
+            raw, missed = self.predict(queries.iloc[part])
+            scaled = self.calibration.scaled(raw)
+            answers.append([method.locate(scaled) for method in self.methods])
+            true_cells = {name: some[part] for name, some in truth.items()}
+            facts.append(cell_facts(self.calibration, raw, scaled, true_cells, areas))
+            unreadable.append(missed + part.start)
         return ClassAnswers(
-            {method.localizer.name: method.locate(scaled) for method in self.methods},
+            {
+                method.localizer.name: Answers.joined(parts)
+                for method, parts in zip(self.methods, zip(*answers, strict=True), strict=True)
+            },
             {method.localizer.name: method.localizer.describe() for method in self.methods},
-            raw,
-            scaled,
-            unreadable,
+            {name: CellFacts.joined([one[name] for one in facts]) for name in self.partitions},
+            np.concatenate(unreadable),
         )
 
 

@@ -137,7 +137,7 @@ def _measure(
             for name, found in everything.answers.items()
             if found.alternatives is not None
         },
-        {partition: _most_probable(p) for partition, p in by_class.probabilities.items()},
+        {partition: facts.cell for partition, facts in by_class.facts.items()},
         queries,
         references,
         partitions,
@@ -173,10 +173,7 @@ def _regions(by_class: ByClass, answered: ClassAnswers, queries: pd.DataFrame) -
         return float(low[0]), float(high[0])
 
     table = by_class.calibration.region_table(
-        by_class.partitions,
-        answered.probabilities,
-        queries["latitude"],
-        queries["longitude"],
+        answered.facts,
         owners,
         interval,
     )
@@ -206,21 +203,14 @@ def _explain(
         places,
         by_class.model,
         (main, partition),
-        answered.raw[main],
-        answered.probabilities[main],
+        answered.facts[main],
+        lambda position: by_class.calibration.scaled(by_class.predict(queries.iloc[position])[0])[main],
         run.workspace.pool,
         run.settings.evaluation,
         temperature=np.nan if scaling is None else scaling.temperature,
         crops=run.settings.localizers.crops,
         batch_size=run.settings.localizers.batch_size,
     ).save(run.output / test / EXPLANATIONS_FOLDER)
-
-
-def _most_probable(probabilities: NDArray[np.float32]) -> NDArray[np.int64]:
-    """The argmax cell of each photo, int64 (N,); -1 for an unreadable photo."""
-    cells = np.nan_to_num(probabilities).argmax(axis=1).astype(np.int64)
-    cells[np.isnan(probabilities).any(axis=1)] = -1
-    return cells
 
 
 def _leave_photographer_out(run: StageRun, photos: pd.DataFrame) -> tuple[Evaluation, Diagnostics]:

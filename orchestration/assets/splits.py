@@ -5,11 +5,14 @@ from __future__ import annotations
 
 from geoloc.files import write_parquet
 from geoloc.photos.catalog import read_catalog
+from geoloc.photos.duplicates import large_groups
 from geoloc.photos.splits import FACTS, VALIDATION, make_splits, unit_keys
 from geoloc.photos.trips import are_trips
 from geoloc.photos.validation_parts import LEAST_PHOTOGRAPHERS, SHARED, validation_parts
 from orchestration.plan.chain import SPLITS_FILE
 from orchestration.run.stage import StageResult, StageRun
+
+LARGE_GROUPS_SHOWN = 20
 
 
 def build(run: StageRun) -> StageResult:
@@ -42,8 +45,18 @@ def build(run: StageRun) -> StageResult:
             f"fewer than {LEAST_PHOTOGRAPHERS} validation photographers: the same photos choose the epoch, the "
             "temperatures and the regions"
         )
+    most = run.settings.splits.max_group
+    large = large_groups(photos["near_duplicates"], most)
+    if len(large):
+        run.log(
+            f"near-duplicates: {len(large)} groups have more than {most} photos, the largest {large.iloc[0]} (as "
+            f"{large.index[0]}): they only train; splits.max_hamming may be too large for these photos"
+        )
     return StageResult(
         {
+            "large groups of near-duplicates": large.head(LARGE_GROUPS_SHOWN)
+            .rename_axis("such as")
+            .reset_index(),
             "sizes": sizes,
             "validation by use": parts.value_counts().rename_axis("use").reset_index(name="photos"),
             "unused by reason": unused.rename_axis("reason").reset_index(name="photos"),

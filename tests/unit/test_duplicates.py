@@ -9,7 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoloc.photos import duplicates
-from geoloc.photos.duplicates import close_pairs, hamming, near_duplicate_groups, parse_phash
+from geoloc.photos.duplicates import (
+    hamming,
+    hash_groups,
+    large_groups,
+    near_duplicate_groups,
+    parse_phash,
+)
 
 
 def brute_groups(phash: list[str | None], sha256: list[str | None], max_hamming: int) -> list[int]:
@@ -59,7 +65,7 @@ def test_groups_agree_with_brute_force(made: tuple[list, list], max_hamming: int
 
 @pytest.mark.parametrize("together", [1, 2, 3, 4])
 @pytest.mark.parametrize("max_hamming", [1, 3, 6, 9])
-def test_all_close_pairs_are_found_with_any_number_of_bands(
+def test_all_links_are_found_with_any_number_of_bands(
     monkeypatch: pytest.MonkeyPatch, together: int, max_hamming: int
 ) -> None:
     rng = np.random.default_rng(together * 100 + max_hamming)
@@ -68,24 +74,56 @@ def test_all_close_pairs_are_found_with_any_number_of_bands(
         target, origin = rng.choice(300, 100, replace=False), rng.choice(300, 100)
         hashes[target] = hashes[origin] ^ (np.uint64(1) << rng.integers(0, 64, 100, dtype=np.uint64))
     hashes = np.unique(hashes)
-    monkeypatch.setattr(duplicates, "_bands_together", lambda count, most: together)
-    monkeypatch.setattr(duplicates, "_PAIRS_AT_ONCE", 7)
-    i, j = close_pairs(hashes, max_hamming)
-    found = {(min(a, b), max(a, b)) for a, b in zip(i.tolist(), j.tolist(), strict=True)}
-    numbers = hashes.tolist()
-    wanted = {
-        (a, b)
-        for b in range(len(numbers))
-        for a in range(b)
-        if (numbers[a] ^ numbers[b]).bit_count() <= max_hamming
-    }
-    assert len(wanted) > 50
-    assert found == wanted
+    monkeypatch.setattr(duplicates, "_bands_together", lambda hashes, most: together)
+    for name, value in {"_PAIRS_AT_ONCE": 7, "_SHORT_RUN": 3, "_SUCCESSORS": 1, "_LONG_RUN": 9}.items():
+        monkeypatch.setattr(duplicates, name, value)
+    labels = hash_groups(hashes, max_hamming)
+    wanted = brute_groups([f"{h:016x}" for h in hashes], [None] * len(hashes), max_hamming)
+    assert pd.factorize(labels)[0].tolist() == wanted
+    assert len(set(wanted)) < len(hashes) - 50
 
 
-def test_bands_follow_the_number_of_hashes() -> None:
-    assert duplicates._bands_together(1_000, 6) == 1
-    assert duplicates._bands_together(1_000_000, 6) > 1
+def test_keys_grow_with_the_number_of_hashes_and_with_how_alike_they_are() -> None:
+    rng = np.random.default_rng(1)
+    many = np.unique(rng.integers(0, 2**64, 200_000, dtype=np.uint64))
+    assert duplicates._bands_together(many[::100], 6) == 1
+    assert duplicates._bands_together(many, 6) == 2
+    alike = np.unique(many & rng.integers(0, 2**64, len(many), dtype=np.uint64) & many[::-1])
+    assert duplicates._bands_together(alike, 6) > 2
+
+
+def test_a_cluster_costs_about_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """20,000 hashes that are all close to each other are 200 million pairs, of which few are looked at."""
+    flips = np.uint64(1) << np.random.default_rng(0).integers(0, 64, (30_000, 3), dtype=np.uint64)
+    hashes = np.unique(np.bitwise_xor.reduce(flips, axis=1))
+    compared, merged = 0, duplicates._merged
+
+    def counted(labels: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        nonlocal compared
+        compared += len(one)
+        return merged(labels, one, other)
+
+    monkeypatch.setattr(duplicates, "_merged", counted)
+    assert len(hashes) > 20_000
+    assert (hash_groups(hashes, 6) == 0).all()
+    assert compared < 50 * len(hashes)
+
+
+def test_what_cannot_be_compared_is_linked_and_nothing_is_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hashes that agree on half of their bits without being close: too many to compare are one group."""
+    rng = np.random.default_rng(3)
+    hashes = np.unique(rng.integers(0, 2**30, 400, dtype=np.uint64) << np.uint64(34))
+    assert len(np.unique(hash_groups(hashes, 6))) > 300
+    for name in ("_LONG_RUN", "_LONGEST_RUN"):
+        monkeypatch.setattr(duplicates, name, 100)
+    assert len(np.unique(hash_groups(hashes, 6))) == 1
+
+
+def test_large_groups_are_named_the_largest_first() -> None:
+    groups = pd.Series(["a"] * 3 + ["b"] * 5 + ["c"] * 2 + ["d"] * 3 + [None] * 9, dtype="str")
+    assert large_groups(groups, 2).to_dict() == {"b": 5, "a": 3, "d": 3}
+    assert list(large_groups(groups, 2).index) == ["b", "a", "d"]
+    assert large_groups(groups, 5).empty
 
 
 def test_a_chain_of_small_changes_is_one_group() -> None:

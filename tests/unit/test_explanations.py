@@ -133,12 +133,13 @@ def surest():
         [[0.9, 0.1], [0.8, 0.2], [0.8, 0.2], [0.7, 0.3], [0.4, 0.6], [np.nan, np.nan], [0.6, 0.4]]
     )
     photos = pd.DataFrame({"photo_id": list("gfedcba"), "photographer": ["x", "x", "y", "z", "x", "y", None]})
-    return probabilities, photos
+    cells = np.where(np.isnan(probabilities[:, 0]), -1, np.nan_to_num(probabilities).argmax(axis=1))
+    return cells, probabilities.max(axis=1), photos
 
 
 def test_the_surest_photos_of_a_cell_are_those_it_is_the_answer_of():
-    probabilities, photos = surest()
-    found = most_confident_photos(probabilities, photos, [1, 0], 3, true_cells=[0, 1, 0, 1, 1, 0, 0])
+    cells, probability, photos = surest()
+    found = most_confident_photos(cells, probability, photos, [1, 0], 3, true_cells=[0, 1, 0, 1, 1, 0, 0])
     assert found.dtypes.astype(str).to_dict() == COLUMNS
     assert found["cell"].tolist() == [1, 0, 0, 0]
     # x has two, the better counts: z comes before x's second, and the unreadable photo never does.
@@ -146,19 +147,17 @@ def test_the_surest_photos_of_a_cell_are_those_it_is_the_answer_of():
     assert found["rank"].tolist() == [1, 1, 2, 3]
     assert found["right"].tolist() == [True, True, True, False]
     assert found["probability"].tolist() == [0.6, 0.9, 0.8, 0.7]
-    more = most_confident_photos(probabilities, photos, [0], 9)
+    more = most_confident_photos(cells, probability, photos, [0], 9)
     assert more["photo_id"].tolist() == ["g", "e", "f", "d", "a"]  # all of them, by probability, equals by id
     unknown = photos.assign(photographer=[None, None, "y", "z", "x", "y", None])  # not one photographer
-    assert most_confident_photos(probabilities, unknown, [0], 3)["photo_id"].tolist() == ["g", "e", "f"]
-    nameless = most_confident_photos(probabilities, photos.drop(columns="photographer"), [0], 2)
+    assert most_confident_photos(cells, probability, unknown, [0], 3)["photo_id"].tolist() == ["g", "e", "f"]
+    nameless = most_confident_photos(cells, probability, photos.drop(columns="photographer"), [0], 2)
     assert nameless["photo_id"].tolist() == ["g", "e"]
-    assert most_confident_photos(probabilities[:4], photos[:4], [1]).empty
-    with pytest.raises(ValueError, match="cells must be from 0 to 1, got 0 to 2"):
-        most_confident_photos(probabilities, photos, [0, 2])
+    assert most_confident_photos(cells[:4], probability[:4], photos[:4], [1]).empty
     with pytest.raises(ValueError, match="count must be at least 1"):
-        most_confident_photos(probabilities, photos, [0], 0)
-    with pytest.raises(ValueError, match="of 6 photos must be"):
-        most_confident_photos(probabilities, photos[:6], [0])
+        most_confident_photos(cells, probability, photos, [0], 0)
+    with pytest.raises(ValueError, match="one each for 6 photos"):
+        most_confident_photos(cells, probability, photos[:6], [0])
 
 
 # Figures
@@ -230,8 +229,8 @@ def test_a_probability_map_draws_likely_cells_and_the_photo():
 
 @pytest.mark.slow
 def test_the_figure_of_surest_photos_shows_them_and_says_which_have_no_bytes():
-    probabilities, photos = surest()
-    table = most_confident_photos(np.column_stack([probabilities, np.zeros(7)]), photos, [0, 1], 3)
+    cells, probability, photos = surest()
+    table = most_confident_photos(cells, probability, photos, [0, 1], 3)
     none = confident_figure(Squares(), table, {})
     some = confident_figure(Squares(), table, {"g": jpeg(), "c": jpeg()}, {0: "<here> $x$"})
     assert reddish(some) > reddish(none) + 0.02

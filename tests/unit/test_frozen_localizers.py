@@ -20,7 +20,9 @@ from tests.unit.localizer_world import nested, photos
 LAT, LON = photos(300)
 FINE, COARSE, _ = nested(LAT, LON)
 PARTITIONS = {"fine": FINE, "coarse": COARSE}
-FRAME = pd.DataFrame({"photo_id": [f"p{i}" for i in range(300)], "latitude": LAT, "longitude": LON})
+FRAME = pd.DataFrame(
+    {"photo_id": [f"p{i}" for i in range(300)], "photographer": None, "latitude": LAT, "longitude": LON}
+)
 TRAIN, VALIDATION, TEST = FRAME[:180], FRAME[180:240], FRAME[240:]
 BOTH = LocalizerSettings(frozen=FrozenSettings(kinds=("svm", "knn"), k=7))
 UNREADABLE = ["p3", "p200", "p250"]

@@ -13,6 +13,7 @@ from geoloc.localizers.by_class.product import HierarchyLocalizer
 from geoloc.localizers.by_class.within_level import WithinLevelLocalizer
 from geoloc.localizers.confidence.calibration import Calibration
 from geoloc.localizers.confidence.conformal import ConformalRegions
+from geoloc.localizers.confidence.kept import cell_facts
 from geoloc.localizers.confidence.temperature import TemperatureScaling
 from geoloc.localizers.settings import LocalizerSettings
 from geoloc.partitions.kmeans import KMeansPartition
@@ -26,6 +27,17 @@ PARTITIONS = dict(zip(("fine", "coarse", "middle"), nested(LAT, LON), strict=Tru
 ALL = LocalizerSettings(
     combine=("overlay", "product"), within_levels=True, calibrate=True, coverages=(0.5, 0.9)
 )
+
+
+def given(by_name: dict[str, np.ndarray]):
+    """What predicts: the probabilities of photos by position."""
+    return lambda rows: {name: p[rows] for name, p in by_name.items()}
+
+
+def facts_of(made: Calibration, p: dict[str, np.ndarray], lat: np.ndarray, lon: np.ndarray):
+    truth = {name: one.assign(lat, lon) for name, one in PARTITIONS.items()}
+    areas = {name: one.areas_km2() for name, one in PARTITIONS.items()}
+    return cell_facts(made, p, made.scaled(p), truth, areas)
 
 
 def said(count: int, seed: int = 0) -> dict[str, np.ndarray]:
@@ -76,10 +88,10 @@ def test_partitions_that_do_not_nest_have_no_product():
 
 def test_a_calibration_is_of_scaled_probabilities_and_says_what_it_holds(tmp_path):
     validation, lat, lon = said(200), LAT[:200], LON[:200]
-    made = Calibration.fit(PARTITIONS, validation, lat, lon, ALL)
+    made = Calibration.fit(PARTITIONS, given(validation), lat, lon, ALL)
     queries = said(100, seed=50)
     scaled = made.scaled(queries)
-    table = made.region_table(PARTITIONS, scaled, LAT[200:300], LON[200:300])
+    table = made.region_table(facts_of(made, queries, LAT[200:300], LON[200:300]))
     assert list(table["partition"]) == ["fine", "fine", "coarse", "coarse", "middle", "middle"]
     for name, partition in PARTITIONS.items():
         truth = partition.assign(lat, lon)
@@ -107,7 +119,9 @@ def test_without_calibration_probabilities_stay_and_nothing_is_written(tmp_path)
     p = said(10)
     assert all(value is p[name] for name, value in Calibration.none().scaled(p).items())
     assert Calibration.none().save(tmp_path) == []
-    only = Calibration.fit(PARTITIONS, said(50), LAT[:50], LON[:50], LocalizerSettings(coverages=(0.5,)))
+    only = Calibration.fit(
+        PARTITIONS, given(said(50)), LAT[:50], LON[:50], LocalizerSettings(coverages=(0.5,))
+    )
     assert not only.temperatures
     assert only.regions["fine"][0].threshold == (
         ConformalRegions(0.5).fit(said(50)["fine"], PARTITIONS["fine"].assign(LAT[:50], LON[:50])).threshold
@@ -116,9 +130,9 @@ def test_without_calibration_probabilities_stay_and_nothing_is_written(tmp_path)
 
 def test_no_validation_photo_is_an_error_that_names_the_setting():
     with pytest.raises(SettingsError, match=r"localizers\.coverages needs photos in the validation split"):
-        Calibration.fit(PARTITIONS, said(0), [], [], LocalizerSettings(coverages=(0.5,)))
+        Calibration.fit(PARTITIONS, given(said(0)), [], [], LocalizerSettings(coverages=(0.5,)))
     unread = {name: np.full_like(p, np.nan) for name, p in said(5).items()}
     with pytest.raises(
         SettingsError, match=r"localizers\.calibrate cannot be done for partition fine: .* none"
     ):
-        Calibration.fit(PARTITIONS, unread, LAT[:5], LON[:5], LocalizerSettings(calibrate=True))
+        Calibration.fit(PARTITIONS, given(unread), LAT[:5], LON[:5], LocalizerSettings(calibrate=True))

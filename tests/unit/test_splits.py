@@ -224,6 +224,24 @@ def test_a_near_duplicate_stays_on_the_highest_side_and_its_photographer_does_no
     assert (unchanged | (before[mates] == "unused")).all()
 
 
+def test_a_group_that_grew_too_large_only_trains() -> None:
+    """A chain of small changes through many photographers' photos does not end up in test, nor empty train."""
+    catalog = make_catalog()
+    chain = catalog.index[(catalog["source"] == "own") & (catalog.index % 3 == 0)]
+    catalog.loc[chain, "phash"] = [f"{(1 << (i % 64)) - 1:016x}" for i in range(len(chain))]
+    wanted = settings_of(max_group=100)
+    splits = make_splits(catalog, wanted, 1).set_index("photo_id")
+    got = splits.loc[catalog.loc[chain, "photo_id"]]
+    assert got["near_duplicates"].nunique() == 1
+    assert set(got["split"]) == {"train", "unused"}
+    assert (got["split"] == "train").mean() > 0.6
+    reasons = got["reason"].dropna()
+    assert set(reasons[reasons.str.contains("group")]) == {"in a group of more than 100 near-duplicates"}
+    assert all(check.passed for check in check_splits(catalog, splits.reset_index(), wanted))
+    kept = make_splits(catalog, settings_of(max_group=10_000), 1).set_index("photo_id")
+    assert (kept.loc[got.index, "split"] == "train").sum() == 0
+
+
 # --- stability and determinism ---------------------------------------------------------------------------
 
 
@@ -619,24 +637,18 @@ def test_each_check_has_a_planted_fault() -> None:
 
 
 @pytest.mark.parametrize("max_hamming", [0, 1, 3, 4, 7, 8, 12])
-def test_the_checks_own_search_for_near_duplicates_is_exact(max_hamming: int) -> None:
+def test_the_checks_own_search_for_near_duplicates_is_exact(
+    max_hamming: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rng = np.random.default_rng(max_hamming)
-    hashes = rng.integers(0, 2**64, 200, dtype=np.uint64)
-    for _ in range(13):
-        target, origin = rng.choice(200, 60, replace=False), rng.choice(200, 60)
+    hashes = rng.integers(0, 2**64, 400, dtype=np.uint64)
+    for _ in range(max_hamming + 6):
+        target, origin = rng.choice(400, 60, replace=False), rng.choice(400, 60)
         hashes[target] = hashes[origin] ^ (np.uint64(1) << rng.integers(0, 64, 60, dtype=np.uint64))
-    hashes = np.unique(hashes)
-    found = {
-        pair
-        for i, j in split_checks._neighbours(hashes, max_hamming)
-        for pair in zip(i.tolist(), j.tolist(), strict=True)
-    }
-    numbers = hashes.tolist()
-    wanted = {
-        (a, b)
-        for b in range(len(numbers))
-        for a in range(b)
-        if (numbers[a] ^ numbers[b]).bit_count() <= max_hamming
-    }
-    assert found == wanted
-    assert max_hamming == 0 or len(wanted) > 10
+    hashes[:20] = hashes[20:40]
+    side = rng.choice(3, 400, p=[0.1, 0.85, 0.05])
+    bits = np.bitwise_count(hashes[:, None] ^ hashes[None, :])
+    wanted = ((bits <= max_hamming) & (side[:, None] != side[None, :])).any(axis=1)
+    monkeypatch.setattr(split_checks, "_PAIRS_AT_ONCE", 5)
+    assert split_checks._straddling(hashes, side, max_hamming).tolist() == wanted.tolist()
+    assert 5 < wanted.sum() < 350

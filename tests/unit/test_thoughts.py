@@ -20,6 +20,7 @@ from geoloc.evaluation.measures.groups import density_groups
 from geoloc.evaluation.settings import EvaluationSettings
 from geoloc.localizers.base import Answers
 from geoloc.localizers.by_class.cells import ClassLocalizer
+from geoloc.localizers.confidence.kept import CellFacts
 from geoloc.models.preprocess import Preprocess
 from geoloc.reports.pages import image_uri
 from geoloc.reports.report import ReportInput, report_figures, report_html, write_report
@@ -140,9 +141,10 @@ def explained(world, **changes):
         seed=0,
         unreadable=missed,
     )
+    facts = CellFacts.of(raw, scaled, Squares().assign(photos["latitude"], photos["longitude"]))
     found = explain(
-        evaluation, photos, answers.alternatives, model, ("fine", Squares()), raw, scaled, reader, settings,
-        temperature=2.0,
+        evaluation, photos, answers.alternatives, model, ("fine", Squares()), facts, lambda rows: scaled[rows], reader,
+        settings, temperature=2.0,
     )  # fmt: skip
     return evaluation, found
 

@@ -12,7 +12,8 @@ COLUMNS = {"cell": "int64", "rank": "int64", "photo_id": "str", "probability": "
 
 
 def most_confident_photos(
-    probabilities: NDArray,
+    answered: ArrayLike,
+    probability: ArrayLike,
     photos: pd.DataFrame,
     cells: Sequence[int] | NDArray[np.int64],
     count: int = 5,
@@ -20,29 +21,31 @@ def most_confident_photos(
 ) -> pd.DataFrame:
     """Returns the top `count` photos per cell: of the photos assigned to it, those with its highest probability.
 
-    A photo is assigned to its most probable cell. `probabilities` are float [N, C]; a row of NaN (an unreadable photo)
-    is left out. `photos` has photo_id, and optionally photographer: then each photographer is shown once per cell while
-    there are enough. `true_cells` int [N] are optional. Ties are broken by photo_id.
+    `answered` int [N] is the most probable cell of each photo, to which it is assigned (-1: unreadable, left out), and
+    `probability` float [N] that of this cell. `photos` has photo_id, and optionally photographer: then each
+    photographer is shown once per cell while there are enough. `true_cells` int [N] are optional. Ties are broken by
+    photo_id.
 
     Columns: cell, rank (from 1), photo_id, probability, right (whether the cell is the true cell; False without
-    `true_cells`). A cell without assigned photos has no rows. Raises ValueError for different lengths, an unknown cell,
-    or a count below 1.
+    `true_cells`). A cell without assigned photos has no rows. Raises ValueError for different lengths or a count
+    below 1.
     """
-    p = np.asarray(probabilities)
-    if p.ndim != 2 or len(p) != len(photos):
-        raise ValueError(f"probabilities of {len(photos)} photos must be (N, C), got shape {p.shape}")
+    assigned, sure = np.asarray(answered, dtype=np.int64), np.asarray(probability, dtype=np.float64)
+    if assigned.shape != (len(photos),) or sure.shape != assigned.shape:
+        raise ValueError(
+            f"cells and probabilities must be one each for {len(photos)} photos, got shapes {assigned.shape} and "
+            f"{sure.shape}"
+        )
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")
     wanted = np.asarray(cells, dtype=np.int64)
-    if len(wanted) and (wanted.min() < 0 or wanted.max() >= p.shape[1]):
-        raise ValueError(f"cells must be from 0 to {p.shape[1] - 1}, got {wanted.min()} to {wanted.max()}")
-    read = np.flatnonzero(~np.isnan(p).any(axis=1))
-    best = p[read].argmax(axis=1) if len(read) else np.empty(0, dtype=np.int64)
+    read = np.flatnonzero(assigned >= 0)
+    best = assigned[read]
     frame = pd.DataFrame(
         {
-            "cell": best.astype(np.int64),
+            "cell": best,
             "photo_id": photos["photo_id"].to_numpy(dtype=object)[read],
-            "probability": p[read, best].astype(np.float64),
+            "probability": sure[read],
             "right": False if true_cells is None else np.asarray(true_cells)[read] == best,
             "photographer": photos["photographer"].to_numpy(dtype=object)[read]
             if "photographer" in photos

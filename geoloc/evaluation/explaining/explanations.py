@@ -7,7 +7,7 @@ temperature scaling, and the errors of the best of its top-k answers (figure 3).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from geoloc.evaluation.result import Evaluation
 from geoloc.evaluation.settings import EvaluationSettings
 from geoloc.files import damage_named, read_json, read_parquet, write_json, write_parquet
 from geoloc.localizers.base import Alternatives
+from geoloc.localizers.confidence.kept import CellFacts
 from geoloc.models.batches import iter_batches
 from geoloc.models.classifier import Classifier
 from geoloc.models.engine import ExportedNetwork
@@ -151,8 +152,8 @@ def explain(
     alternatives: Alternatives,
     model: Classifier | ExportedNetwork,
     partition: tuple[str, Partition],
-    uncalibrated: NDArray[Any],
-    probabilities: NDArray[Any],
+    facts: CellFacts,
+    predict: Callable[[NDArray[np.int64]], NDArray[Any]],
     pool: Path | str | ShardReader,
     settings: EvaluationSettings,
     *,
@@ -165,27 +166,22 @@ def explain(
     - `queries`: the N photos with the catalog's columns; all other arguments are in their order.
     - `alternatives`: those of the method.
     - `partition`: the name of a head of `model`, and its fitted partition.
-    - `probabilities` float [N, C]: the method's input, means over `crops` crops; a row of NaN is an unreadable photo.
-    - `uncalibrated` float [N, C]: the same before temperature scaling.
+    - `facts`: of the probabilities of the photos over the cells, means over `crops` crops.
+    - `predict`: gives these probabilities, float [n, C], of the n photos at some positions: of those explained.
 
     Raises ValueError for different lengths, and as the measures do.
     """
     name, cells = partition
     method = evaluation.methods[0]
-    if not len(queries) == len(probabilities) == len(uncalibrated):
-        raise ValueError(
-            f"probabilities must be of {len(queries)} photos, got {len(probabilities)} and {len(uncalibrated)}"
-        )
-    read = ~(np.isnan(probabilities).any(axis=1))
-    best = np.where(read, np.nan_to_num(probabilities).argmax(axis=1), -1)
-    rows = np.arange(len(queries))
+    if len(queries) != len(facts):
+        raise ValueError(f"probabilities must be of {len(queries)} photos, got {len(facts)}")
     answers = pd.DataFrame(
         {
             "photo_id": queries["photo_id"].to_numpy(dtype=object),
-            "true_cell": cells.assign(queries["latitude"], queries["longitude"]),
-            "cell": best,
-            "probability": np.where(read, probabilities[rows, best], np.nan),
-            "uncalibrated": np.where(read, uncalibrated[rows, best], np.nan),
+            "true_cell": facts.true_cell,
+            "cell": facts.cell,
+            "probability": facts.probability,
+            "uncalibrated": facts.uncalibrated,
         }
     ).astype(ANSWER_COLUMNS)
     photographer = queries.set_index("photo_id")["photographer"]
@@ -202,18 +198,26 @@ def explain(
         model.preprocess.image_size / model.preprocess.resize_short_side,
         crops,
         answers,
-        best_of_k_errors(alternatives, queries["latitude"], queries["longitude"], read),
+        best_of_k_errors(alternatives, queries["latitude"], queries["longitude"], facts.cell >= 0),
         explained,
-        np.asarray(probabilities[position], dtype=np.float32),
+        _of_few(predict, position, cells.cell_count),
         _occlusion(
             model, name, pool, queries.iloc[position].reset_index(drop=True), wanted,
             1.0 if np.isnan(temperature) else temperature, batch_size,
         ),
         most_confident_photos(
-            probabilities, queries, _most_answered(best, settings.confident_cells), PHOTOS_OF_A_CELL,
-            answers["true_cell"],
+            facts.cell, facts.probability, queries, _most_answered(facts.cell, settings.confident_cells),
+            PHOTOS_OF_A_CELL, facts.true_cell,
         ),
     )  # fmt: skip
+
+
+def _of_few(
+    predict: Callable[[NDArray[np.int64]], NDArray[Any]], position: NDArray[np.int64], cells: int
+) -> NDArray[np.float32]:
+    if not len(position):
+        return np.empty((0, cells), dtype=np.float32)
+    return np.asarray(predict(position), dtype=np.float32)
 
 
 def pick_explained(

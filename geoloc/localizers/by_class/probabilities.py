@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,21 @@ FloatArray = NDArray[np.float64]
 Probabilities = Mapping[str, NDArray[Any]]
 """Probabilities of N photos by partition name: float [N, C], a row of NaN for an unreadable photo."""
 
+CELLS_AT_ONCE = 1 << 24
+"""Probabilities that are held at once, over all partitions: about 1 GB with what is computed from them."""
 _SMALLEST = float(np.finfo(np.float32).tiny)
 """Below this a softmax in float32 underflows to 0; a cell that lost its last digits is not impossible."""
+
+
+def photo_parts(photos: int, cells: int, batch: int = 1) -> Iterator[slice]:
+    """Consecutive slices of `photos` photos with at most about CELLS_AT_ONCE probabilities of `cells` cells.
+
+    Each is a multiple of `batch` photos, so that a network sees the same batches as without parts. No photos are one
+    empty slice.
+    """
+    step = max(CELLS_AT_ONCE // max(cells, 1) // batch, 1) * batch
+    for start in range(0, max(photos, 1), step):
+        yield slice(start, min(start + step, photos))
 
 
 def checked_probabilities(

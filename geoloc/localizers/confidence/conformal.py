@@ -88,18 +88,29 @@ class ConformalRegions:
         `photographers` [N] are whom the photos count for; None for photos that are exchangeable as they are. Raises
         ValueError for no photos, for logits, and for true cells that are not N numbers below C.
         """
+        return self.fit_scores(self.scores_of(probabilities, true_cells), photographers)
+
+    def scores_of(self, probabilities: NDArray[Any], true_cells: ArrayLike) -> NDArray[np.float64]:
+        """Returns the score of each photo's true cell, float64 [N]; infinite if it is unreadable or in no cell.
+
+        Arguments and errors are those of `fit`. The scores do not depend on the coverage.
+        """
         p = np.asarray(probabilities)
         p, unread = checked_probabilities(p, p.shape[1] if p.ndim == 2 else 0)
         cells = checked_true_cells(true_cells, *p.shape)
-        if not len(p):
-            raise ValueError("conformal regions need at least one validation photo, got none")
         scores = self._scores(p)[np.arange(len(p)), cells]
         scores[unread | (cells < 0)] = np.inf
+        return scores
+
+    def fit_scores(self, scores: NDArray[np.float64], photographers: ArrayLike | None = None) -> Self:
+        """Calibrate on the scores of N photos, from `scores_of`; returns itself. Raises ValueError for no photos."""
+        if not len(scores):
+            raise ValueError("conformal regions need at least one validation photo, got none")
         self.threshold = _threshold(scores, self.coverage, photographers)
         self.photographers = (
-            len(p) if photographers is None else len(np.unique(np.asarray(photographers, str)))
+            len(scores) if photographers is None else len(np.unique(np.asarray(photographers, str)))
         )
-        self.photos = len(p)
+        self.photos = len(scores)
         return self
 
     @property

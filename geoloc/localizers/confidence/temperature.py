@@ -19,7 +19,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from geoloc.files import damage_named, read_json, write_json
-from geoloc.localizers.by_class.probabilities import checked_probabilities, log_probabilities, normalised
+from geoloc.localizers.by_class.probabilities import (
+    checked_probabilities,
+    log_probabilities,
+    normalised,
+    photo_parts,
+)
 
 _LIMITS = (0.01, 100.0)
 """Bounds of the search; at either end a classifier is as good as certain, or uniform."""
@@ -52,19 +57,22 @@ class TemperatureScaling:
         used = ~unread & (cells >= 0)
         if not used.any():
             raise ValueError(f"temperature scaling needs photos in cells, got none among {len(p)}")
-        logs, rows, truth = log_probabilities(p[used]), np.arange(int(used.sum())), cells[used]
-        all_right = logs.shape[1] > 1 and bool((logs[rows, truth] >= logs.max(axis=1)).all())
+        p, truth = p[used], cells[used]
+        rows = np.arange(len(p))
+        all_right = p.shape[1] > 1 and bool((p[rows, truth] >= p.max(axis=1)).all())
         doubt = 1 / (len(rows) + 2) if all_right else 0.0
 
         def loss(log_temperature: float) -> float:
-            scaled = logs / np.exp(log_temperature)
-            top = scaled.max(axis=1)
-            total = top + np.log(np.exp(scaled - top[:, None]).sum(axis=1))
-            hit = (total - scaled[rows, truth]).mean()
-            if not doubt:
-                return float(hit)
-            others = (scaled.sum(axis=1) - scaled[rows, truth]) / (scaled.shape[1] - 1)
-            return float((1 - doubt) * hit + doubt * (total - others).mean())
+            hit, others = np.zeros(len(p)), np.zeros(len(p))
+            for part in photo_parts(len(p), p.shape[1]):
+                scaled = log_probabilities(p[part]) / np.exp(log_temperature)
+                top = scaled.max(axis=1)
+                total = top + np.log(np.exp(scaled - top[:, None]).sum(axis=1))
+                of_true = scaled[np.arange(len(scaled)), truth[part]]
+                hit[part] = total - of_true
+                if doubt:
+                    others[part] = total - (scaled.sum(axis=1) - of_true) / (scaled.shape[1] - 1)
+            return float((1 - doubt) * hit.mean() + doubt * others.mean())
 
         # Convex in 1 / T, so there is one lowest point, in the logarithm too.
         found = minimize_scalar(loss, bounds=np.log(_LIMITS), method="bounded", options={"xatol": 1e-6})

@@ -17,11 +17,14 @@ from numpy.typing import NDArray
 
 from geoloc.localizers.base import Answers, Localizer
 from geoloc.localizers.by_class.cells import ClassLocalizer, class_localizers
+from geoloc.localizers.by_class.probabilities import photo_parts
+from geoloc.localizers.confidence.calibration import TEMPERATURE_CELLS, sample_of_photographers
 from geoloc.localizers.confidence.temperature import TemperatureScaling
 from geoloc.localizers.frozen.base import FROZEN_APPROACHES, FrozenClassifier
 from geoloc.localizers.frozen.knn import FrozenKnn
 from geoloc.localizers.frozen.svm import FrozenSvm
 from geoloc.localizers.settings import FrozenSettings, LocalizerSettings
+from geoloc.photos.owners import photographer_keys
 from geoloc.retrieval.embeddings import Embeddings
 from geoloc.settings import SettingsError
 
@@ -73,10 +76,13 @@ class FrozenLocalizer(Localizer):
 
         Raises ValueError for vectors of another length.
         """
-        probabilities = self.classifier.predict_probabilities(vectors)
-        if self.temperature is not None:
-            probabilities = self.temperature.predict(probabilities)
-        return self.by_class.locate(probabilities)
+        found = []
+        for part in photo_parts(len(vectors), self.classifier.cell_count):
+            probabilities = self.classifier.predict_probabilities(vectors[part])
+            if self.temperature is not None:
+                probabilities = self.temperature.predict(probabilities)
+            found.append(self.by_class.locate(probabilities))
+        return Answers.joined(found)
 
     def save(self, folder: Path | str) -> list[Path]:
         """Write frozen-<partition>-<kind>.safetensors and, where there is a temperature, the same with
@@ -130,7 +136,7 @@ def fit_frozen(
                 ) from None
             temperature = None
             if settings.calibrate and kind != "knn":
-                temperature = _temperature(classifier, by_class.partition, name, embeddings, validation)
+                temperature = _temperature(classifier, by_class.partition, name, embeddings, validation, seed)
             made.append(FrozenLocalizer(classifier, by_class, name, temperature))
             log(f"frozen features: {classifier!r}")
             if not made[-1].converged:
@@ -179,7 +185,11 @@ def _temperature(
     name: str,
     embeddings: Embeddings,
     validation: pd.DataFrame,
+    seed: int,
 ) -> TemperatureScaling:
+    owners = pd.factorize(photographer_keys(validation))[0]
+    most = TEMPERATURE_CELLS // partition.cell_count
+    validation = validation.iloc[sample_of_photographers(owners, most, seed)]
     probabilities = classifier.predict_probabilities(vectors_of(embeddings, validation["photo_id"]))
     truth = partition.assign(validation["latitude"], validation["longitude"])
     try:
