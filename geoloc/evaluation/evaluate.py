@@ -228,12 +228,14 @@ def _score_values(
     values = {}
     for method in methods:
         answered = np.isfinite(method.error)  # an unreadable photo has no answer, whatever was answered
-        place = (np.where(answered, x, np.nan) for x in (method.answers.latitude, method.answers.longitude))
-        values[method.name] = answer_values(*place, method.error, truth)
+        lat, lon = (
+            np.where(answered, x, np.nan) for x in (method.answers.latitude, method.answers.longitude)
+        )
+        values[method.name] = answer_values(lat, lon, method.error, truth)
     for baseline in baselines:
         if baseline.error_km is not None:
-            everywhere = (np.full(len(latitude), x[0]) for x in (baseline.latitude, baseline.longitude))
-            values[baseline.name] = answer_values(*everywhere, baseline.error_km, truth)
+            lat, lon = (np.full(len(latitude), x[0]) for x in (baseline.latitude, baseline.longitude))
+            values[baseline.name] = answer_values(lat, lon, baseline.error_km, truth)
         elif baseline.name == BEST_CONSTANT and references is not None:
             known = (references["latitude"], references["longitude"])
             values[baseline.name] = constant_values(*known, latitude, longitude, truth, seed=seed)

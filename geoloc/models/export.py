@@ -69,7 +69,7 @@ def difference(graph: Graph, model: Embedder, photos: torch.Tensor) -> float:
         finite = np.isfinite(torchs)  # log-probabilities of cells without photos may be minus infinity
         if not np.array_equal(values[~finite], torchs[~finite]):
             raise ExportError(f"its {name} are not finite where torch's are")
-        scale = max(float(np.abs(torchs[finite]).max(initial=0)), np.finfo(np.float32).tiny)
+        scale = max(float(np.abs(torchs[finite]).max(initial=0)), float(np.finfo(np.float32).tiny))
         off = float(np.abs(values[finite] - torchs[finite]).max(initial=0)) / scale
         if not off <= MOST_DIFFERENCE:
             raise ExportError(f"its {name} differ from torch's by {off:.2g}, more than {MOST_DIFFERENCE}")

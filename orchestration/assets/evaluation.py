@@ -21,7 +21,6 @@ from geoloc.evaluation.explaining.explanations import FOLDER as EXPLANATIONS_FOL
 from geoloc.evaluation.explaining.explanations import explain
 from geoloc.evaluation.measures.bootstrap import photographer_clusters
 from geoloc.evaluation.measures.intervals import shares
-from geoloc.evaluation.measures.scores import true_log_probabilities
 from geoloc.evaluation.result import Evaluation
 from geoloc.files import write_json
 from geoloc.localizers.by_neighbour import locate_by_neighbours
@@ -75,7 +74,7 @@ def build(run: StageRun) -> StageResult:
     for name in tests:
         queries = by_split[name].reset_index(drop=True)
         answered = by_class.answer(name, queries)
-        told = _log_probabilities(by_class, answered, queries)
+        told = _log_probabilities(by_class, answered)
         made[name], behind[name] = _measure(run, name, queries, references, partitions, answered, ways, told)
         if regions := _regions(by_class, answered, queries):
             behind[name] = Diagnostics(behind[name].method, {**behind[name].tables, **regions})
@@ -146,18 +145,10 @@ def _measure(
     return evaluation, diagnostics
 
 
-def _log_probabilities(
-    by_class: ByClass, answered: ClassAnswers, queries: pd.DataFrame
-) -> dict[str, NDArray[np.float64]]:
+def _log_probabilities(by_class: ByClass, answered: ClassAnswers) -> dict[str, NDArray[np.float64]]:
     """The log probability of each photo's true cell, by method over the cells of one partition."""
-    of_partition = {
-        name: true_log_probabilities(
-            answered.probabilities[name], partition.assign(queries["latitude"], queries["longitude"])
-        )
-        for name, partition in by_class.partitions.items()
-    }
     return {
-        method.localizer.name: of_partition[method.partitions[0]]
+        method.localizer.name: answered.facts[method.partitions[0]].log_true
         for method in by_class.methods
         if len(method.partitions) == 1
     }

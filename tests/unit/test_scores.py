@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geoloc.evaluation.evaluate import evaluate
-from geoloc.evaluation.measures.scores import geoscore, true_log_probabilities
+from geoloc.evaluation.measures.scores import geoscore
 from geoloc.evaluation.result import Evaluation
 from geoloc.evaluation.settings import EvaluationSettings
 from geoloc.files import read_json, write_json
 from geoloc.localizers.base import Answers
+from geoloc.localizers.confidence.kept import CellFacts
 from geoloc.sphere import distance_km
 
 PARIS, LYON, BERLIN, SEA = (48.8566, 2.3522), (45.7640, 4.8357), (52.52, 13.405), (0.0, -30.0)
@@ -98,7 +99,7 @@ def test_log_likelihood_is_of_the_photos_that_have_a_probability():
 
 def test_the_probability_is_that_of_the_true_cell():
     p = np.array([[0.2, 0.8], [0.6, 0.4], [np.nan, np.nan], [0.5, 0.5], [1, 0]], np.float32)
-    found = true_log_probabilities(p, [1, 0, 1, -1, 1])
+    found = CellFacts.of(p, p, np.array([1, 0, 1, -1, 1])).log_true
     assert np.exp(found[:2]).tolist() == pytest.approx([0.8, 0.6])
     assert np.isnan(found[2:4]).all()
     assert found[4] == pytest.approx(

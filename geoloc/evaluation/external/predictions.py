@@ -96,11 +96,11 @@ def _check_ids(
     if len(lost) == kept.sum():
         raise PredictionsError(
             f"{table.name}: none of its {len(lost):,} ids is a photo of the truth: "
-            f"{_listed([repr(written[i]) for i in lost])} against {_listed([repr(one) for one in ids])}; say which"
+            f"{_listed([repr(written[int(i)]) for i in lost])} against {_listed([repr(one) for one in ids])}; say which"
             " column has them with --column photo_id=NAME"
         )
     if len(lost) and not ignore_unmatched:
-        shown = _listed([f"{written[i]!r} (row {table.numbers[i]})" for i in lost])
+        shown = _listed([f"{written[int(i)]!r} (row {table.numbers[int(i)]})" for i in lost])
         raise PredictionsError(
             f"{table.name}: {len(lost):,} of its {int(kept.sum()):,} ids are no photos of the truth: {shown};"
             " leave such rows out with --ignore-unmatched"

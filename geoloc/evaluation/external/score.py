@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -32,7 +33,7 @@ from geoloc.localizers.base import Answers
 from geoloc.settings import replace
 from geoloc.sphere import is_valid
 
-Source = Path | str | pd.DataFrame
+Source: TypeAlias = Path | str | pd.DataFrame
 """A file, or a data frame with the same columns."""
 
 _PLACE = ("latitude", "longitude")

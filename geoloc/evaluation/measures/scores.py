@@ -73,10 +73,12 @@ def constant_values(
     places = np.stack([np.asarray(reference_latitude), np.asarray(reference_longitude)], axis=1)
     places = _sample(places.astype(np.float64), _REFERENCES, rng)
     candidates = np.unique(_sample(places, _CANDIDATES, rng), axis=0)
-    totals = [geoscore(distance_km(*place, places[:, 0], places[:, 1])).sum() for place in candidates]
+    totals = [
+        geoscore(distance_km(place[0], place[1], places[:, 0], places[:, 1])).sum() for place in candidates
+    ]
     best = candidates[int(np.argmax(totals))]
     known = areas_of(places[:, 0], places[:, 1])
-    values = [geoscore(distance_km(*best, latitude, longitude)) / MOST_POINTS]
+    values = [geoscore(distance_km(best[0], best[1], latitude, longitude)) / MOST_POINTS]
     for own, photos in ((known.country, truth.country), (known.region, truth.region)):
         own = own[own >= 0]
         values.append(photos == np.bincount(own).argmax() if len(own) else np.zeros(len(photos), bool))
@@ -146,20 +148,6 @@ def log_likelihood(
         means = resampled_means(losses[:, None], own, resamples=resamples, seed=seed)[:, 0]
         row["low"], row["high"] = (float(bound) for bound in interval(means, confidence))
     return row
-
-
-def true_log_probabilities(probabilities: ArrayLike, cells: ArrayLike) -> FloatArray:
-    """Returns log p of each photo's true cell, float64 (N,), from `probabilities` float (N, C) and the true `cells`,
-    int (N,); NaN for photos in no cell (-1) or without probabilities (NaN).
-
-    A probability that float32 rounds to 0 counts as its smallest normal number, 1.2e-38.
-    """
-    p, cell = np.asarray(probabilities), np.asarray(cells, dtype=np.int64)
-    told = np.full(len(p), np.nan)
-    inside = np.flatnonzero(cell >= 0)
-    own = p[inside, cell[inside]].astype(np.float64)
-    told[inside] = np.log(np.clip(own, np.finfo(np.float32).tiny, 1.0))  # NaN stays NaN
-    return told
 
 
 def _sample(items: NDArray, limit: int, rng: np.random.Generator) -> NDArray:

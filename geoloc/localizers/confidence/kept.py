@@ -12,7 +12,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from geoloc.localizers.by_class.probabilities import Probabilities, checked_probabilities
+from geoloc.localizers.by_class.probabilities import (
+    Probabilities,
+    checked_probabilities,
+    log_probabilities,
+)
 from geoloc.localizers.confidence.calibration import Calibration
 
 
@@ -33,8 +37,8 @@ class CellFacts:
     - `true_cell` int64 [N]: -1 for a photo in no cell.
     - `cell` int64 [N]: the most probable; -1 for an unreadable photo.
     - `probability`, `uncalibrated` float64 [N]: of that cell, after and before temperature scaling; NaN if unreadable.
-    - `log_true` float64 [N]: the natural logarithm of the probability of the true cell (-inf for 0); NaN for an
-      unreadable photo and for one in no cell.
+    - `log_true` float64 [N]: the natural logarithm of the probability of the true cell (an underflowed 0 counts as
+      float32's smallest normal number); NaN for an unreadable photo and for one in no cell.
     - `regions`: those of each stated coverage, in the order of the calibration.
     """
 
@@ -53,7 +57,7 @@ class CellFacts:
         cls,
         raw: NDArray[Any],
         scaled: NDArray[Any],
-        true_cell: NDArray[np.int64],
+        true_cell: NDArray[np.signedinteger],
         regions: tuple[RegionFacts, ...] = (),
     ) -> Self:
         """Summarise N photos: probabilities before and after scaling, float [N, C], a row of NaN for an unreadable
@@ -61,8 +65,7 @@ class CellFacts:
         p, unread = checked_probabilities(scaled, np.shape(scaled)[1])
         rows, best = np.arange(len(p)), p.argmax(axis=1)
         known = ~unread & (true_cell >= 0)
-        with np.errstate(divide="ignore"):
-            log_true = np.where(known, np.log(p[rows, true_cell], dtype=np.float64), np.nan)
+        log_true = np.where(known, log_probabilities(p[rows, true_cell]), np.nan)
         return cls(
             np.asarray(true_cell, np.int64),
             np.where(unread, -1, best),
@@ -76,21 +79,19 @@ class CellFacts:
     def joined(cls, parts: Sequence[Self]) -> Self:
         """The facts of the photos of all parts, in order."""
         regions = zip(*(part.regions for part in parts), strict=True)
-        return cls(
-            *(
-                np.concatenate([getattr(part, field.name) for part in parts])
-                for field in fields(cls)
-                if field.name != "regions"
-            ),
-            regions=tuple(_joined_regions(some) for some in regions),
-        )
+        columns: dict[str, Any] = {
+            field.name: np.concatenate([getattr(part, field.name) for part in parts])
+            for field in fields(cls)
+            if field.name != "regions"
+        }
+        return cls(**columns, regions=tuple(_joined_regions(some) for some in regions))
 
 
 def cell_facts(
     calibration: Calibration,
     raw: Probabilities,
     scaled: Probabilities,
-    true_cells: Mapping[str, NDArray[np.int64]],
+    true_cells: Mapping[str, NDArray[np.signedinteger]],
     areas_km2: Mapping[str, NDArray[np.float64]],
 ) -> dict[str, CellFacts]:
     """Summarise N photos by partition, with the regions of the calibration. `areas_km2` are those of the cells (C,);
