@@ -1,4 +1,4 @@
-"""Print the tables of the docs again: each block of a page is what a command of geoloc printed.
+"""Print the tables of the docs again: each block of a page is what a command printed.
 
 A block is between two comments: the first holds the command, the second says `end`. What the command prints in a
 workspace takes the block's place. Another comment names the recipes that must be built for it. `--check` changes
@@ -6,6 +6,8 @@ nothing and fails if a block is out of date.
 
     <!-- built: fine fine@1 kmeans -->
     <!-- geoloc compare fine kmeans -->
+    <!-- end -->
+    <!-- python benchmarks/sample_planet.py --sections 2 -->
     <!-- end -->
 
     python benchmarks/pages.py docs/where-by-class.md --build
@@ -18,13 +20,18 @@ import contextlib
 import io
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from geoloc.files import write_text
 from orchestration.cli import main as geoloc
 
-BLOCK = re.compile(r"^(<!-- geoloc (?P<command>.+?) -->\n).*?^(<!-- end -->)$", re.MULTILINE | re.DOTALL)
+REPOSITORY = Path(__file__).parents[1]
+BLOCK = re.compile(
+    r"^(<!-- (?P<command>(?:geoloc|python) .+?) -->\n).*?^(<!-- end -->)$", re.MULTILINE | re.DOTALL
+)
 
 BUILT = re.compile(r"^<!-- built: (.+?) -->$", re.MULTILINE)
 
@@ -42,15 +49,23 @@ def recipes_of(page: str) -> list[str]:
 
 
 def run_in(workspace: str) -> Callable[[list[str]], str]:
-    """Runs a command of geoloc in a workspace; raises SystemExit if it fails."""
+    """Runs commands in a workspace, those of geoloc or Python scripts of this repository; the print of scripts is
+    verbatim text. Raises SystemExit if one fails."""
 
     def run(words: list[str]) -> str:
-        out = io.StringIO()
-        with contextlib.redirect_stdout(out):
-            failed = geoloc(["--workspace", workspace, *words])
+        program, *rest = words
+        if program == "python":
+            command = [sys.executable, *rest, "--workspace", str(Path(workspace).resolve())]
+            done = subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=False)
+            failed, out = done.returncode, f"```text\n{done.stdout.strip()}\n```"
+        else:
+            caught = io.StringIO()
+            with contextlib.redirect_stdout(caught):
+                failed = geoloc(["--workspace", workspace, *rest])
+            out = caught.getvalue()
         if failed:
-            raise SystemExit(f"geoloc {shlex.join(words)} failed")
-        return out.getvalue()
+            raise SystemExit(f"{shlex.join(words)} failed")
+        return out
 
     return run
 

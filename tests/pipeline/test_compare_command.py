@@ -192,6 +192,14 @@ def test_the_tables_of_a_page_are_what_its_commands_print(built, tmp_path, capsy
     assert page.read_text() == f"Before.\n<!-- geoloc {command} -->\n\n{printed}\n\n<!-- end -->\nAfter.\n"
 
 
+def test_what_a_script_prints_stands_in_a_page_verbatim():
+    page = "<!-- python benchmarks/x.py --sections 2 -->\nold\n<!-- end -->\n"
+    asked = []
+    again = pages.printed_again(page, lambda words: asked.append(words) or "```text\nnew\n```")
+    assert asked == [["python", "benchmarks/x.py", "--sections", "2"]]
+    assert again == page.replace("old", "\n```text\nnew\n```\n")
+
+
 def test_a_page_names_the_trainings_that_it_needs():
     page = "<!-- built: fine fine@1 -->\ntext\n<!-- built: fine kmeans -->\n"
     assert pages.recipes_of(page) == ["fine", "fine@1", "kmeans"]
