@@ -8,9 +8,9 @@ overhead probe. `--seed` is that of the workspace's sample, whose truth is made 
 made the sample, give its truth.csv with `--truth` instead.
 
 Intervals are 95 % intervals by photographer: of shares and their paired differences those of
-geoloc.evaluation.measures.intervals, of other numbers the bootstrap's. A verdict compares an interval with a target: "holds" or "DOES NOT HOLD". Targets were set
-before anything was measured, except for mean colour at city level (see docs/sample-planet.md). Rows without a verdict
-are for information.
+geoloc.evaluation.measures.intervals, of other numbers the bootstrap's. A verdict compares an interval with a target:
+"holds" or "DOES NOT HOLD". Targets were set before anything was measured, except for mean colour at city level (see
+docs/sample-planet.md). Rows without a verdict are for information.
 """
 
 from __future__ import annotations
