@@ -54,8 +54,8 @@ def difference(graph: Graph, model: Embedder, photos: torch.Tensor) -> float:
     """The largest difference of the graph's outputs from torch's on photos uint8 [N, 3, S, S], each relative to the
     largest value of its output.
 
-    Raises ExportError if it is above MOST_DIFFERENCE or not finite where torch's outputs are, or if the most probable cell of a photo in one of
-    the heads is another, unless torch's scores of the two cells differ by less than that.
+    Raises ExportError if it is above MOST_DIFFERENCE or not finite where torch's outputs are, or if the most probable
+    cell of a photo in one of the heads is another, unless torch's scores of the two differ by less than that.
     """
     network: Any = model  # the heads are those of a classifier
     with torch.inference_mode():
