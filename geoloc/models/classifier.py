@@ -158,7 +158,7 @@ def _restored(tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> Cla
     return model
 
 
-def example_input(model: Embedder, batch_size: int = 2) -> torch.Tensor:
+def example_input(model: Classifier, batch_size: int = 2) -> torch.Tensor:
     """A batch of random pixels, uint8 [B, 3, S, S], always the same, for tracing or exporting the model."""
     size = model.preprocess.image_size
     generator = torch.Generator().manual_seed(0)

@@ -54,8 +54,8 @@ def difference(graph: Graph, model: Embedder, photos: torch.Tensor) -> float:
     """The largest difference of the graph's outputs from torch's on photos uint8 [N, 3, S, S], each relative to the
     largest value of its output.
 
-    Raises ExportError if it is above MOST_DIFFERENCE or not finite, or if the most probable cell of a photo in one of
-    the heads is another, unless torch's scores of the two cells differ by less than that.
+    Raises ExportError if it is above MOST_DIFFERENCE or not finite where torch's outputs are, or if the most probable
+    cell of a photo in one of the heads is another, unless torch's scores of the two differ by less than that.
     """
     network: Any = model  # the heads are those of a classifier
     with torch.inference_mode():
@@ -67,8 +67,8 @@ def difference(graph: Graph, model: Embedder, photos: torch.Tensor) -> float:
     largest = 0.0
     for values, (name, torchs) in zip(found, wanted.items(), strict=True):
         finite = np.isfinite(torchs)  # log-probabilities of cells without photos may be minus infinity
-        if not np.array_equal(values[~finite], torchs[~finite]):
-            raise ExportError(f"its {name} are not finite where torch's are")
+        if not np.array_equal(values[~finite], torchs[~finite], equal_nan=True):
+            raise ExportError(f"its {name} are finite where torch's are not")
         scale = max(float(np.abs(torchs[finite]).max(initial=0)), float(np.finfo(np.float32).tiny))
         off = float(np.abs(values[finite] - torchs[finite]).max(initial=0)) / scale
         if not off <= MOST_DIFFERENCE:

@@ -50,12 +50,13 @@ class Graph:
         """The graph in the bytes of a file; `path` names it in errors. Raises the errors of ONNX Runtime, and
         DamagedFile for a graph of another format."""
         onnxruntime.disable_telemetry_events()
+        onnxruntime.set_default_logger_severity(3)  # errors only: it warns of each device that it does not find
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         # Idle threads wait instead of spinning: those that decode photos need the processors.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        options.log_severity_level = 3  # errors only
+        options.log_severity_level = 3
         session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         metadata = json.loads(session.get_modelmeta().custom_metadata_map.get(METADATA_KEY, "{}"))
         if metadata.get("format") != FORMAT:

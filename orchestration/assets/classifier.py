@@ -62,7 +62,7 @@ def build(run: StageRun) -> StageResult:
         exported = export_to_output(
             run,
             model,
-            photos[photos["split"] != "unused"],
+            photos[photos["split"] == "train"],
             sha256_bytes((run.output / MODEL_FILE).read_bytes()),
         )
         facts = dataclasses.asdict(result)

@@ -7,7 +7,6 @@ import pandas as pd
 import torch
 
 from geoloc.models.batches import iter_batches
-from geoloc.models.classifier import example_input
 from geoloc.models.embedder import Embedder
 from geoloc.models.export import ExportError, export_network
 from orchestration.plan.chain import GRAPH_FILE
@@ -34,13 +33,11 @@ def export_to_output(
 
 
 def _some_images(run: StageRun, model: Embedder, photos: pd.DataFrame) -> torch.Tensor:
-    """Some of the photos as the network gets them, uint8 [N, 3, S, S]; random pixels if none is readable."""
-    rows = (
-        photos.iloc[np.unique(np.linspace(0, len(photos) - 1, _PHOTOS).astype(int))]
-        if len(photos)
-        else photos
-    )
+    """Some of the photos as the network gets them, uint8 [N, 3, S, S]; a black one if none is readable."""
+    spread = np.unique(np.linspace(0, len(photos) - 1, _PHOTOS).astype(int)) if len(photos) else []
+    rows = photos.iloc[spread]
     for batch in iter_batches(run.workspace.pool, rows, model.preprocess, _PHOTOS):
         if len(batch.row_indices):
             return batch.images
-    return example_input(model)
+    size = model.preprocess.image_size
+    return torch.zeros((1, 3, size, size), dtype=torch.uint8)

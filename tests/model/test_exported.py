@@ -162,6 +162,14 @@ def test_torch_runs_what_the_graph_does_not_stand_for(exported: Path, tmp_path: 
     assert isinstance(ready(tmp_path / "w"), Classifier)
 
 
+def test_torch_runs_networks_where_there_is_a_gpu(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    moved: list[str] = []
+    monkeypatch.setattr(Classifier, "to", lambda model, device: moved.append(device) or model)
+    assert isinstance(ready(exported), Classifier)
+    assert moved == ["cuda"]
+
+
 def test_a_graph_that_differs_from_torch_is_refused(exported: Path) -> None:
     graph, model = Graph.open(exported / "network.onnx", 1), made()
     photos = photos_of(model)
