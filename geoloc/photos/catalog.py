@@ -210,7 +210,7 @@ def _write(pool: Path, parts: list[Path], rows: pa.Table) -> None:
 def _write_part(pool: Path, number: int, rows: pa.Table) -> Path:
     # named by content, so that another catalog of this pool never has another file of this name
     folder = Path(pool) / PARTS_FOLDER
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".{number:06d}.part"
     try:
         _write_rows(temporary, rows, [])

@@ -143,9 +143,10 @@ class _Run:
         kept = part.kept_rows()
         self.appender.keep(kept.drop_columns("reference"))
         faults = screened.field_faults
-        faults = faults.filter(pc.is_in(faults["reference"], value_set=kept["reference"]))
-        self.fields.update(faults["reason"].to_pylist())
-        self.appender.turn_away(faults)
+        if faults.num_rows:
+            faults = faults.filter(pc.is_in(faults["reference"], value_set=kept["reference"]))
+            self.fields.update(faults["reason"].to_pylist())
+            self.appender.turn_away(faults)
         if self.appender.shard_size == 0 and self.appender.waiting >= _METADATA_ROWS:
             self.commit()
 

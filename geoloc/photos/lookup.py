@@ -40,9 +40,12 @@ def digests(texts: pa.Array | pa.ChunkedArray | Sequence[str]) -> Digests:
 
 def first_ones(of: Digests) -> NDArray[np.int64]:
     """Where each row's digest stands for the first time, int64[N]."""
-    pairs = np.ascontiguousarray(of).view([("high", np.uint64), ("low", np.uint64)]).reshape(-1)
-    _, first, back = np.unique(pairs, return_index=True, return_inverse=True)
-    return np.asarray(first[back], np.int64)
+    order = np.lexsort((of[:, 1], of[:, 0]))
+    new = np.ones(len(of), bool)
+    new[1:] = (of[order][1:] != of[order][:-1]).any(axis=1)
+    first = np.empty(len(of), np.int64)
+    first[order] = order[np.flatnonzero(new)][np.cumsum(new) - 1]
+    return first
 
 
 class Index:

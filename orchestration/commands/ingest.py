@@ -141,14 +141,14 @@ def run(options: argparse.Namespace) -> None:
 
 def _say_what_does_not_fit(workspace: Workspace) -> None:
     """Print why these photos cannot be split as params.yaml asks: better known now than when a build stops."""
-    from geoloc.photos.catalog import read_catalog
+    from geoloc.photos.catalog import count_photos, read_catalog
     from geoloc.photos.splits import make_splits
     from geoloc.settings import SettingsError
     from orchestration.plan.settings import load_settings
 
-    catalog = read_catalog(workspace.pool)
-    if not 0 < len(catalog) <= _FEW:
+    if not 0 < count_photos(workspace.pool) <= _FEW:
         return
+    catalog = read_catalog(workspace.pool)
     try:
         settings = load_settings(workspace)
         make_splits(catalog, settings.splits, settings.seed)
