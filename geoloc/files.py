@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -51,6 +52,36 @@ class NotAFileError(UnfitFileError):
 
 class FileTooLargeError(UnfitFileError):
     """The file is larger than the caller reads."""
+
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+"""What the system says where a disk is full, or what a user may have of it."""
+
+
+class DiskFullError(RuntimeError):
+    """There is no room for what is written. The message is one line that names the folder.
+
+    No OSError, as a file that cannot be read is: that loses one photo, and this stops the run.
+    """
+
+    def __init__(self, folder: Path | str, why: str) -> None:
+        super().__init__(folder, why)
+        self.folder = Path(folder)
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"{self.folder}: {self.why}; make room there, then run the same command again to continue"
+
+
+@contextlib.contextmanager
+def disk_full_named(folder: Path | str) -> Iterator[None]:
+    """For a block that writes into `folder`: no room on the disk, or in the user's quota, is a DiskFullError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise DiskFullError(folder, error.strerror or os.strerror(error.errno)) from error
+        raise
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from geoloc.files import sha256_bytes
+from geoloc.files import disk_full_named, sha256_bytes
 from geoloc.photos import quarantine
 from geoloc.photos.account import IngestSummary
 from geoloc.photos.batches import Batch
@@ -62,14 +62,15 @@ def ingest(
     come from (default: where each file lies).
 
     Raises PoolBusyError while another ingest runs, PhotographerKeyError for too short a key or another one than the
-    pool's, ValueError for an empty source name, and what a source raises.
+    pool's, DiskFullError where there is no room (what is committed stays, and the next run goes on), ValueError for an
+    empty source name, and what a source raises.
     """
     settings = settings or IngestSettings()
     if not source.strip():
         raise ValueError(f"source must be a name, got {source!r}")
     photographer_id("", photographer_key)  # raises for a bad key before any work is done
     pool = Path(pool)
-    with locked(pool):
+    with disk_full_named(pool), locked(pool):
         check_key(pool, photographer_key)
         run = _Run(pool, source, photographer_key, settings, progress, origin)
         try:
