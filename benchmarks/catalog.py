@@ -1,8 +1,9 @@
 """The catalog at scale: time and peak memory of ingest, open, filter, join and write at N rows.
 
-    python benchmarks/catalog.py [--rows 1000000]
+    python benchmarks/catalog.py [--rows 100000 1000000]
 
-Prints a table. The target at a million rows: seconds, and under 2 GB.
+Prints a table. The target at a million rows: seconds, and under 2 GB. With `--rows 100000 1000000 10000000 --ingest` it
+shows how ingest grows, of which the target is: under 2 GB at ten million rows, the first time and the second.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as csv
 
-from geoloc.photos.catalog import read_catalog, write_catalog
+from geoloc.photos.account import IngestSummary
+from geoloc.photos.catalog import CATALOG_FILE, part_paths, read_catalog, write_catalog
 from geoloc.photos.ingest import ingest
 from geoloc.photos.sources import open_source
 
@@ -29,8 +31,8 @@ KEY = b"a key of the benchmark"
 STEPS = (
     "ingest metadata",
     "ingest it again",
-    "open",
     "open 3 columns",
+    "open",
     "filter",
     "join",
     "write with images",
@@ -39,34 +41,35 @@ STEPS = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000])
+    parser.add_argument("--ingest", action="store_true", help="only ingest, twice, and open some columns")
     parser.add_argument(
         "--step", choices=STEPS, help="one step, in this process (used by the benchmark itself)"
     )
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
     if options.step:
-        seconds = run_step(options.step, options.folder, options.rows)
+        seconds = run_step(options.step, options.folder, options.rows[0])
         print(f"{seconds:.2f} {peak_bytes() / 1e9:.2f}")
         return
-    with tempfile.TemporaryDirectory(prefix="geoloc-catalog-") as folder:
-        write_table(Path(folder), options.rows)
-        print(f"{options.rows:,} photos\n\n{'step':<20} {'seconds':>8} {'peak GB':>8}")
-        for step in STEPS:  # each in its own process: the peak of one would hide the next
-            command = [
-                sys.executable,
-                __file__,
-                "--rows",
-                str(options.rows),
-                "--folder",
-                folder,
-                "--step",
-                step,
-            ]
-            told = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-            print(f"{step:<20} {told[0]:>8} {told[1]:>8}", flush=True)
-        size = (Path(folder) / "pool" / "catalog.parquet").stat().st_size
-        print(f"\ncatalog.parquet with images: {size / 1e6:.0f} MB")
+    print(f"{'photos':>11}  {'step':<20} {'seconds':>8} {'us/photo':>9} {'peak GB':>8}")
+    for rows in options.rows:
+        with tempfile.TemporaryDirectory(prefix="geoloc-catalog-") as folder:
+            write_table(Path(folder), rows)
+            measure(Path(folder), rows, STEPS[:4] if options.ingest else STEPS)
+
+
+def measure(folder: Path, rows: int, steps: Sequence[str]) -> None:
+    """Print a line for each step, and the size of the catalog."""
+    for step in steps:  # each in its own process: the peak of one would hide the next
+        command = [sys.executable, __file__, "--rows", str(rows), "--folder", str(folder), "--step", step]
+        told = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+        each = 1e6 * float(told[0]) / rows
+        print(f"{rows:>11,}  {step:<20} {told[0]:>8} {each:>9.1f} {told[1]:>8}", flush=True)
+    pool = folder / "pool"
+    files = [*part_paths(pool), pool / CATALOG_FILE]
+    size = sum(path.stat().st_size for path in files) / 1e6
+    print(f"{rows:>11,}  {'catalog':<20} {size:.0f} MB in {len(files)} files", flush=True)
 
 
 def run_step(step: str, folder: Path, rows: int) -> float:
@@ -74,7 +77,9 @@ def run_step(step: str, folder: Path, rows: int) -> float:
     pool = folder / "pool"
     if step.startswith("ingest"):
         candidates = open_source("table", folder / "photos.csv")
-        return timed(lambda: ingest(pool, candidates, source="bench", photographer_key=KEY))
+        return timed(
+            lambda: check(step, rows, ingest(pool, candidates, source="bench", photographer_key=KEY))
+        )
     if step == "open":
         return timed(lambda: read_catalog(pool))
     if step == "open 3 columns":
@@ -96,6 +101,12 @@ def run_step(step: str, folder: Path, rows: int) -> float:
         offset=np.arange(rows) * 25_000, length=24_000,
     )  # fmt: skip
     return timed(lambda: write_catalog(pool, catalog))
+
+
+def check(step: str, rows: int, account: IngestSummary) -> None:
+    """Every row is added the first time, and none the second."""
+    wanted = (rows, 0) if step == STEPS[0] else (0, rows)
+    assert (account.added, account.already_present) == wanted, account
 
 
 def write_table(folder: Path, rows: int) -> None:

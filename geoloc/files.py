@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -17,6 +18,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 if TYPE_CHECKING:
     import pandas as pd  # takes half a second, which `geoloc --help` avoids
     import pyarrow as pa
+
+
+_BATCH_ROWS = 100_000
 
 
 class DamagedFile(ValueError):
@@ -48,6 +52,36 @@ class NotAFileError(UnfitFileError):
 
 class FileTooLargeError(UnfitFileError):
     """The file is larger than the caller reads."""
+
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+"""What the system says where a disk is full, or what a user may have of it."""
+
+
+class DiskFullError(RuntimeError):
+    """There is no room for what is written. The message is one line that names the folder.
+
+    No OSError, as a file that cannot be read is: that loses one photo, and this stops the run.
+    """
+
+    def __init__(self, folder: Path | str, why: str) -> None:
+        super().__init__(folder, why)
+        self.folder = Path(folder)
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"{self.folder}: {self.why}; make room there, then run the same command again to continue"
+
+
+@contextlib.contextmanager
+def disk_full_named(folder: Path | str) -> Iterator[None]:
+    """For a block that writes into `folder`: no room on the disk, or in the user's quota, is a DiskFullError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise DiskFullError(folder, error.strerror or os.strerror(error.errno)) from error
+        raise
 
 
 @contextlib.contextmanager
@@ -226,7 +260,40 @@ def read_arrow(path: Path | str, schema: pa.Schema, columns: Sequence[str] | Non
     A column that may be null and that the file lacks is null: files of older versions have fewer. Raises DamagedFile
     for other content, if the file lacks a column that may not be null, and if a column is not of its type.
     """
-    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    wanted, found = _wanted(path, schema, columns)
+    with damage_named(path):
+        return _as_wanted(pq.read_table(path, columns=found), wanted)
+
+
+def arrow_batches(
+    path: Path | str, schema: pa.Schema, columns: Sequence[str] | None = None, *, first: int = 0
+) -> Iterator[pa.Table]:
+    """As `read_arrow` from row `first` on, in tables of at most 100,000 rows: memory is bounded."""
+    import pyarrow.parquet as pq
+
+    wanted, found = _wanted(path, schema, columns)
+    with damage_named(path), pq.ParquetFile(path) as file:
+        groups, start = [], 0
+        for group in range(file.num_row_groups):
+            rows = file.metadata.row_group(group).num_rows
+            if start + rows > first:
+                groups.append(group)
+            else:
+                first, start = first - rows, start - rows
+            start += rows
+        for batch in file.iter_batches(_BATCH_ROWS, groups, columns=found):
+            skipped = min(first, batch.num_rows)
+            first -= skipped
+            if skipped < batch.num_rows:
+                yield _as_wanted(batch.slice(skipped), wanted)
+
+
+def _wanted(
+    path: Path | str, schema: pa.Schema, columns: Sequence[str] | None
+) -> tuple[list[pa.Field], list[str]]:
+    """The wanted fields of `schema`, and the names of those that a Parquet file has."""
     import pyarrow.parquet as pq
 
     _require_file(path)
@@ -234,15 +301,19 @@ def read_arrow(path: Path | str, schema: pa.Schema, columns: Sequence[str] | Non
         names = pq.read_schema(path).names
     wanted = [schema.field(name) for name in (schema.names if columns is None else columns)]
     _require_columns(path, [field.name for field in wanted if not field.nullable], names)
-    with damage_named(path):
-        table = pq.read_table(path, columns=[field.name for field in wanted if field.name in names])
-        found = [
-            table[field.name].cast(field.type)
-            if field.name in names
-            else pa.nulls(table.num_rows, field.type)
-            for field in wanted
-        ]
-        return pa.Table.from_arrays(found, schema=pa.schema(wanted))
+    return wanted, [field.name for field in wanted if field.name in names]
+
+
+def _as_wanted(found: pa.Table | pa.RecordBatch, wanted: list[pa.Field]) -> pa.Table:
+    import pyarrow as pa
+
+    arrays = [
+        found.column(field.name).cast(field.type)
+        if field.name in found.schema.names
+        else pa.nulls(found.num_rows, field.type)
+        for field in wanted
+    ]
+    return pa.Table.from_arrays(arrays, schema=pa.schema(wanted))
 
 
 def _require_file(path: Path | str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from geoloc.files import DamagedFile
+from geoloc.files import NO_ROOM, DamagedFile, DiskFullError
 
 
 class UsageError(ValueError):
@@ -20,11 +20,13 @@ def is_for_users(error: Exception) -> bool:
     Any other error is a bug in the program, and its traceback is needed.
     """
     ours = type(error).__module__.split(".")[0] in ("geoloc", "orchestration")
-    return ours or (isinstance(error, OSError) and error.filename is not None)
+    return ours or (isinstance(error, OSError) and (error.filename is not None or error.errno in NO_ROOM))
 
 
 def told(error: Exception, workspace: Path) -> str:
     """The line for users: the error's message, and for a damaged file of the workspace how to get it back."""
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        return str(DiskFullError(error.filename or workspace.absolute(), error.strerror or "no room"))
     if not isinstance(error, DamagedFile):
         return str(error)
     path, root = error.path.absolute(), workspace.absolute()

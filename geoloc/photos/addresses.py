@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
-from geoloc.files import FileTooLargeError, one_line
+from geoloc.files import DiskFullError, FileTooLargeError, disk_full_named, one_line
 
 PROTOCOLS = ("http", "https", "s3", "gs", "hf", "memory")
 """What is fetched. `file://` addresses are paths; memory:// is of this process, for tests."""
@@ -218,7 +218,8 @@ def _get(filesystem: Any, there: str, path: Path, most: int) -> None:
                 raise FileTooLargeError(path, f"{size} bytes large; the limit is {most} bytes")
 
     bounded = Bounded()
-    filesystem.get_file(there, str(path), callback=bounded)
+    with disk_full_named(path.parent):
+        filesystem.get_file(there, str(path), callback=bounded)
     size = path.stat().st_size
     if size > most:
         raise FileTooLargeError(path, f"{size} bytes large; the limit is {most} bytes")
@@ -233,7 +234,14 @@ def _try(address: Address, work: Any) -> None:
         try:
             work(filesystem, there)
             return
-        except (FileNotFoundError, PermissionError, FileTooLargeError, ValueError, ImportError):
+        except (
+            FileNotFoundError,
+            PermissionError,
+            FileTooLargeError,
+            DiskFullError,
+            ValueError,
+            ImportError,
+        ):
             raise
         except Exception as error:
             if attempt == _TRIES or 400 <= getattr(error, "status", 500) < 429:
@@ -246,7 +254,7 @@ def _told(address: Address) -> Iterator[None]:
     """Whatever a file system raises, as SourceError with the address."""
     try:
         yield
-    except (SourceError, FileTooLargeError):
+    except (SourceError, FileTooLargeError, DiskFullError):
         raise
     except FileNotFoundError as error:
         raise SourceError(f"{address}: there is no such file or folder") from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -9,6 +11,7 @@ from numpy.typing import NDArray
 from geoloc.files import sha256_bytes
 from geoloc.photos import quarantine
 from geoloc.photos.known import Label
+from geoloc.photos.lookup import digests
 from geoloc.photos.quarantine import Reason
 from geoloc.photos.sources.candidates import Candidates
 
@@ -21,6 +24,7 @@ class Batch:
         self.ids: list[str] = table["photo_id"].to_pylist()
         self.places = table["latitude"].to_numpy(), table["longitude"].to_numpy()
         self.pictured = _pictured(batch, rows)
+        self.digests = digests(table["photo_id"])
         self._photographers: list[str | None] = table["photographer"].to_pylist()
         self._kept: dict[int, str] = {}
 
@@ -55,17 +59,17 @@ class Batch:
         self,
         source: str,
         key: bytes,
-        row: int,
+        rows: Sequence[int],
         reason: Reason,
         detail: str,
         severity: str,
         input_sha256: str | None,
     ) -> pa.Table:
-        """A row of quarantine."""
-        one = self.table.slice(row, 1)
-        content = quarantine.digests(one.drop_columns(["reference", "url"]), key, input_sha256 or "")
+        """Rows of quarantine for these rows, which share all of it."""
+        told = self.table.take(pa.array(rows, pa.int64()))
+        content = quarantine.digests(told.drop_columns(["reference", "url"]), key, input_sha256 or "")
         return quarantine.rows(
-            source, one["reference"], one["photo_id"], reason, detail, severity, self.origin, content
+            source, told["reference"], told["photo_id"], reason, detail, severity, self.origin, content
         )
 
 

@@ -1,9 +1,17 @@
-"""The catalog: one row a photo, in data/catalog.parquet; its schema, and reading and writing it whole or not at all."""
+"""The catalog: one row a photo, in data/catalog.parquet and, of over a million photos, in parts beside it.
+
+The newest rows are in catalog.parquet, the earlier ones in data/catalog/, a million a file. catalog.parquet names these
+parts in its metadata, so it alone says what the catalog is: it is replaced whole or not at all, and a part is written
+once, before it is named. So a commit writes a million rows at most, and a new data version has only new parts.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from geoloc.files import atomic_path, read_arrow
+from geoloc.files import DamagedFile, arrow_batches, atomic_path, damage_named, read_arrow
 
 SCHEMA = pa.schema(
     [
@@ -55,6 +63,10 @@ url: the address from which it was downloaded; null: it was not.
 
 COLUMNS = tuple(SCHEMA.names)
 CATALOG_FILE = "catalog.parquet"
+PARTS_FOLDER = "catalog"
+PART_ROWS = 1_000_000
+"""Rows of a part; catalog.parquet has the rest, and as many at most."""
+
 STORED_COLUMNS = ("width", "height", "sha256", "phash", "shard", "offset", "length")
 """Null together, or known together."""
 
@@ -67,6 +79,8 @@ _INTEGERS = {pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype()}
 # Every value of these differs, so a dictionary would only cost time and space.
 _DISTINCT = {"photo_id", "sha256", "phash", "offset", "input_sha256", "url"}
 _ROW_GROUP = 250_000
+_PARTS_KEY = b"geoloc.parts"
+_PART_NAME = re.compile(r"\d{6,}-[0-9a-f]{16}\.parquet")
 
 
 class CatalogError(ValueError):
@@ -115,26 +129,127 @@ def write_catalog(pool: Path, frame: pd.DataFrame) -> None:
 
 def read_table(pool: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """As `read_catalog`, as an Arrow table."""
+    path, names = _existing(pool), COLUMNS if columns is None else columns
+    while True:
+        parts = part_paths(pool)
+        last = read_arrow(path, SCHEMA, names)
+        if part_paths(pool) == parts:  # else an ingest made a part of these rows in between
+            return pa.concat_tables([*(read_arrow(part, SCHEMA, names) for part in parts), last])
+
+
+def batches(pool: Path, columns: Sequence[str], *, first: int = 0) -> Iterator[pa.Table]:
+    """As `read_table` from row `first` on, in tables of bounded size; nothing for a pool with no catalog."""
     path = Path(pool) / CATALOG_FILE
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: no photos have been ingested into this pool")
-    return read_arrow(path, SCHEMA, COLUMNS if columns is None else columns)
+        return
+    for file in (*part_paths(pool), path):
+        rows = _rows_of(file)
+        if first < rows:
+            yield from arrow_batches(file, SCHEMA, columns, first=first)
+        first = max(first - rows, 0)
+
+
+def count_photos(pool: Path) -> int:
+    """The number of rows of a catalog; 0 for a pool with none."""
+    path = Path(pool) / CATALOG_FILE
+    return sum(map(_rows_of, (*part_paths(pool), path))) if path.is_file() else 0
 
 
 def write_table(pool: Path, table: pa.Table) -> None:
     """As `write_catalog`, of an Arrow table that has the columns and types of SCHEMA."""
     check_table(table)
-    unused = [name for name in LATER_COLUMNS if table[name].null_count == table.num_rows]
+    _write(pool, [], table)
+    remove_unnamed_parts(pool)
+
+
+def append_table(pool: Path, table: pa.Table) -> None:
+    """Add rows, of photos that the pool does not have, behind those of the catalog.
+
+    The bytes are those of all rows written at once. Raises CatalogError where a row breaks the schema.
+    """
     path = Path(pool) / CATALOG_FILE
-    with durable_path(path) as temporary:
-        pq.write_table(
-            # how a table was put together must not show in its bytes
-            table.cast(SCHEMA).drop_columns(unused).combine_chunks(),
-            temporary,
-            compression="zstd",
-            row_group_size=_ROW_GROUP,
-            use_dictionary=[name for name in COLUMNS if name not in {*_DISTINCT, *unused}],
-        )
+    last = read_arrow(path, SCHEMA) if path.is_file() else SCHEMA.empty_table()
+    both = pa.concat_tables([last, table.select(COLUMNS).cast(SCHEMA)])
+    check_table(both)
+    _write(pool, part_paths(pool) if path.is_file() else [], both)
+
+
+def part_paths(pool: Path) -> list[Path]:
+    """The parts that a catalog names, in order. Raises DamagedFile where a name is none."""
+    path = _existing(pool)
+    with damage_named(path):
+        told = (pq.read_schema(path).metadata or {}).get(_PARTS_KEY, b"[]")
+        names = json.loads(told)
+    if not isinstance(names, list) or not all(_PART_NAME.fullmatch(str(name)) for name in names):
+        raise DamagedFile(path, "it names parts that cannot be")
+    return [path.parent / PARTS_FOLDER / name for name in names]
+
+
+def remove_unnamed_parts(pool: Path) -> None:
+    """Remove parts that the catalog does not name, as a killed process leaves. The caller has the pool locked."""
+    folder = Path(pool) / PARTS_FOLDER
+    if not folder.is_dir():
+        return
+    named = set(part_paths(pool)) if (Path(pool) / CATALOG_FILE).is_file() else set()
+    for path in folder.iterdir():
+        if path not in named and (_PART_NAME.fullmatch(path.name) or path.match(".*.part")):
+            path.unlink()
+    if not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _write(pool: Path, parts: list[Path], rows: pa.Table) -> None:
+    """Write a catalog of parts that are there and of rows, of which a million make a part."""
+    while rows.num_rows > PART_ROWS:
+        parts = [*parts, _write_part(pool, len(parts), rows.slice(0, PART_ROWS))]
+        rows = rows.slice(PART_ROWS)
+    with durable_path(Path(pool) / CATALOG_FILE) as temporary:
+        _write_rows(temporary, rows, [path.name for path in parts])
+
+
+def _write_part(pool: Path, number: int, rows: pa.Table) -> Path:
+    # named by content, so that another catalog of this pool never has another file of this name
+    folder = Path(pool) / PARTS_FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{number:06d}.part"
+    try:
+        _write_rows(temporary, rows, [])
+        with temporary.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            os.fsync(stream.fileno())
+        path = folder / f"{number:06d}-{digest[:16]}.parquet"
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(folder)
+    return path
+
+
+def _write_rows(path: Path, rows: pa.Table, parts: list[str]) -> None:
+    unused = [name for name in LATER_COLUMNS if rows[name].null_count == rows.num_rows]
+    # how a table was put together must not show in its bytes
+    table = rows.cast(SCHEMA).drop_columns(unused).combine_chunks()
+    if parts:
+        table = table.replace_schema_metadata({_PARTS_KEY: json.dumps(parts).encode()})
+    pq.write_table(
+        table,
+        path,
+        compression="zstd",
+        row_group_size=_ROW_GROUP,
+        use_dictionary=[name for name in COLUMNS if name not in {*_DISTINCT, *unused}],
+    )
+
+
+def _existing(pool: Path) -> Path:
+    path = Path(pool) / CATALOG_FILE
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: no photos have been ingested into this pool")
+    return path
+
+
+def _rows_of(path: Path) -> int:
+    with damage_named(path):
+        return int(pq.read_metadata(path).num_rows)
 
 
 def check_table(table: pa.Table) -> None:

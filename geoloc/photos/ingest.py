@@ -14,12 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from geoloc.files import sha256_bytes
+from geoloc.files import disk_full_named, sha256_bytes
 from geoloc.photos import quarantine
 from geoloc.photos.account import IngestSummary
 from geoloc.photos.batches import Batch
 from geoloc.photos.decoding import Limits, StoredPhoto, check_and_normalise, decoder_failure
 from geoloc.photos.known import Known, People, same_place
+from geoloc.photos.lookup import digests, first_ones
 from geoloc.photos.origins import place_digest
 from geoloc.photos.photographers import check_key, photographer_id
 from geoloc.photos.pool import PoolAppender, locked
@@ -30,9 +31,9 @@ from geoloc.photos.sources.candidates import Candidates, Load
 from geoloc.photos.warned import Warned, counted_warnings, reading
 
 _PROGRESS_EVERY = 100
-_METADATA_ROWS = 2_000_000
-"""Metadata rows between commits: each writes the catalog anew, and metadata is read again quickly."""
-
+_TWICE = "this source has it twice"
+_METADATA_ROWS = 1_000_000
+"""Metadata rows between commits: so many are written at once, and metadata is read again quickly."""
 
 Progress = Callable[[IngestSummary], None]
 
@@ -61,14 +62,15 @@ def ingest(
     come from (default: where each file lies).
 
     Raises PoolBusyError while another ingest runs, PhotographerKeyError for too short a key or another one than the
-    pool's, ValueError for an empty source name, and what a source raises.
+    pool's, DiskFullError where there is no room (what is committed stays, and the next run goes on), ValueError for an
+    empty source name, and what a source raises.
     """
     settings = settings or IngestSettings()
     if not source.strip():
         raise ValueError(f"source must be a name, got {source!r}")
     photographer_id("", photographer_key)  # raises for a bad key before any work is done
     pool = Path(pool)
-    with locked(pool):
+    with disk_full_named(pool), locked(pool):
         check_key(pool, photographer_key)
         run = _Run(pool, source, photographer_key, settings, progress, origin)
         try:
@@ -95,7 +97,7 @@ class _Run:
         self.pool, self.given_origin = pool, origin
         self.appender = PoolAppender(pool, source)
         self.summary = IngestSummary(source)
-        self.known = Known(self.appender.catalog, source)
+        self.known = Known(pool, source)
         self.quarantined: Counter[str] = Counter()
         self.fields: Counter[str] = Counter()
         self.labels: Counter[str] = Counter()
@@ -142,9 +144,10 @@ class _Run:
         kept = part.kept_rows()
         self.appender.keep(kept.drop_columns("reference"))
         faults = screened.field_faults
-        faults = faults.filter(pc.is_in(faults["reference"], value_set=kept["reference"]))
-        self.fields.update(faults["reason"].to_pylist())
-        self.appender.turn_away(faults)
+        if faults.num_rows:
+            faults = faults.filter(pc.is_in(faults["reference"], value_set=kept["reference"]))
+            self.fields.update(faults["reason"].to_pylist())
+            self.appender.turn_away(faults)
         if self.appender.shard_size == 0 and self.appender.waiting >= _METADATA_ROWS:
             self.commit()
 
@@ -159,39 +162,45 @@ class _Run:
 
         What either side knows by metadata only has no bytes: there the id and the place tell.
         """
-        known = self.known.own_rows(part.table["photo_id"])
+        known = self.known.own_rows(part.digests, part.table["photo_id"])
         bare = self.known.without_image(known)
         by_name = (known >= 0) & (bare | ~part.pictured)
-        near = self.known.at_same_place(known, *part.places)
-        for row in np.flatnonzero(by_name).tolist():
-            if self.known.met(part.ids[row]):  # the first of equal ids is the photo itself
-                self.turn_away_row(part, row, Reason.DUPLICATE_ID, "this source has it twice")
-            elif not near[row]:
-                why = "the pool has this photo_id of this source, at other coordinates"
-                self.turn_away_row(part, row, Reason.DUPLICATE_ID, why)
-            else:
-                self.known.meet(part.ids[row])
-                part.keep(row, part.ids[row])
-                self.summary.already_present += 1
-                if bare[row] and part.pictured[row]:  # rows are never rewritten, so this is said and not done
-                    self.notes["known by metadata only, and so the image was not added"] += 1
+        near = by_name & self.known.at_same_place(known, *part.places)
+        new = self.first_met(part, np.flatnonzero(near))
+        for row in new.tolist():
+            part.keep(row, part.ids[row])
+        self.summary.already_present += len(new)
+        if without := int(
+            (bare & part.pictured)[new].sum()
+        ):  # rows are never rewritten: it is said, not done
+            self.notes["known by metadata only, and so the image was not added"] += without
+        elsewhere = np.flatnonzero(by_name & ~near)
+        twice = self.known.met(part.digests[elsewhere])
+        self.turn_away_rows(part, elsewhere[twice], Reason.DUPLICATE_ID, _TWICE)
+        why = "the pool has this photo_id of this source, at other coordinates"
+        self.turn_away_rows(part, elsewhere[~twice], Reason.DUPLICATE_ID, why)
         return np.flatnonzero(~by_name)
 
+    def first_met(self, part: Batch, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those rows whose id this run meets for the first time; the others are turned away."""
+        ids = part.digests[rows]
+        new = ~self.known.met(ids) & (first_ones(ids) == np.arange(len(ids)))
+        self.known.meet(ids[new])
+        self.turn_away_rows(part, rows[~new], Reason.DUPLICATE_ID, _TWICE)
+        return rows[new]
+
     def take_metadata(self, part: Batch, rows: NDArray[np.int64]) -> None:
-        taken = self.known.taken(part.table["photo_id"].take(pa.array(rows)))
-        added, ids = [], []
-        for row, clash in zip(rows.tolist(), taken.tolist(), strict=True):
-            wanted = part.ids[row]
-            if not self.known.meet(wanted):
-                self.turn_away_row(part, row, Reason.DUPLICATE_ID, "this source has it twice")
-                continue
-            photo = self.known.free_id(wanted, part.facts_digest(row)) if clash else wanted
-            self.known.add_id(photo)
+        rows = self.first_met(part, rows)
+        taken = self.known.taken(part.digests[rows])
+        self.known.add_ids(part.digests[rows[~taken]])
+        ids = [part.ids[row] for row in rows.tolist()]
+        for position in np.flatnonzero(taken).tolist():
+            ids[position] = self.known.free_id(ids[position], part.facts_digest(int(rows[position])))
+            self.known.add_ids(digests([ids[position]]))
+        for row, photo in zip(rows.tolist(), ids, strict=True):
             part.keep(row, photo)
-            added.append(row)
-            ids.append(photo)
-        self.appender.add_rows(part.renamed(added, ids), None)
-        self.summary.added += len(added)
+        self.appender.add_rows(part.renamed(rows.tolist(), ids), None)
+        self.summary.added += len(rows)
 
     def take_photos(
         self, part: Batch, rows: NDArray[np.int64], threads: ThreadPoolExecutor, window: int
@@ -247,18 +256,16 @@ class _Run:
 
     def is_new(self, part: Batch, row: int, result: _Result) -> bool:
         """Whether to store a photo; what need not be stored is counted, or turned away with both labels."""
-        label, wanted = part.label(row, self.source), part.ids[row]
+        label, wanted, digest = part.label(row, self.source), part.ids[row], part.digests[row : row + 1]
         twins = self.known.of_bytes(result.sha256)
         own = [twin for twin in twins if twin.source == self.source]
-        again = not part.batch.local_ids and self.known.met(wanted)
+        again = not part.batch.local_ids and self.known.met(digest)[0]
         same = next((twin for twin in own if twin.agrees(label)), None)
         if again:
-            self.turn_away_row(
-                part, row, Reason.DUPLICATE_ID, "this source has it twice", result.input_sha256
-            )
+            self.turn_away_row(part, row, Reason.DUPLICATE_ID, _TWICE, result.input_sha256)
             return False
         if same is not None:
-            self.known.meet(wanted)
+            self.known.meet(digest)
             part.keep(row, same.photo_id)
             self.summary.already_present += 1
             if not self.known.calls(same.photo_id, wanted, result.sha256):
@@ -287,19 +294,22 @@ class _Run:
             self.record_label(part, row, Reason.CONFLICTING_LABEL, detail, result.input_sha256)
         elif twins:
             self.notes[f"also in the source {twins[0].source}, with the same label"] += 1
-        self.known.meet(wanted)
+        self.known.meet(digest)
         return True
 
     def turn_away_row(
         self, part: Batch, row: int, reason: Reason, detail: str, input_sha256: str | None = None
     ) -> None:
-        self.turn_away(part.told(self.source, self.key, row, reason, detail, PHOTO, input_sha256))
+        self.turn_away(part.told(self.source, self.key, [row], reason, detail, PHOTO, input_sha256))
+
+    def turn_away_rows(self, part: Batch, rows: NDArray[np.int64], reason: Reason, detail: str) -> None:
+        self.turn_away(part.told(self.source, self.key, rows.tolist(), reason, detail, PHOTO, None))
 
     def record_label(
         self, part: Batch, row: int, reason: Reason, detail: str, input_sha256: str | None
     ) -> None:
         self.labels[str(reason)] += 1
-        self.appender.turn_away(part.told(self.source, self.key, row, reason, detail, LABEL, input_sha256))
+        self.appender.turn_away(part.told(self.source, self.key, [row], reason, detail, LABEL, input_sha256))
 
     def turn_away(self, rows: pa.Table) -> None:
         self.quarantined.update(rows["reason"].to_pylist())

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from geoloc.photos.catalog import SCHEMA, batches, count_photos
+from geoloc.photos.lookup import Digests, Index, Rows, blank, digests
+
 SAME_PLACE_DEGREES = 1e-4
 """About 11 m: a place that one table rounds to four decimals is the same place."""
-
-_CHUNK = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -69,107 +71,115 @@ class People:
         }
 
 
-class Lookup:
-    """Where texts stand in a column: 16 bytes a row, not the texts again. Null is nowhere."""
+class ByBytes:
+    """Photos that have bytes, by the SHA-256 of what is stored and of the file that came; on disk, below `folder`."""
 
-    def __init__(self, column: pa.ChunkedArray) -> None:
-        self._column = column
-        rows = np.flatnonzero(column.is_valid().to_numpy())
-        hashes = hashed(column)[rows]
-        order = np.argsort(hashes, kind="stable")
-        self._hashes, self._rows = hashes[order], rows[order]
+    def __init__(self, folder: Path, columns: Sequence[str]) -> None:
+        self._columns = ("sha256", "input_sha256", *(name for name in columns if "sha256" not in name))
+        self._rows = Rows(folder, pa.schema([SCHEMA.field(name) for name in self._columns]))
+        self._stored, self._came_as = Index(folder), Index(folder)
 
-    def rows(self, text: str) -> list[int]:
-        """Every row that holds `text`, in order."""
-        wanted = _hashes(np.array([text], object))[0]
-        first, last = (int(np.searchsorted(self._hashes, wanted, side)) for side in ("left", "right"))
-        return [int(row) for row in self._rows[first:last] if self._column[int(row)].as_py() == text]
+    def add(self, catalog: pa.Table) -> None:
+        """Add those rows of a catalog that have bytes."""
+        table = catalog.filter(pc.is_valid(catalog["sha256"]))
+        numbers = np.arange(len(self._rows), len(self._rows) + table.num_rows)
+        self._stored.add(digests(table["sha256"]), numbers)
+        other = table["input_sha256"].is_valid().to_numpy()
+        self._came_as.add(digests(table["input_sha256"].filter(pa.array(other))), numbers[other])
+        self._rows.add(table)
 
-    def first_rows(self, texts: pa.Array | pa.ChunkedArray) -> NDArray[np.int64]:
-        """The first row of each text, int64[N]; -1: nowhere."""
-        found = np.full(len(texts), -1, np.int64)
-        if not len(self._hashes):
-            return found
-        wanted = hashed(texts)
-        at = np.searchsorted(self._hashes, wanted, "left").clip(max=len(self._hashes) - 1)
-        met = np.flatnonzero((self._hashes[at] == wanted) & texts.is_valid().to_numpy(zero_copy_only=False))
-        rows = self._rows[at[met]]
-        same = pc.equal(self._column.take(pa.array(rows)), texts.take(pa.array(met)))
-        equal = np.asarray(same.to_numpy(zero_copy_only=False), bool)
-        found[met[equal]] = rows[equal]
-        for index in met[~equal]:  # two texts of one hash: once in billions
-            found[index] = next(iter(self.rows(texts[int(index)].as_py())), -1)
-        return found
+    def add_one(self, row: dict[str, Any]) -> None:
+        """Add one photo, by column, as far as it is looked up by its stored bytes."""
+        self._stored.add_one(digests([row["sha256"]]), len(self._rows))
+        self._rows.add_one(row)
+
+    def settle(self) -> None:
+        """Make it ready for threads that look up."""
+        self._stored.settle()
+        self._came_as.settle()
+
+    def stored_as(self, sha256: str) -> list[dict[str, Any]]:
+        """The photos with these stored bytes, in order."""
+        rows = map(self._rows.row, self._stored.all(digests([sha256])))
+        return [row for row in rows if row["sha256"] == sha256]
+
+    def came_as(self, sha256: str) -> list[dict[str, Any]]:
+        """The photos that came as a file with these bytes, which are not those stored, in order."""
+        rows = map(self._rows.row, self._came_as.all(digests([sha256])))
+        return [row for row in rows if row["input_sha256"] == sha256]
+
+
+_LABEL = ("photo_id", "source", "latitude", "longitude", "photographer")
+_PLACE = np.dtype([("latitude", np.float64), ("longitude", np.float64), ("own", bool), ("image", bool)])
+_THIS_RUN = np.iinfo(np.int64).max
 
 
 class Known:
     """A pool's catalog as it was, and what this run has added to it.
 
-    The methods that a run's threads call (`has_input`) read the pool only.
+    Memory stays bounded: what grows with the pool lies in files without a name in its folder. The methods that a run's
+    threads call (`has_input`) read what was there before the run only.
     """
 
-    def __init__(self, catalog: pa.Table, source: str) -> None:
+    def __init__(self, pool: Path, source: str) -> None:
         self.source = source
-        self._catalog = catalog
-        self._own = np.asarray(pc.equal(catalog["source"], source).to_numpy(), bool)
-        self._ids = Lookup(catalog["photo_id"])
-        self._stored = Lookup(catalog["sha256"])
-        self._inputs = Lookup(catalog["input_sha256"])
-        self._latitude, self._longitude = catalog["latitude"].to_numpy(), catalog["longitude"].to_numpy()
-        self._has_image = np.asarray(pc.is_valid(catalog["shard"]).to_numpy(), bool)
-        self._new_ids: set[str] = set()
-        self._new_bytes: dict[str, list[Label]] = {}
-        self._met: set[str] = set()
+        self._ids, self._met = Index(pool), Index(pool)
+        self._before, self._new = (ByBytes(pool, _LABEL) for _ in range(2))
+        self._has_own = False
+        self._places = blank(count_photos(pool), _PLACE, pool)
+        start = 0
+        for table in batches(pool, (*_LABEL, "sha256", "input_sha256", "shard")):
+            self._ids.add(digests(table["photo_id"]), np.arange(start, start + table.num_rows))
+            self._before.add(table)
+            place = self._places[start : start + table.num_rows]
+            place["latitude"], place["longitude"] = table["latitude"], table["longitude"]
+            place["own"] = pc.equal(table["source"], source)
+            place["image"] = pc.is_valid(table["shard"])
+            self._has_own |= bool(place["own"].any())
+            start += table.num_rows
+        self._before.settle()
 
-    def own_rows(self, ids: pa.ChunkedArray) -> NDArray[np.int64]:
+    def own_rows(self, ids: Digests, texts: pa.ChunkedArray) -> NDArray[np.int64]:
         """The row of the photo that this source calls by each id, int64[N]; -1: none."""
-        if not self._own.any():
+        if not self._has_own:
             return np.full(len(ids), -1, np.int64)
-        found = self._ids.first_rows(ids)
-        found[~self._own[found]] = -1
+        found = self._own(self._ids.find(ids))
         missing = np.flatnonzero(found < 0)
-        again = self._ids.first_rows(
-            pc.binary_join_element_wise(self.source, ids.take(pa.array(missing)), "/")
-        )
-        found[missing] = np.where(self._own[again], again, -1)
+        named = pc.binary_join_element_wise(self.source, texts.take(pa.array(missing)), "/")
+        found[missing] = self._own(self._ids.find(digests(named)))
         return found
 
     def at_same_place(
         self, rows: NDArray[np.int64], latitude: NDArray[np.float64], longitude: NDArray[np.float64]
     ) -> NDArray[np.bool_]:
         """Whether the pool has each row at these coordinates, bool[N]; false for row -1."""
-        if not len(self._latitude):
-            return np.zeros(len(rows), bool)
-        east = np.abs(self._longitude[rows] - longitude) % 360
-        near = (np.abs(self._latitude[rows] - latitude) <= SAME_PLACE_DEGREES) & (
+        place = self._at(rows)
+        east = np.abs(place["longitude"] - longitude) % 360
+        near = (np.abs(place["latitude"] - latitude) <= SAME_PLACE_DEGREES) & (
             np.minimum(east, 360 - east) <= SAME_PLACE_DEGREES
         )
         return np.asarray((rows >= 0) & near, bool)
 
     def without_image(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Whether each row is a photo known by metadata only, bool[N]; false for row -1."""
-        if not len(self._has_image):
-            return np.zeros(len(rows), bool)
-        return np.asarray((rows >= 0) & ~self._has_image[rows], bool)
+        return np.asarray((rows >= 0) & ~self._at(rows)["image"], bool)
 
     def has_input(self, sha256: str) -> str | None:
         """SHA-256 of the stored bytes of this source's photo that came as a file with this SHA-256; None: none did."""
-        for lookup in (self._stored, self._inputs):
-            for row in lookup.rows(sha256):
-                if self._own[row]:
-                    return str(self._catalog["sha256"][row].as_py())
+        for rows in (self._before.stored_as(sha256), self._before.came_as(sha256)):
+            for row in rows:
+                if row["source"] == self.source:
+                    return str(row["sha256"])
         return None
 
     def of_bytes(self, sha256: str) -> list[Label]:
         """The photos with these stored bytes, of any source, first those of the pool."""
-        return [*map(self._label, self._stored.rows(sha256)), *self._new_bytes.get(sha256, [])]
+        rows = [*self._before.stored_as(sha256), *self._new.stored_as(sha256)]
+        return [Label(*(row[name] for name in _LABEL)) for row in rows]
 
-    def taken(self, ids: pa.ChunkedArray) -> NDArray[np.bool_]:
+    def taken(self, ids: Digests) -> NDArray[np.bool_]:
         """Whether some photo has each id, bool[N]."""
-        taken = self._ids.first_rows(ids) >= 0
-        if self._new_ids:
-            taken |= np.fromiter((photo in self._new_ids for photo in ids.to_pylist()), bool, len(ids))
-        return taken
+        return np.asarray(self._ids.find(ids) >= 0)
 
     def free_id(self, wanted: str, sha256: str) -> str:
         """An id that no photo has: the wanted one, else with the source's name, else with digits of its bytes."""
@@ -177,12 +187,12 @@ class Known:
 
     def add(self, label: Label, sha256: str) -> None:
         """This run has added a photo with these stored bytes."""
-        self.add_id(label.photo_id)
-        self._new_bytes.setdefault(sha256, []).append(label)
+        self._ids.add_one(digests([label.photo_id]), _THIS_RUN)
+        self._new.add_one({"sha256": sha256, "input_sha256": None, **vars(label)})
 
-    def add_id(self, photo_id: str) -> None:
-        """This run has added a photo."""
-        self._new_ids.add(photo_id)
+    def add_ids(self, ids: Digests) -> None:
+        """This run has added photos without bytes."""
+        self._ids.add(ids, np.full(len(ids), _THIS_RUN))
 
     def calls(self, photo_id: str, wanted: str, sha256: str) -> bool:
         """Whether the pool's photo_id is what became of an id that this source gives to a photo with these bytes."""
@@ -190,16 +200,25 @@ class Known:
             f"{wanted}~{sha256[:8]}"
         )
 
-    def met(self, photo_id: str) -> bool:
-        """Whether this run has met a photo that its source calls so."""
-        return photo_id in self._met
+    def met(self, ids: Digests) -> NDArray[np.bool_]:
+        """Whether this run has met the photos that its source calls so, bool[N]."""
+        return np.asarray(self._met.find(ids) >= 0)
 
-    def meet(self, photo_id: str) -> bool:
-        """Whether this run meets the id for the first time; now it has met it."""
-        if photo_id in self._met:
-            return False
-        self._met.add(photo_id)
-        return True
+    def meet(self, ids: Digests) -> None:
+        """This run meets photos that its source calls so."""
+        if len(ids) == 1:
+            self._met.add_one(ids, 0)
+        else:
+            self._met.add(ids, np.zeros(len(ids), np.int64))
+
+    def _own(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The rows that are photos of this source before this run; -1 for the others."""
+        before = np.where(rows < len(self._places), rows, -1)
+        return np.where((before >= 0) & self._at(before)["own"], before, -1)
+
+    def _at(self, rows: NDArray[np.int64]) -> NDArray[np.void]:
+        """What stands at rows before this run; anything for -1."""
+        return self._places[rows] if len(self._places) else np.zeros(len(rows), _PLACE)
 
     def _possible(self, wanted: str, sha256: str) -> Iterator[str]:
         yield wanted
@@ -209,24 +228,4 @@ class Known:
         yield from (f"{wanted}~{sha256}~{number}" for number in range(2, 1_000_000))
 
     def _is_taken(self, photo_id: str) -> bool:
-        return photo_id in self._new_ids or bool(self._ids.rows(photo_id))
-
-    def _label(self, row: int) -> Label:
-        names = ("photo_id", "source", "latitude", "longitude", "photographer")
-        return Label(*(self._catalog[name][row].as_py() for name in names))
-
-
-def hashed(column: pa.Array | pa.ChunkedArray) -> NDArray[np.uint64]:
-    """A 64-bit hash of each text, uint64[N]; equal texts have equal hashes."""
-    made = np.empty(len(column), np.uint64)
-    for start in range(
-        0, len(column), _CHUNK
-    ):  # as objects, a million at a time: they take ten times the memory
-        part = column.slice(start, _CHUNK).to_pandas().to_numpy(object)
-        part = np.array(["" if text is None or text != text else text for text in part], object)
-        made[start : start + len(part)] = _hashes(part)
-    return made
-
-
-def _hashes(texts: NDArray[np.object_]) -> NDArray[np.uint64]:
-    return pd.util.hash_array(texts, categorize=False)
+        return bool(self.taken(digests([photo_id]))[0])

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
-import pyarrow.parquet as pq
-
-from geoloc.files import damage_named, read_json, write_json
+from geoloc.files import arrow_batches, read_json, write_json
 from geoloc.photos.addresses import Address, as_place
-from geoloc.photos.catalog import CATALOG_FILE
+from geoloc.photos.catalog import batches
 from geoloc.photos.photographers import check_key
 from geoloc.photos.pool import locked
-from geoloc.photos.quarantine import QUARANTINE_FILE, digest
+from geoloc.photos.quarantine import QUARANTINE_FILE, SCHEMA, digest
 
 SOURCES_FILE = "sources.json"
 """In the pool: name of a source -> digest of its place, for names that were not chosen by a person."""
@@ -108,9 +107,10 @@ def _clean(name: str) -> str:
 def source_names(pool: Path) -> set[str]:
     """Every source that the catalog or the quarantine names."""
     found: set[str] = set()
-    for file in (CATALOG_FILE, QUARANTINE_FILE):
-        if not (pool / file).is_file():
-            continue
-        with damage_named(pool / file):
-            found.update(pq.read_table(pool / file, columns=["source"])["source"].unique().to_pylist())
+    away = pool / QUARANTINE_FILE
+    tables = [batches(pool, ["source"])]
+    if away.is_file():
+        tables.append(arrow_batches(away, SCHEMA, ["source"]))
+    for table in itertools.chain(*tables):
+        found.update(table["source"].unique().to_pylist())
     return found

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from geoloc.photos import catalog, quarantine
 from geoloc.photos.decoding import StoredPhoto
-from geoloc.photos.known import hashed
+from geoloc.photos.lookup import Index, digests
 from geoloc.photos.shards import SHARD_PATTERN, SHARDS_FOLDER, ShardWriter
 
 _SHARD_NAME = re.compile(r"photos-(\d{6,})\.tar")
@@ -54,12 +54,12 @@ class PoolAppender:
         self.pool = pool
         self.source = source
         has_catalog = (pool / catalog.CATALOG_FILE).is_file()
-        self.catalog = catalog.read_table(pool) if has_catalog else catalog.SCHEMA.empty_table()
         self.quarantine = quarantine.read_table(pool)
         # as it was before this run, where only what this run does not tell again can be mended
         self._before = self.quarantine
         self._told = quarantine.SCHEMA.empty_table()
-        self._away_ids = np.unique(hashed(self._before["photo_id"]))
+        self._away_ids = Index(pool)
+        self._away_ids.add(digests(self._before["photo_id"]), np.zeros(self._before.num_rows, np.int64))
         self._first_time = not (has_catalog and (pool / quarantine.QUARANTINE_FILE).is_file())
         self._rows: list[pa.Table] = []
         self._away: list[pa.Table] = []
@@ -106,10 +106,10 @@ class PoolAppender:
 
     def keep(self, kept: pa.Table) -> None:
         """These inputs are in the pool: an earlier quarantine of them is mended. As `quarantine.mend` has it."""
-        if len(self._away_ids) and kept.num_rows:
-            ids = hashed(kept["photo_id"])
-            at = np.searchsorted(self._away_ids, ids).clip(max=len(self._away_ids) - 1)
-            self._kept.append(kept.filter(pa.array(self._away_ids[at] == ids)))
+        if self._before.num_rows and kept.num_rows:
+            away = self._away_ids.find(digests(kept["photo_id"])) >= 0
+            if away.any():
+                self._kept.append(kept.filter(pa.array(away)))
 
     def commit(self) -> None:
         """Make everything so far durable, in an order that is right at every moment."""
@@ -125,8 +125,7 @@ class PoolAppender:
         if self._first_time or not away.equals(self.quarantine):
             quarantine.write_table(self.pool, away)
         if self._first_time or self._rows:
-            self.catalog = pa.concat_tables([self.catalog, *self._rows])
-            catalog.write_table(self.pool, self.catalog)
+            catalog.append_table(self.pool, pa.concat_tables([catalog.SCHEMA.empty_table(), *self._rows]))
         self.quarantine = away
         self._rows, self._away, self._kept, self._first_time = [], [], [], False
 
@@ -142,7 +141,10 @@ class PoolAppender:
         shards.mkdir(exist_ok=True)
         for leftover in (*self.pool.glob(".*.part"), *shards.glob(".*.part")):
             leftover.unlink()
-        named = set(self.catalog["shard"].unique().to_pylist())
+        catalog.remove_unnamed_parts(self.pool)
+        named: set[str | None] = set()
+        for table in catalog.batches(self.pool, ["shard"]):
+            named.update(table["shard"].unique().to_pylist())
         last = -1
         for path in sorted(shards.iterdir()):
             match = _SHARD_NAME.fullmatch(path.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -78,7 +79,8 @@ class ShardWriter:
 
     def discard(self) -> None:
         """Remove what was written; the shard never was."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # a full disk, which does not take what is still to be written
+            self._file.close()
         self._temporary.unlink(missing_ok=True)
         self._open = False
 

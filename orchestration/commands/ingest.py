@@ -146,16 +146,16 @@ def _say_what_does_not_fit(workspace: Workspace) -> None:
     And that trips are held out, if they are."""
     from geoloc.partitions.base import PartitionError
     from geoloc.partitions.thresholds import fit_partition
-    from geoloc.photos.catalog import read_catalog
+    from geoloc.photos.catalog import count_photos, read_catalog
     from geoloc.photos.owners import photographer_keys
     from geoloc.photos.splits import make_splits, unit_keys
     from geoloc.photos.trips import are_trips
     from geoloc.settings import SettingsError
     from orchestration.plan.settings import load_settings
 
-    catalog = read_catalog(workspace.pool)
-    if not 0 < len(catalog) <= _FEW:
+    if not 0 < count_photos(workspace.pool) <= _FEW:
         return
+    catalog = read_catalog(workspace.pool)
     try:
         settings = load_settings(workspace)
     except SettingsError as error:

@@ -442,16 +442,6 @@ def test_any_tables_are_accounted_for_to_the_last_row(tmp_path_factory, tables):
         assert contents(pool) == kept
 
 
-def test_two_texts_of_one_hash_stay_two(monkeypatch):
-    import numpy as np
-    import pyarrow as pa
-
-    monkeypatch.setattr(known, "_hashes", lambda texts: np.zeros(len(texts), np.uint64))
-    lookup = known.Lookup(pa.chunked_array([pa.array(["a", None, "b"]), pa.array(["c", "b"])]))
-    assert [lookup.rows(text) for text in ("a", "b", "c", "d", "")] == [[0], [2, 4], [3], [], []]
-    assert lookup.first_rows(pa.chunked_array([pa.array(["c", "d", None, "b"])])).tolist() == [3, -1, -1, 2]
-
-
 def test_180_east_is_180_west():
     here = known.Label("a", "s", 10.0, 179.99999, None)
     assert here.agrees(known.Label("b", "t", 10.0, -179.99999, "p1"))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import gzip
+import importlib
 import itertools
 import os
 import signal
@@ -391,3 +393,68 @@ def test_a_file_that_is_no_table_of_addresses_is_a_line(workspace, tmp_path, cap
     told = capsys.readouterr()
     assert "Traceback" not in told.err
     assert (status == 0 and "0 added" in told.out) or len(told.err.splitlines()) == 1
+
+
+def full_disk(monkeypatch, after: int, name: str) -> list[int]:
+    """The disk takes `after` more writes of that function of a module, and then half of what is written."""
+    module, function = name.rsplit(".", 1)
+    real, calls = getattr(importlib.import_module(module), function), []
+
+    def write(file, data):
+        calls.append(1)
+        if len(calls) <= after:
+            return real(file, data)
+        file.write(data[: len(data) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(name, write)
+    return calls
+
+
+def test_a_full_disk_is_one_line_and_the_next_run_asks_only_for_the_rest(
+    workspace, server, tmp_path, capsys, monkeypatch
+):
+    table = write_table(tmp_path / "t.csv", [f"{server.url}/photo/{i}.jpg" for i in range(6)])
+    with monkeypatch.context() as patch:
+        full_disk(patch, 3, "geoloc.photos.downloads.spool._write_all")
+        assert add(workspace, table, *QUICK) == 1
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert told.startswith(f"geoloc: {workspace.root}/.geoloc/downloads")
+    assert "No space left on device; make room there" in told
+    asked = sum(server.asked.values())
+    assert add(workspace, table, *QUICK) == 0
+    assert "6 added, 0 already present, 0 quarantined" in capsys.readouterr().out
+    assert sum(server.asked.values()) - asked == 3
+
+
+@pytest.mark.parametrize(
+    "place", ["geoloc.photos.shards.tarfile.TarFile.addfile", "geoloc.photos.catalog.pq.write_table"]
+)
+def test_a_full_disk_of_the_pool_is_one_line_and_loses_nothing(
+    workspace, server, tmp_path, capsys, monkeypatch, place
+):
+    table = write_table(tmp_path / "t.csv", [f"{server.url}/photo/{i}.jpg" for i in range(4)])
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(place, full)
+        assert add(workspace, table, *QUICK) == 1
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert told.startswith(f"geoloc: {workspace.root}/data: No space left on device; make room there")
+    asked = sum(server.asked.values())
+    assert add(workspace, table, *QUICK) == 0
+    assert "4 added, 0 already present, 0 quarantined" in capsys.readouterr().out
+    assert sum(server.asked.values()) == asked
+
+
+def test_a_full_disk_is_one_line_wherever_it_is_met(workspace, tmp_path, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)  # the photographers' key is written first
+    assert add(workspace, write_table(tmp_path / "t.csv", ["http://127.0.0.1:9/a.jpg"]), *QUICK) == 1
+    told = capsys.readouterr().err.strip().splitlines()
+    assert len(told) == 1
+    assert told[0].startswith(f"geoloc: {workspace.root}: No space left on device; make room there")

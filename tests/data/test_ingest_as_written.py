@@ -17,6 +17,7 @@ from geoloc.photos.sources import open_source
 from geoloc.photos.sources.candidates import SourceError
 from orchestration.cli import main
 from orchestration.workspace import PHOTOGRAPHER_KEY_VARIABLE
+from tests.limits import under_limits
 from tests.photo_fixtures import KEY, encoded, jpeg, picture, take_in, write_tar
 from tests.raw_exif import angle, dms, photo, taken, xmp
 from tests.unit.pretended import bare_workspace
@@ -215,6 +216,7 @@ def damaged(draw, original: bytes) -> bytes:
     return bytes(data[: draw(st.integers(len(data) // 3, len(data)))])
 
 
+@under_limits()
 @FUZZ
 @given(data=st.data())
 def test_damaged_tars(tmp_path, data):
@@ -231,6 +233,7 @@ def test_damaged_tars(tmp_path, data):
     survives(tmp_path, "webdataset", "b.tar", bytes(headers))
 
 
+@under_limits()
 @FUZZ
 @given(data=st.data())
 def test_damaged_msgpack(tmp_path, data):
@@ -244,6 +247,7 @@ def test_damaged_msgpack(tmp_path, data):
     survives(tmp_path, "mp16", "a.msg", damaged(data.draw, packed))
 
 
+@under_limits()
 @FUZZ
 @given(data=st.binary(max_size=200), kind=st.sampled_from(["csv", "tsv", "csv.gz", "parquet"]))
 def test_tables_of_any_bytes(tmp_path, data, kind):
@@ -252,6 +256,7 @@ def test_tables_of_any_bytes(tmp_path, data, kind):
     survives(tmp_path, "table", f"a.{kind}", start + data)
 
 
+@under_limits()
 @FUZZ
 @given(data=st.binary(max_size=200))
 def test_yfcc_of_any_bytes(tmp_path, data):

@@ -14,6 +14,7 @@ from PIL import Image, ImageCms, ImageFile, ImageOps, PngImagePlugin
 from geoloc.photos.decoding import Limits, UnreadablePhoto, check_and_normalise, decode_rgb
 from geoloc.photos.jpeg import JpegStructureError, strip_metadata
 from geoloc.photos.quarantine import Reason
+from tests.limits import under_limits
 from tests.photo_fixtures import encoded, exif, jpeg, picture
 
 
@@ -181,6 +182,7 @@ def test_png_text_does_not_reach_the_pool():
     assert not Image.open(io.BytesIO(photo.bytes)).getexif()
 
 
+@under_limits()
 @settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_damage_never_escapes_as_another_error(data):
@@ -208,6 +210,7 @@ SAMPLES = [
 ]
 
 
+@under_limits()
 @settings(max_examples=300, deadline=None)
 @given(body=st.binary(max_size=60))
 def test_strip_metadata_raises_only_its_own_error(body):

@@ -17,6 +17,7 @@ from geoloc.photos.quarantine import Reason
 from geoloc.photos.sidecars import gather
 from geoloc.photos.takeout import TakeoutError, parse_takeout, takeout_name
 from geoloc.photos.xmp import XmpError, read_xmp
+from tests.limits import under_limits
 from tests.photo_fixtures import jpeg
 from tests.raw_exif import ASCII, RATIONAL, SIGNED, angle, dms, photo, taken, tiff, xmp
 
@@ -116,6 +117,7 @@ def test_times_in_order_of_trust():
     assert facts({29: (ASCII, "2019:13:09"), 7: (RATIONAL, angle(1))}).taken is None
 
 
+@under_limits()
 @given(st.binary(max_size=200))
 def test_damaged_exif_counts_as_none_or_is_read(damage):
     data = photo(1, gps=dms("N", angle(48), "E", angle(11)), exif=taken("2019:04:09 16:19:13"))
@@ -196,6 +198,7 @@ def test_xmp_that_is_not_safe_is_refused(packet):
         read_xmp(packet)
 
 
+@under_limits()
 @given(st.binary(max_size=300) | st.text(max_size=300).map(lambda text: xmp(inside=text)))
 def test_xmp_raises_only_its_own_error(packet):
     with contextlib.suppress(XmpError):
@@ -230,6 +233,7 @@ def test_takeout_facts():
     assert parse_takeout(b"[1]") is None
 
 
+@under_limits()
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
                     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8))  # fmt: skip
 def test_takeout_of_any_shape(value):
@@ -238,6 +242,7 @@ def test_takeout_of_any_shape(value):
             parse_takeout(json.dumps({name: inner}).encode())
 
 
+@under_limits()
 @given(st.binary(max_size=100))
 def test_takeout_raises_only_its_own_error(data):
     for damaged in (data, sidecar()[: len(data)], b"[" * 100_000):

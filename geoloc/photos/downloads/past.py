@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import pyarrow as pa
+import numpy as np
 import pyarrow.compute as pc
 
 from geoloc.photos import quarantine
-from geoloc.photos.catalog import CATALOG_FILE, read_table
+from geoloc.photos.catalog import CATALOG_FILE, batches
 from geoloc.photos.facts import PhotoFacts
-from geoloc.photos.known import Lookup
+from geoloc.photos.known import ByBytes
+from geoloc.photos.lookup import Index, digests
 from geoloc.photos.quarantine import PHOTO, Reason, Rejected
 from geoloc.photos.shards import ShardReader
 
-_COLUMNS = ("sha256", "input_sha256", "shard", "offset", "length", "latitude", "longitude")
+_SHA256 = ("sha256", "input_sha256")
+_COLUMNS = ("shard", "offset", "length", "latitude", "longitude")
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,9 @@ class Past:
 
     def __init__(self, pool: Path) -> None:
         self._pool = Path(pool)
+        self._pool.mkdir(parents=True, exist_ok=True)
         self._reader = ShardReader(self._pool)
+        self._photos, self._seen = ByBytes(self._pool, _COLUMNS), 0
         self._state: tuple[int, int] | None = None
         self._look()
 
@@ -43,39 +48,36 @@ class Past:
             row = self._row(input_sha256)
         if row is None:
             return None
-        made = {name: self._catalog[name][row].as_py() for name in _COLUMNS}
-        place = (made["shard"], made["offset"], made["length"])
-        facts = PhotoFacts(latitude=made["latitude"], longitude=made["longitude"])
+        place = (row["shard"], row["offset"], row["length"])
+        facts = PhotoFacts(latitude=row["latitude"], longitude=row["longitude"])
         return Stored(lambda: self._reader.read(*place), facts)
 
     def turned_away(self, reference: str, photo_id: str | None, input_sha256: str) -> Rejected | None:
         """Why this input is in quarantine; None: it is not."""
-        for row in self._away.rows(reference):
-            if self._quarantine["photo_id"][row].as_py() == photo_id:
-                reason, detail = (self._quarantine[name][row].as_py() for name in ("reason", "detail"))
-                return Rejected(Reason(reason), detail, input_sha256)
+        for row in self._away.all(digests([reference])):
+            told = self._quarantine.slice(row, 1).to_pylist()[0]
+            if (told["reference"], told["photo_id"]) == (reference, photo_id):
+                return Rejected(Reason(told["reason"]), told["detail"], input_sha256)
         return None
 
-    def _row(self, sha256: str) -> int | None:
-        for lookup in (self._came_as, self._stored):
-            for row in lookup.rows(sha256):
-                return row
-        return None
+    def _row(self, sha256: str) -> dict[str, Any] | None:
+        return next(iter([*self._photos.came_as(sha256), *self._photos.stored_as(sha256)]), None)
 
     def _look(self) -> bool:
-        """Read catalog and quarantine where they have changed; whether they had."""
+        """Read what catalog and quarantine have new; whether there was a change."""
         path = self._pool / CATALOG_FILE
         found = path.stat() if path.is_file() else None
         state = None if found is None else (found.st_ino, found.st_mtime_ns)
         if state is not None and state == self._state:
             return False
         self._state = state
-        empty = pa.table({name: pa.array([], pa.string()) for name in _COLUMNS})
-        self._catalog = empty if state is None else read_table(self._pool, _COLUMNS)
-        self._came_as, self._stored = Lookup(self._catalog["input_sha256"]), Lookup(self._catalog["sha256"])
+        for table in batches(self._pool, (*_SHA256, *_COLUMNS), first=self._seen):
+            self._photos.add(table)
+            self._seen += table.num_rows
         table = quarantine.read_table(self._pool)
         self._quarantine = table.filter(
             pc.and_(pc.equal(table["severity"], PHOTO), pc.is_null(table["mended_by"]))
         )
-        self._away = Lookup(self._quarantine["reference"])
+        self._away = Index(self._pool)
+        self._away.add(digests(self._quarantine["reference"]), np.arange(self._quarantine.num_rows))
         return state is not None

@@ -8,9 +8,10 @@ import shutil
 import threading
 from dataclasses import dataclass, replace
 from datetime import datetime
+from io import RawIOBase
 from pathlib import Path
 
-from geoloc.files import sha256_bytes
+from geoloc.files import disk_full_named, sha256_bytes
 from geoloc.photos.downloads.answer import Answer
 from geoloc.photos.quarantine import Reason
 
@@ -77,11 +78,16 @@ class Part:
         self.kept: dict[str, Kept] = {}
 
     def add(self, answer: Answer) -> None:
-        """Keep an answer."""
+        """Keep an answer, whole or not at all. Raises DiskFullError."""
         sha256 = sha256_bytes(answer.data) if answer.reason is None else None
         header = _header(answer, sha256)
-        with self._lock, self._path.open("ab") as file:
-            file.write(header + answer.data)
+        with self._lock, disk_full_named(self._path.parent), self._path.open("ab", buffering=0) as file:
+            start = file.tell()
+            try:
+                _write_all(file, header + answer.data)
+            except OSError:
+                file.truncate(start)  # half an answer would swallow the next
+                raise
             end = file.tell()
         length = len(answer.data)
         self.kept[answer.url] = Kept(replace(answer, data=b""), sha256, self._path, end - length, length)
@@ -96,6 +102,12 @@ class Part:
         if self._holders == 0:
             self._path.unlink(missing_ok=True)
         return self._holders == 0
+
+
+def _write_all(file: RawIOBase, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[file.write(left) or 0 :]
 
 
 def _header(answer: Answer, sha256: str | None) -> bytes:

@@ -109,6 +109,12 @@ def fault_table(rows: Sequence[Mapping[str, str | None]]) -> pa.Table:
     return pa.Table.from_pylist([dict(row) for row in rows], schema=FAULTS)
 
 
+def shown(names: Sequence[str]) -> str:
+    """Names of columns for a message, which is one line of moderate length."""
+    text = ", ".join(name[:40] for name in names[:30])
+    return text if len(names) <= 30 else f"{text} and {len(names) - 30} more"
+
+
 def read_file(path: Path, max_file_bytes: int) -> bytes:
     """A file of at most `max_file_bytes`. Raises Rejected for a larger one, OSError where it cannot be read."""
     try:

@@ -11,18 +11,23 @@ from numpy.typing import NDArray
 MOST_ROW_BYTES = 1024 * 1024
 """A cell of several lines that is longer is a quote that does not end."""
 
+MOST_ROWS = 100_000
+"""Rows of a piece: of lines of a byte or two, a few MB would be millions of faults."""
+
 _NEWLINE = rb"(?:\r\n|\n|\r)"
 
 
 @dataclass
 class Rows:
     """Rows of a piece of a table. good: their bytes; numbers: int64 of each; spoilt: number and bytes of those whose
-    quote does not end; used: how many bytes were read; the rest begins a row that the piece breaks off."""
+    quote does not end; used: how many bytes were read; the rest begins a row that the piece breaks off, or a further
+    one where it has MOST_ROWS rows. whole: whether all rows that end in it were read."""
 
     good: bytes
     numbers: NDArray[np.int64]
     spoilt: list[tuple[int, bytes]] = field(default_factory=list)
     used: int = 0
+    whole: bool = True
 
 
 class Grammar:
@@ -40,7 +45,8 @@ class Grammar:
             line_cell = rb'(?:"(?:[^"\r\n]|"")*+"[^%b\r\n]*+|%b)?+' % (sign, plain)
             cell = rb'(?:"(?:[^"]|"")*+"(?=[%b\r\n])|%b)?+' % (sign, plain)
         line = rb"(?![\r\n])%b(?:%b%b)*+%b" % (line_cell, sign, line_cell, _NEWLINE)
-        self._lines = re.compile(rb"(?:%b)*+" % line)
+        self._lines = re.compile(rb"(?:%b){0,%d}+" % (line, MOST_ROWS))
+        self._empty = re.compile(rb"[\r\n]++")
         self._row = re.compile(rb"%b(?:%b%b)*+%b" % (cell, sign, cell, _NEWLINE))
         self._cell = re.compile(rb"%b(?:%b|%b)" % (cell, sign, _NEWLINE))
         self._open = re.compile(rb'(?:%b%b)*+"(?:[^"]|"")*+\Z' % (cell, sign))
@@ -52,8 +58,8 @@ class Grammar:
         good: list[bytes] = []
         numbers: list[NDArray[np.int64]] = []
         spoilt: list[tuple[int, bytes]] = []
-        at = 0
-        while at < len(text):
+        at, last = 0, first + MOST_ROWS
+        while at < len(text) and first < last:
             lines = self._lines.match(text, at)
             end = at if lines is None else lines.end()
             if end > at:
@@ -66,8 +72,8 @@ class Grammar:
             newline = self._newline.search(text, at)
             if newline is None:
                 break
-            if newline.start() == at:
-                at = newline.end()
+            if empty := self._empty.match(text, at):
+                at = empty.end()
                 continue
             row = self._row.match(text, at)
             if row is None and not final and len(text) - at < MOST_ROW_BYTES and self._open.match(text, at):
@@ -81,7 +87,7 @@ class Grammar:
                 at = newline.end()
             first += 1
         made = np.concatenate([np.empty(0, np.int64), *numbers])
-        return Rows(b"".join(good), made, spoilt, at)
+        return Rows(b"".join(good), made, spoilt, at, whole=first < last)
 
     def _is_one(self, row: bytes) -> bool:
         """Whether lines in a cell of this row are text, and not rows of their own."""

@@ -81,23 +81,21 @@ def read_blocks(
     at, rest = 1 - header, b""
     try:
         with pa.input_stream(path, compression=compression_of(path)) as stream:
-            start = True
-            while True:
-                more = stream.read(_BLOCK_BYTES)
+            start, ended, whole = True, False, True
+            while not (ended and whole):
+                more = stream.read(_BLOCK_BYTES) if whole else b""
+                ended = ended or (whole and not more)
                 text = rest + more
                 if start:
                     text, start = text.removeprefix(b"\xef\xbb\xbf"), False
-                if not more and not text.endswith((b"\n", b"\r")):
+                if ended and not text.endswith((b"\n", b"\r")):
                     text += b"\n"
-                whole = text if not more else text[: _last_line(text)]
-                rows = grammar.rows(whole, at, final=not more)
-                rest = text[rows.used :]
-                if len(rest) > _BLOCK_BYTES + 2 * MOST_ROW_BYTES:
+                rows = grammar.rows(text if ended else text[: _last_line(text)], at, final=ended)
+                rest, whole = text[rows.used :], rows.whole
+                if whole and len(rest) > _BLOCK_BYTES + 2 * MOST_ROW_BYTES:
                     raise OSError(f"a row of over {_BLOCK_BYTES} bytes")
                 yield _block(path, rows, delimiter, columns, quoted, wanted)
                 at += len(rows.numbers) + len(rows.spoilt)
-                if not more:
-                    return
     except (pa.ArrowInvalid, OSError) as error:
         broken = fault(f"{path.name}: after row {at - 1}", Reason.UNREADABLE_FILE, str(error)[:300])
         yield Block(None, np.empty(0, np.int64), fault_table([broken]))

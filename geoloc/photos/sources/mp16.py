@@ -23,6 +23,7 @@ from geoloc.photos.sources.candidates import (
     fault,
     fault_table,
     lost,
+    shown,
 )
 from geoloc.photos.sources.delimited import delimiter_of, first_row, read_blocks
 from geoloc.photos.sources.fields import strings, text, typed
@@ -30,6 +31,9 @@ from geoloc.photos.sources.webdataset import json_fields
 
 _BATCH_RECORDS = 256
 _BATCH_BYTES = 64 * 1024 * 1024
+_MOST_VALUES = 100_000
+"""Values in a record: lists within lists take fifty times the memory that they take in the file."""
+
 MOST_IMAGE_BYTES = 256 * 1024 * 1024
 """A record past this ends its shard: it is not read into memory to find where it ends."""
 
@@ -69,7 +73,7 @@ class Places:
         missing = [name for name in _PLACES.values() if name not in self.names]
         if missing:
             raise SourceError(
-                f"{path} has no column {', '.join(missing)}; it has {', '.join(self.names)};"
+                f"{path} has no column {', '.join(missing)}; it has {shown(self.names)};"
                 f" a table of coordinates has {', '.join(_PLACES.values())}"
             )
         self._rows: pa.Table | None = None
@@ -187,7 +191,15 @@ def _key(key: Any) -> str:
 
 def _records(path: Path, faults: list[dict[str, str | None]]) -> Iterator[tuple[int, Any]]:
     """Numbers from 1, and records whose text is bytes: the old format has one type for both."""
-    number = 0
+    number = values = 0
+
+    def counted(value: Any) -> Any:
+        nonlocal values
+        values += 1 + len(value)
+        if values > _MOST_VALUES:
+            raise ValueError(f"a record of over {_MOST_VALUES} values")
+        return value
+
     with open_regular(path) as stream:
         unpacker = msgpack.Unpacker(
             stream,
@@ -199,10 +211,12 @@ def _records(path: Path, faults: list[dict[str, str | None]]) -> Iterator[tuple[
             max_array_len=1024,
             max_map_len=1024,
             max_ext_len=1024,
+            list_hook=counted,
+            object_hook=counted,
         )
         try:
             for record in unpacker:
-                number += 1
+                number, values = number + 1, 0
                 yield number, record
             left = stream.tell() - unpacker.tell()
             problem = f"it ends within a record, {left} bytes long" if left else None

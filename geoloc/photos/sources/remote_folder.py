@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from geoloc.files import FileTooLargeError
+from geoloc.files import FileTooLargeError, disk_full_named
 from geoloc.photos.addresses import DEEPEST, Address, Entry, SourceError, fetch, listed
 from geoloc.photos.formats import PHOTO_SUFFIXES
 from geoloc.photos.quarantine import Reason
@@ -131,7 +131,8 @@ def _fetch(root: Address, local: Path, most: int, photo: _Photo) -> dict[str, st
         return lost(Reason.TOO_LARGE_FILE, f"{size} bytes large; the limit is {most} bytes")
     folder = local / photo.folder
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        with disk_full_named(local):
+            folder.mkdir(parents=True, exist_ok=True)
         fetch(root / photo.name, folder / photo.entry.name, most)
         for name in photo.sidecars:
             fetch(root / _join(photo.folder, name), folder / name, _MAX_SIDECAR_BYTES)

@@ -9,27 +9,24 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from geoloc.photos.addresses import Address, Place, SourceError, as_place, fetched
 from geoloc.photos.quarantine import Reason, Rejected
 from geoloc.photos.sources.candidates import (
-    FAULTS,
     FIELDS,
     SCHEMA,
     Candidates,
     Load,
-    fault,
-    fault_table,
+    shown,
 )
 from geoloc.photos.sources.delimited import Block, delimiter_of, first_row, read_blocks, references
 from geoloc.photos.sources.fields import text, typed, undecodable
+from geoloc.photos.sources.parquet_rows import parquet_blocks, parquet_names
 from geoloc.photos.sources.pictures import files_by_id, id_key, read_picture
 
 NO_PHOTOS = "none"
 TABLE_FIELDS = ("file", *FIELDS)
 _REQUIRED = ("latitude", "longitude")
-_PARQUET_BATCH = 100_000
 
 
 def table_candidates(
@@ -90,14 +87,7 @@ def _blocks(path: Path, names: list[str], mapping: Mapping[str, str]) -> Iterato
             path, delimiter, names, header=True, quoted=True, wanted=wanted, numeric=numeric
         )
         return
-    first = 1
-    try:
-        for rows in pq.ParquetFile(path).iter_batches(_PARQUET_BATCH, columns=wanted):
-            yield Block(rows, np.arange(first, first + rows.num_rows), FAULTS.empty_table())
-            first += rows.num_rows
-    except (pa.ArrowException, OSError) as error:
-        torn = fault(f"{path.name}: after row {first - 1}", Reason.UNREADABLE_FILE, str(error)[:300])
-        yield Block(None, np.empty(0, np.int64), fault_table([torn]))
+    yield from parquet_blocks(path, wanted)
 
 
 def _candidates(
@@ -153,25 +143,22 @@ def _mapping(path: Path, names: list[str], columns: Mapping[str, str]) -> dict[s
         if name not in TABLE_FIELDS:
             raise SourceError(f"columns.{name} is unknown; a table has the fields {', '.join(TABLE_FIELDS)}")
         if column not in names:
-            raise SourceError(f"{path.name} has no column {column!r} (for {name}); it has {', '.join(names)}")
+            raise SourceError(f"{path.name} has no column {column!r} (for {name}); it has {shown(names)}")
     mapping = {name: columns.get(name, name) for name in TABLE_FIELDS if columns.get(name, name) in names}
     for name in _REQUIRED:
         if name not in mapping:
             raise SourceError(
-                f"{path.name} has no column {name!r}; it has {', '.join(names)}; say which one with {name}=NAME"
+                f"{path.name} has no column {name!r}; it has {shown(names)}; say which one with {name}=NAME"
             )
     if "photo_id" not in mapping and "file" not in mapping:
-        raise SourceError(f"{path.name} needs a column photo_id or file; it has {', '.join(names)}")
+        raise SourceError(f"{path.name} needs a column photo_id or file; it has {shown(names)}")
     return mapping
 
 
 def _column_names(path: Path) -> list[str]:
     if path.suffix.lower() == ".parquet":
-        try:
-            return list(pq.read_schema(path).names)
-        except (pa.ArrowException, OSError) as error:
-            raise SourceError(f"{path} is not a readable table: {error}") from None
+        return parquet_names(path)
     names = first_row(path, delimiter_of(path), quoted=True)
     if len(set(names)) != len(names):
-        raise SourceError(f"{path.name} has two columns of one name; it has {', '.join(names)}")
+        raise SourceError(f"{path.name} has two columns of one name; it has {shown(names)}")
     return names

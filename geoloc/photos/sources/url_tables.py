@@ -7,28 +7,26 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from geoloc.photos.quarantine import Reason
 from geoloc.photos.sources.candidates import (
-    FAULTS,
     FIELDS,
     SCHEMA,
     Candidates,
     SourceError,
     fault,
     fault_table,
+    shown,
 )
 from geoloc.photos.sources.delimited import Block, compression_of, first_row, read_blocks, references
 from geoloc.photos.sources.fields import text, typed, undecodable
 from geoloc.photos.sources.mp16 import Places, placed
+from geoloc.photos.sources.parquet_rows import parquet_blocks, parquet_names
 from geoloc.photos.sources.yfcc import LAYOUTS, yfcc_addresses
 
 URL_FIELDS = ("url", *FIELDS)
-_PARQUET_BATCH = 100_000
 _PLACE = ("latitude", "longitude")
 
 _OSV5M = {
@@ -55,7 +53,7 @@ class UrlTable:
         self._places = places
         self._is_parquet = path.suffix.lower() == ".parquet"
         self._delimiter = "" if self._is_parquet else _delimiter(path)
-        cells = _names(path) if self._is_parquet else first_row(path, self._delimiter, quoted=True)
+        cells = parquet_names(path) if self._is_parquet else first_row(path, self._delimiter, quoted=True)
         self._header = self._is_parquet or not any(map(_is_address, cells))
         self._yfcc = not self._header and self._delimiter == "\t" and len(cells) in LAYOUTS
         if self._header:
@@ -97,15 +95,7 @@ class UrlTable:
                 numeric=numeric,
             )
             return
-        first = 1
-        try:
-            for rows in pq.ParquetFile(self.path).iter_batches(_PARQUET_BATCH, columns=wanted):
-                yield Block(rows, np.arange(first, first + rows.num_rows), FAULTS.empty_table())
-                first += rows.num_rows
-        except (pa.ArrowException, OSError) as error:
-            why = str(error)[:300]
-            torn = fault(f"{self.path.name}: after row {first - 1}", Reason.UNREADABLE_FILE, why)
-            yield Block(None, np.empty(0, np.int64), fault_table([torn]))
+        yield from parquet_blocks(self.path, wanted)
 
     def _typed(self, block: Block, rows: pa.RecordBatch) -> Candidates:
         count = rows.num_rows
@@ -144,7 +134,7 @@ def _mapping(path: Path, names: list[str], columns: Mapping[str, str]) -> dict[s
         if name not in URL_FIELDS:
             raise SourceError(f"columns.{name} is unknown; a table of addresses has {', '.join(URL_FIELDS)}")
         if column not in names:
-            raise SourceError(f"{path.name} has no column {column!r} (for {name}); it has {', '.join(names)}")
+            raise SourceError(f"{path.name} has no column {column!r} (for {name}); it has {shown(names)}")
     known = {name: name for name in URL_FIELDS if name in names}
     if "url" not in known and _OSV5M["url"][0] in names:
         for name, there in _OSV5M.items():
@@ -154,19 +144,12 @@ def _mapping(path: Path, names: list[str], columns: Mapping[str, str]) -> dict[s
     mapping = {**known, **columns}
     if "url" not in mapping:
         raise SourceError(
-            f"{path.name} has no column 'url'; it has {', '.join(names)}; say which one with --column url=NAME"
+            f"{path.name} has no column 'url'; it has {shown(names)}; say which one with --column url=NAME"
         )
     if len(set(_PLACE) & set(mapping)) == 1:
         missing = next(name for name in _PLACE if name not in mapping)
-        raise SourceError(f"{path.name} has no column {missing!r}; it has {', '.join(names)}")
+        raise SourceError(f"{path.name} has no column {missing!r}; it has {shown(names)}")
     return mapping
-
-
-def _names(path: Path) -> list[str]:
-    try:
-        return list(pq.read_schema(path).names)
-    except (pa.ArrowException, OSError) as error:
-        raise SourceError(f"{path} is not a readable table: {error}") from None
 
 
 def _delimiter(path: Path) -> str:
