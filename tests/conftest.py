@@ -5,6 +5,12 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import settings
+
+# Few examples, as the whole suite runs on every change; `pytest --hypothesis-profile thorough` looks for rare ones.
+settings.register_profile("few", deadline=None)
+settings.register_profile("thorough", max_examples=500, deadline=None)
+settings.load_profile("few")
 
 # Before torch, numpy and faiss are imported, and inherited by the processes that tests start: pytest-xdist runs a
 # worker on each core, and threads of one would only take the cores of the others.

@@ -197,7 +197,7 @@ def test_warnings_are_counted_with_a_name(ingest, tmp_path, recwarn):
 
 # Whatever the bytes are, they end as photos or as rows of quarantine.
 
-FUZZ = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def survives(tmp_path, kind: str, name: str, data: bytes, **options: object) -> None:

@@ -76,7 +76,7 @@ def test_catalog_frame_without_photos_or_columns() -> None:
         catalog_frame(good_catalog().drop(columns=["phash", "latitude"]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.sampled_from(["a", "b", None]), st.integers(0, 12), st.integers(1, 4)),

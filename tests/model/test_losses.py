@@ -80,7 +80,7 @@ def mean(terms: list[torch.Tensor], embeddings: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kind", ["euclidean", "squared_euclidean"])
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None)
 @given(batches())
 def test_soft_and_hinge_triplets_are_the_mean_over_every_valid_triplet(
     kind: str, batch: tuple[torch.Tensor, Relations]
@@ -102,7 +102,7 @@ def test_soft_and_hinge_triplets_are_the_mean_over_every_valid_triplet(
     )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None)
 @given(batches())
 def test_the_mean_over_violating_triplets_leaves_out_those_without_a_loss(
     batch: tuple[torch.Tensor, Relations],
@@ -212,7 +212,7 @@ def test_pairs_and_sets_agree_with_pytorch_metric_learning() -> None:
     )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None)
 @given(batches())
 def test_sets_of_positives_and_negatives_are_equation_5_2(batch: tuple[torch.Tensor, Relations]) -> None:
     embeddings, relations = batch
@@ -229,7 +229,7 @@ def test_sets_of_positives_and_negatives_are_equation_5_2(batch: tuple[torch.Ten
     assert_same(lambda x: soft_sets(distances(x, "euclidean"), relations), brute, embeddings)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None)
 @given(batches())
 def test_the_logistic_loss_of_pairs_is_equations_3_5_and_3_6(batch: tuple[torch.Tensor, Relations]) -> None:
     embeddings, relations = batch

@@ -84,7 +84,7 @@ def same_convolution(image: np.ndarray, kernel: np.ndarray, stride: int) -> np.n
     return result
 
 
-@settings(max_examples=40, deadline=None)
+@settings(deadline=None)
 @given(st.integers(3, 12), st.integers(3, 12), st.sampled_from([(3, 2), (5, 2), (3, 3), (7, 4), (2, 2)]))
 def test_same_padding_is_tensorflows(height: int, width: int, shape: tuple[int, int]) -> None:
     size, stride = shape

@@ -55,7 +55,7 @@ def test_the_verdict_is_where_the_interval_lies(direction, margin, low, high, ve
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=30, deadline=None)
+@settings(deadline=None)
 def test_a_claim_is_a_paired_difference_by_photographer(seed):
     rng = np.random.default_rng(seed)
     owners = [f"u{i}" for i in rng.integers(0, 6, 40)]

@@ -215,7 +215,7 @@ def test_the_order_of_the_catalog_does_not_matter():
 PLACES = st.sampled_from([LYON, near(LYON, 30), PARIS, NICE, TOKYO, NEW_YORK, (-33.87, 151.21)])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(deadline=None)
 @given(st.lists(st.tuples(PLACES, st.integers(0, 40), st.sampled_from("ab")), max_size=12))
 @pytest.mark.slow
 def test_what_is_left_is_possible_and_nothing_is_found_in_possible_tracks(rows):

@@ -107,7 +107,7 @@ def test_threads_and_chunks_do_not_change_the_bytes():
     st.floats(0, 1.5),
     st.lists(st.tuples(st.floats(-1.5, 1.5), st.floats(-1.5, 1.5)), min_size=3, max_size=8),
 )
-@settings(max_examples=60, deadline=None)
+@settings(deadline=None)
 def test_a_cluster_across_the_antimeridian_holds_together_on_the_sphere_only(centre, shift, offsets):
     """A cluster on both sides of 180 outweighs one better neighbour elsewhere; in flat degrees it is torn
     apart."""
@@ -126,7 +126,7 @@ def test_a_cluster_across_the_antimeridian_holds_together_on_the_sphere_only(cen
 
 
 @given(st.floats(-180, 180), st.integers(0, 10_000))
-@settings(max_examples=40, deadline=None)
+@settings(deadline=None)
 def test_turning_the_earth_turns_the_answer(turn, seed):
     latitude, longitude, similarity = made_neighbours(4, 30, seed)
     chosen = DensitySettings(k=30, sigma=4.0)

@@ -55,7 +55,7 @@ def photos(draw: st.DrawFn) -> tuple[list[str | None], list[str | None]]:
     return phash, [draw(some_sha) for _ in phash]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(deadline=None)
 @given(photos(), st.integers(0, 12))
 def test_groups_agree_with_brute_force(made: tuple[list, list], max_hamming: int) -> None:
     phash, sha256 = made

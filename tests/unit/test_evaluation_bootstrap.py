@@ -68,7 +68,7 @@ def test_photographers_who_are_all_right_or_all_wrong_widen_the_interval_as_theo
     assert by_photo.std() == pytest.approx(np.sqrt(0.25 / 500), rel=0.08)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 30))
 def test_medians_are_numpys_of_the_photos_drawn(seed, n):
     rng = np.random.default_rng(seed)

@@ -120,7 +120,7 @@ def test_excluding_from_a_refined_index_leaves_out_exactly_those(monkeypatch):
 
 
 @given(st.integers(1, 40), st.integers(1, 60), st.integers(0, 1000))
-@settings(max_examples=40, deadline=None)
+@settings(deadline=None)
 def test_where_there_are_fewer_than_k_the_rest_is_marked_absent(references, k, seed):
     embeddings, rows = made_references(references, seed=seed)
     index = ReferenceIndex.build(embeddings, rows)

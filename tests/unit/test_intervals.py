@@ -104,7 +104,7 @@ def test_a_difference_is_paired_and_two_like_methods_are_undecided_but_not_certa
     assert -0.05 < table["low"][2] < 0 < table["high"][2] < 0.05
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None)
 @given(st.integers(0, 100_000))
 def test_what_holds_of_any_photos(seed):
     rng = np.random.default_rng(seed)

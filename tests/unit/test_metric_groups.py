@@ -111,7 +111,7 @@ def _groups(photos: MetricPhotos, positives: PositivesSettings) -> Groups:
     return groups
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from(["cell", "radius"]), st.booleans())
 def test_only_photos_with_a_positive_start_a_group(seed: int, kind: str, others: bool) -> None:
     numbers = np.random.default_rng(seed)

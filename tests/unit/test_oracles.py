@@ -77,7 +77,7 @@ PLACE = st.tuples(st.floats(-90, 90), st.floats(-180, 180))
 
 
 @given(st.lists(st.tuples(PLACE, PLACE), min_size=1, max_size=12))
-@settings(max_examples=40, deadline=None)
+@settings(deadline=None)
 def test_mean_and_median_errors_are_the_standard_librarys_of_scikit_learns_distances(pairs):
     truth, answer = (np.array(places) for places in zip(*pairs, strict=True))
     km = [

@@ -202,7 +202,7 @@ ROWS = st.lists(
 
 
 @pytest.mark.slow
-@settings(max_examples=60, deadline=None)
+@settings(deadline=None)
 @given(st.lists(ROWS, min_size=1, max_size=3))
 def test_any_tables_in_any_order_give_what_one_pair_at_a_time_gives(tmp_path_factory, tables):
     pool = tmp_path_factory.mktemp("pool")

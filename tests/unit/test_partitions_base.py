@@ -34,7 +34,7 @@ def even_odd(ring, latitude, longitude):
 
 class TestMaps:
     @given(latitudes, longitudes, st.integers(0, 30), st.sampled_from([1, 2, 5]))
-    @settings(max_examples=80, deadline=None)
+    @settings(deadline=None)
     def test_polygon_is_s2s_and_its_extra_points_lie_on_the_edges(self, latitude, longitude, level, points):
         count = 2 if level else 1
         fitted = S2Partition(S2Settings(max_photos=1, min_photos=1, max_level=level)).fit(

@@ -81,7 +81,7 @@ class TestFit:
         st.lists(st.tuples(st.floats(-89, 89), st.floats(-180, 180)), min_size=1, max_size=30),
         st.integers(0, 1),
     )
-    @settings(max_examples=30, deadline=None)
+    @settings(deadline=None)
     @pytest.mark.slow
     def test_brute_force_agrees(self, some, seed):
         """Every distance to every cell, and nothing but haversines."""

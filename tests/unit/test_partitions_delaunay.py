@@ -184,7 +184,7 @@ limits = st.tuples(st.integers(1, 12), st.integers(1, 12)).map(
 
 class TestFit:
     @given(points, limits)
-    @settings(max_examples=60, deadline=None)
+    @settings(deadline=None)
     def test_the_rules_hold(self, at, chosen):
         made = DelaunayPartition(chosen)
         if len(at[0]) < chosen.min_photos:

@@ -54,7 +54,7 @@ class TestPlaces:
 
 class TestFit:
     @given(points, st.integers(1, 20), st.integers(1, 5))
-    @settings(max_examples=80, deadline=None)
+    @settings(deadline=None)
     def test_the_rules_hold_and_brute_force_agrees(self, at, cells, min_photos):
         chosen = KMeansSettings(cells=cells, min_photos=min_photos, smallest_km=0.0)
         if len(at[0]) < min_photos:

@@ -65,7 +65,7 @@ limits = st.tuples(st.integers(1, 12), st.integers(1, 12), st.sampled_from([0.00
 
 class TestFit:
     @given(points, limits)
-    @settings(max_examples=150, deadline=None)
+    @settings(deadline=None)
     @pytest.mark.slow
     def test_a_naive_splitter_finds_the_same_cells(self, at, chosen):
         expected = naive_cells(*at, chosen)
@@ -94,7 +94,7 @@ class TestFit:
         agree(fitted, *at)
 
     @given(points, limits, st.integers(0, 2**63 - 1))
-    @settings(max_examples=60, deadline=None)
+    @settings(deadline=None)
     def test_random_cuts_keep_the_rules(self, at, chosen, seed):
         chosen = LatLonSettings(
             max_photos=chosen.max_photos,

@@ -61,7 +61,7 @@ def coordinates_of(cluster):
 
 class TestFit:
     @given(clustered, limits)
-    @settings(max_examples=150, deadline=None)
+    @settings(deadline=None)
     def test_a_naive_splitter_finds_the_same_cells(self, cluster, chosen):
         latitude, longitude = coordinates_of(cluster)
         expected = naive_cells(latitude, longitude, chosen.max_photos, chosen.min_photos, chosen.max_level)
@@ -75,7 +75,7 @@ class TestFit:
         )
 
     @given(point_lists, limits)
-    @settings(max_examples=100, deadline=None)
+    @settings(deadline=None)
     def test_the_rules_of_planet_hold(self, points, chosen):
         latitude, longitude = np.array(points).T
         try:
@@ -94,7 +94,7 @@ class TestFit:
                 assert sum(cell.parent().contains(leaf) for leaf in leaves) > chosen.max_photos
 
     @given(point_lists, limits)
-    @settings(max_examples=60, deadline=None)
+    @settings(deadline=None)
     def test_fitted_photos_are_counted_where_they_are_assigned(self, points, chosen):
         latitude, longitude = np.array(points).T
         try:

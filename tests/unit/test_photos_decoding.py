@@ -183,7 +183,7 @@ def test_png_text_does_not_reach_the_pool():
 
 
 @under_limits()
-@settings(max_examples=300, deadline=None)
+@settings(deadline=None)
 @given(data=st.data())
 def test_damage_never_escapes_as_another_error(data):
     """Flipped, cut and spliced bytes end as a photo or as UnreadablePhoto."""
@@ -211,7 +211,7 @@ SAMPLES = [
 
 
 @under_limits()
-@settings(max_examples=300, deadline=None)
+@settings(deadline=None)
 @given(body=st.binary(max_size=60))
 def test_strip_metadata_raises_only_its_own_error(body):
     for start in (b"", b"\xff\xd8", b"\xff\xd8\xff\xe0\x00\x10JFIF\0"):

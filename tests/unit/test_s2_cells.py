@@ -50,7 +50,7 @@ class TestLeaves:
         assert np.array_equal(s2_cells.leaf_ids(latitude, longitude), oracle_leaves(latitude, longitude))
 
     @given(latitudes, longitudes)
-    @settings(max_examples=300, deadline=None)
+    @settings(deadline=None)
     def test_any_point_agrees(self, latitude, longitude):
         assert s2_cells.leaf_ids([latitude], [longitude])[0] == oracle_leaf(latitude, longitude).id()
 
@@ -116,7 +116,7 @@ class TestHierarchy:
         assert s2_cells.tokens(s2_cells.from_tokens(["1001"])) == ["1001"]
 
     @given(st.text(alphabet="0123456789abcdef", min_size=1, max_size=16))
-    @settings(max_examples=400, deadline=None)
+    @settings(deadline=None)
     def test_token_validity_is_s2spheres(self, token):
         cell = s2sphere.CellId.from_token(token)
         valid = cell.is_valid() and cell.to_token() == token

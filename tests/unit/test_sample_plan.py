@@ -94,7 +94,7 @@ def test_cities_draw_needs_a_count() -> None:
         city_rows([-1])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(deadline=None)
 @given(city_ids, st.floats(-4000, 4000), st.floats(-4000, 4000), st.floats(-25, 25), st.floats(-25, 25))
 def test_neighbours_see_the_same_world(city: int, east: float, north: float, de: float, dn: float) -> None:
     """What two overlapping surroundings say of a house, a tree and the ground is the same."""

@@ -215,7 +215,7 @@ outers = st.builds(
 
 class TestRoundTrip:
     @given(outers)
-    @hypothesis_settings(max_examples=100, deadline=None)
+    @hypothesis_settings(deadline=None)
     def test_to_dict_and_parse_are_inverse_through_yaml(self, made):
         plain = to_dict(made)
         assert parse(Outer, plain) == made
@@ -231,7 +231,7 @@ class TestRoundTrip:
 
 class TestHash:
     @given(outers, outers)
-    @hypothesis_settings(max_examples=100, deadline=None)
+    @hypothesis_settings(deadline=None)
     def test_equal_settings_have_equal_hashes_and_others_others(self, one, other):
         assert settings_hash(one) == settings_hash(parse(Outer, to_dict(one)))
         assert (settings_hash(one) == settings_hash(other)) == (to_dict(one) == to_dict(other))
@@ -341,7 +341,7 @@ class TestUsed:
         assert used(good) == {"how": "good", "most": 9, "rounds": 5}  # alone: nothing above it
 
     @given(wholes)
-    @hypothesis_settings(max_examples=50, deadline=None)
+    @hypothesis_settings(deadline=None)
     def test_what_is_left_out_cannot_matter_to_what_is_made_of_it(self, whole):
         plain = used(whole)
         plain["parts"] = {part.pop("name"): part for part in plain["parts"]}
@@ -350,7 +350,7 @@ class TestUsed:
 
 class TestChanges:
     @given(wholes, wholes, st.sampled_from(list(Whole.model_fields)))
-    @hypothesis_settings(max_examples=300, deadline=None)
+    @hypothesis_settings(deadline=None)
     @pytest.mark.slow
     def test_none_if_and_only_if_what_is_used_is_equal(self, one, other, name):
         for a, b in (

@@ -24,7 +24,7 @@ latitudes = st.one_of(st.floats(-90, 90), st.sampled_from([-90.0, 90.0, 0.0, -0.
 longitudes = st.one_of(st.floats(-180, 180), st.sampled_from([-180.0, 180.0, 0.0, 90.0, -90.0]))
 points = st.tuples(latitudes, longitudes)
 inner_points = st.tuples(st.floats(-89, 89), longitudes)  # where bearings mean something
-many = settings(max_examples=200, deadline=None)
+many = settings(deadline=None)
 
 
 def vector(latitude, longitude):

@@ -137,7 +137,7 @@ def catalogs(draw: st.DrawFn) -> pd.DataFrame:
 
 
 @pytest.mark.slow
-@hypothesis_settings(max_examples=40, deadline=None)
+@hypothesis_settings(deadline=None)
 @given(
     catalogs(),
     st.sampled_from([{}, {"published": "b"}]),
