@@ -6,7 +6,7 @@ Every row is of one process over the same photos, one after the other in each ro
 machine too; CPU time is without the server's, which is another process. The target: 1,000 small photos a second read,
 checked and stored on two cores. It is not reached. The limit: CPU time, most of which holds the lock of one Python
 process, so a second photos are about 1000 / (CPU ms a photo), whatever the number of cores. With four other jobs on the
-two cores that was 2.9 to 3.1 ms with the downloads, of which 2.7 are for what is done without them: checking and storing.
+two cores that was 2.9 to 3.1 ms with the downloads, of which 2.7 are for checking and storing.
 """
 
 from __future__ import annotations
