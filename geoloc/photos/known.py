@@ -100,13 +100,17 @@ class ByBytes:
 
     def stored_as(self, sha256: str) -> list[dict[str, Any]]:
         """The photos with these stored bytes, in order."""
-        rows = map(self._rows.row, self._stored.all(digests([sha256])))
-        return [row for row in rows if row["sha256"] == sha256]
+        return self._found(self._stored, "sha256", sha256)
 
     def came_as(self, sha256: str) -> list[dict[str, Any]]:
         """The photos that came as a file with these bytes, which are not those stored, in order."""
-        rows = map(self._rows.row, self._came_as.all(digests([sha256])))
-        return [row for row in rows if row["input_sha256"] == sha256]
+        return self._found(self._came_as, "input_sha256", sha256)
+
+    def _found(self, index: Index, column: str, sha256: str) -> list[dict[str, Any]]:
+        if not index:
+            return []
+        rows = map(self._rows.row, index.all(digests([sha256])))
+        return [row for row in rows if row[column] == sha256]
 
 
 _LABEL = ("photo_id", "source", "latitude", "longitude", "photographer")

@@ -29,10 +29,12 @@ _MOST_SINGLE = 50_000
 
 def digests(texts: pa.Array | pa.ChunkedArray | Sequence[str]) -> Digests:
     """A digest of each text, [N, 2]; of null as of ''."""
-    column = texts if isinstance(texts, pa.Array | pa.ChunkedArray) else pa.array(texts, pa.string())
-    made = np.empty((len(column), 2), np.uint64)
-    for start in range(0, len(column), _CHUNK):  # as objects they take ten times the memory
-        part = np.array(column.slice(start, _CHUNK).fill_null("").to_pylist(), object)
+    made = np.empty((len(texts), 2), np.uint64)
+    for start in range(0, len(texts), _CHUNK):  # as objects they take ten times the memory
+        if isinstance(texts, pa.Array | pa.ChunkedArray):
+            part = np.array(texts.slice(start, _CHUNK).fill_null("").to_pylist(), object)
+        else:
+            part = np.array(texts[start : start + _CHUNK], object)
         for half, key in enumerate(_KEYS):
             made[start : start + len(part), half] = pd.util.hash_array(part, hash_key=key, categorize=False)
     return made
@@ -76,6 +78,9 @@ class Index:
             ).reshape(-1, 2)
             self.add(keys, np.array([n for numbers in self._single.values() for n in numbers], np.int64))
             self._single = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._pieces or self._waiting or self._single)
 
     def all(self, of: Digests) -> list[int]:
         """Every number under a digest [1, 2], in order."""
