@@ -34,8 +34,8 @@ def export_to_output(
 
 def _some_images(run: StageRun, model: Embedder, photos: pd.DataFrame) -> torch.Tensor:
     """Some of the photos as the network gets them, uint8 [N, 3, S, S]; a black one if none is readable."""
-    spread = np.unique(np.linspace(0, len(photos) - 1, _PHOTOS).astype(int)) if len(photos) else []
-    rows = photos.iloc[spread]
+    spread = np.unique(np.linspace(0, max(len(photos) - 1, 0), _PHOTOS).astype(int))
+    rows = photos.iloc[spread[: len(photos)]]
     for batch in iter_batches(run.workspace.pool, rows, model.preprocess, _PHOTOS):
         if len(batch.row_indices):
             return batch.images
