@@ -50,9 +50,8 @@ class Graph:
         """The graph in the bytes of a file; `path` names it in errors. Raises the errors of ONNX Runtime, and
         DamagedFile for a graph of another format."""
         onnxruntime.disable_telemetry_events()
-        onnxruntime.set_default_logger_severity(
-            3
-        )  # errors only: it warns of each device that it does not find
+        # Errors only: it warns of each device that it does not find.
+        onnxruntime.set_default_logger_severity(3)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
