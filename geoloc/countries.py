@@ -31,6 +31,7 @@ _DATA = Path(__file__).with_name("countries.parquet")  # towns: coordinates in u
 # Here, so that other towns are other code: what was made with the old ones is out of date then.
 _DATA_SHA256 = "5822a35606bbba0dc506c71d88f74076b65ff091f31998dbd3c82374c9a8e5d8"
 _UNITS = 10_000
+_CHUNK = 1 << 18  # points looked up at a time
 _UNCODED = ("", "0", "00")
 
 
@@ -54,15 +55,14 @@ def areas_of(latitude: ArrayLike, longitude: ArrayLike) -> Areas:
     towns, tree = _towns()
     country, region = (np.full(len(lat), -1, dtype=np.int64) for _ in range(2))
     present = np.flatnonzero(~absent)
-    if not len(present):
-        return Areas(country, region)
-    # The nearest by chord is the nearest by arc.
-    nearest = tree.query(unit_vectors(lat[present], lon[present]))[1]
-    found = towns.iloc[nearest]
-    away = distance_km(lat[present], lon[present], found["latitude"], found["longitude"])
-    near = away <= REACH_KM
-    country[present[near]] = found["country"].to_numpy()[near]
-    region[present[near]] = found["region"].to_numpy()[near]
+    for start in range(0, len(present), _CHUNK):  # so that memory does not grow with the number of points
+        rows = present[start : start + _CHUNK]
+        # The nearest by chord is the nearest by arc.
+        found = towns.iloc[tree.query(unit_vectors(lat[rows], lon[rows]))[1]]
+        away = distance_km(lat[rows], lon[rows], found["latitude"], found["longitude"])
+        near = away <= REACH_KM
+        country[rows[near]] = found["country"].to_numpy()[near]
+        region[rows[near]] = found["region"].to_numpy()[near]
     return Areas(country, region)
 
 

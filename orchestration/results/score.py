@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 
 from geoloc.evaluation.diagnostics import diagnose
+from geoloc.evaluation.external.matching import match
 from geoloc.evaluation.external.score import Scored, Source, score
 from geoloc.evaluation.external.tables import PredictionsError
 from geoloc.evaluation.result import table_records
@@ -235,10 +236,14 @@ def _check_same_photos(name: str, table: pd.DataFrame, scored: Scored, test: str
             f"{name} cannot be compared: {scored.absent[name]:,} of {len(photos):,} true photos are not in its test set"
             f" {test!r}, which has {len(table):,}"
         )
-    both = photos.merge(table, on="photo_id", suffixes=("", "_answer"))
-    apart = distance_km(both["latitude"], both["longitude"], both["true_latitude"], both["true_longitude"])
+    position = match(list(table["photo_id"]), list(photos["photo_id"])).position
+    mine, theirs = photos.iloc[position[position >= 0]], table[position >= 0]
+    apart = distance_km(
+        mine["latitude"], mine["longitude"], theirs["true_latitude"], theirs["true_longitude"]
+    )
     if (moved := apart > _SAME_PLACE_KM).any():
+        first = mine["photo_id"].iloc[moved.argmax()]
         raise PredictionsError(
-            f"{name} cannot be compared: {int(moved.sum()):,} photos, such as {both['photo_id'][moved].iloc[0]!r}, are"
+            f"{name} cannot be compared: {int(moved.sum()):,} photos, such as {first!r}, are"
             f" at other places in its test set {test!r} than in the truth"
         )

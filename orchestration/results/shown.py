@@ -62,7 +62,8 @@ def score_table(evaluation: Evaluation, *, digits: int = 1) -> list[str]:
         for method in evaluation.methods
     ]
     rows += [[f"({name})", *(cells.get((name, one), "") for one in measures), "", ""] for name in baselines]
-    lines = [markdown(rows, ["method", *(_TITLES[one] for one in measures), "median km", "no answer"])]
+    table = markdown(rows, ["method", *(_TITLES[one] for one in measures), "median km", "no answer"])
+    lines = []
     at_sea = scores.loc[scores["measure"] == COUNTRY, "unknown"].max() if len(scores) else 0
     if at_sea:
         lines.append(f"{at_sea:,} photos are in no known country, and count as wrong there")
@@ -70,7 +71,8 @@ def score_table(evaluation: Evaluation, *, digits: int = 1) -> list[str]:
     if len(without):
         told = ", ".join(f"{row.unknown:,} ({row.method})" for row in without.itertuples())
         lines.append(f"NLL leaves out photos without a probability: {told}")
-    return lines
+    # Markdown takes a line right below a table for a row of it.
+    return [table, *(["", *lines] if lines else [])]
 
 
 def _median(km: float) -> str:

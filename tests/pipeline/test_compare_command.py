@@ -91,7 +91,8 @@ def test_recipes_are_paired_by_photo_and_resampled_by_photographer(workspace, ca
     assert with_interval(row["difference"], row["low"], row["high"], sign="+") in printed
     assert "note: better differ in more than partitions" in printed
     tables = [block.splitlines() for block in printed.split("\n\n") if block.startswith("|")]
-    assert len(tables) == 3
+    assert len(tables) == 4
+    assert "GeoScore" in tables[1][0]
     assert all(len({len(line) for line in table}) == 1 for table in tables)
 
 

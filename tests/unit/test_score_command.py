@@ -285,6 +285,16 @@ def test_answers_at_zero_and_swapped_coordinates_are_noticed(files, capsys):
     assert accuracy(found, "city") < 1
 
 
+def test_tables_as_programs_write_them_are_read(files, capsys):
+    """With an index without a name, answers in words that have lines, commas and quotes, and Windows' ends of lines."""
+    _, truth = files
+    words = 'I think, by the "signs":\nParis, 1.5, 2.5, 3\n1001,2,3,4\nsure'
+    answers(truth, response=words).to_csv("p.csv", lineterminator="\r\n", encoding="utf-8-sig")
+    found = scored(capsys, "p.csv", "truth.csv")
+    assert accuracy(found, "city") == 1
+    assert notes(found) == ""
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -354,6 +364,14 @@ def test_files_are_paired_by_photo_and_compared_with_the_first(files, capsys):
     assert city["difference"] == pytest.approx(-4 / 12)
     assert (city["low"], city["high"]) == pytest.approx((low[0], high[0]))
     assert "two files are called 'good'" in refused(capsys, "good.csv", "good=mixed.csv", "truth.csv")
+    told = refused(capsys, "random reference=good.csv", "truth.csv")
+    assert "'random reference' is a baseline; call the file something else: NAME=FILE" in told
+    odd = answers(truth).rename(columns={"latitude": "north"})
+    odd.to_csv("other.csv", index=False)
+    found = scored(
+        capsys, "truth=other.csv", "references=mixed.csv", "truth.csv", "--column", "latitude=north"
+    )
+    assert found["methods"] == ["truth", "references"]
 
 
 def test_one_file_may_hold_several_methods(files, capsys):
@@ -412,7 +430,11 @@ def test_the_report_is_the_page_of_a_build(files, capsys):
     assert main(["score", "p.csv", "truth.csv", "--report", "made"]) == 0
     printed = capsys.readouterr().out
     assert "report: made/report.html" in printed
-    assert "NLL, nats" in printed
+    blocks = printed.split("\n\n")
+    scores = next(block.splitlines() for block in blocks if "NLL, nats" in block)
+    assert all(
+        len(line) == len(scores[0]) for line in scores
+    )  # a table, and no text that Markdown takes for a row
     page = (path / "made/report.html").read_text()
     for text in (
         "truth.csv",

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from geoloc.evaluation.external.matching import match
@@ -66,18 +67,15 @@ def read_answers(
         return {
             "": _answers_of(table, np.flatnonzero(kept), found.position, written, latitude, longitude, notes)
         }
-    methods = table.texts("method")
-    named = [name for name in dict.fromkeys(methods) if name is not None]
-    unnamed = [i for i in np.flatnonzero(kept) if methods[i] is None]
-    if unnamed:
-        raise PredictionsError(f"{table.name} has no method in row {table.numbers[unnamed[0]]}")
-    rows = {
-        name: np.array([i for i in np.flatnonzero(kept) if methods[i] == name], np.int64) for name in named
-    }
+    methods = pd.Series(table.texts("method"), dtype="str")[kept]
+    if methods.isna().any():
+        row = table.numbers[methods.index[methods.isna()][0]]
+        raise PredictionsError(f"{table.name} has no method in row {row}")
     return {
-        name: _answers_of(table, mine, found.position, written, latitude, longitude, notes)
-        for name, mine in rows.items()
-        if len(mine)
+        str(name): _answers_of(
+            table, mine.index.to_numpy(), found.position, written, latitude, longitude, notes
+        )
+        for name, mine in methods.groupby(methods, sort=False)
     }
 
 

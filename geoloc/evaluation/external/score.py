@@ -26,6 +26,7 @@ from geoloc.evaluation.external.tables import (
     column_names,
     read_table,
 )
+from geoloc.evaluation.measures.baselines import BEST_CONSTANT, RANDOM_REFERENCE
 from geoloc.evaluation.measures.scores import GEOSCORE, NLL
 from geoloc.evaluation.result import Evaluation
 from geoloc.evaluation.settings import EvaluationSettings
@@ -110,9 +111,10 @@ def score(
     if not predictions:
         raise PredictionsError("there are no predictions to score")
     shared = columns or {}
-    tables = {**predictions, "truth": truth} | ({} if references is None else {"references": references})
+    tables = [*predictions.items(), ("truth", truth)]
+    tables += [] if references is None else [("references", references)]
     _check_columns(shared, {*PREDICTIONS, *TRUTH}, tables, "--column")
-    _check_columns(truth_columns or {}, set(TRUTH), {"truth": truth}, "--truth-column")
+    _check_columns(truth_columns or {}, set(TRUTH), [("truth", truth)], "--truth-column")
     # Where one table has both, its columns of answers are not those of the truth.
     of_truth = {f: c for f, c in shared.items() if f not in _PLACE or not _is_among(truth, predictions)}
     needs = ("photo_id", *_PLACE)
@@ -130,6 +132,8 @@ def score(
         for method, one in found.items():
             # Two methods of one file are told apart by their names; a single one is called as its file.
             full = name if not method else method if len(predictions) == 1 else f"{name}:{method}"
+            if full in (BEST_CONSTANT, RANDOM_REFERENCE):
+                raise PredictionsError(f"{full!r} is a baseline; call the file something else: NAME=FILE")
             if full in answers:
                 raise PredictionsError(f"two methods are called {full!r}; give each file a name: NAME=FILE")
             answers[full], told[full], absent[full] = one.answers, one.notes, one.absent
@@ -140,7 +144,7 @@ def score(
         table = _read(references, REFERENCES, shared, _PLACE, "references")
         known, about = _references(table, photos)
         notes += about
-    if references is None:
+    else:
         notes.append(
             "no references were given, so there are no baselines: the accuracy of a constant is not known"
         )
@@ -180,12 +184,12 @@ def _is_among(truth: Source, predictions: Mapping[str, Source]) -> bool:
 
 
 def _check_columns(
-    columns: Mapping[str, str], fields: set[str], tables: Mapping[str, Source], option: str
+    columns: Mapping[str, str], fields: set[str], tables: Sequence[tuple[str, Source]], option: str
 ) -> None:
     """Raise PredictionsError for an unknown field, and for a column that no table has."""
     if not columns:
         return
-    there = {name for table, source in tables.items() for name in column_names(source, table)}
+    there = {name for table, source in tables for name in column_names(source, table)}
     for field, name in columns.items():
         if field not in fields:
             raise PredictionsError(f"{option} must name one of {', '.join(sorted(fields))}; got {field!r}")

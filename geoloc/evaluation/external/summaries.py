@@ -45,6 +45,7 @@ def without_summary(
     Raises PredictionsError for a row with another number of cells elsewhere.
     """
     names = table.texts("photo_id")
+    places = [table.texts(field) for field in ("latitude", "longitude")]
     columns = [table.numeric(field) for field in ("latitude", "longitude")]
     worded = np.any([bad for _, bad in columns], axis=0)
     empty = np.any([np.isnan(values) & ~bad for values, bad in columns], axis=0)
@@ -65,10 +66,7 @@ def without_summary(
     def is_header(number: int) -> bool:
         if number in broken:
             return False
-        texts = [
-            names[rows[number]],
-            *(table.texts(field)[rows[number]] for field in ("latitude", "longitude")),
-        ]
+        texts = [one[rows[number]] for one in (names, *places)]
         return all(text is not None and any(c.isalpha() for c in text) for text in texts) and bool(
             all(bad[rows[number]] for _, bad in columns)
         )

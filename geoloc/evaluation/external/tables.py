@@ -179,7 +179,9 @@ def _is_parquet(path: Path) -> bool:
 def _delimited(path: Path, delimiter: str, names: list[str], taken: Mapping[str, str]) -> Table:
     wanted = list(dict.fromkeys(taken.values()))
     batches, rows, broken = [], [np.empty(0, np.int64)], []
-    for block in read_blocks(path, delimiter, names, header=True, quoted=True, wanted=wanted):
+    numeric = tuple(taken[field] for field in ("latitude", "longitude") if field in taken)
+    blocks = read_blocks(path, delimiter, names, header=True, quoted=True, wanted=wanted, numeric=numeric)
+    for block in blocks:
         if block.rows is not None:
             batches.append(block.rows)
             rows.append(block.numbers)

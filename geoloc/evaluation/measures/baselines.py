@@ -18,7 +18,7 @@ from geoloc.sphere import EARTH_RADIUS_KM, LEVELS_KM, unit_vectors
 
 FloatArray = NDArray[np.float64]
 
-BEST_CONSTANT = "best constant point"
+BEST_CONSTANT, RANDOM_REFERENCE = "best constant point", "random reference"
 
 _CHUNK = 1 << 22
 """Pairs of points compared at once: 32 MB of float64."""
@@ -116,7 +116,7 @@ def random_reference(
     drawn = references[rows]
     hits = share_within(latitude, longitude, drawn[:, 0], drawn[:, 1], levels_km, own=own)
     nowhere = np.full(len(levels_km), np.nan)
-    return Baseline("random reference", hits, nowhere, nowhere)
+    return Baseline(RANDOM_REFERENCE, hits, nowhere, nowhere)
 
 
 def share_within(
