@@ -129,7 +129,7 @@ class ByClass:
         """
         self.run.log(f"{test}: class probabilities of {len(queries)} photos")
         truth = {
-            name: one.assign(queries["latitude"], queries["longitude"])
+            name: one.assign(queries["latitude"], queries["longitude"]).astype(np.int64)
             for name, one in self.partitions.items()
         }
         areas = {name: self.partitions[name].areas_km2() for name in self.calibration.regions}

@@ -6,7 +6,7 @@ Probabilities of N photos over C cells are read in parts of bounded size, and ea
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -78,13 +78,19 @@ class CellFacts:
     @classmethod
     def joined(cls, parts: Sequence[Self]) -> Self:
         """The facts of the photos of all parts, in order."""
+
+        def join(name: str) -> NDArray[Any]:
+            return np.concatenate([getattr(part, name) for part in parts])
+
         regions = zip(*(part.regions for part in parts), strict=True)
-        columns: dict[str, Any] = {
-            field.name: np.concatenate([getattr(part, field.name) for part in parts])
-            for field in fields(cls)
-            if field.name != "regions"
-        }
-        return cls(**columns, regions=tuple(_joined_regions(some) for some in regions))
+        return cls(
+            join("true_cell"),
+            join("cell"),
+            join("probability"),
+            join("uncalibrated"),
+            join("log_true"),
+            tuple(_joined_regions(some) for some in regions),
+        )
 
 
 def cell_facts(
