@@ -453,7 +453,8 @@ def test_a_full_disk_is_one_line_wherever_it_is_met(workspace, tmp_path, capsys,
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)  # the photographers' key is written first
+    monkeypatch.delenv("GEOLOC_PHOTOGRAPHER_KEY", raising=False)  # then the key is written first
+    monkeypatch.setattr(os, "fsync", full)
     assert add(workspace, write_table(tmp_path / "t.csv", ["http://127.0.0.1:9/a.jpg"]), *QUICK) == 1
     told = capsys.readouterr().err.strip().splitlines()
     assert len(told) == 1
