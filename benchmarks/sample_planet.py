@@ -72,7 +72,7 @@ from geoloc.sphere import EARTH_RADIUS_KM, LEVELS_KM, distance_km, unit_vectors
 FloatArray = NDArray[np.float64]
 LEVELS = list(LEVELS_KM)
 CITY, CONTINENT = LEVELS.index("city"), LEVELS.index("continent")
-MODELS = {"L": "classifier", "backbone": "backbone"}
+MODELS = {"L": "embeddings", "backbone": "features"}  # the stage that embeds photos by each
 
 RESAMPLES = 1000
 WANTED_SPEED = 150.0  # photos a second on two cores
@@ -209,7 +209,7 @@ class Workspace:
 
     @cached_property
     def embeddings(self) -> dict[str, Embeddings]:
-        return {name: Embeddings.load(self.build / "embeddings" / kind) for name, kind in MODELS.items()}
+        return {name: Embeddings.load(self.build / stage) for name, stage in MODELS.items()}
 
     def vectors(self, model: str, photo_ids: pd.Series) -> NDArray[np.float32]:
         return self.embeddings[model].subset(photo_ids).vectors.astype(np.float32)
@@ -330,7 +330,7 @@ def trivial(space: Workspace, seed: int) -> list[Row]:
     for method in [*chosen, *(m for m in space.evaluation.methods if m == "[backbone]NN")]:
         told = space.evaluation.per_photo[space.evaluation.per_photo["method"] == method]
         answers[method] = _answers(told["latitude"].to_numpy(), told["longitude"].to_numpy())
-    partition = load_partition(space.build / "partition" / "partition")
+    partition = load_partition(space.build / "partition" / "fine")
     cell = partition.assign(*places(queries))
     inside = np.where(cell[:, None] >= 0, partition.centroids()[cell], np.nan)
     answers["ceiling of the partition"] = _answers(inside[:, 0], inside[:, 1])
