@@ -49,12 +49,12 @@ def areas_of(latitude: ArrayLike, longitude: ArrayLike) -> Areas:
     Raises ValueError for coordinates that are infinite, out of range or half NaN.
     """
     lat, lon = np.asarray(latitude, dtype=np.float64), np.asarray(longitude, dtype=np.float64)
-    absent = np.isnan(lat) & np.isnan(lon)
-    if not (is_valid(lat, lon) | absent).all():
+    missing = np.isnan(lat) & np.isnan(lon)
+    if not (is_valid(lat, lon) | missing).all():
         raise ValueError("a point needs latitude in [-90, 90] and longitude in [-180, 180], or NaN in both")
     towns, tree = _towns()
     country, region = (np.full(len(lat), -1, dtype=np.int64) for _ in range(2))
-    present = np.flatnonzero(~absent)
+    present = np.flatnonzero(~missing)
     for start in range(0, len(present), _CHUNK):  # so that memory does not grow with the number of points
         rows = present[start : start + _CHUNK]
         # The nearest by chord is the nearest by arc.

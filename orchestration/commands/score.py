@@ -25,7 +25,8 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         "Tables are .csv, .tsv (also .gz and .bz2) or .parquet. Predictions have photo_id, latitude, longitude, and\n"
         "may have confidence, alternatives ([[latitude, longitude], ...], best first), log_probability (of the\n"
         "truth) and method (several in one file). TRUTH has photo_id, latitude, longitude and photographer, by whom\n"
-        "the intervals are. Other usual names of columns (lat, LON, IMG_ID, AUTHOR, pred_lat) are known, and told.\n"
+        "the intervals are. Other usual names of columns (lat, LON, IMG_ID, AUTHOR, pred_lat) are known too,\n"
+        "and the output names them.\n"
         "Every photo of TRUTH counts: one without an answer is wrong. Ids that match no photo are an error. Files are\n"
         "compared with the first one, paired by photo.",
         run,

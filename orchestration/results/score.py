@@ -83,7 +83,7 @@ class ScoreReport:
         ]
         if len(made.comparisons):
             lines += ["", *self._differences(levels, decimals)]
-        lines += ["", *(f"note: {line}" for line in self.scored.told())]
+        lines += ["", *(f"note: {line}" for line in self.scored.sentences())]
         return "\n".join(lines).rstrip()
 
     def _differences(self, levels: Sequence[str], decimals: int) -> list[str]:
@@ -127,7 +127,7 @@ class ScoreReport:
                 about={"truth": self.truth, "predictions": ", ".join(scored.evaluation.methods)},
                 data_version=sha256_bytes("".join(self.contents.values()).encode()),
                 evaluation=scored.evaluation,
-                banner=" ".join(f"{line}." for line in scored.told()),
+                banner=" ".join(f"{line}." for line in scored.sentences()),
                 diagnostics=shown,
                 thoughts=gather_thoughts(scored.evaluation, None, None, lambda _: None)
                 if has_confidence
@@ -198,7 +198,7 @@ def _named(text: str) -> tuple[str, Path]:
 
 
 def _note_content(file: Path, contents: dict[str, str]) -> None:
-    """Put the hash of a file's bytes into `contents`; files that cannot be read are told by what reads them."""
+    """Put the hash of a file's bytes into `contents`; files that cannot be read are reported by what reads them."""
     if file.is_file():
         with file.open("rb") as stream:
             contents[str(file)] = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -231,10 +231,10 @@ def _answers_of(workspace: Workspace, recipes: Sequence[str], test: str) -> dict
 def _check_same_photos(name: str, table: pd.DataFrame, scored: Scored, test: str) -> None:
     """Raise PredictionsError if a recipe was not measured on some true photos, or at other places."""
     photos = scored.photos
-    if scored.absent[name]:
+    if scored.missing[name]:
         raise PredictionsError(
-            f"{name} cannot be compared: {scored.absent[name]:,} of {len(photos):,} true photos are not in its test set"
-            f" {test!r}, which has {len(table):,}"
+            f"{name} cannot be compared: {scored.missing[name]:,} of {len(photos):,} true photos are not in its test"
+            f" set {test!r}, which has {len(table):,}"
         )
     position = match(list(table["photo_id"]), list(photos["photo_id"])).position
     mine, theirs = photos.iloc[position[position >= 0]], table[position >= 0]

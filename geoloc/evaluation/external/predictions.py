@@ -26,12 +26,12 @@ _SWAPPED_SHARE = 0.1
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """The answers of one method to the N true photos. `log_probability` float (N,) if the table has any. `absent`
+    """The answers of one method to the N true photos. `log_probability` float (N,) if the table has any. `missing`
     photos have no row. `notes` are sentences about what was found."""
 
     answers: Answers
     log_probability: NDArray[np.float64] | None
-    absent: int
+    missing: int
     notes: tuple[str, ...]
 
 
@@ -121,7 +121,7 @@ def _answers_of(
         twice = [f"{written[rows[i]]!r} ({n} times)" for i, n in zip(first, times, strict=True) if n > 1]
         raise PredictionsError(
             f"{table.name} has several predictions for {len(twice):,} photos: {_listed(twice)}; further guesses go in a"
-            " column `alternatives`, several methods are told apart by a column `method`"
+            " column `alternatives`, several methods are distinguished by a column `method`"
         )
     count = len(true_latitude)
     whole = {
@@ -156,25 +156,26 @@ def _answers_of(
             f"{int(nowhere.sum()):,} answers are (0, 0), in the sea, which programs write where they have no answer;"
             " they are measured as they are"
         )
-    silent, absent = int(np.isnan(latitude).sum()), count - len(rows)
+    silent, missing = int(np.isnan(latitude).sum()), count - len(rows)
     if silent:
-        absent = count - len(rows)
+        missing = count - len(rows)
         notes.append(
-            f"{silent:,} of {count:,} photos are unanswered and count as wrong ({absent:,} have no row)"
+            f"{silent:,} of {count:,} photos are unanswered and count as wrong ({missing:,} have no row)"
         )
     error = distance_km(true_latitude, true_longitude, latitude, longitude)
     if count - silent > 1 and np.nanmax(error) == 0:
         notes.append("every answer is exactly the true place: are these columns the answers?")
-    told = whole["log_probability"]
-    if (told > 0).any():
+    log_probability = whole["log_probability"]
+    if (log_probability > 0).any():
         raise PredictionsError(
-            f"{table.name}: log_probability must be at most 0, got {np.nanmax(told):g}; it is the natural logarithm"
+            f"{table.name}: log_probability must be at most 0, got {np.nanmax(log_probability):g}; it is the natural"
+            " logarithm"
         )
     sure = np.where(np.isnan(latitude), 0.0, whole["confidence"]).astype(np.float32)
     return Predicted(
         Answers(latitude, longitude, sure, _alternatives(table, rows, mine, latitude, longitude)),
-        told if "log_probability" in table.columns else None,
-        absent,
+        log_probability if "log_probability" in table.columns else None,
+        missing,
         tuple(notes),
     )
 
@@ -200,16 +201,16 @@ def _swapped(
     given, other = (errors(*pair)[answered] for pair in ((latitude, longitude), (longitude, latitude)))
     if (other < given).mean() <= 0.5 or geoscore(other).mean() < 2 * geoscore(given).mean():
         return []
-    told = (
+    suspicion = (
         f"latitude and longitude look swapped: exchanged, {int((other < given).sum()):,} of {len(given):,} answers are"
         " nearer to the true places"
     )
     if np.isinf(given).mean() >= _SWAPPED_SHARE:
         raise PredictionsError(
-            f"{name}: {told}, and {int(np.isinf(given).sum()):,} are off the map as they are; name the columns with"
-            " --column latitude=NAME --column longitude=NAME"
+            f"{name}: {suspicion}, and {int(np.isinf(given).sum()):,} are off the map as they are; name the columns"
+            " with --column latitude=NAME --column longitude=NAME"
         )
-    return [f"{told} (in the predictions or in the truth)"]
+    return [f"{suspicion} (in the predictions or in the truth)"]
 
 
 def _alternatives(

@@ -46,14 +46,14 @@ class Scored:
     """Predictions measured against the truth. `notes` are sentences by method, and under "" those about all.
 
     `photos` are the true photos (photo_id, latitude, longitude, photographer), `references` the known places, which
-    may be empty; `answers`, and the number of photos `absent` from their table, are by method.
+    may be empty; `answers`, and the number of photos `missing` from their table, are by method.
     """
 
     evaluation: Evaluation
     answers: Mapping[str, Answers]
     photos: pd.DataFrame
     references: pd.DataFrame
-    absent: Mapping[str, int]
+    missing: Mapping[str, int]
     notes: Mapping[str, tuple[str, ...]]
 
     def table(self) -> pd.DataFrame:
@@ -70,13 +70,13 @@ class Scored:
         wide["unanswered"] = errors["abstained"]
         return wide.rename_axis(columns=None)
 
-    def told(self) -> list[str]:
+    def sentences(self) -> list[str]:
         """Returns the notes as lines, each with the method that it is about."""
         return [f"{name}: {note}" if name else note for name, notes in self.notes.items() for note in notes]
 
     def __str__(self) -> str:
         with pd.option_context("display.width", 200, "display.max_columns", None):
-            return "\n".join([str(self.table().round(2)), *(f"note: {line}" for line in self.told())])
+            return "\n".join([str(self.table().round(2)), *(f"note: {line}" for line in self.sentences())])
 
     def __repr__(self) -> str:
         return f"Scored({self.evaluation!r})"
@@ -122,21 +122,21 @@ def score(
     photos, notes = _photos(true_table)
     places = (photos["latitude"].to_numpy(np.float64), photos["longitude"].to_numpy(np.float64))
     answers: dict[str, Answers] = {}
-    told: dict[str, tuple[str, ...]] = {}
-    absent: dict[str, int] = {}
+    said_of: dict[str, tuple[str, ...]] = {}
+    missing: dict[str, int] = {}
     log_probabilities = {}
     for name, source in predictions.items():
         table = _read(source, PREDICTIONS, shared, needs, name)
         lenient = ignore_unmatched if isinstance(ignore_unmatched, bool) else name in ignore_unmatched
         found = read_answers(table, list(photos["photo_id"]), *places, ignore_unmatched=lenient)
         for method, one in found.items():
-            # Two methods of one file are told apart by their names; a single one is called as its file.
+            # Two methods of one file are distinguished by their names; a single one is called as its file.
             full = name if not method else method if len(predictions) == 1 else f"{name}:{method}"
             if full in (BEST_CONSTANT, RANDOM_REFERENCE):
                 raise PredictionsError(f"{full!r} is a baseline; call the file something else: NAME=FILE")
             if full in answers:
                 raise PredictionsError(f"two methods are called {full!r}; give each file a name: NAME=FILE")
-            answers[full], told[full], absent[full] = one.answers, one.notes, one.absent
+            answers[full], said_of[full], missing[full] = one.answers, one.notes, one.missing
             if one.log_probability is not None:
                 log_probabilities[full] = one.log_probability
     known = pd.DataFrame({name: [] for name in ("latitude", "longitude", "photographer")})
@@ -158,7 +158,7 @@ def score(
         protocol="predictions from elsewhere",
         log_probabilities=log_probabilities,
     )
-    return Scored(evaluation, answers, photos, known, absent, {"": tuple(notes), **told})
+    return Scored(evaluation, answers, photos, known, missing, {"": tuple(notes), **said_of})
 
 
 def _read(

@@ -39,7 +39,7 @@ def without_summary(
 ) -> tuple[NDArray[np.bool_], list[str]]:
     """Returns which rows are of photos, bool (N,), and a note that names the rows at the end that are not.
 
-    `matched` rows (N,) are of a known photo, whatever they look like; None if nobody knows. A row that sums up has no
+    `matched` rows (N,) are of a known photo, however they look; None if nobody knows. A row that sums up has no
     id, a word such as `mean` or a fraction in its place, text for coordinates, another number of cells, or, where it is
     known that it is of no photo, no coordinates. Up to three rows below a second header are such rows too.
     Raises PredictionsError for a row with another number of cells elsewhere.

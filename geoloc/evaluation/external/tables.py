@@ -109,8 +109,8 @@ class Table:
         found = np.array(values.to_numpy(zero_copy_only=False), np.float64)
         if bad.any():
             written = self.texts(field)
-            absent = [bad[i] and str(written[i]).lower() in _ABSENT for i in range(len(self))]
-            bad = bad & ~np.array(absent, bool)
+            missing = [bad[i] and str(written[i]).lower() in _ABSENT for i in range(len(self))]
+            bad = bad & ~np.array(missing, bool)
         return found, bad
 
 

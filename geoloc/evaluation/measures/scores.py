@@ -133,13 +133,13 @@ def log_likelihood(
     name: str = "NLL",
 ) -> dict[str, Any]:
     """Returns value, low, high, n and unknown of the negative log-likelihood of one method."""
-    told = np.asarray(log_probability, dtype=np.float64)
-    if told.shape != (len(clusters),):
-        raise ValueError(f"{name}: {len(told)} log probabilities for {len(clusters)} photos")
-    if (told > 0).any():
-        raise ValueError(f"{name}: a log probability must be at most 0, got {np.nanmax(told):g}")
-    known = ~np.isnan(told)
-    losses = -told[known]
+    logarithms = np.asarray(log_probability, dtype=np.float64)
+    if logarithms.shape != (len(clusters),):
+        raise ValueError(f"{name}: {len(logarithms)} log probabilities for {len(clusters)} photos")
+    if (logarithms > 0).any():
+        raise ValueError(f"{name}: a log probability must be at most 0, got {np.nanmax(logarithms):g}")
+    known = ~np.isnan(logarithms)
+    losses = -logarithms[known]
     row = {"value": np.nan, "low": np.nan, "high": np.nan, "n": len(losses), "unknown": int((~known).sum())}
     if len(losses):
         row["value"] = losses.mean()
