@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
+from types import SimpleNamespace
+
 import pandas as pd
 import pytest
 
@@ -69,6 +72,15 @@ def test_weights_that_have_seen_a_test_photo_are_refused(workspace, first, secon
     ):
         refuse_seen_tests(asking)
     return None
+
+
+@pytest.mark.parametrize("stage", ["classifier", "features"])
+def test_the_stages_that_start_from_weights_refuse_them_before_anything_else(workspace, stage):
+    split_as(Build(workspace, "first"), "xvxu")
+    asking = split_as(Build(workspace, "second"), "xvtu")
+    asset = importlib.import_module(STAGES[stage].module)
+    with pytest.raises(SettingsError, match="has not seen the test photos; got first"):
+        asset.build(SimpleNamespace(build=asking))
 
 
 def test_a_teacher_passes_on_what_its_own_weights_have_seen(workspace):
