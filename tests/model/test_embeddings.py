@@ -1,10 +1,9 @@
 """Embeddings: what is stored is the network's own answer, and an interrupted run ends in the same bytes."""
 
 import io
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -138,29 +137,21 @@ def test_an_interrupted_run_ends_in_the_same_bytes_and_reads_no_finished_part_ag
     assert content_hash(folder) == content_hash(tmp_path / "whole" / "e")
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from tests.model.test_embeddings import SETTINGS, FolderOfBytes, TinyNetwork, make_pool
-from geoloc.retrieval.embeddings import extract_embeddings
-root = Path(sys.argv[1])
-def die(state):
-    if state["done"] == 20:
-        os.kill(os.getpid(), signal.SIGKILL)
-extract_embeddings(TinyNetwork(), FolderOfBytes(root / "pool"), make_pool(root / "pool"), root / "cut" / "e",
-SETTINGS, die)
-"""
-
-
 def test_kill_9_then_resume_ends_in_the_same_bytes(pool, tmp_path):
     reader, rows = pool
     extract_embeddings(TinyNetwork(), reader, rows, tmp_path / "whole" / "e", SETTINGS)
-    repository = Path(__file__).parents[2]
-    environment = {**os.environ, "PYTHONPATH": str(repository)}
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path)], env=environment, check=False, timeout=120
+
+    def die(state):
+        if state["done"] == 20:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    # A fork, not a new interpreter, which would import torch again.
+    child = multiprocessing.get_context("fork").Process(
+        target=extract_embeddings, args=(TinyNetwork(), reader, rows, tmp_path / "cut" / "e", SETTINGS, die)
     )
-    assert done.returncode == -signal.SIGKILL
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
     assert sorted(p.name for p in (tmp_path / "cut" / "e").glob("photos-*")) == [
         "photos-00000.parquet",
         "photos-00001.parquet",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +117,3 @@ def main(folder: Path, settings: TrainingSettings, kill_at: int | None) -> None:
         model, pool, train, validation, {"fine": FourCells()}, settings, 11, folder / "work", on_progress
     )
     save_model(folder / "model.safetensors", model)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), FINE_TUNE, int(sys.argv[2]))
