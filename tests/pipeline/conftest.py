@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -189,6 +191,31 @@ def geoloc_process(workspace: Workspace, *arguments: str, **keywords: object) ->
     """The command line in a process of its own."""
     command = [sys.executable, "-m", "orchestration.cli", "--workspace", str(workspace.root), *arguments]
     return subprocess.Popen(command, text=True, **keywords)  # type: ignore[call-overload]
+
+
+class ForkedGeoloc:
+    """The command line in a forked process, which need not import everything again; leads a group of its own."""
+
+    def __init__(self, workspace: Workspace, *arguments: str) -> None:
+        context = multiprocessing.get_context("fork")
+        self._process = context.Process(target=self._run, args=(workspace, arguments))
+        self._process.start()
+        assert self._process.pid is not None
+        self.pid: int = self._process.pid
+
+    @staticmethod
+    def _run(workspace: Workspace, arguments: tuple[str, ...]) -> None:
+        os.setsid()
+        sys.exit(geoloc(workspace, *arguments))
+
+    def poll(self) -> int | None:
+        """The exit code; None while it runs."""
+        return self._process.exitcode
+
+    def kill(self) -> None:
+        """End it and what it started by SIGKILL, and wait for that."""
+        os.killpg(self.pid, signal.SIGKILL)
+        self._process.join()
 
 
 def stand_in(workspace: Workspace, recipe: str, **training: object) -> None:

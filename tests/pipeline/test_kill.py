@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 
 import pytest
@@ -11,7 +9,7 @@ import yaml
 
 from orchestration.lineage.build import Build
 from orchestration.plan.chain import output_folder
-from tests.pipeline.conftest import geoloc, geoloc_process
+from tests.pipeline.conftest import ForkedGeoloc, geoloc
 
 
 @pytest.mark.slow
@@ -24,14 +22,13 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(workspace):
     scratch = workspace.scratch / "default" / "classifier" / "checkpoints"
     before = (output_folder(workspace, "default", "classifier") / "model.safetensors").read_bytes()
 
-    process = geoloc_process(workspace, "build", "--only", "classifier", "--force", start_new_session=True)
+    process = ForkedGeoloc(workspace, "build", "--only", "classifier", "--force")
     deadline = time.monotonic() + 240
     while not (scratch / "checkpoint.safetensors").exists():
         assert process.poll() is None, "the training ended before it could be killed"
         assert time.monotonic() < deadline, "no checkpoint in four minutes"
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.kill()
 
     model = output_folder(workspace, "default", "classifier") / "model.safetensors"
     assert model.read_bytes() == before, "a killed training must leave the earlier output alone"

@@ -19,12 +19,12 @@ from orchestration.lineage.build import Build
 from orchestration.stores.lock import build_lock
 from orchestration.stores.pipeline import unrecorded_stages
 from orchestration.workspace import Workspace
-from tests.pipeline.conftest import geoloc, geoloc_process
+from tests.pipeline.conftest import ForkedGeoloc, geoloc
 
 IN_PROGRESS = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
 
-def until(happened: Callable[[], object], process: subprocess.Popen[str], what: str) -> None:
+def until(happened: Callable[[], object], process: subprocess.Popen[str] | ForkedGeoloc, what: str) -> None:
     """Wait until something happens in a process."""
     deadline = time.monotonic() + 240
     while not happened():
@@ -49,14 +49,13 @@ def runs_in_progress(workspace: Workspace) -> list[str]:
 def test_a_build_beside_another_is_refused_and_a_killed_one_is_finished_by_the_next(workspace, stage, capfd):
     before = Build(workspace).built(stage)
     command = ("build", "--only", stage, "--force")
-    process = geoloc_process(workspace, *command, start_new_session=True)
+    process = ForkedGeoloc(workspace, *command)
     until(lambda: at_work(workspace, stage), process, f"{stage} was at work")
-    process.send_signal(signal.SIGSTOP)
+    os.kill(process.pid, signal.SIGSTOP)
     assert geoloc(workspace, "build") == 1
     named = rf"another build \(geoloc build --recipe default --only {stage}, process {process.pid}, since "
     assert re.search(named, capfd.readouterr().err)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process.kill()
 
     assert Build(workspace).content(stage) == before.content, "a killed build must leave the output alone"
     assert runs_in_progress(workspace)
