@@ -455,7 +455,7 @@ def test_what_cannot_be_split_is_said_at_ingest(tmp_path, capsys):
         ("people", {"by": "photographer"}, "cannot be split: splits.test.share is 0.2, .* splits.by: trip"),
         ("trips", {}, "all known photographers are one person, so 6 trips are held out .*splits.by: auto"),
         ("one", {"trip_km": 2000.0}, "as these photos cannot be split: .* of 1 trips.*splits.trip_km"),
-        ("cells", {}, r"the \d training photos do not fit partitions.fine: .*min_photos"),
+        ("cells", {}, "the 3 training photos do not fit partitions.fine: .*min_photos"),
     ):  # fmt: skip
         values = {"test": {"share": 0.2}, "validation": {"share": 0.2}, **values}
         params = {
