@@ -14,7 +14,7 @@ CLASSIFIER = "classifier"
 """The value of `start` for the backbone of the same recipe's trained classifier."""
 METHOD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]{0,31}")
 TAKEN_NAMES = ("L", "M", "backbone")
-"""Names of other networks in tables."""
+"""Names of other networks in tables, where the case of letters does not tell two apart."""
 _BY_RADIUS = ("radius", "closest_in_radius")
 
 
@@ -112,7 +112,7 @@ class MetricSettings(LoopSettings):
     def check(self, key: str) -> None:
         """Raise SettingsError if fields contradict each other."""
         super().check(key)
-        if not METHOD_NAME.fullmatch(self.name) or self.name in TAKEN_NAMES:
+        if not METHOD_NAME.fullmatch(self.name) or self.name.lower() in map(str.lower, TAKEN_NAMES):
             raise SettingsError(
                 f"{key}.name must be ASCII letters, digits, _, + and -, at most 32, and none of "
                 f"{', '.join(TAKEN_NAMES)}, which name other networks; got {self.name!r}"

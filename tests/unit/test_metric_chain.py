@@ -7,6 +7,7 @@ import pytest
 from geoloc.settings import SettingsError, parse
 from orchestration.assets.unseen import refuse_seen_tests, trained_before
 from orchestration.cli import main
+from orchestration.lineage.audit import audit
 from orchestration.lineage.build import Build
 from orchestration.lineage.stale import expected, stale_stages
 from orchestration.lineage.verify import require_recorded
@@ -91,6 +92,7 @@ def test_its_first_weights_are_another_recipes_classifier(workspace):
     assert "build/plain/classifier" in pipeline(workspace, ["ranked"])["stages"]["ranked-metric"]["deps"]
     pretend(Build(workspace, "plain"))
     pretend(build)
+    assert "plain/classifier" in [one["artefact"] for one in audit(build, "metric")["made_from"]]
     assert expected(build, STAGES["metric"]).inputs["weights"] == Build(workspace, "plain").content(
         "classifier"
     )
@@ -110,6 +112,10 @@ def test_its_first_weights_are_a_file(workspace):
     (workspace.root / "weights" / "mine.safetensors").write_bytes(b"one")
     pretend(build)
     assert not stale_stages(build, {"metric"})
+    assert [(one["artefact"], one["on_disk"]) for one in audit(build, "metric")["made_from"]] == [
+        ("ranked/splits", "intact"),
+        ("weights", "intact"),
+    ]
     (workspace.root / "weights" / "mine.safetensors").write_bytes(b"two")
     assert stale_stages(build, {"metric"}) == {"metric": ["weights changed"]}
 
@@ -120,6 +126,7 @@ def test_its_first_weights_are_a_file(workspace):
         ({"start": "classifer"}, r"metric\.start must be classifier, none, .* got 'classifer'"),
         ({"start": "model.pth"}, r"metric\.start must be .*no pickle is read.* got 'model.pth'"),
         ({"name": "L"}, r"metric\.name must be .* which name other networks; got 'L'"),
+        ({"name": "m"}, r"metric\.name must be .* which name other networks; got 'm'"),
         ({"name": "R]NN"}, r"metric\.name must be ASCII letters, .* got 'R\]NN'"),
         ({"name": ""}, r"metric\.name must be .* got ''"),
         (
