@@ -28,9 +28,9 @@ class Stage:
     setting that switches the stage on; a recipe has the stage only if it is set (empty: always). `looks_at_pool`: the
     stage reads the pool itself (catalog, quarantine, pairs), so it depends on the data version; the other stages get
     their photos from `splits`. `only`: inputs that it reads only where a setting has a value, as (input, key, value).
-    `shows_checks`: it shows what the checks of all outputs found. `kinds`: labels in the
-    Dagster UI. `volatile`: output files that hold run ids or times and so are not content. `names_recipe`: the output
-    contains the recipe's name, so no other recipe can reuse it.
+    `shows_checks`: it shows what the checks of all outputs found. `kinds`: labels in the Dagster UI. `volatile`: output
+    files that hold run ids or times and so are not content. `names_recipe`: the output contains the recipe's name, so
+    no other recipe can reuse it.
     """
 
     name: str
