@@ -123,7 +123,11 @@ def stale_in_the_ui(workspace: Workspace) -> set[str]:
     graph = make_definitions(workspace, ["default"]).resolve_asset_graph()
     with dg.DagsterInstance.get() as instance:
         resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
-        return {name for name in STAGES if resolver.get_status(key(name)) != StaleStatus.FRESH}
+        return {
+            stage.name
+            for stage in Build(workspace).stages
+            if resolver.get_status(key(stage.name)) != StaleStatus.FRESH
+        }
 
 
 def own_reasons(workspace: Workspace) -> set[str]:
