@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from geoloc.files import atomic_path
+from geoloc.files import atomic_path, one_line
 from geoloc.models.backbones import Backbone
 from geoloc.models.embedder import Embedder, build_backbone, name_of_weights
 from geoloc.models.preprocess import Preprocess
@@ -94,18 +94,20 @@ def load_metric_network(path: Path | str) -> MetricNetwork:
     tensors, metadata = read_safetensors(path)
     if metadata is None or metadata.get("kind") != "metric":
         raise WeightsError(f"{path} is not a geoloc metric network: its header does not describe one")
-    if metadata["format"] != FORMAT:
-        raise WeightsError(f"{path} has format {metadata['format']}, this code reads format {FORMAT}")
-    model = build_metric_network(
-        parse(ModelSettings, metadata["settings"], "model"),
-        0,
-        metadata["projected_to"],
-        1.0 if "scale" in tensors else None,
-    )
-    model.preprocess = parse(Preprocess, metadata["preprocess"], "preprocess")
-    model.initial_weights = metadata["initial_weights"]
+    if metadata.get("format") != FORMAT:
+        raise WeightsError(f"{path} has format {metadata.get('format')}, this code reads format {FORMAT}")
     try:
+        model = build_metric_network(
+            parse(ModelSettings, metadata["settings"], "model"),
+            0,
+            metadata["projected_to"],
+            1.0 if "scale" in tensors else None,
+        )
+        model.preprocess = parse(Preprocess, metadata["preprocess"], "preprocess")
+        model.initial_weights = metadata["initial_weights"]
         model.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise WeightsError(f"{path} does not have the weights that its header describes: {error}") from error
+    except (RuntimeError, ValueError, TypeError, LookupError) as error:
+        raise WeightsError(
+            f"{path} does not have the weights that its header describes: {one_line(error)}"
+        ) from error
     return model.eval()

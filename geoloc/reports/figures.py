@@ -127,12 +127,12 @@ def training_figure(history: pd.DataFrame) -> bytes:
     """Training curves as PNG: losses in one panel, accuracies in another, over the epochs.
 
     `history` has a row an epoch and a column `epoch`. Numeric columns whose names hold "loss" go left, and those
-    that hold "accuracy" go right; others are left out. Raises ValueError where neither is there.
+    that hold "accuracy" or "recall" go right; others are left out. Raises ValueError where neither is there.
     """
     columns = list(history.select_dtypes("number").columns)
     groups = {
         "loss": [c for c in columns if "loss" in c],
-        "accuracy": [c for c in columns if "accuracy" in c],
+        "accuracy": [c for c in columns if "accuracy" in c or "recall" in c],
     }
     groups = {name: found for name, found in groups.items() if found}
     if not groups:

@@ -74,7 +74,10 @@ def train_metric(
         "training_no_positive": groups.without_positive,
     }
     model.requires_grad_(True)
-    model.freeze_backbone(settings.trainable_blocks)
+    try:
+        model.freeze_backbone(settings.trainable_blocks)
+    except ValueError as error:
+        raise TrainingError(f"metric.{error}") from None
     if settings.chunk_size is not None:
         _check_chunks(model)
     fingerprint = loop_fingerprint(model, settings, seed) | {

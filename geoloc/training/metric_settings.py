@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from geoloc.losses.settings import MetricLossSettings
-from geoloc.models.settings import Augmentation
+from geoloc.models.settings import NAMED_WEIGHTS, RECIPE, Augmentation
 from geoloc.settings import Name, Number, Settings, SettingsError, setting
 from geoloc.training.loop_settings import LoopSettings
 
+CLASSIFIER = "classifier"
+"""The value of `start` for the backbone of the same recipe's trained classifier."""
+METHOD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]{0,31}")
+TAKEN_NAMES = ("L", "M", "backbone")
+"""Names of other networks in tables, where the case of letters does not tell two apart."""
 _BY_RADIUS = ("radius", "closest_in_radius")
 
 
@@ -64,6 +70,13 @@ class MetricSettings(LoopSettings):
     8 × 4 in [R1], 64 × 32 in [R3]).
     """
 
+    name: str = setting("R", help="the network's name in tables, without brackets: [R]NN, [R]kNN")
+    start: str = setting(
+        CLASSIFIER,
+        help="initial weights: classifier (the backbone of this recipe's trained classifier), or a value of "
+        "model.weights: none, package, registry, recipe:NAME (the backbone of that recipe's trained classifier) or a "
+        "path to a .safetensors file",
+    )
     batch_size: int = setting(32, minimum=2, help="photos per step")
     images_per_group: int = setting(
         4,
@@ -99,6 +112,17 @@ class MetricSettings(LoopSettings):
     def check(self, key: str) -> None:
         """Raise SettingsError if fields contradict each other."""
         super().check(key)
+        if not METHOD_NAME.fullmatch(self.name) or self.name.lower() in map(str.lower, TAKEN_NAMES):
+            raise SettingsError(
+                f"{key}.name must be ASCII letters, digits, _, + and -, at most 32, and none of "
+                f"{', '.join(TAKEN_NAMES)}, which name other networks; got {self.name!r}"
+            )
+        named = self.start in (CLASSIFIER, *NAMED_WEIGHTS) or self.start.startswith(RECIPE)
+        if not named and not self.start.endswith(".safetensors"):
+            raise SettingsError(
+                f"{key}.start must be {CLASSIFIER}, {', '.join(NAMED_WEIGHTS)}, recipe:NAME or a path that ends in "
+                f".safetensors (no pickle is read); got {self.start!r}"
+            )
         if self.batch_size % self.images_per_group or self.batch_size == self.images_per_group:
             raise SettingsError(
                 f"{key}.batch_size must be 2 or more times images_per_group ({self.images_per_group}), "

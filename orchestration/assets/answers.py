@@ -168,7 +168,7 @@ def by_neighbour(run: StageRun, model: str, partitions: int) -> Way:
         found, described, neighbours = locate_by_neighbours(
             index,
             embeddings.vectors[position[readable]],
-            model_names(partitions)[model],
+            model_names(partitions, run.settings)[model],
             run.settings.localizers,
         )
         write_parquet(

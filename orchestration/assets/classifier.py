@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-from typing import Any
 
 import pandas as pd
 import torch
@@ -22,12 +21,18 @@ from orchestration.assets.inputs import (
     teacher_embeddings,
     with_pixels,
 )
+from orchestration.assets.progress import teller
 from orchestration.assets.unseen import refuse_seen_tests
 from orchestration.plan.chain import MODEL_FILE, TRAINING_FILE
 from orchestration.run.stage import StageResult, StageRun
-from orchestration.stores.tracking import Tracker, log_served_model, tracked_run
+from orchestration.stores.tracking import log_served_model, tracked_run
 
 CURVES = ("loss", "learning_rate", "validation_loss", "accuracy", "accuracy_25km", "accuracy_750km")
+TOLD = {
+    "validation_loss": "validation {:.3f}",
+    "accuracy_25km": "25 km {:.1%}",
+    "accuracy_750km": "750 km {:.1%}",
+}
 
 
 def build(run: StageRun) -> StageResult:
@@ -53,7 +58,7 @@ def build(run: StageRun) -> StageResult:
             run.settings.training,
             run.settings.training_seed,
             run.scratch / "checkpoints",
-            lambda event: _tell(run, tracker, event),
+            teller(run, tracker, CURVES, TOLD),
             teacher=teacher_embeddings(run, photos[photos["split"] == "train"]),
         )
         # No speeds in these files: equal trainings must give equal bytes.
@@ -86,29 +91,3 @@ def build(run: StageRun) -> StageResult:
         },
         mlflow_run=tracker.run_id,
     )
-
-
-def _is_curve(name: str, value: Any) -> bool:
-    """Whether a measure of an epoch is one of CURVES; measures of one head have its name as a prefix."""
-    return name.endswith(CURVES) and value is not None
-
-
-def _tell(run: StageRun, tracker: Tracker, event: dict[str, Any]) -> None:
-    """Report training progress: log lines for people, metrics for MLflow."""
-    kind = event["kind"]
-    if kind == "message":
-        run.log(event["message"])
-    elif kind == "features":
-        if event["done"] == event["total"]:
-            run.log(f"features of {event['total']} photos, {event['photos_per_second']:.0f} photos/s")
-    elif kind == "step":
-        tracker.metrics(
-            {"step_loss": event["loss"], "photos_per_second": event["photos_per_second"]}, event["step"]
-        )
-    elif kind == "epoch":
-        tracker.metrics({name: event[name] for name in event if _is_curve(name, event[name])}, event["epoch"])
-        told = {"loss": "loss {:.3f}", "validation_loss": "validation {:.3f}"}
-        told |= {"accuracy_25km": "25 km {:.1%}", "accuracy_750km": "750 km {:.1%}"}
-        told |= {"photos_per_second": "{:.0f} photos/s"}
-        parts = [text.format(event[name]) for name, text in told.items() if event.get(name) is not None]
-        run.log(f"epoch {event['epoch']}: {', '.join(parts)}{' *' if event.get('best') else ''}")

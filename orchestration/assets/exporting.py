@@ -1,4 +1,4 @@
-"""The graph of a stage's network, for ONNX Runtime: shared by the stages classifier and features."""
+"""The graph of a stage's network, for ONNX Runtime: shared by the stages classifier, features and metric."""
 
 from __future__ import annotations
 

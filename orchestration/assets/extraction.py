@@ -1,4 +1,4 @@
-"""Embeddings of every stored photo by one model: shared by the stages features and embeddings."""
+"""Embeddings of every stored photo by one model: shared by the stages features, embeddings and metric_embeddings."""
 
 from __future__ import annotations
 

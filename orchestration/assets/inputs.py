@@ -15,21 +15,25 @@ from geoloc.models.settings import ModelSettings
 from geoloc.partitions import load_partition
 from geoloc.photos.catalog import read_catalog
 from geoloc.photos.splits import FACTS
-from geoloc.settings import replace
+from geoloc.settings import SettingsError, replace
+from geoloc.training.metric_settings import CLASSIFIER, MetricSettings
 from orchestration.lineage.build import Build
 from orchestration.plan.chain import GRAPH_FILE, MODEL_FILE, SPLITS_FILE
-from orchestration.plan.settings import weights_file
+from orchestration.plan.settings import BuildSettings, weights_file
 from orchestration.run.stage import StageRun
 from orchestration.workspace import WorkspaceError
 
 if TYPE_CHECKING:
     from geoloc.models.classifier import Classifier
     from geoloc.models.engine import ExportedNetwork
+    from geoloc.models.metric import MetricNetwork
     from geoloc.partitions.base import Partition
 
 # Networks are imported inside the functions that need them: torch takes seconds to import, and neither Dagster's graph
 # nor the stages without a network need it.
 
+EMBEDDED_BY = {"backbone": "features", "classifier": "embeddings", "metric": "metric_embeddings"}
+"""The stage with the embeddings by each model."""
 PARTITIONS_FILE = "partitions.json"
 """File in the output of the partition stage: the names of its folders, one per partition, in order, the main one
 first."""
@@ -72,17 +76,17 @@ def cell_counts(partitions: Mapping[str, Partition]) -> dict[str, int]:
     return {name: partition.cell_count for name, partition in partitions.items()}
 
 
-def model_names(partitions: int) -> dict[str, str]:
+def model_names(partitions: int, settings: BuildSettings | None = None) -> dict[str, str]:
     """The models' names in tables, in brackets: L is the network of Revisiting IM2GPS with one classification loss,
-    M the network with several, one per partition."""
-    return {"classifier": "L" if partitions == 1 else "M", "backbone": "backbone"}
+    M the network with several, one per partition. `settings` name the metric network, if there is one."""
+    names = {"classifier": "L" if partitions == 1 else "M", "backbone": "backbone"}
+    return names if settings is None or settings.metric is None else names | {"metric": settings.metric.name}
 
 
 def embedding_folders(build: Build) -> dict[str, Path]:
     """The embedding folders that the recipe has, by name of the model, in alphabetical order."""
-    stages = {"backbone": "features", "classifier": "embeddings"}
     present = {stage.name for stage in build.stages}
-    return {model: build.folder(stage) for model, stage in stages.items() if stage in present}
+    return {model: build.folder(stage) for model, stage in EMBEDDED_BY.items() if stage in present}
 
 
 def model_settings(build: Build) -> ModelSettings:
@@ -100,6 +104,29 @@ def initial_model(build: Build, partitions: Mapping[str, Partition]) -> Classifi
     return build_classifier(
         model_settings(build), cell_counts(partitions), build.settings.training_seed, parents
     )
+
+
+def metric_settings(build: Build) -> MetricSettings:
+    """The settings of the recipe's metric network. Raises SettingsError if it has none."""
+    if build.settings.metric is None:
+        raise SettingsError(f"metric must be a section, which {build.recipe} does not have")
+    return build.settings.metric
+
+
+def initial_metric(build: Build) -> MetricNetwork:
+    """The metric network before training: initial weights by metric.start, and a random projection if it has one."""
+    from geoloc.models.metric import build_metric_network
+
+    settings = metric_settings(build)
+    file = weights_file(build.workspace, build.settings, "metric.start")
+    if settings.start == CLASSIFIER:
+        file = build.folder("classifier") / MODEL_FILE
+    # It has no head over cells, so its bytes must not depend on the kind of head.
+    model = replace(
+        build.settings.model, weights=settings.start if file is None else str(file), softmax="flat"
+    )
+    scale = settings.loss.scale if settings.loss.learnt_scale else None
+    return build_metric_network(model, build.settings.metric_seed, settings.embedding_size, scale)
 
 
 def load_trained(build: Build, partitions: Mapping[str, Partition]) -> Classifier | ExportedNetwork:

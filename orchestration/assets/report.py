@@ -33,7 +33,7 @@ from geoloc.reports.thoughts import FigureGroup, gather_thoughts
 from orchestration.assets.inputs import load_partitions, model_names, read_photos
 from orchestration.lineage.checks import results_for_now
 from orchestration.lineage.origin import git_state
-from orchestration.plan.chain import TRAINING_FILE
+from orchestration.plan.chain import TRAINING_FILE, inputs_of
 from orchestration.run.stage import StageResult, StageRun
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def build(run: StageRun) -> StageResult:
         for name in read_json(run.input("evaluation") / "evaluations.json", list)
     }
     main = next(iter(evaluations))
+    present = inputs_of(run.settings, run.stage)
     counted = read_photos(run.input("splits"))
     splits = counted[["photo_id", "split", "reason"]]
     photos = read_catalog(run.workspace.pool).merge(
@@ -73,7 +74,9 @@ def build(run: StageRun) -> StageResult:
         gallery=gallery,
         partitions=partitions,
         training={
-            "classifier": pd.DataFrame(read_json(run.input("classifier") / TRAINING_FILE, dict)["history"])
+            network: pd.DataFrame(read_json(run.input(network) / TRAINING_FILE, dict)["history"])
+            for network in ("classifier", "metric")
+            if network in present
         },
         splits=_sizes(photos, counted),
         warnings=bent_warnings(counted),
@@ -82,7 +85,7 @@ def build(run: StageRun) -> StageResult:
         further_diagnostics={name: _diagnostics(run.input("evaluation") / name) for name in evaluations},
         thoughts=thoughts,
         quarantine=count_reasons(read_quarantine(run.workspace.pool)),
-        examples=_examples(run, main, photos, model_names(len(partitions))["classifier"]),
+        examples=_examples(run, main, photos, model_names(len(partitions), run.settings)),
         provenance=_provenance(run),
     )
     written = write_report(run.output, report)
@@ -192,15 +195,21 @@ def _checks(run: StageRun, splits: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(suites + promises)
 
 
-def _examples(run: StageRun, test: str, photos: pd.DataFrame, model: str) -> tuple[ExampleSet, ...]:
-    """Best and worst answers by class and by the classifier's neighbours, each with its nearest references."""
+def _examples(
+    run: StageRun, test: str, photos: pd.DataFrame, models: Mapping[str, str]
+) -> tuple[ExampleSet, ...]:
+    """Best and worst answers by class and by the neighbours of the trained networks, each with its nearest
+    references; `models` are their names in tables."""
     evaluation = Evaluation.load(run.input("evaluation") / test)
-    file = run.input("evaluation") / f"neighbours-{test}-classifier.parquet"
-    neighbours = read_parquet(file) if file.exists() else None
-    shown = [evaluation.methods[0], f"[{model}]NN"]
+    shown = {evaluation.methods[0]: "classifier"}
+    shown |= {f"[{models[model]}]NN": model for model in ("classifier", "metric") if model in models}
     sets = []
     with ShardReader(run.workspace.pool) as reader:
-        for method in [name for name in shown if name in evaluation.methods]:
+        for method, model in shown.items():
+            if method not in evaluation.methods:
+                continue
+            file = run.input("evaluation") / f"neighbours-{test}-{model}.parquet"
+            neighbours = read_parquet(file) if file.exists() else None
             sides = pick_examples(evaluation, method, EXAMPLES, photos["photographer"])
             sets.append(ExampleSet(method, *(_side(rows, photos, neighbours, reader) for rows in sides)))
     return tuple(sets)
@@ -258,7 +267,11 @@ def _provenance(run: StageRun) -> Mapping[str, str | None]:
         "settings hash of the evaluation": evaluation.settings_hash,
         "code version of the evaluation": evaluation.code_version,
         **{f"content of {name}": record.content for name, record in recorded.items()},
-        "MLflow run of the classifier": recorded["classifier"].mlflow_run,
+        **{
+            f"MLflow run of the {name}": recorded[stage].mlflow_run
+            for stage, name in (("classifier", "classifier"), ("metric", "metric network"))
+            if stage in recorded
+        },
         "MLflow run of the evaluation": evaluation.mlflow_run,
         "Dagster run": run.dagster_run,
         "made at": datetime.now(UTC).isoformat(timespec="seconds"),

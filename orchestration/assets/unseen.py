@@ -11,16 +11,16 @@ from geoloc.photos.splits import TRAIN, UNUSED, VALIDATION
 from geoloc.settings import SettingsError
 from orchestration.assets.inputs import read_photos, stored
 from orchestration.lineage.build import Build
-from orchestration.plan.chain import borrowings
+from orchestration.plan.chain import STAGES, Borrowing, borrowings, inputs_of, uses
 from orchestration.workspace import WorkspaceError
 
 
-def refuse_seen_tests(build: Build) -> None:
-    """Raise SettingsError if a recipe that this one builds on was trained on photos of this one's test sets, or on
-    others by their photographers; WorkspaceError if what it was trained on is not known any more."""
+def refuse_seen_tests(build: Build, stage: str = "classifier") -> None:
+    """Raise SettingsError if a recipe that a stage of this one builds on was trained on photos of this one's test sets,
+    or on others by their photographers; WorkspaceError if what it was trained on is not known any more."""
     photos = read_photos(build.folder("splits"))
     tests = photos[~photos["split"].isin([TRAIN, VALIDATION, UNUSED])]
-    for key, other in trained_before(build):
+    for key, other in trained_before(build, stage):
         seen = _seen(other)
         found = tests["photo_id"].isin(seen["photo_id"]) | tests["sha256"].isin(seen["sha256"].dropna())
         known = tests["photographer"].isin(seen["photographer"].dropna())
@@ -33,21 +33,27 @@ def refuse_seen_tests(build: Build) -> None:
             )
 
 
-def trained_before(build: Build) -> Iterator[tuple[str, Build]]:
-    """Yields the recipes whose trainings go into this one, and through them into it, with the setting that names the
-    first of them."""
-    waiting = [(row.setting, row, recipe, build) for row, recipe in borrowings(build.settings)]
+def trained_before(build: Build, stage: str = "classifier") -> Iterator[tuple[str, Build]]:
+    """Yields the recipes whose trainings go into a stage of this one, and through them into it, with the setting that
+    names the first of them."""
+    waiting = [(row.setting, row, recipe, build) for row, recipe in _into(build, stage)]
     while waiting:
         key, row, recipe, borrower = waiting.pop()
         other = borrower.of(recipe)
         if row.stage != "features":
             yield key, other
-        # First weights know nothing of a teacher, but all that the recipe they came from knows.
-        waiting += [
-            (key, further, name, other)
-            for further, name in borrowings(other.settings)
-            if row.stage != "features" or further.name == "weights"
-        ]
+        waiting += [(key, further, name, other) for further, name in _into(other, row.stage)]
+
+
+def _into(build: Build, stage: str) -> list[tuple[Borrowing, str]]:
+    """What a stage of a recipe, or one that it reads, borrows from other recipes. So features of first weights know
+    nothing of a teacher, but all that the recipe those weights came from knows."""
+    read = [STAGES[name] for name in (stage, *inputs_of(build.settings, STAGES[stage]))]
+    return [
+        (row, recipe)
+        for row, recipe in borrowings(build.settings)
+        if any(uses(one, row.setting) for one in read)
+    ]
 
 
 def _seen(build: Build) -> pd.DataFrame:

@@ -34,7 +34,10 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     add_recipe(parser)
     parser.add_argument("--method", choices=METHODS, default="class", help="default: class")
     parser.add_argument(
-        "--model", choices=MODELS, default="classifier", help="by neighbour: whose embeddings"
+        "--model",
+        choices=MODELS,
+        default="classifier",
+        help="by neighbour: whose embeddings (metric: of a recipe with a section metric)",
     )
     parser.add_argument(
         "--alternatives", type=at_least(1), default=5, metavar="N", help="how many to show (default: 5)"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from orchestration.lineage.build import Build
 from orchestration.lineage.stale import borrowed_content, stale_stages, why_stale
-from orchestration.plan.chain import STAGES, borrowed, uses
+from orchestration.plan.chain import STAGES, WEIGHTS, borrowed, uses
 from orchestration.plan.settings import is_recipe_name, misnamed_recipes, weights_file
 from orchestration.run.sweep import sweep
 from orchestration.stores.data_version import verify_data
@@ -110,8 +110,9 @@ def _end_killed_runs(workspace: Workspace) -> None:
 def _check_borrowed(one: Build, wanted: set[str], say: Callable[[str], None]) -> None:
     """Raise WorkspaceError, before anything is built, if a borrowed output is missing; warn if one is out of date."""
     stages = [stage for stage in one.stages if stage.name in wanted]
-    if any(uses(stage, "model.weights") for stage in stages):
-        weights_file(one.workspace, one.settings)
+    for key in WEIGHTS:
+        if any(uses(stage, key) for stage in stages):
+            weights_file(one.workspace, one.settings, key)
     for recipe, name in {source for stage in stages for source in borrowed(one.settings, stage).values()}:
         borrowed_content(one, recipe, name)
         source = one.of(recipe)

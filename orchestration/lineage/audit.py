@@ -20,7 +20,7 @@ from orchestration.lineage.build import Build
 from orchestration.lineage.checks import results_for_now
 from orchestration.lineage.numbers import find_number, number_line
 from orchestration.lineage.record import Record
-from orchestration.plan.chain import SHARED, borrowings, value_at
+from orchestration.plan.chain import SHARED, WEIGHTS, borrowings, value_at
 from orchestration.stores.data_version import data_version, verify_data
 from orchestration.workspace import Workspace, WorkspaceError
 
@@ -150,7 +150,8 @@ class _Audit:
             if row.name == name:
                 return self.of_recipe(recipe, row.stage, content)
         if name == "weights":
-            file = self.build.workspace.root / value_at(record.settings, "model.weights")
+            named = next(filter(None, (value_at(record.settings, key) for key in WEIGHTS)))
+            file = self.build.workspace.root / named
             return _leaf(name, content, _state(content_hash(file) if file.is_file() else None, content))
         tree = self.of_stage(name)
         return tree if tree["content"] == content else _leaf(self.build.name(name), content, "replaced")

@@ -19,6 +19,8 @@ from orchestration.workspace import Workspace
 
 GONE = "not in the pool now"
 """The source of photos that the splits name and the catalog does not."""
+LEARNT = {"train": "trained", "validation": "validated"}
+"""What the photos of a split did to a network."""
 _SHOWN = (
     "source",
     "photographer",
@@ -154,10 +156,9 @@ def _in_build(build: Build, photo_id: str) -> dict[str, Any]:
     has_pixels = bool(rows["sha256"].notna().iloc[0])  # cells are fitted on places alone
     if split == "train" and "partition" in made:
         used.append(f"trained {build.name('partition')}")
-    if split == "train" and "classifier" in made and has_pixels:
-        used.append(f"trained {build.name('classifier')}")
-    if split == "validation" and "classifier" in made and has_pixels:
-        used.append(f"validated {build.name('classifier')}")
+    for network in ("classifier", "metric"):
+        if split in LEARNT and network in made and has_pixels:
+            used.append(f"{LEARNT[split]} {build.name(network)}")
     for table in sorted(build.folder("index").glob("*/references.parquet")) if "index" in made else ():
         if (read_parquet(table, ["photo_id"])["photo_id"] == photo_id).any():
             used.append(f"reference in {build.name('index')}/{table.parent.name}")

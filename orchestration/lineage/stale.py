@@ -10,7 +10,7 @@ from orchestration.lineage.build import Build
 from orchestration.lineage.checks import checks_content, unmet_checks
 from orchestration.lineage.code import code_version
 from orchestration.lineage.record import Record
-from orchestration.plan.chain import Stage, borrowed, inputs_of, uses
+from orchestration.plan.chain import WEIGHTS, Stage, borrowed, inputs_of, uses
 from orchestration.plan.settings import BuildSettings, weights_file
 from orchestration.stores.data_version import data_version
 from orchestration.workspace import WorkspaceError
@@ -53,9 +53,10 @@ def expected(build: Build, stage: Stage) -> Expected:
         inputs[name] = found.content
     for name, (recipe, other) in borrowed(build.settings, stage).items():
         inputs[name] = borrowed_content(build, recipe, other)
-    by_file = uses(stage, "model.weights") and "weights" not in inputs
-    if by_file and (file := weights_file(build.workspace, build.settings)):
-        inputs["weights"] = content_hash(file)
+    for key in WEIGHTS:
+        by_file = uses(stage, key) and "weights" not in inputs
+        if by_file and (file := weights_file(build.workspace, build.settings, key)):
+            inputs["weights"] = content_hash(file)
     return Expected(stage, inputs, build.settings, code_version(stage.module))
 
 

@@ -13,6 +13,7 @@ from geoloc.localizers.by_neighbour import DensityLocalizer, NearestLocalizer, N
 from geoloc.models.classifier import load_model
 from geoloc.models.embedder import Embedder, build_embedder
 from geoloc.models.engine import ExportedNetwork, ready_network
+from geoloc.models.metric import load_metric_network
 from geoloc.models.prediction import unit_embeddings_of_pixels
 from geoloc.retrieval.index import ReferenceIndex
 from geoloc.sphere import LEVELS_KM, distance_km
@@ -43,17 +44,16 @@ class ByNeighbour:
         limits = build.settings.localizers
         precision = build.settings.embeddings.precision
         network: Embedder | ExportedNetwork
+        folder = build.folder("features" if question.model == "backbone" else question.model)
+        graph, file, heads = folder / GRAPH_FILE, folder / MODEL_FILE, 1
         if question.model == "classifier":
-            folder = build.folder("classifier")
-            file = folder / MODEL_FILE
-            network = classifier = ready_network(
-                folder / GRAPH_FILE, lambda: load_model(file), file, precision
-            )
-            name = model_names(len(classifier.heads))["classifier"]
+            network = classifier = ready_network(graph, lambda: load_model(file), file, precision)
+            heads = len(classifier.heads)
+        elif question.model == "metric":
+            network = ready_network(graph, lambda: load_metric_network(file), file, precision)
         else:
-            graph = build.folder("features") / GRAPH_FILE
             network = ready_network(graph, lambda: _backbone(build), precision=precision)
-            name = model_names(1)["backbone"]
+        name = model_names(heads, build.settings)[question.model]
         index = ReferenceIndex.load(build.folder("index") / question.model)
         localizer: NeighbourLocalizer
         if question.method == "nn":

@@ -13,7 +13,7 @@ from geoloc.files import sha256_bytes
 from geoloc.localizers.confidence.abstention import abstain_below
 from geoloc.places import nearest_places
 from geoloc.reports.region_map import region_map_html
-from orchestration.assets.inputs import load_partitions
+from orchestration.assets.inputs import EMBEDDED_BY, load_partitions
 from orchestration.lineage.build import Build
 from orchestration.lineage.record import Record
 from orchestration.lineage.stale import expected
@@ -83,7 +83,11 @@ def _outputs(build: Build, question: Question) -> list[str]:
     """The stages whose output answers the question. Raises WorkspaceError, which names what to build, if one is
     missing."""
     if question.method != "class":
-        loaded = ["classifier", "index"] if question.model == "classifier" else ["index"]
+        if question.model == "metric" and build.settings.metric is None:
+            raise WorkspaceError(
+                f"--model metric needs a recipe with a section metric, which {build.recipe} does not have"
+            )
+        loaded = ["index"] if question.model == "backbone" else [question.model, "index"]
     elif option := _needs_splits(question):
         loaded = ["splits", "partition", "classifier"]
         if not build.folder("splits").is_dir():
@@ -121,7 +125,7 @@ def _verified(
     """
     links: tuple[str, ...] = ()
     if question.method != "class":
-        links = ("embeddings",) if question.model == "classifier" else ("features",)
+        links = (EMBEDDED_BY[question.model],)
     records = require_recorded(build, loaded, links)
     if "features" in links:
         _require_same_backbone(build, records["features"])

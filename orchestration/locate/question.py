@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from orchestration.errors import UsageError
 
 METHODS = ("class", "nn", "knn")
-MODELS = ("classifier", "backbone")
+MODELS = ("classifier", "backbone", "metric")
 LEVELS = ("street", "city", "region", "country", "continent")
 """Those of geoloc.sphere, finest first, repeated here because `geoloc --help` must not import NumPy."""
 COMBINATIONS = ("product", "overlay")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoloc.models.settings import RECIPE
+from geoloc.training.metric_settings import CLASSIFIER, MetricSettings
 from orchestration.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -26,9 +27,10 @@ class Stage:
     whose output it does not read. `sections`: the settings that it uses, as sections or dotted keys. `when`: the
     setting that switches the stage on; a recipe has the stage only if it is set (empty: always). `looks_at_pool`: the
     stage reads the pool itself (catalog, quarantine, pairs), so it depends on the data version; the other stages get
-    their photos from `splits`. `shows_checks`: it shows what the checks of all outputs found. `kinds`: labels in the
-    Dagster UI. `volatile`: output files that hold run ids or times and so are not content. `names_recipe`: the output
-    contains the recipe's name, so no other recipe can reuse it.
+    their photos from `splits`. `only`: inputs that it reads only where a setting has a value, as (input, key, value).
+    `shows_checks`: it shows what the checks of all outputs found. `kinds`: labels in the Dagster UI. `volatile`: output
+    files that hold run ids or times and so are not content. `names_recipe`: the output contains the recipe's name, so
+    no other recipe can reuse it.
     """
 
     name: str
@@ -39,6 +41,7 @@ class Stage:
     description: str
     after: tuple[str, ...] = ()
     when: str = ""
+    only: tuple[tuple[str, str, str], ...] = ()
     looks_at_pool: bool = False
     shows_checks: bool = False
     volatile: tuple[str, ...] = ()
@@ -56,6 +59,11 @@ _EMBEDDER = (
     "model.resize_short_side", "model.image_size", "model.interpolation",
 )  # fmt: skip
 """The settings that a network's features depend on: all but those of the heads."""
+_METRIC = (
+    *(key for key in _EMBEDDER if key != "model.weights"), "model.dropout", "model.batch_norm",
+    *(f"metric.{name}" for name in MetricSettings.model_fields if name != "name"),
+)  # fmt: skip
+"""The settings that a metric network depends on. Its first weights are those of metric.start."""
 
 CHAIN: tuple[Stage, ...] = (
     Stage(
@@ -87,16 +95,28 @@ CHAIN: tuple[Stage, ...] = (
         when="embeddings.of_classifier",
     ),
     Stage(
-        "index", ("splits", "features", "embeddings"), ("seed", "index"), "retrieval", ("faiss",),
+        "metric", ("splits", "partition", "classifier"), ("seed", *_METRIC), "models", ("pytorch", "mlflow"),
+        "A network whose embeddings of photos of one place are near each other, trained on the training photos.",
+        when="metric",
+        only=(("partition", "metric.positives.kind", "cell"), ("classifier", "metric.start", CLASSIFIER)),
+    ),
+    Stage(
+        "metric_embeddings", ("splits", "metric"), _EXTRACTION, "retrieval", ("pytorch", "numpy"),
+        "L2-normalised embeddings of every photo by the metric network.",
+        when="metric",
+    ),
+    Stage(
+        "index", ("splits", "features", "embeddings", "metric_embeddings"), ("seed", "index"), "retrieval", ("faiss",),
         "FAISS indexes over the training photos' embeddings: the references that queries are matched with.",
     ),
     Stage(
-        "evaluation", ("splits", "partition", "classifier", "features", "embeddings", "index"),
-        ("seed", "index", "localizers", "evaluation"), "evaluation", ("pandas", "mlflow"),
+        "evaluation",
+        ("splits", "partition", "classifier", "features", "embeddings", "metric_embeddings", "index"),
+        ("seed", "index", "localizers", "evaluation", "metric.name"), "evaluation", ("pandas", "mlflow"),
         "Accuracy at five levels with photographer-clustered intervals, baselines, ceilings and comparisons.",
     ),
     Stage(
-        "report", ("splits", "partition", "classifier", "evaluation"),
+        "report", ("splits", "partition", "classifier", "metric", "evaluation"),
         ("note", "splits"), "evaluation", ("html",),
         "One offline HTML file with the tables, maps, examples and provenance; the same numbers as JSON and CSV.",
         after=("photos",), looks_at_pool=True, shows_checks=True,
@@ -106,9 +126,9 @@ CHAIN: tuple[Stage, ...] = (
 
 STAGES: dict[str, Stage] = {stage.name: stage for stage in CHAIN}
 MODEL_FILE = "model.safetensors"
-"""The trained network, in the output of the classifier stage."""
+"""The trained network, in the outputs of the stages classifier and metric."""
 GRAPH_FILE = "network.onnx"
-"""The exported network, in the outputs of the stages classifier and features; missing if the export failed."""
+"""The exported network, in the outputs of the stages classifier, features and metric; missing if the export failed."""
 SPLITS_FILE = "splits.parquet"
 """The table of the splits stage, a row a photo."""
 TRAINING_FILE = "training.json"
@@ -132,8 +152,12 @@ class Borrowing:
     only: tuple[str, str] | None = None
 
 
+WEIGHTS = ("model.weights", "metric.start")
+"""The settings that may name a file of initial weights; a stage uses one of them at most."""
+
 BORROWINGS: tuple[Borrowing, ...] = (
     Borrowing("weights", "model.weights", "classifier", prefix=RECIPE),
+    Borrowing("weights", "metric.start", "classifier", prefix=RECIPE),
     Borrowing(
         "teacher",
         "training.distillation.recipe",
@@ -155,9 +179,11 @@ def stages_of(settings: BuildSettings) -> tuple[Stage, ...]:
 
 
 def inputs_of(settings: BuildSettings, stage: Stage) -> tuple[str, ...]:
-    """The stages of the same recipe that a stage reads: its inputs, except those that the recipe does not have."""
+    """The stages of the same recipe that a stage reads: its inputs, except those that the recipe does not have or that
+    its settings do not ask for."""
     present = {other.name for other in stages_of(settings)}
-    return tuple(name for name in stage.inputs if name in present)
+    unasked = {name for name, key, value in stage.only if value_at(settings, key) != value}
+    return tuple(name for name in stage.inputs if name in present and name not in unasked)
 
 
 def uses(stage: Stage, key: str) -> bool:

@@ -16,9 +16,10 @@ from geoloc.photos.settings import SplitSettings
 from geoloc.retrieval.settings import EmbeddingSettings, IndexSettings
 from geoloc.settings import Name, Settings, SettingsError, parse, replace, setting, used
 from geoloc.settings import changes as settings_changes
+from geoloc.training.metric_settings import CLASSIFIER, MetricSettings
 from geoloc.training.settings import TrainingSettings
 from geoloc.yaml_files import read_yaml
-from orchestration.plan.chain import MODEL_FILE, STAGES, borrowings, output_folder
+from orchestration.plan.chain import MODEL_FILE, STAGES, borrowings, output_folder, value_at
 from orchestration.plan.seeds import PLAIN, training_seed, without_seed
 from orchestration.workspace import Workspace
 
@@ -49,6 +50,10 @@ class BuildSettings(Settings):
     )
     model: ModelSettings = setting(ModelSettings())
     training: TrainingSettings = setting(TrainingSettings())
+    metric: MetricSettings | None = setting(
+        None,
+        help="a network trained so that photos of one place are near each other, and its neighbours; null: none",
+    )
     embeddings: EmbeddingSettings = setting(EmbeddingSettings())
     index: IndexSettings = setting(IndexSettings())
     localizers: LocalizerSettings = setting(LocalizerSettings())
@@ -74,6 +79,8 @@ class BuildSettings(Settings):
                 f"localizers.frozen.kinds {', '.join(self.localizers.frozen.kinds)} needs backbone in "
                 f"embeddings.models, got {', '.join(self.embeddings.models) or 'none'}"
             )
+        if self.metric is not None:
+            _check_positives(self.metric, self.partitions)
         _check_combinations(self)
 
     @property
@@ -81,11 +88,16 @@ class BuildSettings(Settings):
         """The seed of the training: its own, else the build's."""
         return self.seed if self.training.seed is None else self.training.seed
 
+    @property
+    def metric_seed(self) -> int:
+        """The seed of the metric network's training: its own, else the build's."""
+        return self.seed if self.metric is None or self.metric.seed is None else self.metric.seed
+
     def sections(self, names: Collection[str]) -> dict[str, Any]:
         """The values of the named sections or settings (such as "model.backbone") that can change a result, by name.
 
-        Partitions are a list, because their order counts. A named setting that cannot change a result now is left out.
-        Raises AttributeError for an unknown name.
+        Partitions are a list, because their order counts. A named setting that cannot change a result now is left out,
+        and so is one of a section that is null. Raises AttributeError for an unknown name.
         """
         everything, found = used(self), {}
         for name in names:
@@ -93,6 +105,8 @@ class BuildSettings(Settings):
             owner, values = self, everything
             for part in above:
                 owner, values = getattr(owner, part), values[part]
+            if values is None:
+                continue
             if last in values:
                 found[name] = values[last]
             else:
@@ -143,6 +157,8 @@ def load_settings(workspace: Workspace, recipe: str = DEFAULT_RECIPE) -> BuildSe
                     f"recipe {recipe} is {name} itself, whose training seed is {seed}: give another seed"
                 )
             settings = replace(settings, training=replace(settings.training, seed=seed))
+            if settings.metric is not None:
+                settings = replace(settings, metric=replace(settings.metric, seed=seed))
         _check_borrowed(workspace, settings)
         return settings
     except SettingsError as error:
@@ -163,22 +179,24 @@ def settings_files(workspace: Workspace, recipe: str) -> tuple[Path, ...]:
     return (own,) if alone else (params, own)
 
 
-def weights_file(workspace: Workspace, settings: BuildSettings) -> Path | None:
-    """The file with the initial weights that `model.weights` names; None if it names no file.
+def weights_file(workspace: Workspace, settings: BuildSettings, key: str = "model.weights") -> Path | None:
+    """The file with the initial weights that the setting `key`, one of WEIGHTS, names; None if it names no file, as
+    `metric.start: classifier`, which is the output of another stage.
 
     For recipe:NAME this is that recipe's trained network, whether it is built or not (see `chain.borrowed`). Raises
     SettingsError if any other file is missing.
     """
-    if settings.model.weights in NAMED_WEIGHTS:
+    weights = value_at(settings, key)
+    if weights in (None, CLASSIFIER, *NAMED_WEIGHTS):
         return None
     for row, recipe in borrowings(settings):
-        if row.setting == "model.weights":
+        if row.setting == key:
             return output_folder(workspace, recipe, row.stage) / MODEL_FILE
-    file = workspace.root / settings.model.weights
+    file = workspace.root / weights
     if not file.is_file():
         raise SettingsError(
-            f"model.weights must be {', '.join(NAMED_WEIGHTS)}, recipe:NAME or a .safetensors file below "
-            f"{workspace.root}; {settings.model.weights!r} is missing"
+            f"{key} must be {', '.join(NAMED_WEIGHTS)}, recipe:NAME or a .safetensors file below "
+            f"{workspace.root}; {weights!r} is missing"
         )
     return file
 
@@ -265,6 +283,15 @@ def _check_combinations(settings: BuildSettings) -> None:
         raise SettingsError(
             f"localizers.combine product needs partitions that nest: all of one kind, {' or '.join(NESTING)} (latlon "
             f"with the same split and seed); got {found}; overlay combines any"
+        )
+
+
+def _check_positives(metric: MetricSettings, partitions: Collection[str]) -> None:
+    """Raise SettingsError if positives are by the cells of an unknown partition."""
+    wanted = metric.positives.partition
+    if metric.positives.kind == "cell" and wanted not in (None, *partitions):
+        raise SettingsError(
+            f"metric.positives.partition must be one of the partitions {', '.join(partitions)}, or null; got {wanted}"
         )
 
 

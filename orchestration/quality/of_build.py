@@ -6,7 +6,7 @@ import pandas as pd
 
 from geoloc.photos.catalog import read_catalog
 from geoloc.photos.split_checks import check_splits
-from orchestration.assets.inputs import embedding_folders, load_partitions, read_photos, stored
+from orchestration.assets.inputs import EMBEDDED_BY, embedding_folders, load_partitions, read_photos, stored
 from orchestration.lineage.build import Build
 from orchestration.quality.frames import catalog_frame, embeddings_frame, partition_frame, splits_frame
 
@@ -19,7 +19,7 @@ def frame_of(build: Build, stage: str, about: str = "") -> pd.DataFrame:
         return splits(build)
     if stage == "partition":
         return partition(build, about)
-    return embeddings(build, {"features": "backbone", "embeddings": "classifier"}[stage])
+    return embeddings(build, {made: model for model, made in EMBEDDED_BY.items()}[stage])
 
 
 def catalog(build: Build) -> pd.DataFrame:

@@ -12,10 +12,12 @@ import yaml
 
 from geoloc.files import damage_named, write_text
 from geoloc.models.settings import NAMED_WEIGHTS
+from geoloc.training.metric_settings import CLASSIFIER
 from geoloc.yaml_files import read_yaml
 from orchestration.plan.chain import (
     CHAIN,
     SHARED,
+    WEIGHTS,
     Stage,
     artefact,
     borrowed,
@@ -231,8 +233,10 @@ def _pipeline_stage(workspace: Workspace, settings: BuildSettings, stage: Stage)
 
 def _weights_file(settings: BuildSettings, stage: Stage) -> list[str]:
     """The weights file that a stage reads, relative to the workspace."""
-    is_file = "weights" not in borrowed(settings, stage) and settings.model.weights not in NAMED_WEIGHTS
-    return [settings.model.weights] if is_file and uses(stage, "model.weights") else []
+    if "weights" in borrowed(settings, stage):
+        return []
+    named = [str(value_at(settings, key)) for key in WEIGHTS if uses(stage, key)]
+    return [weights for weights in named if weights not in (CLASSIFIER, *NAMED_WEIGHTS)]
 
 
 def _given_settings(file: Path, stage: Stage) -> list[str]:

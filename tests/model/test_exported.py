@@ -22,6 +22,7 @@ from geoloc.models.classifier import Classifier, build_classifier, load_model, s
 from geoloc.models.engine import ExportedNetwork, engine_name, ready_network
 from geoloc.models.export import ExportError, _check_same_cells, difference, export_network
 from geoloc.models.graph import Graph
+from geoloc.models.metric import build_metric_network
 from geoloc.models.prediction import (
     predict_probabilities,
     predict_probabilities_of_pixels,
@@ -217,6 +218,7 @@ def test_a_graph_runs_without_torch(exported: Path) -> None:
     code = f"""
 import sys, numpy as np
 from geoloc.models.graph import Graph
+from geoloc.models.metric import build_metric_network
 graph = Graph.open({str(exported / "network.onnx")!r}, 1)
 photo = graph.preprocess.apply_uint8(np.zeros((50, 60, 3), np.uint8))
 print([values.shape for values in graph.run(photo[None], ["features", "scores"])], "torch" in sys.modules)
@@ -227,3 +229,13 @@ print([values.shape for values in graph.run(photo[None], ["features", "scores"])
     )
     assert done.stdout == "[(1, 512), (1, 6)] False\n"
     assert done.stderr == ""
+
+
+def test_a_metric_network_is_exported_with_its_projection(tmp_path):
+    model = build_metric_network(PLAIN, 3, projected_to=7, scale=4.0).eval()
+    photos = photos_of(model)  # type: ignore[arg-type]
+    assert export_network(model, tmp_path / "network.onnx", photos) < 1e-5
+    found = ready_network(tmp_path / "network.onnx", lambda: pytest.fail("torch is not needed")).embed(photos)
+    assert found.shape == (len(photos), 7)
+    with torch.inference_mode():
+        np.testing.assert_allclose(found.numpy(), model.embed(photos).numpy(), atol=1e-5)

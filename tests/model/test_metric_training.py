@@ -234,3 +234,10 @@ def test_a_saved_network_is_loaded_and_starts_another(tmp_path: Path) -> None:
     path.write_bytes(b"nothing")
     with pytest.raises(WeightsError, match="is not a complete safetensors file"):
         load_metric_network(path)
+
+
+def test_more_blocks_than_there_are(
+    world: tuple[Striped, pd.DataFrame, pd.DataFrame], tmp_path: Path
+) -> None:
+    with pytest.raises(TrainingError, match=r"metric\.trainable_blocks must be 0 to \d+, got 99"):
+        train(world, tmp_path, replace(SETTINGS, trainable_blocks=99))

@@ -129,4 +129,5 @@ def test_accepted_records_go_to_dvc_lock_if_dvc_yaml_has_the_recipe(tmp_path, ch
     assert not (workspace.root / "dvc.lock").exists()
     change_code("partition", version="newer code")
     assert geoloc(workspace, "accept", "partition", "--reason", "fine") == 0
-    assert unrecorded_stages(workspace, "default", STAGES) == [name for name in STAGES if name != "partition"]
+    others = [stage.name for stage in Build(workspace).stages if stage.name != "partition"]
+    assert unrecorded_stages(workspace, "default", STAGES) == others

@@ -16,14 +16,16 @@ from geoloc.files import read_json
 from geoloc.photos.catalog import read_catalog
 from geoloc.photos.pairs import overhead_pool, read_pairs
 from geoloc.reports.banner import SAMPLE_BANNER, SAMPLE_SOURCE
+from geoloc.settings import parse
 from orchestration.lineage.audit import audit, find_artefact
 from orchestration.lineage.build import Build
 from orchestration.lineage.stale import stale_stages
-from orchestration.plan.chain import CHAIN, STAGES, artefact, output_folder
+from orchestration.plan.chain import STAGES, artefact, output_folder, stages_of
+from orchestration.plan.settings import BuildSettings
 from orchestration.workspace import Workspace
 from tests.pipeline.conftest import BELOW_PARTITION, geoloc
 
-STAGE_NAMES = [stage.name for stage in CHAIN]
+STAGE_NAMES = [stage.name for stage in stages_of(parse(BuildSettings, {}))]
 
 
 def materializations(workspace: Workspace, stage: str) -> int:

@@ -19,7 +19,7 @@ from orchestration.graph.definitions import job_name, make_definitions
 from orchestration.lineage import stale
 from orchestration.lineage.build import Build
 from orchestration.lineage.stale import stale_stages
-from orchestration.plan.chain import CHAIN, STAGES
+from orchestration.plan.chain import STAGES, inputs_of
 from orchestration.workspace import Workspace
 from tests.pipeline.conftest import facts, geoloc, geoloc_process
 
@@ -29,13 +29,15 @@ def test_the_graph_is_the_chain(built):
     definitions = make_definitions(built, ["default"])
     graph = definitions.resolve_asset_graph()
     expected = {dg.AssetKey("data"), dg.AssetKey("photos")}
-    expected |= {dg.AssetKey(["default", stage.name]) for stage in CHAIN if stage.name != "photos"}
+    build = Build(built)
+    expected |= {dg.AssetKey(["default", stage.name]) for stage in build.stages if stage.name != "photos"}
     assert set(graph.get_all_asset_keys()) == expected
-    for stage in CHAIN:
+    for stage in build.stages:
         key = dg.AssetKey("photos" if stage.name == "photos" else ["default", stage.name])
         node = graph.get(key)
         parents = {path.path[-1] for path in node.parent_keys}
-        assert parents == {*stage.inputs, *stage.after, *(["data"] if stage.looks_at_pool else [])}
+        inputs = inputs_of(build.settings, stage)
+        assert parents == {*inputs, *stage.after, *(["data"] if stage.looks_at_pool else [])}
         assert node.description
         assert node.kinds
         assert node.owners == ["team:geoloc"]
@@ -83,8 +85,8 @@ def test_each_recipe_is_a_group_and_what_they_share_is_one(bare_workspace):
 
 def test_the_description_shows_the_maps_of_what_is_built(built):
     graph = make_definitions(built, ["default"]).resolve_asset_graph()
-    shown = {stage.name: graph.get(key(stage.name)).description for stage in CHAIN}
-    assert all(shown[stage.name].startswith(stage.description) for stage in CHAIN)
+    shown = {stage.name: graph.get(key(stage.name)).description for stage in Build(built).stages}
+    assert all(shown[stage.name].startswith(stage.description) for stage in Build(built).stages)
     with_picture = {name for name, text in shown.items() if "](data:image/png;base64," in text}
     assert with_picture == {"partition", "report"}
     assert all(len(text) < 40_000 for text in shown.values())  # each load of the UI carries them
@@ -121,7 +123,11 @@ def stale_in_the_ui(workspace: Workspace) -> set[str]:
     graph = make_definitions(workspace, ["default"]).resolve_asset_graph()
     with dg.DagsterInstance.get() as instance:
         resolver = CachingStaleStatusResolver(instance, graph, LoadingContextForTest(instance))
-        return {name for name in STAGES if resolver.get_status(key(name)) != StaleStatus.FRESH}
+        return {
+            stage.name
+            for stage in Build(workspace).stages
+            if resolver.get_status(key(stage.name)) != StaleStatus.FRESH
+        }
 
 
 def own_reasons(workspace: Workspace) -> set[str]:

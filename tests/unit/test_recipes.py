@@ -16,7 +16,9 @@ from geoloc.models.preprocess import Preprocess
 from geoloc.models.settings import RECIPE
 from geoloc.partitions.thresholds import fit_partition
 from geoloc.settings import SettingsError, replace
+from geoloc.training.metric_settings import CLASSIFIER
 from geoloc.training.schedules import learning_rate_share
+from orchestration.plan.chain import STAGES
 from orchestration.plan.settings import DEFAULT_RECIPE, known_recipes, load_settings, settings_files
 from orchestration.stores.pipeline import pipeline, pipeline_recipes
 from orchestration.workspace import Workspace
@@ -28,6 +30,8 @@ FIRST_HALVES = [name for name in FULL if name.endswith("_cycles_full")]
 """Full recipes that another full one starts from, and that have no counterpart at the sample's scale."""
 COMPARED = ("fine", "boxes", "triangles", "coarse", "coarse_from_fine", "multi")
 """Recipes that differ from the default one in their partitions only."""
+RANKED = ("revisiting_r", "revisiting_r3")
+"""Recipes with a metric network that starts from the classifier of revisiting_l7011."""
 SCALED = [name.removesuffix("_full") for name in FULL if name not in FIRST_HALVES]
 
 REVISITING = ("revisiting_1060_full", "revisiting_l7011_full", "revisiting_l359_full", "revisiting_m_full")
@@ -108,6 +112,15 @@ def test_every_recipe_parses_and_says_what_it_is(recipe):
     assert settings_of(recipe).recipe == recipe
     if recipe != DEFAULT_RECIPE:
         assert (WORKSPACE.recipes / f"{recipe}.yaml").read_text().startswith("# ")
+
+
+@pytest.mark.parametrize("recipe", RANKED)
+def test_ranking_networks_start_from_a_classifier_that_another_recipe_has_trained(recipe):
+    """Else a build would train it once more."""
+    for stage in ("splits", "partition", "classifier"):
+        sections = STAGES[stage].sections
+        assert settings_of(recipe).sections(sections) == settings_of("revisiting_l7011").sections(sections)
+    assert settings_of(recipe).metric.start == CLASSIFIER
 
 
 def test_every_full_recipe_has_one_for_the_sample():
@@ -247,7 +260,7 @@ def fitted(settings):
     return fit_partition(settings, *geotags())
 
 
-@pytest.mark.parametrize("recipe", [DEFAULT_RECIPE, *COMPARED, *SCALED])
+@pytest.mark.parametrize("recipe", [DEFAULT_RECIPE, *COMPARED, *SCALED, *RANKED])
 def test_partitions_of_the_samples_recipes_fit_a_few_hundred_photos(recipe):
     settings = settings_of(recipe)
     few = {
@@ -274,7 +287,7 @@ def test_full_recipes_are_in_no_pipeline_until_they_are_built():
     assert "weights/alexnet_places205.safetensors" in stages["cities_alexnet_full-classifier"]["deps"]
 
 
-@pytest.mark.parametrize("recipe", [DEFAULT_RECIPE, *COMPARED, *SCALED])
+@pytest.mark.parametrize("recipe", [DEFAULT_RECIPE, *COMPARED, *SCALED, *RANKED])
 def test_the_samples_recipes_need_nothing_that_is_not_here(recipe):
     model, training = settings_of(recipe).model, settings_of(recipe).training
     assert model.weights in ("none", "package") or model.weights.removeprefix(RECIPE) in ("fine", *SCALED)

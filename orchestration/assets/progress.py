@@ -1,0 +1,43 @@
+"""The progress of a training, for people and for MLflow: shared by the stages classifier and metric."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from orchestration.run.stage import StageRun
+from orchestration.stores.tracking import Tracker
+
+
+def teller(
+    run: StageRun, tracker: Tracker, curves: Collection[str], told: Mapping[str, str]
+) -> Callable[[dict[str, Any]], None]:
+    """A callback for the progress of a training.
+
+    Measures of an epoch whose names end in one of `curves` go to MLflow (those of one head have its name as a prefix);
+    `told` are the formats of those in the line of an epoch, by name.
+    """
+
+    def tell(event: dict[str, Any]) -> None:
+        kind = event["kind"]
+        if kind == "message":
+            run.log(event["message"])
+        elif kind == "features":
+            if event["done"] == event["total"]:
+                run.log(f"features of {event['total']} photos, {event['photos_per_second']:.0f} photos/s")
+        elif kind == "step":
+            tracker.metrics(
+                {"step_loss": event["loss"], "photos_per_second": event["photos_per_second"]}, event["step"]
+            )
+        elif kind == "epoch":
+            measures = {name: value for name, value in event.items() if name.endswith(tuple(curves))}
+            tracker.metrics(
+                {name: value for name, value in measures.items() if value is not None}, event["epoch"]
+            )
+            formats = {"loss": "loss {:.3f}", **told, "photos_per_second": "{:.0f} photos/s"}
+            parts = [
+                text.format(event[name]) for name, text in formats.items() if event.get(name) is not None
+            ]
+            run.log(f"epoch {event['epoch']}: {', '.join(parts)}{' *' if event.get('best') else ''}")
+
+    return tell
