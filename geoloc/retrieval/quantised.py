@@ -21,5 +21,5 @@ def in_cells(neighbours: Neighbours, partition: Partition, answer: Answer = "cen
     cell = np.full(neighbours.row.shape, -1, dtype=np.int64)
     cell[found] = partition.assign(neighbours.latitude[found], neighbours.longitude[found])
     inside = cell >= 0
-    latitude[inside], longitude[inside] = partition.answer(cell[inside], answer)
+    latitude[inside], longitude[inside] = partition.answers(answer)[cell[inside]].T
     return replace(neighbours, latitude=latitude, longitude=longitude)

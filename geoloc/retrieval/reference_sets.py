@@ -60,9 +60,7 @@ class Subset:
         return inside
 
 
-def source_shares(
-    neighbours: Neighbours, facts: pd.DataFrame, tops: Sequence[int] = TOPS
-) -> pd.DataFrame:
+def source_shares(neighbours: Neighbours, facts: pd.DataFrame, tops: Sequence[int] = TOPS) -> pd.DataFrame:
     """The share of each source among the `top` nearest, over all queries, and in the index: columns top, source,
     share (of the neighbours found), index_share.
 
