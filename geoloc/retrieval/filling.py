@@ -38,13 +38,16 @@ def fill(index: Any, vectors: NDArray[Any], ids: NDArray[np.int64], settings: In
     """Add N vectors with their ids to a trained index.
 
     An empty IVF index is filled in shards of `settings.shard_rows`, several at a time, which are merged in order: the
-    lists hold what they would hold if all had been added in one go, however many shards are filled at a time.
+    lists hold what they would hold if all had been added in one go, however many shards are filled at a time. Fast-scan
+    codes are added in one go, by FAISS's own threads: merging leaves undefined bytes between them, and equal seeds
+    must give equal bytes.
     """
     spans = [
         slice(start, min(start + settings.shard_rows, len(ids)))
         for start in range(0, len(ids), settings.shard_rows)
     ]
-    if len(spans) < 2 or index.ntotal or ivf_inside(index) is None:
+    ivf = ivf_inside(index)
+    if len(spans) < 2 or index.ntotal or ivf is None or _is_fast_scan(ivf):
         # A graph depends on the order in which its threads come by: one thread, so that equal seeds give equal bytes.
         with _threads(1) if hnsw_inside(index) is not None else contextlib.nullcontext():
             _add(index, vectors, ids)
@@ -62,6 +65,10 @@ def fill(index: Any, vectors: NDArray[Any], ids: NDArray[np.int64], settings: In
         with ThreadPoolExecutor(workers) as pool:
             for made in pool.map(shard, spans[first : first + workers]):
                 _merge(index, made)
+
+
+def _is_fast_scan(ivf: Any) -> bool:
+    return isinstance(faiss.downcast_index(ivf), faiss.IndexIVFFastScan)
 
 
 def _add(index: Any, vectors: NDArray[Any], ids: NDArray[np.int64]) -> None:

@@ -64,5 +64,5 @@ def _same(references: pd.DataFrame, rows: pd.DataFrame) -> np.ndarray:
         absent = pd.Series([None] * len(references))
         a = references.get(name, absent).reset_index(drop=True)
         b = found.get(name, absent).reset_index(drop=True)
-        same &= ((a == b) | (a.isna() & b.isna())).to_numpy(dtype=bool)
+        same = same & ((a == b) | (a.isna() & b.isna())).to_numpy(dtype=bool)
     return same

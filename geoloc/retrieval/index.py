@@ -20,6 +20,7 @@ from geoloc.files import damage_named
 from geoloc.retrieval.embeddings import Embeddings
 from geoloc.retrieval.factory import (
     blas_threshold,
+    hnsw_inside,
     inside,
     is_exact,
     ivf_inside,
@@ -73,7 +74,7 @@ class ReferenceIndex:
         self._index, self.settings, self.factory = index, settings, factory
         self.without_embedding, self.model, self.reason = without_embedding, model, reason
         self.trained, self._mapped = trained or Trained(), mapped
-        self._ivf, self._refine = ivf_inside(index), refine_inside(index)
+        self._ivf, self._refine, self._graph = ivf_inside(index), refine_inside(index), hnsw_inside(index)
         # FAISS can forget and skip single vectors in these; an IVF index keeps ids itself, so has no map.
         self._removes = is_exact(index) or inside(index) is index
         self._selects = self._removes or (self._refine is not None and self._ivf is not None)
@@ -393,6 +394,9 @@ class ReferenceIndex:
         if gpu is not None and gpu.can(fetch, wanted):
             ids, similarity = gpu.search(queries, fetch, wanted)
             return (ids if gpu.gives_rows else table.rows_of(ids)), similarity
+        if self._graph is not None and fetch >= len(self):  # not every reference is reached from every other
+            similarity, rows = faiss.downcast_index(self._graph.storage).search(queries, fetch)
+            return rows, similarity
         nprobe = self._probes(effort) if effort > 1 else 0
         parameters = search_parameters(self._index, nprobe, wanted, table.ids)
         similarity, ids = self._index.search(queries, fetch, params=parameters)

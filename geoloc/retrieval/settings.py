@@ -73,7 +73,7 @@ class IndexSettings(Settings):
     shard_rows: int = setting(
         1_000_000,
         minimum=1,
-        help="IVF index: references of one shard; shards are filled at the same time and merged",
+        help="IVF index without fast scan: references of one shard; shards are filled at the same time and merged",
     )
     workers: int = setting(0, minimum=0, counts=False, help="shards filled at a time; 0: one per processor")
     grow: bool = setting(
