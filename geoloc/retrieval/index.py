@@ -223,7 +223,7 @@ class ReferenceIndex:
             while todo:
                 chosen, fetch, code, effort = todo.pop()
                 found, similar = self._fetch(queries[chosen], fetch, code, among, effort)
-                if effort == 1 and self.settings.nprobe:
+                if effort == 1 and self.settings.nprobe and code < 0 and among is None:
                     enough[chosen] = np.minimum(k, (found >= 0).sum(axis=1))
                 left_out = out(found, chosen)
                 order = np.argsort(left_out, axis=1, kind="stable")[:, :k]

@@ -72,7 +72,7 @@ def index_bytes(factory: str, references: int, dimension: int) -> int:
     vector, refine = 4.0 * dimension, 0.0
     links = lists = 0
     for part in factory.replace("(", ",").replace(")", "").split(","):
-        name, _, tail = part.partition("x")
+        name, _, tail = part.removesuffix("np").partition("x")
         if part.startswith("IVF"):
             lists = int(part[3:]) if part[3:].isdigit() else 0
         elif part.startswith("HNSW"):

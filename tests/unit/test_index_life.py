@@ -24,7 +24,7 @@ def found(index, queries, k=10, **more):
 
 
 @pytest.mark.parametrize(
-    "factory", ["IVF16,Flat", "IVF16,PQ4,Refine(SQfp16)", "IVF16,PQ8x4fs,Refine(SQfp16)", "IVF16,PQ16x4fs"]
+    "factory", ["IVF16,Flat", "IVF16,PQ4np,Refine(SQfp16)", "IVF16,PQ8x4fs,Refine(SQfp16)", "IVF16,PQ16x4fs"]
 )
 def test_filled_in_shards_it_answers_as_if_filled_in_one_go(factory):
     embeddings, rows = clustered(1500)
