@@ -55,7 +55,7 @@ def gpu_search(index: Any) -> GpuSearch | None:
     if not copied or not hasattr(faiss, "StandardGpuResources") or not faiss.get_num_gpus():
         return None
     resources = faiss.StandardGpuResources()
-    searcher = faiss.index_cpu_to_gpu(resources, 0, index)
+    searcher: Any = faiss.index_cpu_to_gpu(resources, 0, index)
     searcher.nprobe = index.nprobe
     searcher.geoloc_resources = resources  # must live as long as the copy
     return GpuSearch(searcher, gives_rows=False)

@@ -36,7 +36,7 @@ from geoloc.retrieval.references import NEAR_DUPLICATES, REFERENCE_COLUMNS, Refe
 from geoloc.retrieval.settings import IndexSettings
 from geoloc.retrieval.stored import read_index, read_meta, write_index
 from geoloc.retrieval.tuning import Trained, Tuned, apply, default_parameters, imbalance, tune
-from geoloc.settings import parse, to_dict
+from geoloc.settings import parse, used
 
 __all__ = ["NEAR_DUPLICATES", "REFERENCE_COLUMNS", "ReferenceIndex"]
 
@@ -255,7 +255,7 @@ class ReferenceIndex:
             "model": self.model,
             "trained": asdict(self.trained),
             "tuned": asdict(self.tuned),
-            "settings": to_dict(self.settings),
+            "settings": used(self.settings),
             "without_embedding": self.without_embedding,
         }
         write_index(folder, self._index, self.references, meta)

@@ -49,7 +49,8 @@ def plan_index(references: int, dimension: int, settings: IndexSettings | None =
     if settings.factory != "auto":
         size = index_bytes(settings.factory, references, dimension)
         return IndexPlan(settings.factory, size, f"{settings.factory}: as index.factory says")
-    smallest, skipped = None, []
+    smallest: int | None = None
+    skipped: list[str] = []
     for factory, why in _candidates(references, dimension, settings.recall):
         size = index_bytes(factory, references, dimension)
         if not settings.memory_gb or size <= settings.memory_gb * _GB:

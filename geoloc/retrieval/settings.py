@@ -45,7 +45,7 @@ class IndexSettings(Settings):
         help='a FAISS factory string, or "auto": chosen by the number of references, memory and recall',
     )
     memory_gb: Number = setting(
-        0.0, minimum=0.0, when=("factory", ("auto",)), help="the most memory of an index, in GB; 0: no limit"
+        0.0, minimum=0.0, help="auto: the most memory that the index may take, in GB; 0: no limit"
     )
     recall: Number = setting(
         0.95,
@@ -84,7 +84,6 @@ class IndexSettings(Settings):
     drift: Number = setting(
         1.5,
         minimum=1.0,
-        when=("grow", (True,)),
         help="growth of the imbalance of the lists since training that asks for training again",
     )
     device: Literal["cpu", "auto"] = setting(

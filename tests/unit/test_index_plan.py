@@ -59,7 +59,10 @@ def test_an_index_is_as_large_as_its_plan_says(factory, tmp_path):
 
 
 @pytest.mark.parametrize("factory", ["IVF32,Flat", "IVF32,PQ8x4fs,Refine(SQfp16)", "HNSW8"])
-def test_the_search_is_tuned_to_the_wanted_recall_which_is_what_brute_force_finds(factory, tmp_path):
+def test_the_search_is_tuned_to_the_wanted_recall_which_is_what_brute_force_finds(
+    factory, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("geoloc.retrieval.tuning._BLOCK_ROWS", 700)
     embeddings, rows = clustered(3000)
     made = {
         recall: ReferenceIndex.build(embeddings, rows, IndexSettings(factory=factory, recall=recall), seed=1)
