@@ -32,7 +32,14 @@ from geoloc.retrieval.filling import fill, train
 from geoloc.retrieval.gpu import GpuSearch, gpu_search
 from geoloc.retrieval.neighbours import LEFT_OUT, Neighbours, stable_ids
 from geoloc.retrieval.plan import plan_index
-from geoloc.retrieval.references import NEAR_DUPLICATES, REFERENCE_COLUMNS, ReferenceTable, lookup, match
+from geoloc.retrieval.references import (
+    NEAR_DUPLICATES,
+    REFERENCE_COLUMNS,
+    ReferenceTable,
+    checked_queries,
+    lookup,
+    match,
+)
 from geoloc.retrieval.settings import IndexSettings
 from geoloc.retrieval.stored import read_index, read_meta, write_index
 from geoloc.retrieval.tuning import Trained, Tuned, apply, default_parameters, imbalance, tune
@@ -174,10 +181,6 @@ class ReferenceIndex:
                 f"embeddings have {embeddings.vectors.shape[1]} numbers, the index {self.dimension}"
             )
 
-    def members(self, photo_ids: Sequence[str] | pd.Series) -> NDArray[np.bool_]:
-        """Returns which references are among these photos, bool [R]: a subset for `search`."""
-        return self.references["photo_id"].isin(list(photo_ids)).to_numpy(dtype=bool)
-
     def search(
         self,
         vectors: ArrayLike,
@@ -196,7 +199,7 @@ class ReferenceIndex:
         the result is exact however many references are left out. Raises ValueError for a wrong shape, NaN, infinite
         or all-zero vectors, or k < 1.
         """
-        queries = self._checked(vectors, k)
+        queries = checked_queries(vectors, k, self.dimension)
         table, count = self._table, len(queries)
         if among is not None and (among.shape != (len(self),) or among.dtype != np.bool_):
             raise ValueError(
@@ -298,20 +301,6 @@ class ReferenceIndex:
                 "an index that is mapped from its file cannot be changed: load it without mapped=True"
             )
 
-    def _checked(self, vectors: ArrayLike, k: int) -> NDArray[np.float32]:
-        """Returns queries as FAISS wants them. Raises ValueError as `search` says."""
-        queries = np.ascontiguousarray(vectors, dtype=np.float32)
-        if queries.ndim != 2 or queries.shape[1] != self.dimension:
-            raise ValueError(f"vectors must have shape (Q, {self.dimension}), got {queries.shape}")
-        if not np.isfinite(queries).all():
-            raise ValueError("vectors must be finite: leave unreadable photos out before searching")
-        zero = ~queries.any(axis=1)
-        if zero.any():
-            raise ValueError(f"vectors must not be all zero: number {int(zero.argmax())} is")
-        if k < 1:
-            raise ValueError(f"k must be at least 1, got {k}")
-        return queries
-
     def _set_references(self, references: pd.DataFrame) -> None:
         self._table = ReferenceTable(references)
         self.references = self._table.frame
@@ -321,6 +310,7 @@ class ReferenceIndex:
     def _tune(self, vectors: NDArray[Any], seed: int) -> Tuned:
         with blas_threshold(self.settings.blas_threshold):
             self.tuned = tune(self._index, self._table.ids, vectors, self.settings, seed)
+        self._gpu_asked = False  # a copy there searches as it did before
         return self.tuned
 
     def _append(self, references: pd.DataFrame, vectors: NDArray[Any]) -> None:
@@ -383,8 +373,8 @@ class ReferenceIndex:
         among: NDArray[np.bool_] | None,
         effort: int,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """One search: rows [q, fetch] (-1: none) and similarities, without the photographer `skipped`, within `among`
-        where FAISS can select, and in `effort` times as many lists."""
+        """One search: rows [q, fetch] (-1: none) and similarities, where FAISS can select without the photographer
+        `skipped` and within `among`, in `effort` times as many lists."""
         table = self._table
         wanted: NDArray[np.bool_] | None = None
         if self._selects and (skipped >= 0 or among is not None):
@@ -404,7 +394,7 @@ class ReferenceIndex:
 
     def _on_gpu(self) -> GpuSearch | None:
         """The copy on a GPU, made when the first search wants it; None if there is none."""
-        if not self._gpu_asked and self.settings.device == "auto":
-            self._gpu = gpu_search(self._index)
+        if not self._gpu_asked:
+            self._gpu = gpu_search(self._index) if self.settings.device == "auto" else None
         self._gpu_asked = True
         return self._gpu

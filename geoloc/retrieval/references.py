@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from geoloc.retrieval.embeddings import Embeddings
 from geoloc.retrieval.neighbours import Neighbours
@@ -78,6 +78,22 @@ def lookup(names: pd.Index, wanted: Any, queries: int, argument: str) -> NDArray
     if wanted.shape != (queries,):
         raise ValueError(f"{argument} must have shape ({queries},), got {wanted.shape}")
     return names.get_indexer(pd.Index(wanted)).astype(np.int64)  # null is in no index of names
+
+
+def checked_queries(vectors: ArrayLike, k: int, dimension: int) -> NDArray[np.float32]:
+    """Returns queries [Q, D] as FAISS wants them. Raises ValueError for a wrong shape, NaN, infinite or all-zero vectors,
+    or k < 1."""
+    queries = np.ascontiguousarray(vectors, dtype=np.float32)
+    if queries.ndim != 2 or queries.shape[1] != dimension:
+        raise ValueError(f"vectors must have shape (Q, {dimension}), got {queries.shape}")
+    if not np.isfinite(queries).all():
+        raise ValueError("vectors must be finite: leave unreadable photos out before searching")
+    zero = ~queries.any(axis=1)
+    if zero.any():
+        raise ValueError(f"vectors must not be all zero: number {int(zero.argmax())} is")
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    return queries
 
 
 def match(embeddings: Embeddings, rows: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[Any], int]:

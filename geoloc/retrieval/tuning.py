@@ -157,14 +157,14 @@ def _trials(index: Any, start: Tuned, settings: IndexSettings) -> Iterator[list[
 def _true_nearest(queries: NDArray[np.float32], vectors: NDArray[Any], k: int) -> NDArray[np.int64]:
     """Rows [Q, k] of the k nearest among all vectors, in blocks; not by ExactSearch, because torch takes seconds and
     half a gigabyte to import."""
-    best = np.empty((len(queries), 0), dtype=np.float32)
-    rows = np.empty((len(queries), 0), dtype=np.int64)
+    best: NDArray[np.float32] = np.empty((len(queries), 0), dtype=np.float32)
+    rows: NDArray[np.int64] = np.empty((len(queries), 0), dtype=np.int64)
     for start in range(0, len(vectors), _BLOCK_ROWS):
         block = np.ascontiguousarray(vectors[start : start + _BLOCK_ROWS], dtype=np.float32)
         similar, place = faiss.knn(queries, block, min(k, len(block)), metric=faiss.METRIC_INNER_PRODUCT)
         best, rows = np.hstack([best, similar]), np.hstack([rows, place + start])
         order = np.argsort(-best, axis=1, kind="stable")[:, :k]
-        best, rows = (np.take_along_axis(values, order, axis=1) for values in (best, rows))
+        best, rows = np.take_along_axis(best, order, axis=1), np.take_along_axis(rows, order, axis=1)
     return rows
 
 
