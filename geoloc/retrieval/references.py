@@ -81,8 +81,10 @@ def lookup(names: pd.Index, wanted: Any, queries: int, argument: str) -> NDArray
 
 
 def checked_queries(vectors: ArrayLike, k: int, dimension: int) -> NDArray[np.float32]:
-    """Returns queries [Q, D] as FAISS wants them. Raises ValueError for a wrong shape, NaN, infinite or all-zero vectors,
-    or k < 1."""
+    """Returns queries [Q, D] as FAISS wants them.
+
+    Raises ValueError for a wrong shape, NaN, infinite or all-zero vectors, or k < 1.
+    """
     queries = np.ascontiguousarray(vectors, dtype=np.float32)
     if queries.ndim != 2 or queries.shape[1] != dimension:
         raise ValueError(f"vectors must have shape (Q, {dimension}), got {queries.shape}")
