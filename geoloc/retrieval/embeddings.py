@@ -49,7 +49,8 @@ class Embeddings:
     """Embeddings of N photos: `photo_ids` (N, text, unique) and `vectors` (N, D) float16 or float32,
     L2-normalised.
 
-    `unreadable` has a row (photo_id, reason) for each photo that has none.
+    `unreadable` has a row (photo_id, reason) for each photo that has none. `model` is the `model_hash` of what made
+    them, empty if unknown.
     """
 
     photo_ids: NDArray[np.object_]
@@ -60,6 +61,7 @@ class Embeddings:
         ),
         repr=False,
     )
+    model: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         if self.vectors.ndim != 2 or len(self.vectors) != len(self.photo_ids):
@@ -89,7 +91,7 @@ class Embeddings:
         if (position < 0).any():
             first = np.asarray(photo_ids, dtype=object)[position < 0][0]
             raise KeyError(f"photo {first!r} has no embedding ({int((position < 0).sum())} such photos)")
-        return Embeddings(self.photo_ids[position], self.vectors[position], self.unreadable)
+        return Embeddings(self.photo_ids[position], self.vectors[position], self.unreadable, self.model)
 
     @classmethod
     def load(cls, folder: Path | str) -> Embeddings:
@@ -111,6 +113,12 @@ class Embeddings:
         vectors = np.empty((meta["readable"], meta["dimension"]), dtype=meta["settings"]["dtype"])
         ids, filled = [], 0
         for part in range(meta["parts"]):
+            for path in (_photos_path(folder, part), _vectors_path(folder, part)):
+                if not path.exists():
+                    raise DamagedFile(
+                        folder,
+                        f"{path.name} is missing, {_META} says {meta['parts']} parts: run the extraction again",
+                    )
             photos, stored = _read_part(folder, part)
             if len(stored) and (stored.dtype != vectors.dtype or stored.shape[1:] != vectors.shape[1:]):
                 raise DamagedFile(
@@ -125,7 +133,7 @@ class Embeddings:
         if filled != len(vectors):
             raise DamagedFile(folder, f"it holds {filled} vectors, {_META} says {meta['readable']}")
         photo_ids = np.concatenate(ids) if ids else np.empty(0, dtype=object)
-        return cls(photo_ids, vectors, read_parquet(folder / _UNREADABLE))
+        return cls(photo_ids, vectors, read_parquet(folder / _UNREADABLE), meta.get("model", ""))
 
 
 def extract_embeddings(

@@ -1,14 +1,6 @@
-"""FAISS by factory string: which index for how many references, made empty with seeds, and its quirks.
+"""FAISS by factory string: an index made empty with seeds, what is inside it, and its quirks.
 
-The factory "auto" chooses by size:
-
-    under 100,000 references      Flat                                exact
-    under 1,000,000               IVF{n},Flat                         exact within the lists probed
-    from there                    IVF{n},PQ{d/4}x4fs,Refine(SQfp16)   half the memory, 30 times Flat's speed
-
-with n the power of two nearest to 4 √references, and n / 16 lists probed. Measured on one million 512-number
-vectors, the last finds 96 % of the true 100 nearest (the density uses 100) at 3,500 queries a second where
-Flat does 130, and can return fewer than k neighbours: those places hold id -1 and NaN coordinates.
+plan.py chooses the string. An IVF index can return fewer than k neighbours: those places hold id -1.
 """
 
 from __future__ import annotations
@@ -19,16 +11,14 @@ from typing import Any
 
 import faiss
 import numpy as np
+from numpy.typing import NDArray
+
+from geoloc.retrieval.plan import plan_index
 
 
 def choose_factory(references: int, dimension: int) -> str:
-    """Returns the factory string that "auto" selects; see the top of this file."""
-    if references < 100_000:
-        return "Flat"
-    lists = 2 ** round(np.log2(4 * np.sqrt(references)))
-    if references < 1_000_000 or dimension % 4:
-        return f"IVF{lists},Flat"
-    return f"IVF{lists},PQ{dimension // 4}x4fs,Refine(SQfp16)"
+    """Returns the factory string that "auto" selects with default settings."""
+    return plan_index(references, dimension).factory
 
 
 def make_faiss(factory: str, dimension: int, seed: int) -> Any:
@@ -54,6 +44,56 @@ def make_faiss(factory: str, dimension: int, seed: int) -> Any:
 def ivf_inside(index: Any) -> Any:
     """The IVF index inside, or None."""
     return faiss.try_extract_index_ivf(index)
+
+
+def inside(index: Any) -> Any:
+    """The index below a map of ids; itself if there is none."""
+    return faiss.downcast_index(index.index) if isinstance(index, faiss.IndexIDMap) else index
+
+
+def refine_inside(index: Any) -> Any:
+    """The index that ranks again inside, or None."""
+    inner = inside(index)
+    return inner if isinstance(inner, faiss.IndexRefine) else None
+
+
+def hnsw_inside(index: Any) -> Any:
+    """The HNSW index inside, or None."""
+    inner = inside(index)
+    if isinstance(inner, faiss.IndexRefine):
+        inner = faiss.downcast_index(inner.base_index)
+    return inner if isinstance(inner, faiss.IndexHNSW) else None
+
+
+def is_exact(index: Any) -> bool:
+    """Whether a search finds the true nearest, whatever its parameters."""
+    return isinstance(inside(index), faiss.IndexFlat)
+
+
+def search_parameters(
+    index: Any, nprobe: int, wanted: NDArray[np.bool_] | None, ids: NDArray[np.int64]
+) -> Any:
+    """FAISS's parameters for a search in `nprobe` lists (0: as the index is set) among the references `wanted` [R] of
+    those with `ids` [R] (None: all); None where nothing differs from how the index is set."""
+    ivf, refine = ivf_inside(index), refine_inside(index)
+    if wanted is None and not nprobe:
+        return None
+    chosen: dict[str, Any] = {}
+    if wanted is not None:
+        # Through a map of ids FAISS translates a selector at the top only, not one nested inside Refine,
+        # which sees positions: these are the rows, because both are appended and compacted together.
+        few = wanted.sum() <= len(ids) / 2
+        rows = np.flatnonzero(wanted if few else ~wanted)
+        batch = faiss.IDSelectorBatch(ids[rows] if refine is None else rows)
+        chosen["sel"] = batch if few else faiss.IDSelectorNot(batch)
+    kind: Any = faiss.SearchParameters
+    if ivf is not None:
+        kind, chosen["nprobe"] = faiss.SearchParametersIVF, nprobe or ivf.nprobe
+    parameters = kind(**chosen)
+    if refine is not None:
+        refined: Any = faiss.IndexRefineSearchParameters
+        parameters = refined(k_factor=refine.k_factor, base_index_params=parameters)
+    return parameters
 
 
 def list_count(index: Any) -> int:

@@ -1,12 +1,13 @@
 """An index of reference photos: FAISS over embeddings, with ids that survive growth and removal.
 
-Similarity is the inner product of L2-normalised vectors (the cosine). The factory "auto" chooses by size:
-see factory.py.
+Similarity is the inner product of L2-normalised vectors (the cosine). The factory "auto" chooses by size, memory and
+wanted recall: see plan.py. How thoroughly an index that is not exact searches is tuned: see tuning.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,36 +16,42 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from geoloc.files import (
-    DamagedFile,
-    atomic_folder,
-    damage_named,
-    read_json,
-    read_parquet,
-    write_json,
-    write_parquet,
-)
+from geoloc.files import damage_named
 from geoloc.retrieval.embeddings import Embeddings
 from geoloc.retrieval.factory import (
     blas_threshold,
-    choose_factory,
+    hnsw_inside,
+    inside,
+    is_exact,
     ivf_inside,
-    list_count,
     make_faiss,
-    reason,
+    refine_inside,
+    search_parameters,
 )
-from geoloc.retrieval.neighbours import Neighbours, stable_ids
+from geoloc.retrieval.filling import fill, train
+from geoloc.retrieval.gpu import GpuSearch, gpu_search
+from geoloc.retrieval.neighbours import LEFT_OUT, Neighbours, stable_ids
+from geoloc.retrieval.plan import plan_index
+from geoloc.retrieval.references import (
+    NEAR_DUPLICATES,
+    REFERENCE_COLUMNS,
+    ReferenceTable,
+    checked_queries,
+    lookup,
+    match,
+)
 from geoloc.retrieval.settings import IndexSettings
-from geoloc.settings import parse, to_dict
-from geoloc.sphere import is_valid
+from geoloc.retrieval.stored import read_index, read_meta, write_index
+from geoloc.retrieval.tuning import Trained, Tuned, apply, default_parameters, imbalance, tune
+from geoloc.settings import parse, used
 
-FORMAT = 1
-REFERENCE_COLUMNS = ("photo_id", "latitude", "longitude", "photographer")
-NEAR_DUPLICATES = "near_duplicates"
-"""A further column, kept where the rows have it: the name of a photo's group of near-duplicates, null for none."""
-_ADD_ROWS = 65_536  # vectors turned to float32 at a time
+__all__ = ["NEAR_DUPLICATES", "REFERENCE_COLUMNS", "ReferenceIndex"]
+
 _SEARCH_CELLS = 4_000_000  # neighbours fetched at a time
 _OVERFETCH_LIMIT = 1_024  # to exclude more references than this, FAISS skips them while searching
+_DEEPER = 4  # times as many neighbours and lists, where too few remain
+
+Names = Sequence[str | None] | NDArray[np.object_] | None
 
 
 class ReferenceIndex:
@@ -52,7 +59,9 @@ class ReferenceIndex:
 
     Make one with `build` or `load`. `references` is a data frame with id, photo_id, latitude, longitude and
     photographer (null where unknown), one row per reference. `without_embedding` counts the rows passed to
-    `build` and `add` that have no embedding (unreadable photos) and so are not in the index.
+    `build` and `add` that have no embedding (unreadable photos) and so are not in the index. `model` is the
+    `model_hash` of what made the embeddings (empty if unknown), `reason` why it is this `factory`, `tuned` how it
+    searches and the recall that was measured.
     """
 
     def __init__(
@@ -62,11 +71,23 @@ class ReferenceIndex:
         settings: IndexSettings,
         factory: str,
         without_embedding: int,
+        *,
+        model: str = "",
+        reason: str = "",
+        trained: Trained | None = None,
+        tuned: Tuned | None = None,
+        mapped: bool = False,
     ) -> None:
         self._index, self.settings, self.factory = index, settings, factory
-        self.without_embedding = without_embedding
+        self.without_embedding, self.model, self.reason = without_embedding, model, reason
+        self.trained, self._mapped = trained or Trained(), mapped
+        self._ivf, self._refine, self._graph = ivf_inside(index), refine_inside(index), hnsw_inside(index)
+        # FAISS can forget and skip single vectors in these; an IVF index keeps ids itself, so has no map.
+        self._removes = is_exact(index) or inside(index) is index
+        self._selects = self._removes or (self._refine is not None and self._ivf is not None)
+        self.tuned = tuned or default_parameters(index, settings)
+        apply(index, self.tuned)
         self._set_references(references)
-        self._tune()
 
     @classmethod
     def build(
@@ -79,38 +100,37 @@ class ReferenceIndex:
         """Index the photos of `rows` (photo_id, latitude, longitude, photographer) by their embeddings.
 
         Rows without an embedding are left out and counted; embeddings without a row are ignored, so one set
-        of embeddings serves many indexes. `seed` drives the choice of training vectors and k-means. Raises
-        ValueError for missing columns, repeated photo ids, invalid coordinates, colliding ids, a factory
-        string that FAISS does not know, or nothing to index.
+        of embeddings serves many indexes. `seed` drives the choice of training vectors, k-means and the references
+        that the search is tuned with. Raises ValueError for missing columns, repeated photo ids, invalid coordinates,
+        embeddings that are not finite or all zero, colliding ids, a factory string that FAISS does not know, too
+        little memory, or nothing to index.
         """
         settings = settings or IndexSettings()
-        references, vectors, absent = _match(embeddings, rows)
+        references, vectors, absent = match(embeddings, rows)
         if not len(references):
             raise ValueError(f"nothing to index: none of the {len(rows)} rows has an embedding")
         dimension = vectors.shape[1]
-        factory = settings.factory
-        if factory == "auto":
-            factory = choose_factory(len(references), dimension)
-        index = make_faiss(factory, dimension, seed)
-        if not index.is_trained:
-            count = min(len(vectors), 256 * max(256, list_count(index)))
-            chosen = np.sort(np.random.default_rng(seed).permutation(len(vectors))[:count])
-            try:
-                index.train(np.ascontiguousarray(vectors[chosen], dtype=np.float32))
-            except RuntimeError as error:
-                raise ValueError(f"index.factory {factory!r} cannot be trained: {reason(error)}") from error
-        made = cls(index, references.iloc[:0].assign(id=np.empty(0, dtype=np.int64)), settings, factory, 0)
+        plan = plan_index(len(references), dimension, settings)
+        index = make_faiss(plan.factory, dimension, seed)
+        trained = train(index, plan.factory, vectors, settings, seed)
+        none = references.iloc[:0].assign(id=np.empty(0, dtype=np.int64))
+        made = cls(index, none, settings, plan.factory, 0, model=embeddings.model, reason=plan.reason)
         made._append(references, vectors)
         made.without_embedding = absent
+        if trained:
+            made.trained = Trained(trained, len(references), round(imbalance(index), 6))
+        made._tune(vectors, seed)
         return made
 
     def add(self, embeddings: Embeddings, rows: pd.DataFrame) -> int:
         """Add references; those already there keep their ids and places. Returns how many were added.
 
-        Raises ValueError as `build` does, and for a photo that is already in the index; nothing is added
-        then.
+        Nothing is trained again: `retraining` says when that is due. Raises ValueError as `build` does, for embeddings
+        by another model, and for a photo that is already in the index; nothing is added then.
         """
-        references, vectors, absent = _match(embeddings, rows)
+        self._require_writable()
+        self.require_model(embeddings)
+        references, vectors, absent = match(embeddings, rows)
         if len(references):
             self._append(references, vectors)
         self.without_embedding += absent
@@ -122,55 +142,93 @@ class ReferenceIndex:
         Photo ids that are not in the index are ignored, so a take-down can be repeated. An index with Refine
         or HNSW cannot forget single vectors: it is emptied and refilled, without training again.
         """
+        self._require_writable()
         gone = self.references["photo_id"].isin(list(photo_ids)).to_numpy()
         if not gone.any():
             return 0
         kept = self.references[~gone]
         if self._removes:
-            self._index.remove_ids(faiss.IDSelectorBatch(self._ids[gone]))
+            self._index.remove_ids(faiss.IDSelectorBatch(self._table.ids[gone]))
         else:
             vectors = self._index.index.reconstruct_n(0, len(gone))[~gone]
             self._index.reset()
             if len(kept):
-                self._index.add_with_ids(np.ascontiguousarray(vectors), self._ids[~gone])
+                fill(self._index, vectors, self._table.ids[~gone], self.settings)
         self._set_references(kept)
         return int(gone.sum())
+
+    def tune(self, embeddings: Embeddings, seed: int = 0) -> Tuned:
+        """Search as little as reaches `settings.recall`, by the embeddings of all references; `build` did so.
+
+        Raises ValueError for embeddings by another model, KeyError for a reference without an embedding.
+        """
+        self.require_model(embeddings)
+        return self._tune(embeddings.subset(self.references["photo_id"]).vectors, seed)
+
+    @property
+    def retraining(self) -> str:
+        """Why it should be trained again, in words; empty while it need not be."""
+        return self.trained.retraining(imbalance(self._index), len(self), self.settings.drift)
+
+    def require_model(self, embeddings: Embeddings) -> None:
+        """Raise ValueError unless these embeddings can be compared with the index's: one model, one dimension."""
+        if embeddings.model and self.model and embeddings.model != self.model:
+            raise ValueError(
+                f"the index holds embeddings by the model {self.model[:12]}, these are by {embeddings.model[:12]}"
+            )
+        if len(embeddings) and embeddings.vectors.shape[1] != self.dimension:
+            raise ValueError(
+                f"embeddings have {embeddings.vectors.shape[1]} numbers, the index {self.dimension}"
+            )
 
     def search(
         self,
         vectors: ArrayLike,
         k: int,
-        exclude_photographers: Sequence[str | None] | NDArray[np.object_] | None = None,
-        exclude_photos: Sequence[str | None] | NDArray[np.object_] | None = None,
-        exclude_near_duplicates: Sequence[str | None] | NDArray[np.object_] | None = None,
+        exclude_photographers: Names = None,
+        exclude_photos: Names = None,
+        exclude_near_duplicates: Names = None,
+        among: NDArray[np.bool_] | None = None,
     ) -> Neighbours:
         """The k references nearest to each vector (Q, D), L2-normalised.
 
         `exclude_photographers` [Q] leaves out all references by that photographer, `exclude_photos` [Q] the reference
-        of that photo_id, `exclude_near_duplicates` [Q] those of that group; null excludes nothing. With a Flat index
-        the result is exact however many references are left out. Raises ValueError for a wrong shape, NaN or infinite
-        vectors, or k < 1.
+        of that photo_id, `exclude_near_duplicates` [Q] those of that group; null excludes nothing. `among` [R] limits
+        the search to some references. It goes deeper until k remain, or all that there are; where `settings.nprobe`
+        fixes the number of lists, until as many remain as it would find without leaving any out. With a Flat index
+        the result is exact however many references are left out. Raises ValueError for a wrong shape, NaN, infinite
+        or all-zero vectors, or k < 1.
         """
-        queries = np.ascontiguousarray(vectors, dtype=np.float32)
-        if queries.ndim != 2 or queries.shape[1] != self.dimension:
-            raise ValueError(f"vectors must have shape (Q, {self.dimension}), got {queries.shape}")
-        if not np.isfinite(queries).all():
-            raise ValueError("vectors must be finite: leave unreadable photos out before searching")
-        if k < 1:
-            raise ValueError(f"k must be at least 1, got {k}")
-        owner = _lookup(self._photographers, exclude_photographers, len(queries), "exclude_photographers")
-        own = self._rows_of_photos(exclude_photos, len(queries))
-        group = _lookup(self._group_names, exclude_near_duplicates, len(queries), "exclude_near_duplicates")
-        few = np.where(group >= 0, self._group_counts[group], 0) + (own >= 0)
-        extra = np.where(owner >= 0, self._owner_counts[owner], 0)
-        rows = np.full((len(queries), k), -1, dtype=np.int64)
-        similarity = np.full((len(queries), k), np.nan, dtype=np.float32)
+        queries = checked_queries(vectors, k, self.dimension)
+        table, count = self._table, len(queries)
+        if among is not None and (among.shape != (len(self),) or among.dtype != np.bool_):
+            raise ValueError(
+                f"among must be bool of shape ({len(self)},), got {among.dtype} of {among.shape}"
+            )
+        owner = lookup(table.photographers, exclude_photographers, count, "exclude_photographers")
+        own = table.rows_of_photos(exclude_photos, count)
+        group = lookup(table.group_names, exclude_near_duplicates, count, "exclude_near_duplicates")
+        few = np.where(group >= 0, table.group_counts[group], 0) + (own >= 0)
+        extra = np.where(owner >= 0, table.owner_counts[owner], 0)
+        within = np.append(np.ones(len(self), dtype=bool) if among is None else among, False)
+        rows = np.full((count, k), -1, dtype=np.int64)
+        similarity = np.full((count, k), np.nan, dtype=np.float32)
+        enough = np.full(count, k)
+
+        def out(found: NDArray[np.int64], q: NDArray[np.int64]) -> NDArray[np.bool_]:
+            """Which of the rows [q, n] found for queries `q` are left out, or are none."""
+            left_out = (found < 0) | ~within[found] | (found == own[q, None])
+            left_out |= (owner[q, None] >= 0) & (table.owners[found] == owner[q, None])
+            return left_out | ((group[q, None] >= 0) & (table.groups[found] == group[q, None]))
+
         with blas_threshold(self.settings.blas_threshold):
-            for chosen, fetch, code in self._plan(extra, few, owner, k):
-                found, similar = self._fetch(queries[chosen], fetch, code)
-                left_out = (found < 0) | (found == own[chosen, None])
-                left_out |= (owner[chosen, None] >= 0) & (self._owners[found] == owner[chosen, None])
-                left_out |= (group[chosen, None] >= 0) & (self._groups[found] == group[chosen, None])
+            todo = list(self._plan(extra, few, owner, k))
+            while todo:
+                chosen, fetch, code, effort = todo.pop()
+                found, similar = self._fetch(queries[chosen], fetch, code, among, effort)
+                if effort == 1 and self.settings.nprobe and code < 0 and among is None:
+                    enough[chosen] = np.minimum(k, (found >= 0).sum(axis=1))
+                left_out = out(found, chosen)
                 order = np.argsort(left_out, axis=1, kind="stable")[:, :k]
                 keep = ~np.take_along_axis(left_out, order, axis=1)
                 width = order.shape[1]
@@ -178,66 +236,53 @@ class ReferenceIndex:
                 similarity[chosen, :width] = np.where(
                     keep, np.take_along_axis(similar, order, axis=1), np.nan
                 )
-        return self._neighbours(rows, similarity)
+                if fetch >= len(self) and (self._ivf is None or self._probes(effort) >= self._ivf.nlist):
+                    continue
+                everything = np.arange(len(self))[None]
+                short = [
+                    q
+                    for q, got in zip(chosen, keep.sum(axis=1), strict=True)
+                    if got < enough[q] and got < (~out(everything, np.array([q]))).sum()
+                ]
+                todo += self._split(np.array(short, np.int64), _DEEPER * fetch, code, _DEEPER * effort)
+        asked = (exclude_photographers, exclude_photos, exclude_near_duplicates, among)
+        left = tuple(word for word, value in zip(LEFT_OUT, asked, strict=True) if value is not None)
+        return table.neighbours(rows, similarity, left)
 
     def save(self, folder: Path | str) -> None:
         """Write index.faiss, references.parquet and meta.json into `folder`, which appears whole or not at
         all."""
-        with atomic_folder(folder) as temporary:
-            faiss.write_index(self._index, str(temporary / "index.faiss"))
-            write_parquet(temporary / "references.parquet", self.references)
-            write_json(
-                temporary / "meta.json",
-                {
-                    "format": FORMAT,
-                    "references": len(self),
-                    "dimension": self.dimension,
-                    "factory": self.factory,
-                    "settings": to_dict(self.settings),
-                    "index_bytes": (temporary / "index.faiss").stat().st_size,
-                    "without_embedding": self.without_embedding,
-                },
-            )
-
-    @classmethod
-    def load(cls, folder: Path | str) -> ReferenceIndex:
-        """Load a saved index. Raises FileNotFoundError for a missing file, DamagedFile for files that do not
-        match."""
-        folder = Path(folder)
-        meta = read_json(folder / "meta.json", dict)
-        with damage_named(folder / "meta.json"):
-            return cls._load(folder, meta)
-
-    @classmethod
-    def _load(cls, folder: Path, meta: dict[str, Any]) -> ReferenceIndex:
-        if meta.get("format") != FORMAT:
-            raise DamagedFile(
-                folder, f"it holds an index of format {meta.get('format')}, this code reads {FORMAT}"
-            )
-        path = folder / "index.faiss"
-        size = path.stat().st_size
-        if size != meta["index_bytes"]:
-            raise DamagedFile(path, f"it has {size} bytes, expected {meta['index_bytes']} (meta.json)")
-        with damage_named(path):
-            index = faiss.read_index(str(path))
-        references = read_parquet(folder / "references.parquet", ("id", *REFERENCE_COLUMNS))
-        counts = {
-            "meta.json": meta["references"],
-            path.name: index.ntotal,
-            "references.parquet": len(references),
+        meta = {
+            "factory": self.factory,
+            "reason": self.reason,
+            "model": self.model,
+            "trained": asdict(self.trained),
+            "tuned": asdict(self.tuned),
+            "settings": used(self.settings),
+            "without_embedding": self.without_embedding,
         }
-        if len(set(counts.values())) != 1 or index.d != meta["dimension"]:
-            raise DamagedFile(folder, f"it is inconsistent: references by file {counts}, dimension {index.d}")
-        if index.metric_type != faiss.METRIC_INNER_PRODUCT:
-            raise DamagedFile(path, "it does not use the inner product")
-        if isinstance(index, faiss.IndexIDMap2) and not np.array_equal(
-            faiss.vector_to_array(index.id_map), references["id"].to_numpy()
-        ):
-            raise DamagedFile(
-                folder, "it is inconsistent: index.faiss and references.parquet hold different ids"
+        write_index(folder, self._index, self.references, meta)
+
+    @classmethod
+    def load(cls, folder: Path | str, *, mapped: bool = False) -> ReferenceIndex:
+        """Load a saved index. `mapped`: leave vectors in the file and read what a search touches; it is then not to be
+        changed. Raises FileNotFoundError for a missing file, DamagedFile for files that do not match."""
+        meta = read_meta(folder)
+        with damage_named(Path(folder) / "meta.json"):
+            index, references = read_index(folder, meta, mapped)
+            return cls(
+                index,
+                references,
+                parse(IndexSettings, meta["settings"], "index"),
+                meta["factory"],
+                meta["without_embedding"],
+                # An index of before these were recorded has none of them.
+                model=meta.get("model", ""),
+                reason=meta.get("reason", ""),
+                trained=Trained(**meta.get("trained", {})),
+                tuned=Tuned(**meta["tuned"]) if "tuned" in meta else None,
+                mapped=mapped,
             )
-        settings = parse(IndexSettings, meta["settings"], "index")
-        return cls(index, references, settings, meta["factory"], meta["without_embedding"])
 
     @property
     def dimension(self) -> int:
@@ -250,33 +295,23 @@ class ReferenceIndex:
     def __repr__(self) -> str:
         return f"ReferenceIndex({len(self):,} references, {self.dimension} dimensions, {self.factory})"
 
-    def _set_references(self, references: pd.DataFrame) -> None:
-        """Set the reference table and derive the arrays that searches use."""
-        self.references = references.reset_index(drop=True)
-        self._ids = self.references["id"].to_numpy(dtype=np.int64)
-        self._order = np.argsort(self._ids, kind="stable")
-        self._latitude = self.references["latitude"].to_numpy(dtype=np.float64)
-        self._longitude = self.references["longitude"].to_numpy(dtype=np.float64)
-        self._photo_ids = self.references["photo_id"].to_numpy(dtype=object)
-        self._photo_index = pd.Index(self.references["photo_id"])
-        self._owners, self._photographers, self._owner_counts = _coded(self.references["photographer"])
-        alone = pd.Series([None] * len(self.references), dtype="str")
-        self._groups, self._group_names, self._group_counts = _coded(
-            self.references.get(NEAR_DUPLICATES, alone)
-        )
+    def _require_writable(self) -> None:
+        if self._mapped:
+            raise ValueError(
+                "an index that is mapped from its file cannot be changed: load it without mapped=True"
+            )
 
-    def _tune(self) -> None:
-        """Set search parameters, and find out whether this kind of index can remove and select single vectors."""
-        self._ivf = ivf_inside(self._index)
-        if self._ivf is not None:
-            self._ivf.nprobe = min(self._ivf.nlist, self.settings.nprobe or max(1, self._ivf.nlist // 16))
-        inner = faiss.downcast_index(self._index.index) if hasattr(self._index, "index") else self._index
-        self._refine = inner if isinstance(inner, faiss.IndexRefine) else None
-        if self._refine is not None:
-            self._refine.k_factor = self.settings.k_factor
-        # FAISS can forget and skip single vectors in these; an IVF index keeps ids itself, so has no map.
-        self._removes = isinstance(inner, faiss.IndexFlat) or inner is self._index
-        self._selects = self._removes or (self._refine is not None and self._ivf is not None)
+    def _set_references(self, references: pd.DataFrame) -> None:
+        self._table = ReferenceTable(references)
+        self.references = self._table.frame
+        self._gpu: GpuSearch | None = None
+        self._gpu_asked = False
+
+    def _tune(self, vectors: NDArray[Any], seed: int) -> Tuned:
+        with blas_threshold(self.settings.blas_threshold):
+            self.tuned = tune(self._index, self._table.ids, vectors, self.settings, seed)
+        self._gpu_asked = False  # a copy there searches as it did before
+        return self.tuned
 
     def _append(self, references: pd.DataFrame, vectors: NDArray[Any]) -> None:
         """Check new references against the existing ones, then add rows and vectors."""
@@ -292,16 +327,13 @@ class ReferenceIndex:
             raise ValueError(
                 f"photo ids {whole.loc[collided, 'photo_id'].tolist()[:2]} have the same 63-bit id"
             )
-        new = table["id"].to_numpy(dtype=np.int64)
-        for start in range(0, len(new), _ADD_ROWS):
-            part = slice(start, start + _ADD_ROWS)
-            self._index.add_with_ids(np.ascontiguousarray(vectors[part], dtype=np.float32), new[part])
+        fill(self._index, vectors, table["id"].to_numpy(dtype=np.int64), self.settings)
         self._set_references(whole)
 
     def _plan(
         self, extra: NDArray[np.int64], few: NDArray[np.int64], owner: NDArray[np.int64], k: int
-    ) -> Iterator[tuple[NDArray[np.int64], int, int]]:
-        """Split queries into searches: (positions, neighbours to fetch, photographer that FAISS skips or -1).
+    ) -> Iterator[tuple[NDArray[np.int64], int, int, int]]:
+        """Split queries into searches: (positions, neighbours to fetch, photographer that FAISS skips or -1, effort 1).
 
         `extra` are the photographer's references, `few` the others to leave out.
 
@@ -319,90 +351,50 @@ class ReferenceIndex:
             mine = np.flatnonzero(heavy & (owner == c))
             groups.append((mine, k + int(few[mine].max()), int(c)))
         for chosen, fetch, code in groups:
-            fetch = max(1, min(fetch, len(self)))
-            step = max(1, _SEARCH_CELLS // fetch)
-            for start in range(0, len(chosen), step):
-                yield chosen[start : start + step], fetch, code
+            yield from self._split(chosen, fetch, code, 1)
+
+    def _split(
+        self, chosen: NDArray[np.int64], fetch: int, code: int, effort: int
+    ) -> Iterator[tuple[NDArray[np.int64], int, int, int]]:
+        """Split a search into ones that fit into memory."""
+        fetch = max(1, min(fetch, len(self)))
+        step = max(1, _SEARCH_CELLS // fetch)
+        for start in range(0, len(chosen), step):
+            yield chosen[start : start + step], fetch, code, effort
+
+    def _probes(self, effort: int) -> int:
+        return 0 if self._ivf is None else min(int(self._ivf.nlist), self.tuned.nprobe * effort)
 
     def _fetch(
-        self, queries: NDArray[np.float32], fetch: int, skipped: int
+        self,
+        queries: NDArray[np.float32],
+        fetch: int,
+        skipped: int,
+        among: NDArray[np.bool_] | None,
+        effort: int,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """One FAISS search: rows [q, fetch] (-1: none) and similarities, without the photographer
-        `skipped`."""
-        if skipped < 0:
-            similarity, ids = self._index.search(queries, fetch)
-        else:
-            rows = np.flatnonzero(self._owners[:-1] == skipped)
-            # Through a map of ids FAISS translates a selector at the top only, not one nested inside Refine,
-            # which sees positions: these are the rows, because both are appended and compacted together.
-            names = rows if self._refine is not None else self._ids[rows]
-            selector = faiss.IDSelectorNot(faiss.IDSelectorBatch(names))
-            probe: dict[str, Any] = {} if self._ivf is None else {"nprobe": self._ivf.nprobe}
-            kind: Any = faiss.SearchParameters if self._ivf is None else faiss.SearchParametersIVF
-            parameters = kind(sel=selector, **probe)
-            if self._refine is not None:
-                refined: Any = faiss.IndexRefineSearchParameters
-                parameters = refined(k_factor=self._refine.k_factor, base_index_params=parameters)
-            similarity, ids = self._index.search(queries, fetch, params=parameters)
-        place = np.searchsorted(self._ids, ids, sorter=self._order)
-        rows = self._order[np.minimum(place, len(self) - 1)] if len(self) else np.full(ids.shape, -1)
-        return np.where(ids < 0, -1, rows), similarity
+        """One search: rows [q, fetch] (-1: none) and similarities, where FAISS can select without the photographer
+        `skipped` and within `among`, in `effort` times as many lists."""
+        table = self._table
+        wanted: NDArray[np.bool_] | None = None
+        if self._selects and (skipped >= 0 or among is not None):
+            wanted = table.owners[:-1] != skipped if skipped >= 0 else np.ones(len(self), dtype=bool)
+            wanted = wanted if among is None else wanted & among
+        gpu = self._on_gpu() if effort == 1 else None
+        if gpu is not None and gpu.can(fetch, wanted):
+            ids, similarity = gpu.search(queries, fetch, wanted)
+            return (ids if gpu.gives_rows else table.rows_of(ids)), similarity
+        if self._graph is not None and fetch >= len(self):  # not every reference is reached from every other
+            similarity, rows = faiss.downcast_index(self._graph.storage).search(queries, fetch)
+            return rows, similarity
+        nprobe = self._probes(effort) if effort > 1 else 0
+        parameters = search_parameters(self._index, nprobe, wanted, table.ids)
+        similarity, ids = self._index.search(queries, fetch, params=parameters)
+        return table.rows_of(ids), similarity
 
-    def _neighbours(self, rows: NDArray[np.int64], similarity: NDArray[np.float32]) -> Neighbours:
-        def at(values: NDArray[Any], missing: Any) -> NDArray[Any]:
-            return np.append(values, missing).astype(values.dtype)[rows]  # row -1 reads the appended one
-
-        return Neighbours(
-            row=rows,
-            id=at(self._ids, -1),
-            similarity=similarity,
-            latitude=at(self._latitude, np.nan),
-            longitude=at(self._longitude, np.nan),
-            reference_photo_ids=self._photo_ids,
-        )
-
-    def _rows_of_photos(self, photo_ids: Any, queries: int) -> NDArray[np.int64]:
-        """Returns the row of each photo_id, -2 if null or unknown (so that it equals no row, nor -1)."""
-        found = _lookup(self._photo_index, photo_ids, queries, "exclude_photos")
-        return np.where(found < 0, -2, found)
-
-
-def _coded(column: pd.Series) -> tuple[NDArray[np.int64], pd.Index, NDArray[np.int64]]:
-    """Returns the code of each value, with -1 for null and one more -1, so that row -1 has none; the values; and how
-    often each occurs, with one more 0."""
-    codes, names = pd.factorize(column)
-    counts = np.bincount(codes[codes >= 0], minlength=len(names))
-    return np.append(codes, -1).astype(np.int64), pd.Index(names), np.append(counts, 0)
-
-
-def _lookup(names: pd.Index, wanted: Any, queries: int, argument: str) -> NDArray[np.int64]:
-    """Returns the position in `names` of each wanted name, -1 if null or unknown; all -1 if `wanted` is None."""
-    if wanted is None:
-        return np.full(queries, -1, dtype=np.int64)
-    wanted = np.asarray(wanted, dtype=object)
-    if wanted.shape != (queries,):
-        raise ValueError(f"{argument} must have shape ({queries},), got {wanted.shape}")
-    return names.get_indexer(pd.Index(wanted)).astype(np.int64)  # null is in no index of names
-
-
-def _match(embeddings: Embeddings, rows: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[Any], int]:
-    """Returns the rows with an embedding, in order, their vectors, and the number of rows without one."""
-    missing = [c for c in REFERENCE_COLUMNS if c not in rows.columns]
-    if missing:
-        raise ValueError(
-            f"references need the columns {', '.join(REFERENCE_COLUMNS)}; missing: {', '.join(missing)}"
-        )
-    kept = [*REFERENCE_COLUMNS, *([NEAR_DUPLICATES] if NEAR_DUPLICATES in rows else [])]
-    table = rows[kept].reset_index(drop=True)
-    repeated = table["photo_id"].duplicated()
-    if repeated.any():
-        raise ValueError(f"photo {table.loc[repeated, 'photo_id'].iloc[0]!r} is in the references twice")
-    valid = is_valid(table["latitude"].to_numpy(np.float64), table["longitude"].to_numpy(np.float64))
-    if not valid.all():
-        raise ValueError(
-            f"reference {table.loc[~valid, 'photo_id'].iloc[0]!r} has no valid latitude and longitude"
-            f" ({int((~valid).sum())} such rows)"
-        )
-    position = embeddings.positions(table["photo_id"])
-    has = position >= 0
-    return table[has].reset_index(drop=True), embeddings.vectors[position[has]], int((~has).sum())
+    def _on_gpu(self) -> GpuSearch | None:
+        """The copy on a GPU, made when the first search wants it; None if there is none."""
+        if not self._gpu_asked:
+            self._gpu = gpu_search(self._index) if self.settings.device == "auto" else None
+        self._gpu_asked = True
+        return self._gpu

@@ -9,6 +9,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+LEFT_OUT = (
+    "the query's photographer",
+    "the query itself",
+    "its near-duplicates",
+    "references outside the subset",
+)
+"""What a search can leave out, in words."""
+
 
 @dataclass(frozen=True)
 class Neighbours:
@@ -21,6 +29,7 @@ class Neighbours:
     latitude: NDArray[np.float64]  # [Q, k] degrees
     longitude: NDArray[np.float64]  # [Q, k]
     reference_photo_ids: NDArray[np.object_] = field(repr=False)  # [R] photo_id of each row, shared
+    left_out: tuple[str, ...] = ()  # what the search left out: words of LEFT_OUT; empty if nothing
 
     def __len__(self) -> int:
         return len(self.row)
@@ -37,7 +46,7 @@ class Neighbours:
         q = np.asarray(queries)
         return Neighbours(
             self.row[q], self.id[q], self.similarity[q], self.latitude[q], self.longitude[q],
-            self.reference_photo_ids,
+            self.reference_photo_ids, self.left_out,
         )  # fmt: skip
 
 

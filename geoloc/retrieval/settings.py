@@ -41,10 +41,56 @@ class IndexSettings(Settings):
     """The type of FAISS index, and how thoroughly it searches."""
 
     factory: str = setting(
-        "auto", help='a FAISS factory string, or "auto": chosen by the number of references'
+        "auto",
+        help='a FAISS factory string, or "auto": chosen by the number of references, memory and recall',
     )
-    nprobe: int = setting(0, minimum=0, help="IVF index: number of lists to probe; 0: a sixteenth of all")
-    k_factor: int = setting(10, minimum=1, help="Refine: candidates to re-rank per requested neighbour")
+    memory_gb: Number = setting(
+        0.0, minimum=0.0, help="auto: the most memory that the index may take, in GB; 0: no limit"
+    )
+    recall: Number = setting(
+        0.95,
+        minimum=0.5,
+        maximum=1.0,
+        help="wanted share of the true 100 nearest; 1: the exact index. What is not exact is tuned to it",
+    )
+    tune_queries: int = setting(
+        200, minimum=0, help="references with which recall is measured and tuned; 0: not at all"
+    )
+    nprobe: int = setting(
+        0, minimum=0, help="IVF index: number of lists to probe; 0: tuned, or a sixteenth of all"
+    )
+    ef_search: int = setting(
+        0, minimum=0, help="HNSW index: length of the list of candidates; 0: tuned, or FAISS's default"
+    )
+    k_factor: int = setting(
+        10,
+        minimum=1,
+        help="Refine: candidates to re-rank per requested neighbour; tuning takes up to 4 times as many",
+    )
+    train_per_list: int = setting(
+        256, minimum=39, help="IVF index: references per list with which it is trained, chosen at random"
+    )
+    shard_rows: int = setting(
+        1_000_000,
+        minimum=1,
+        help="IVF index without fast scan: references of one shard; shards are filled at the same time and merged",
+    )
+    workers: int = setting(0, minimum=0, counts=False, help="shards filled at a time; 0: one per processor")
+    grow: bool = setting(
+        False,
+        help="add what is new to the index before, without training again, rather than build anew: the index then "
+        "depends on how the collection grew",
+    )
+    drift: Number = setting(
+        1.5,
+        minimum=1.0,
+        help="growth of the imbalance of the lists since training that asks for training again",
+    )
+    device: Literal["cpu", "auto"] = setting(
+        "cpu",
+        help="where it searches; auto: on a GPU where there is one, Flat and plain IVF indexes only; similarities then "
+        "differ in the last bits",
+    )
     blas_threshold: int = setting(
         20, minimum=0, help="FAISS's distance_compute_blas_threshold while searching; 0: FAISS's default"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 
 from orchestration.commands.common import open_workspace
 from orchestration.commands.parsing import add_command
@@ -32,11 +33,25 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
-    from orchestration.lineage.asked import find
+    from orchestration.lineage.asked import Output, find
     from orchestration.lineage.audit import answer_lines, audit_asked
+    from orchestration.lineage.build import Build
+    from orchestration.run.facts import read_facts
 
     workspace = open_workspace(options)
-    answer = audit_asked(workspace, find(workspace, options.artefact))
+    asked = find(workspace, options.artefact)
+    answer = audit_asked(workspace, asked)
+    if isinstance(asked, Output) and not asked.number:
+        build = Build(workspace, asked.recipe)
+        found = read_facts(build, build.built(asked.stage))
+        # Tables, pictures and other long facts are for the Dagster UI.
+        answer["facts"] = {name: value for name, value in found.items() if _is_short(value)}
     print(
         json.dumps(answer, indent=2, ensure_ascii=False) if options.json else "\n".join(answer_lines(answer))
+    )
+
+
+def _is_short(value: object) -> bool:
+    return (isinstance(value, str) and "\n" not in value) or (
+        isinstance(value, int | float) and math.isfinite(value)
     )

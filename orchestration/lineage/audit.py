@@ -199,6 +199,7 @@ def answer_lines(answer: dict[str, Any]) -> Iterator[str]:
         yield from photo_lines(answer)
     elif "made_from" in answer:
         yield from audit_lines(answer)
+        yield from (f"    {name}: {value}" for name, value in answer.get("facts", {}).items())
     else:
         yield f"{answer['artefact']}  content {answer['data']['content']}  {answer['data']['on_disk']}"
     if "shard_photos" in answer:
