@@ -10,6 +10,8 @@ export GX_ANALYTICS_ENABLED := false
 # Use the system's certificates, not only those bundled with uv: networks behind a proxy need them.
 export UV_SYSTEM_CERTS := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Keep compiled modules. Container images often switch that off, and then each process compiles 4,000 of them for 20 s.
+export PYTHONDONTWRITEBYTECODE :=
 
 # One worker per core, hyper-threads included. Workers get whole files, in the order of tests/conftest.py, so that the
 # fixtures of a file are made once.
