@@ -34,6 +34,31 @@ class FrozenSettings(Settings):
             raise SettingsError(f"{key}.kinds must name each value once, got {list(self.kinds)}")
 
 
+class HMMSettings(Settings):
+    """The hidden Markov model over the photos of an album (PlaNet, section 4)."""
+
+    smoothing: Number = setting(
+        1.0, minimum=1e-6, help="pseudo-count of each cell's moves to anywhere, spread by the prior"
+    )
+    stay: Number = setting(1.0, minimum=0.0, help="pseudo-count of staying in a cell")
+    prior_smoothing: Number = setting(0.5, minimum=1e-6, help="pseudo-count of each cell in the prior")
+    trust: Number = setting(
+        1.0,
+        minimum=0.0,
+        maximum=1.0,
+        help="power of what a photo says of its cell; below 1: photos of an album that resemble each other count less",
+    )
+    decode: Literal["viterbi", "posterior"] = setting(
+        "viterbi",
+        help="viterbi: the cells of the most probable sequence; posterior: each photo's most probable cell",
+    )
+    only_if_likely: bool = setting(
+        True,
+        help="answer photos one by one where their order makes no sense to the model (clocks of two cameras that "
+        "disagree, for example): where the album is less likely than as photos that have nothing in common",
+    )
+
+
 class LocalizerSettings(Settings):
     """The localizers of a build. The defaults are those of Revisiting IM2GPS, section 3.2 and table 2."""
 

@@ -95,6 +95,24 @@ class SplitSettings(Settings):
                 )
 
 
+class SequenceSettings(Settings):
+    """How photos are put into sequences (photos/sequences.py)."""
+
+    by: Literal["album", "user"] = setting(
+        "album", help="album: a sequence is an album of one photographer; user: all photos of a photographer"
+    )
+    clock: Literal["auto", "taken", "posted"] = setting(
+        "auto",
+        help="the time that orders a sequence; taken: the camera's; posted: of posting; auto: that which more of its "
+        "photos have, the camera's if equal",
+    )
+    gap_days: Number = setting(
+        30.0,
+        minimum=0.0,
+        help="a longer time between two photos begins another sequence: another trip, or another camera's clock",
+    )
+
+
 class IngestSettings(Settings):
     """How photos are ingested. The same photos and limits give the same shards, whatever `workers` is."""
 
