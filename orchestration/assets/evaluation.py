@@ -27,6 +27,7 @@ from geoloc.localizers.by_neighbour import locate_by_neighbours
 from geoloc.localizers.frozen.localizer import frozen_table
 from geoloc.models.engine import engine_name
 from geoloc.photos.owners import photographer_keys
+from geoloc.photos.splits import CONTEXT, TRAIN, UNUSED, VALIDATION
 from geoloc.photos.trips import are_trips
 from geoloc.retrieval.embeddings import Embeddings
 from geoloc.retrieval.index import NEAR_DUPLICATES, ReferenceIndex
@@ -70,7 +71,7 @@ def build(run: StageRun) -> StageResult:
         ways.append(by_frozen(run, frozen))
 
     made, behind = {}, {}
-    tests = [name for name in sorted(by_split) if name not in ("train", "validation", "unused")]
+    tests = [name for name in sorted(by_split) if name not in (TRAIN, VALIDATION, CONTEXT, UNUSED)]
     for name in tests:
         queries = by_split[name].reset_index(drop=True)
         answered = by_class.answer(name, queries)
