@@ -3,15 +3,15 @@
     python benchmarks/albums.py [--workspace .] [--recipe default] [--photos 9000] [--seeds 1 2] [--cache FILE.npz]
     python benchmarks/albums.py --viterbi [--dense 2000 4000]
 
-The image model is the classifier of a built recipe of a workspace with the sample. The photos are drawn for this: those
-of the sample's next version by new photographers, none of whom the model has seen. By photographer, 60 % train the models
-of time and albums, 15 % choose their epoch and calibrate, 25 % test. All models see stored embeddings and probabilities
-only. Rows of networks are means over `--seeds`. `--cache` keeps the photos' embeddings and probabilities between runs.
+The image model is the classifier of a built recipe of a workspace with the sample. The photos are drawn for this:
+those of the sample's next version by new photographers, none of whom the model has seen. By photographer, 60 % train
+the models of time and albums, 15 % choose their epoch and calibrate, 25 % test. All see stored embeddings and
+probabilities only. Rows of networks are means over `--seeds`. `--cache` keeps embeddings and probabilities.
 
-Accuracies are of all test photos, with 95 % intervals by photographer; differences from the single photo are paired. p is
-Wilcoxon's, which takes photos as independent, and they are not: believe the interval. KL is the divergence of answered
-from true cells in nats, of the first seed as are errors in km. Albums of the sample have at most 14 photos, so `25` cuts
-none of them: the two rows with it differ from `rep` and from each other by what they are, not by length.
+Accuracies are of all test photos, with 95 % intervals by photographer; differences from the single photo are paired. p
+is Wilcoxon's, which takes photos as independent, and they are not: believe the interval. KL is the divergence of
+answered from true cells in nats; it, the entropy, the errors in km and p are of the first seed. The sample's albums
+are short, so `25` cuts few of them or none.
 
 `--viterbi` measures Viterbi on 26,263 cells × 25 photos, and a plain dense numpy version of it on fewer.
 """
@@ -57,10 +57,10 @@ from geoloc.photos.sequences import Sequences, make_sequences
 from geoloc.photos.settings import SequenceSettings
 from geoloc.photos.splits import keyed_fractions
 from geoloc.sample.generate import photo_jpegs
-from geoloc.sample.people import OLD_HANDS_SHARE, RANKS_PER_VERSION, make_shots
+from geoloc.sample.people import OLD_HANDS_SHARE, make_shots
 from geoloc.sample.records import prob_indoor
 from geoloc.sample.settings import SampleSettings
-from geoloc.settings import parse
+from geoloc.settings import parse, replace
 from geoloc.training.context import ContextPhotos
 from geoloc.training.context_settings import SequenceModelSettings, TimeSettings
 from geoloc.training.posting_time import train_time_network
@@ -87,6 +87,7 @@ NETWORKS: dict[str, SequenceModelSettings] = {
 }
 """The rows of PlaNet's table 2b, and ours. The sizes are for the sample: the paper does not give its own."""
 M2 = parse(TimeSettings, {**SMALL, "epochs": 30, "batch_size": 64, "learning_rate": 1e-3})
+"""Its hidden layers have 3 × (cells + 4) neurons, as the paper's have for its coarse mesh."""
 M3 = parse(
     SequenceModelSettings,
     {**SMALL, "network": {"kind": "bidirectional", "hidden": 128, "dropout": 0.3}, "inputs": "top_cells",
@@ -151,14 +152,20 @@ def parts_of(
 
 
 def trained_sequences(
-    parts: dict[str, Part], settings: SequenceModelSettings, points: FloatArray, seed: int,
-    inputs: Callable[[Part], ContextInputs], people: bool = False,
-) -> Probabilities:  # fmt: skip
-    """A network's probabilities for the test photos; those of `single` for photos that are alone."""
-    given = {
-        name: SequencePhotos(part.context(inputs(part)), part.people if people else part.albums)
-        for name, part in parts.items()
-    }
+    parts: dict[str, Part],
+    settings: SequenceModelSettings,
+    points: FloatArray,
+    seed: int,
+    timed: dict[str, Probabilities] | None = None,
+) -> Probabilities:
+    """A network's probabilities for the test photos; those of `single` for photos that are alone. M3 sees `timed`, M2's
+    answers, as the paper concatenates the two."""
+    given = {}
+    for name, part in parts.items():
+        inputs: ContextInputs = Embeddings(part.vectors)
+        if timed is not None:
+            inputs = top_cells(timed[name], part.photos["posted_at"])
+        given[name] = SequencePhotos(part.context(inputs), part.albums if timed is None else part.people)
     model = build_sequence_network(given["train"].photos.inputs.size, len(points), settings.network, seed)
     with tempfile.TemporaryDirectory() as folder:
         train_sequences(model, given["train"], given["validation"], points, settings, seed, folder)
@@ -167,31 +174,14 @@ def trained_sequences(
     return together_or_single(found, parts["test"].single, given["test"].sequences)
 
 
-def with_time(
-    parts: dict[str, Part], points: FloatArray, seed: int
-) -> tuple[Probabilities, dict[str, Probabilities]]:
-    """M2's probabilities for the test photos, and those for all parts."""
+def with_time(parts: dict[str, Part], points: FloatArray, seed: int) -> dict[str, Probabilities]:
+    """M2's probabilities for the photos of all parts."""
     context = {n: p.context(top_cells(p.single, p.photos["posted_at"])) for n, p in parts.items()}
     assert M2.network is not None
-    model = build_time_network(len(points), M2.network, seed)
+    model = build_time_network(len(points), replace(M2.network, hidden=3 * (len(points) + 4)), seed)
     with tempfile.TemporaryDirectory() as folder:
         train_time_network(model, context["train"], context["validation"], points, M2, seed, folder)
-    every = {name: time_probabilities(model, photos.inputs) for name, photos in context.items()}
-    return every["test"], every
-
-
-def m3(parts: dict[str, Part], points: FloatArray, seed: int) -> Probabilities:
-    """M3 on M2's answers, as the paper concatenates the two."""
-    _, every = with_time(parts, points, seed)
-    timed = {id(part): every[name] for name, part in parts.items()}
-    return trained_sequences(
-        parts,
-        M3,
-        points,
-        seed,
-        lambda part: top_cells(timed[id(part)], part.photos["posted_at"]),
-        people=True,
-    )
+    return {name: time_probabilities(model, photos.inputs) for name, photos in context.items()}
 
 
 def rows(
@@ -217,12 +207,10 @@ def rows(
     for name, settings in NETWORKS.items():
         yield (
             name,
-            [
-                trained_sequences(parts, settings, points, seed, lambda part: Embeddings(part.vectors))
-                for seed in seeds
-            ],
+            [trained_sequences(parts, settings, points, seed) for seed in seeds],
         )
-    yield "M1 + time (M2)", [with_time(parts, points, seed)[0] for seed in seeds]
+    m2 = [with_time(parts, points, seed) for seed in seeds]
+    yield "M1 + time (M2)", [found["test"] for found in m2]
     prior = TimePrior.count(train.cells, train.photos["posted_at"], points, TimePriorSettings())
     prior = prior.calibrated(held_out.single, held_out.photos["posted_at"], held_out.cells)
     print(f"p(cell | time): power {prior.power:.2f}", flush=True)
@@ -231,7 +219,10 @@ def rows(
     sun = DaylightModel.fit(train.vectors, train.photos["taken_at"], train.photos["latitude"])
     yield "M1 × daylight", [sun.apply(test.single, test.vectors, test.photos["taken_at"], points[:, 0])]
     yield "user average", [averaged(test.single, make_sequences(test.photos, PERSON, ordered=False))]
-    yield "M3", [m3(parts, points, seed) for seed in seeds]
+    yield (
+        "M3",
+        [trained_sequences(parts, M3, points, seed, every) for seed, every in zip(seeds, m2, strict=True)],
+    )
 
 
 def table(parts: dict[str, Part], partition: Partition, seeds: list[int]) -> None:
@@ -243,7 +234,8 @@ def table(parts: dict[str, Part], partition: Partition, seeds: list[int]) -> Non
     locate = ClassLocalizer(partition)
     first: tuple[FloatArray, FloatArray] | None = None
     print(f"{'':<26}{'1 km':>6}{'25 km':>20}{'200':>6}{'750 km':>20}{'2500':>6}{'outdoor 25, 750':>17}"
-          f"{'25 km less single':>22}{'mean km less single':>24}{'p':>8}{'mean':>7}{'median':>7}{'KL':>7}{'entropy':>8}")  # fmt: skip
+          f"{'25 km less single':>22}{'mean km less single':>24}{'p':>8}{'mean':>7}"
+          f"{'median':>7}{'KL':>7}{'entropy':>8}")  # fmt: skip
     for name, answers in rows(parts, partition, seeds):
         cells = [a if a.ndim == 1 else locate.locate(a).cells.cell[:, 0] for a in answers]  # type: ignore[union-attr]
         errors = [error_km(*where, *points[c].T) for c in cells]
@@ -281,7 +273,8 @@ def viterbi(dense: list[int], cells: int = 26_263, length: int = 25) -> int:
     """Print the seconds of Viterbi. Returns 1 if it takes 0.1 s or more at the size of PlaNet."""
     numbers = np.random.default_rng(0)
     print(
-        f"{'cells × photos':<18}{'counted pairs':>14}{'ours s':>10}{'forward-backward s':>20}{'dense numpy s':>15}{'differ by':>11}"
+        f"{'cells × photos':<18}{'counted pairs':>14}{'ours s':>10}{'forward-backward s':>20}{'dense numpy s':>15}"
+        f"{'differ by':>11}"
     )
     ours = {}
     for count in [*dense, cells]:
