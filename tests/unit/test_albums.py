@@ -88,12 +88,12 @@ def test_transitions_are_counted_within_albums_and_over_no_gap():
         count_transitions(cells, sequences, 2, HMMSettings())
 
 
-def test_a_long_album_has_the_sequence_that_dense_tables_give():
+def test_a_long_album_has_the_answers_that_dense_tables_give():
     numbers = np.random.default_rng(1)
     cells = 6
     train, sequences = albums(numbers.integers(0, cells, 200).tolist())
     transitions = count_transitions(train, sequences, cells, HMMSettings())
-    p = probabilities(1_000, cells, 3)
+    p = probabilities(300, cells, 3)
     path, log_joint = HiddenMarkovModel(transitions).viterbi(p)
 
     step = np.log(transitions.dense())
@@ -107,6 +107,17 @@ def test_a_long_album_has_the_sequence_that_dense_tables_give():
         expected.append(back[t, expected[-1]])
     assert log_joint == pytest.approx(scores.max())
     np.testing.assert_array_equal(path, expected[::-1])
+
+    forward, backward = [transitions.prior], [np.ones(cells)]
+    emitted, step = np.exp(emitted), np.exp(step)
+    for t in range(len(p)):
+        reached = (forward[-1] @ step if t else transitions.prior) * emitted[t]
+        forward.append(reached / reached.sum())
+        left = step @ (backward[-1] * emitted[len(p) - 1 - t])
+        backward.append(left / left.sum())
+    both = np.array(forward[1:]) * np.array(backward[-2::-1])
+    found = HiddenMarkovModel(transitions).posteriors(p)[0]
+    np.testing.assert_allclose(found, both / both.sum(axis=1, keepdims=True), atol=1e-5)
 
 
 def test_the_mean_of_an_album_leaves_out_what_could_not_be_read():

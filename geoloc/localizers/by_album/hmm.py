@@ -163,27 +163,32 @@ class HiddenMarkovModel:
         """
         p = np.asarray(probabilities)
         found = np.empty(p.shape, dtype=np.float32)
-        ratio, message = 0.0, self.transitions.prior
         prior, jump = self.transitions.prior, self.transitions.jump
-        for t in range(len(p)):
-            if t:
-                message = self._into @ message + (jump @ message) * prior
-            emitted = self._emitted(p[t : t + 1])
-            message = message * emitted
-            total = message.sum()
-            ratio += float(np.log(total) - np.log(prior @ emitted))
-            message /= total
-            found[t] = message
+        blocks = range(0, len(p), _BLOCK)
+        ratio, message = 0.0, prior
+        for begin in blocks:
+            emitted = self._emitted(p[begin : begin + _BLOCK])
+            alone = emitted @ prior
+            for t, of_photo in enumerate(emitted, start=begin):
+                if t:
+                    message = self._into @ message + (jump @ message) * prior
+                message = message * of_photo
+                total = message.sum()
+                ratio += float(np.log(total / alone[t - begin]))
+                message /= total
+                found[t] = message
         backward = np.ones(len(prior))
-        for t in range(len(p) - 2, -1, -1):
-            backward *= self._emitted(p[t + 1 : t + 2])
-            backward = self._out @ backward + jump * (prior @ backward)
-            backward /= backward.max()
-            both = found[t] * backward
-            found[t] = both / both.sum()
+        for begin in reversed(blocks):
+            emitted = self._emitted(p[begin : begin + _BLOCK])
+            for t in range(begin + len(emitted) - 1, max(begin, 1) - 1, -1):  # photo t tells of t - 1
+                backward *= emitted[t - begin]
+                backward = self._out @ backward + jump * (prior @ backward)
+                backward /= backward.max()
+                both = found[t - 1] * backward
+                found[t - 1] = both / both.sum()
         return found, ratio
 
     def _emitted(self, probabilities: NDArray[Any]) -> FloatArray:
-        """Emissions of one photo, float64 [C], scaled so that the largest is 1."""
-        scores = self.log_emissions(probabilities)[0]
-        return np.asarray(np.exp(scores - scores.max()))
+        """Emissions float64 [T, C], each photo's scaled so that the largest is 1."""
+        scores = self.log_emissions(probabilities)
+        return np.asarray(np.exp(scores - scores.max(axis=1, keepdims=True)))
