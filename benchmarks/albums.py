@@ -38,7 +38,7 @@ from geoloc.evaluation.measures.intervals import differences, shares
 from geoloc.evaluation.measures.signed_rank import paired_errors
 from geoloc.localizers.by_album.average import averaged
 from geoloc.localizers.by_album.hmm import HiddenMarkovModel, Transitions, count_transitions
-from geoloc.localizers.by_album.localizers import HMMLocalizer, together_or_single
+from geoloc.localizers.by_album.localizers import HMMLocalizer, or_single
 from geoloc.localizers.by_class.cells import ClassLocalizer
 from geoloc.localizers.settings import HMMSettings
 from geoloc.models.classifier import load_model
@@ -171,7 +171,7 @@ def trained_sequences(
         train_sequences(model, given["train"], given["validation"], points, settings, seed, folder)
     test = given["test"].cut(settings.length)
     found = all_probabilities(model, test.photos.inputs, test.sequences)
-    return together_or_single(found, parts["test"].single, given["test"].sequences)
+    return or_single(found, parts["test"].single, given["test"].sequences)
 
 
 def with_time(parts: dict[str, Part], points: FloatArray, seed: int) -> dict[str, Probabilities]:
@@ -210,7 +210,7 @@ def rows(
             [trained_sequences(parts, settings, points, seed) for seed in seeds],
         )
     m2 = [with_time(parts, points, seed) for seed in seeds]
-    yield "M1 + time (M2)", [found["test"] for found in m2]
+    yield "M1 + time (M2)", [or_single(found["test"], test.single) for found in m2]
     prior = TimePrior.count(train.cells, train.photos["posted_at"], points, TimePriorSettings())
     prior = prior.calibrated(held_out.single, held_out.photos["posted_at"], held_out.cells)
     print(f"p(cell | time): power {prior.power:.2f}", flush=True)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from geoloc.photos.settings import SequenceSettings
 from geoloc.settings import FROM_TEXT, Number, Settings, SettingsError, WholeNumber, setting
 
 
@@ -56,6 +57,19 @@ class HMMSettings(Settings):
         True,
         help="answer photos one by one where their order makes no sense to the model (clocks of two cameras that "
         "disagree, for example): where the album is less likely than as photos that have nothing in common",
+    )
+
+
+class AlbumSettings(Settings):
+    """Answers for albums and people from the probabilities of single photos (localizers/by_album)."""
+
+    averages: tuple[Literal["album", "user"], ...] = setting(
+        ("album", "user"),
+        help="over what the probabilities of single photos are averaged; one localizer each",
+    )
+    hmm: HMMSettings | None = setting(HMMSettings(), help="a hidden Markov model over albums; null: none")
+    sequences: SequenceSettings = setting(
+        SequenceSettings(), help="how the albums of the Markov model are made"
     )
 
 

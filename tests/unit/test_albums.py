@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from geoloc.localizers.by_album.average import averaged
 from geoloc.localizers.by_album.hmm import HiddenMarkovModel, Transitions, count_transitions
-from geoloc.localizers.by_album.localizers import UNLIKELY_ORDER, AverageLocalizer, HMMLocalizer
+from geoloc.localizers.by_album.localizers import UNLIKELY_ORDER, AverageLocalizer, HMMLocalizer, or_single
 from geoloc.localizers.by_class.cells import ClassLocalizer
 from geoloc.localizers.settings import HMMSettings
 from geoloc.photos.sequences import NO_TIME, Sequences, make_sequences
@@ -162,6 +162,16 @@ def test_localizers_answer_with_places_and_fall_back_on_the_single_photo():
     average = AverageLocalizer(partition)
     ordered_by_nothing = make_sequences(frame, SequenceSettings(), ordered=False)
     assert set(average.locate(p, ordered_by_nothing).cells.cell[:4, 0]) == {0}
+
+
+def test_what_a_model_says_nothing_of_is_answered_as_a_single_photo():
+    _, sequences = albums([0, 0], [0])
+    single = np.array([[0.9, 0.1]] * 3, dtype=np.float32)
+    found = np.array([[0.2, 0.8], [np.nan, np.nan], [0.2, 0.8]], dtype=np.float32)
+    np.testing.assert_allclose(or_single(found, single)[:, 0], [0.2, 0.9, 0.2], atol=1e-6)
+    np.testing.assert_allclose(or_single(found, single, sequences)[:, 0], [0.2, 0.9, 0.9], atol=1e-6)
+    with pytest.raises(ValueError, match="equal shapes"):
+        or_single(found[:2], single)
 
 
 def test_a_chosen_cell_comes_first_and_the_others_stay_in_order():

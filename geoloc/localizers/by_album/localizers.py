@@ -21,13 +21,21 @@ UNLIKELY_ORDER = "the order of its album makes no sense"
 """The reason for a single answer to a photo of an album that is less likely than photos with nothing in common."""
 
 
-def together_or_single(
-    together: NDArray[np.float32], single: NDArray[np.float32], sequences: Sequences
+def or_single(
+    found: NDArray[np.float32], single: NDArray[np.float32], sequences: Sequences | None = None
 ) -> NDArray[np.float32]:
-    """Returns probabilities [N, C]: those of `together`, and those of `single` for photos that are alone."""
-    for probabilities in (together, single):
-        check_rows(probabilities, sequences)
-    return np.where(sequences.alone[:, None], single, together)
+    """Returns probabilities [N, C] of a model of time or albums, `found`, and those of single photos for what it says
+    nothing of: rows with a NaN (a photo without a time, for example), and photos that are alone in `sequences`.
+
+    Raises ValueError for other shapes.
+    """
+    if found.shape != single.shape:
+        raise ValueError(f"probabilities must be of equal shapes, got {found.shape} and {single.shape}")
+    silent = np.isnan(found).any(axis=1)
+    if sequences is not None:
+        check_rows(found, sequences)
+        silent |= sequences.alone
+    return np.where(silent[:, None], single, found)
 
 
 class AverageLocalizer(Localizer):
