@@ -105,7 +105,7 @@ def top_cells(probabilities: NDArray[Any], posted_at: pd.Series, count: int = 10
     p = np.asarray(probabilities, dtype=np.float32)
     if len(posted_at) != len(p):
         raise ValueError(f"posted_at must have a time for each of {len(p)} photos, got {len(posted_at)}")
-    unread = np.isnan(p).any(axis=1)
+    unread = np.asarray(np.isnan(p).any(axis=1))
     p = np.where(unread[:, None], 0, p)
     count = min(count, p.shape[1])
     cell = np.argpartition(-p, count - 1, axis=1)[:, :count]

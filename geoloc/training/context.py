@@ -82,7 +82,7 @@ def measures(
     Accuracies are shares of all photos; one without an answer is wrong. `validation_loss` is the mean of -log p of the
     true cell over photos that have an answer and a cell; None if there is none.
     """
-    answered = ~np.isnan(probabilities).any(axis=1)
+    answered = np.asarray(~np.isnan(probabilities).any(axis=1))
     answer = np.where(answered, np.nan_to_num(probabilities).argmax(axis=1), -1)
     where = np.where(answered[:, None], points[answer], np.nan)
     km = distance_km(photos.places[:, 0], photos.places[:, 1], where[:, 0], where[:, 1])

@@ -118,6 +118,10 @@ def test_the_transformer_knows_the_time_between_photos():
     assert not torch.allclose(*scores)
     with pytest.raises(SettingsError, match=r"sequences.length must be given when network.kind is transf"):
         parse(SequenceModelSettings, {"network": {"kind": "transformer"}}, "sequences")
+    with pytest.raises(SettingsError, match=r"network.hidden must be a multiple of heads \(4\) .* got 6"):
+        parse(SequenceNetworkSettings, {"kind": "transformer", "hidden": 6}, "network")
+    with pytest.raises(SettingsError, match=r"network.offset must be 0 when kind is repeated, got 1"):
+        parse(SequenceNetworkSettings, {"kind": "repeated", "offset": 1}, "network")
 
 
 @pytest.mark.parametrize("kind", ["repeated", "transformer"])

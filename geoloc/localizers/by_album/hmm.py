@@ -62,7 +62,7 @@ def count_transitions(
             f"got {cells.shape}"
         )
     counts = np.bincount(cells[cells >= 0], minlength=cell_count) + settings.prior_smoothing
-    prior = counts / counts.sum()
+    prior = np.asarray(counts / counts.sum(), dtype=np.float64)
     in_order = cells[sequences.rows]
     follows = np.ones(len(in_order), dtype=bool)
     follows[sequences.starts[:-1]] = False
@@ -78,7 +78,7 @@ def count_transitions(
     summed.data /= np.repeat(total, np.diff(summed.indptr))
     counted = summed.tocsc()
     counted.sort_indices()
-    return Transitions(prior, settings.smoothing / total, counted)
+    return Transitions(prior, np.asarray(settings.smoothing / total, dtype=np.float64), counted)
 
 
 class HiddenMarkovModel:

@@ -31,7 +31,7 @@ def or_single(
     """
     if found.shape != single.shape:
         raise ValueError(f"probabilities must be of equal shapes, got {found.shape} and {single.shape}")
-    silent = np.isnan(found).any(axis=1)
+    silent = np.asarray(np.isnan(found).any(axis=1))
     if sequences is not None:
         check_rows(found, sequences)
         silent |= sequences.alone
