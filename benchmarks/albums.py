@@ -192,16 +192,17 @@ def rows(
     points, posted = partition.answers(), test.photos["posted_at"]
     yield "single (M1)", [test.single]
     yield "album average", [averaged(test.single, make_sequences(test.photos, ALBUM, ordered=False))]
-    transitions = count_transitions(train.cells, train.albums, len(points), HMMSettings())
     for name, chosen in (
-        ("HMM", HMMSettings(only_if_likely=False)),
-        ("HMM, if likely", HMMSettings()),
-        ("HMM posterior, trust 0.5", HMMSettings(trust=0.5, decode="posterior", only_if_likely=False)),
+        ("HMM", HMMSettings(divide_by="counted", only_if_likely=False)),
+        ("HMM by predicted", HMMSettings(only_if_likely=False)),
+        ("HMM by predicted, if likely", HMMSettings()),
+        ("HMM posterior by predicted", HMMSettings(decode="posterior", only_if_likely=False)),
     ):
+        transitions = count_transitions(train.cells, train.albums, len(points), chosen, train.single)
         answers, reasons = HMMLocalizer(partition, transitions, chosen).explained(test.single, test.albums)
         if chosen.only_if_likely:
             told = pd.Series(reasons).value_counts()
-            print(f"HMM, if likely: answered alone: {dict(told) or 'none'}", flush=True)
+            print(f"{name}: answered alone: {dict(told) or 'none'}", flush=True)
         assert answers.cells is not None
         yield name, [answers.cells.cell[:, 0]]
     for name, settings in NETWORKS.items():
@@ -233,7 +234,7 @@ def table(parts: dict[str, Part], partition: Partition, seeds: list[int]) -> Non
     where = test.photos["latitude"], test.photos["longitude"]
     locate = ClassLocalizer(partition)
     first: tuple[FloatArray, FloatArray] | None = None
-    print(f"{'':<26}{'1 km':>6}{'25 km':>20}{'200':>6}{'750 km':>20}{'2500':>6}{'outdoor 25, 750':>17}"
+    print(f"{'':<28}{'1 km':>6}{'25 km':>20}{'200':>6}{'750 km':>20}{'2500':>6}{'outdoor 25, 750':>17}"
           f"{'25 km less single':>22}{'mean km less single':>24}{'p':>8}{'mean':>7}"
           f"{'median':>7}{'KL':>7}{'entropy':>8}")  # fmt: skip
     for name, answers in rows(parts, partition, seeds):
@@ -249,7 +250,7 @@ def table(parts: dict[str, Part], partition: Partition, seeds: list[int]) -> Non
         bias = class_bias(test.cells, cells[0], len(points))
         a, o = 100 * of_all.estimate, 100 * hits[outdoor].mean(axis=0)
         print(
-            f"{name:<26}{a[0]:>6.1f}{f'{a[1]:.1f} [{100 * low[1]:.1f}, {100 * high[1]:.1f}]':>20}{a[2]:>6.1f}"
+            f"{name:<28}{a[0]:>6.1f}{f'{a[1]:.1f} [{100 * low[1]:.1f}, {100 * high[1]:.1f}]':>20}{a[2]:>6.1f}"
             f"{f'{a[3]:.1f} [{100 * low[3]:.1f}, {100 * high[3]:.1f}]':>20}{a[4]:>6.1f}{f'{o[1]:.1f}, {o[3]:.1f}':>17}"
             f"{f'{100 * apart.estimate[0]:+.1f} [{100 * below:+.1f}, {100 * above:+.1f}]':>22}"
             f"{f'{paired.mean_km:+.0f} [{paired.low:+.0f}, {paired.high:+.0f}]':>24}{paired.wilcoxon_p:>8.0e}"
@@ -304,7 +305,7 @@ def _random_transitions(cells: int, numbers: np.random.Generator) -> Transitions
     starts = np.arange(0, count + 1, 10)
     nothing = np.zeros(len(starts) - 1, dtype=np.int64)
     albums = Sequences(np.arange(count), starts, np.zeros(count), nothing, np.full(count, None, dtype=object))
-    return count_transitions(drawn, albums, cells, HMMSettings())
+    return count_transitions(drawn, albums, cells, HMMSettings(divide_by="counted"))
 
 
 def _seconds(work: Callable[[], tuple], rounds: int) -> tuple[float, tuple]:

@@ -43,6 +43,11 @@ class HMMSettings(Settings):
     )
     stay: Number = setting(1.0, minimum=0.0, help="pseudo-count of staying in a cell")
     prior_smoothing: Number = setting(0.5, minimum=1e-6, help="pseudo-count of each cell in the prior")
+    divide_by: Literal["predicted", "counted"] = setting(
+        "predicted",
+        help="what the classifier's probabilities are divided by, by Bayes' rule; predicted: their own mean over the "
+        "training albums; counted: the counted prior, as PlaNet does, right only where the two agree",
+    )
     trust: Number = setting(
         1.0,
         minimum=0.0,

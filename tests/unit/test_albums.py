@@ -18,7 +18,10 @@ from geoloc.localizers.by_class.cells import ClassLocalizer
 from geoloc.localizers.settings import HMMSettings
 from geoloc.photos.sequences import NO_TIME, Sequences, make_sequences
 from geoloc.photos.settings import SequenceSettings
+from geoloc.settings import replace
 from tests.unit.localizer_world import nested, photos, probabilities
+
+COUNTED = HMMSettings(divide_by="counted")
 
 
 def albums(*cells: list[int]) -> tuple[np.ndarray, Sequences]:
@@ -50,19 +53,31 @@ def by_hand(transitions: Transitions, emissions: np.ndarray) -> tuple[float, np.
 
 
 @sets(max_examples=25, deadline=None)
-@given(st.integers(0, 10_000), st.integers(1, 3), st.integers(1, 5), st.sampled_from([0.4, 1.0]))
-def test_the_markov_model_is_the_sum_and_the_maximum_over_all_sequences(seed, cells, length, trust):
+@given(
+    st.integers(0, 10_000),
+    st.integers(1, 3),
+    st.integers(1, 5),
+    st.sampled_from([0.4, 1.0]),
+    st.sampled_from(["counted", "predicted"]),
+)
+def test_the_markov_model_is_the_sum_and_the_maximum_over_all_sequences(
+    seed, cells, length, trust, divide_by
+):
     numbers = np.random.default_rng(seed)
     train, sequences = albums(
         *(numbers.integers(-1, cells, numbers.integers(1, 6)).tolist() for _ in range(4))
     )
-    chosen = HMMSettings(smoothing=float(numbers.uniform(0.01, 3)), stay=float(numbers.integers(0, 3)))
-    transitions = count_transitions(train, sequences, cells, chosen)
+    chosen = HMMSettings(
+        smoothing=float(numbers.uniform(0.01, 3)), stay=float(numbers.integers(0, 3)), divide_by=divide_by
+    )
+    seen = probabilities(20, cells, seed + 1)
+    transitions = count_transitions(train, sequences, cells, chosen, seen)
+    divisor = seen.mean(axis=0, dtype=float) if divide_by == "predicted" else transitions.prior
     np.testing.assert_allclose(transitions.dense().sum(axis=1), 1)
     p = probabilities(length, cells, seed)
     if length > 2:
         p[1] = np.nan  # a photo that could not be read
-    emissions = (np.nan_to_num(p.astype(float), nan=1.0) / transitions.prior) ** trust
+    emissions = (np.nan_to_num(p.astype(float), nan=1.0) / divisor) ** trust
     emissions[np.isnan(p).any(axis=1)] = 1.0
     best, posteriors, ratio = by_hand(transitions, emissions)
 
@@ -79,20 +94,22 @@ def test_the_markov_model_is_the_sum_and_the_maximum_over_all_sequences(seed, ce
 
 def test_transitions_are_counted_within_albums_and_over_no_gap():
     cells, sequences = albums([0, 0, 1], [1, -1, 2], [2])
-    found = count_transitions(cells, sequences, 3, HMMSettings(smoothing=1e-6, stay=0))
+    found = count_transitions(cells, sequences, 3, replace(COUNTED, smoothing=1e-6, stay=0))
     expected = np.zeros((3, 3))
     expected[0, :2] = 0.5
     np.testing.assert_allclose(found.counted.toarray(), expected, atol=1e-5)
     np.testing.assert_allclose(found.prior, np.array([2.5, 2.5, 2.5]) / 7.5)
     with pytest.raises(ValueError, match="cells must be from -1 to 1"):
-        count_transitions(cells, sequences, 2, HMMSettings())
+        count_transitions(cells, sequences, 2, COUNTED)
+    with pytest.raises(ValueError, match="divide_by predicted needs the probabilities of 3 cells"):
+        count_transitions(cells, sequences, 3, HMMSettings())
 
 
 def test_a_long_album_has_the_answers_that_dense_tables_give():
     numbers = np.random.default_rng(1)
     cells = 6
     train, sequences = albums(numbers.integers(0, cells, 200).tolist())
-    transitions = count_transitions(train, sequences, cells, HMMSettings())
+    transitions = count_transitions(train, sequences, cells, COUNTED)
     p = probabilities(300, cells, 3)
     path, log_joint = HiddenMarkovModel(transitions).viterbi(p)
 
@@ -147,7 +164,7 @@ def test_localizers_answer_with_places_and_fall_back_on_the_single_photo():
     p[1, 1] += 0.01  # hardly known: its neighbours know better
     p /= p.sum(axis=1, keepdims=True)
     train, of = albums([0] * 9, [1] * 9, [2, 2], [3] * 30, [4] * 30)
-    transitions = count_transitions(train, of, count, HMMSettings())
+    transitions = count_transitions(train, of, count, COUNTED)
     single = ClassLocalizer(partition)
 
     for decode in ("viterbi", "posterior"):

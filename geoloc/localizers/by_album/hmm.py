@@ -1,7 +1,9 @@
 """A hidden Markov model over the photos of an album: the state is the cell, a photo is what the state emits.
 
 As PlaNet, section 4 ("PlaNet HMM"): priors and transitions are counted on training albums, and emissions are the
-classifier's probabilities divided by the priors (Bayes' rule). Neither time nor distance enters.
+classifier's probabilities divided by its prior (Bayes' rule). Neither time nor distance enters. PlaNet divides by the
+counted prior. A classifier that is not calibrated answers a rare cell more often than it is true; divided by the rare
+cell's small count, photo after photo, it then wins whole albums. So we divide by the mean of its own probabilities.
 
 Most pairs of cells never follow each other in any album, so a row of the transition matrix is stored as
 
@@ -31,11 +33,13 @@ _BLOCK = 128
 
 @dataclass(frozen=True, eq=False)
 class Transitions:
-    """How albums move over C cells: `prior` float64 (C,), above 0, sums to 1; `jump` float64 (C,), above 0, the
-    chance of going anywhere, by the prior; `counted` (C, C), what is added for pairs that were counted, with an entry
-    for each diagonal element. Row i sums to 1 - jump_i."""
+    """How albums move over C cells: `prior` float64 (C,), above 0, sums to 1; `expected` float64 (C,), above 0, what
+    the classifier's probabilities are divided by; `jump` float64 (C,), above 0, the chance of going anywhere, by the
+    prior; `counted` (C, C), what is added for pairs that were counted, with an entry for each diagonal element. Row i
+    sums to 1 - jump_i."""
 
     prior: FloatArray
+    expected: FloatArray
     jump: FloatArray
     counted: csc_matrix
 
@@ -45,13 +49,18 @@ class Transitions:
 
 
 def count_transitions(
-    cells: NDArray[Any], sequences: Sequences, cell_count: int, settings: HMMSettings
+    cells: NDArray[Any],
+    sequences: Sequences,
+    cell_count: int,
+    settings: HMMSettings,
+    probabilities: NDArray[Any] | None = None,
 ) -> Transitions:
     """Count priors and transitions on training albums: `cells` int (N,), -1 for none, of the rows of `sequences`.
 
     prior_i = (n_i + s) / sum; p(j | i) = (n_ij + a prior_j + b [i = j]) / (n_i. + a + b), with s
     settings.prior_smoothing, a settings.smoothing and b settings.stay. A photo in no cell breaks its album in two.
-    Raises ValueError for cells that do not fit.
+    `probabilities` float [M, C] are the classifier's for these or other photos that it was not trained on: their mean
+    is what settings.divide_by predicted asks for. Raises ValueError without them, and for cells that do not fit.
     """
     cells = np.asarray(cells, dtype=np.int64)
     if cells.shape != sequences.rows.shape or (
@@ -63,6 +72,14 @@ def count_transitions(
         )
     counts = np.bincount(cells[cells >= 0], minlength=cell_count) + settings.prior_smoothing
     prior = np.asarray(counts / counts.sum(), dtype=np.float64)
+    expected = prior
+    if settings.divide_by == "predicted":
+        if probabilities is None or np.shape(probabilities)[1:] != (cell_count,):
+            raise ValueError(
+                f"divide_by predicted needs the probabilities of {cell_count} cells for some photos, got "
+                f"{np.shape(probabilities) if probabilities is not None else 'none'}"
+            )
+        expected = np.maximum(np.nanmean(probabilities, axis=0, dtype=np.float64), np.finfo(np.float32).tiny)
     in_order = cells[sequences.rows]
     follows = np.ones(len(in_order), dtype=bool)
     follows[sequences.starts[:-1]] = False
@@ -78,7 +95,7 @@ def count_transitions(
     summed.data /= np.repeat(total, np.diff(summed.indptr))
     counted = summed.tocsc()
     counted.sort_indices()
-    return Transitions(prior, np.asarray(settings.smoothing / total, dtype=np.float64), counted)
+    return Transitions(prior, expected, np.asarray(settings.smoothing / total, dtype=np.float64), counted)
 
 
 class HiddenMarkovModel:
@@ -100,14 +117,15 @@ class HiddenMarkovModel:
         jumps = transitions.jump[self._from] * np.repeat(transitions.prior, width)
         self._log_pair = np.log(counted.data + jumps)
         self._log_prior, self._log_jump = np.log(transitions.prior), np.log(transitions.jump)
+        self._log_expected = np.log(transitions.expected)
 
     def log_emissions(self, probabilities: NDArray[Any]) -> FloatArray:
-        """Returns trust · log(p(cell | photo) / prior), float64 [T, C]; 0 for a photo that could not be read."""
+        """Returns trust · log(p(cell | photo) / expected), float64 [T, C]; 0 for a photo that could not be read."""
         p = np.asarray(probabilities)
         if p.ndim != 2 or p.shape[1] != len(self._log_prior):
             raise ValueError(f"probabilities must have shape (T, {len(self._log_prior)}), got {p.shape}")
         unread = np.isnan(p).any(axis=1)
-        scores = self.trust * (log_probabilities(np.where(unread[:, None], 1, p)) - self._log_prior)
+        scores = self.trust * (log_probabilities(np.where(unread[:, None], 1, p)) - self._log_expected)
         scores[unread] = 0
         return scores
 
