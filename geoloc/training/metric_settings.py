@@ -74,8 +74,9 @@ class MetricSettings(LoopSettings):
     start: str = setting(
         CLASSIFIER,
         help="initial weights: classifier (the backbone of this recipe's trained classifier), or a value of "
-        "model.weights: none, package, registry, recipe:NAME (the backbone of that recipe's trained classifier) or a "
-        "path to a .safetensors file",
+        "model.weights: none, package, registry, recipe:NAME (the backbone of that recipe's trained classifier; "
+        "recipe:NAME/classifier if it also has a metric network), recipe:NAME/metric (that recipe's metric network, "
+        "with its projection if embedding_size is equal) or a path to a .safetensors file",
     )
     batch_size: int = setting(32, minimum=2, help="photos per step")
     images_per_group: int = setting(

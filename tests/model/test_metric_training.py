@@ -12,9 +12,16 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from torch.nn import functional
 
 from geoloc.losses.settings import MetricLossSettings
-from geoloc.models.metric import MetricNetwork, build_metric_network, load_metric_network, save_metric_network
+from geoloc.models.metric import (
+    MetricNetwork,
+    ServedEmbeddings,
+    build_metric_network,
+    load_metric_network,
+    save_metric_network,
+)
 from geoloc.models.settings import ModelSettings
 from geoloc.models.weights import WeightsError
 from geoloc.settings import SettingsError, parse, replace
@@ -231,6 +238,11 @@ def test_a_saved_network_is_loaded_and_starts_another(tmp_path: Path) -> None:
     started = network(model=replace(PLAIN, weights=str(path)))
     for name, value in model.backbone.state_dict().items():
         assert torch.equal(started.backbone.state_dict()[name], value)
+    for name, value in model.projection.state_dict().items():
+        assert torch.equal(started.projection.state_dict()[name], value)
+    smaller = network(replace(SETTINGS, embedding_size=8), replace(PLAIN, weights=str(path)))
+    assert smaller.projection.weight.shape[0] == 8  # another projection, of its own
+    assert torch.equal(ServedEmbeddings(model)(images), functional.normalize(model.embed(images)))
     path.write_bytes(b"nothing")
     with pytest.raises(WeightsError, match="is not a complete safetensors file"):
         load_metric_network(path)
