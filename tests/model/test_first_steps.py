@@ -83,9 +83,9 @@ def test_the_first_steps_of_a_metric_network():
     random, smaller = found.notes
     assert random == "random weights in place of classifier (not built)"
     assert smaller == "2 × 4 photos a batch in place of 16 × 8"
-    assert [rate for rate, _, _ in found.steps] == pytest.approx(
-        [0.004, 0.002]
-    )  # cosine, over two steps an epoch
+    first, second = (rate for rate, _, _ in found.steps)
+    assert first == pytest.approx(0.004)
+    assert second < first  # cosine
     assert found.after != found.before
     assert found.sound
     text = steps.report("revisiting_r3, [R3]", found, 1.0)
