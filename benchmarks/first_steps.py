@@ -380,11 +380,13 @@ def metric_first_steps(
     at = places(next(iter(settings.partitions.values())).chosen, cells, settings.seed)
     partitions = partitions_with(settings, dict.fromkeys(settings.partitions, cells), at)
     scale = metric.loss.scale if metric.loss.learnt_scale else None
+    fixed = {
+        "weights": weights,
+        "softmax": "flat",
+        "batch_norm": metric.batch_norm or settings.model.batch_norm,
+    }
     model = build_metric_network(
-        replace(settings.model, weights=weights, softmax="flat"),
-        settings.metric_seed,
-        metric.embedding_size,
-        scale,
+        replace(settings.model, **fixed), settings.metric_seed, metric.embedding_size, scale
     )
     done: list[tuple[float, float, float]] = []
     with tempfile.TemporaryDirectory() as name:

@@ -93,6 +93,10 @@ class MetricSettings(LoopSettings):
     trainable_blocks: int | None = setting(
         None, minimum=0, help="number of last blocks of the backbone that learn; null: all"
     )
+    batch_norm: Literal["train", "eval"] | None = setting(
+        None,
+        help="eval: running statistics stay fixed in this training, as chunk_size needs; null: as model.batch_norm",
+    )
     loss: MetricLossSettings = setting(MetricLossSettings(), help="what is minimised")
     positives: PositivesSettings = setting(PositivesSettings(), help="which pairs should be near each other")
     mining: MiningSettings | None = setting(None, help="hard negatives from all photos; null: random groups")

@@ -198,6 +198,8 @@ def test_what_does_not_fit_is_told(world: tuple[Striped, pd.DataFrame, pd.DataFr
     # Fixed statistics are all that chunks need.
     fixed = replace(with_norm, batch_norm="eval")
     train(world, tmp_path, replace(SETTINGS, epochs=1, steps_per_epoch=1, chunk_size=4), model=fixed)
+    with pytest.raises(TrainingError, match=r"metric\.batch_norm is eval, the network was built with train"):
+        train(world, tmp_path, replace(SETTINGS, batch_norm="eval"))
     other = replace(SETTINGS, embedding_size=None)
     with pytest.raises(TrainingError, match=r"metric\.embedding_size is None, the network was built with 16"):
         train_metric(network(), *world, {"fine": FourCells()}, other, 0, tmp_path)  # type: ignore[arg-type, dict-item]

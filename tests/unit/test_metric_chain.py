@@ -7,6 +7,7 @@ import re
 import pytest
 
 from geoloc.settings import SettingsError, parse
+from orchestration.assets.inputs import initial_metric
 from orchestration.assets.unseen import refuse_seen_tests, trained_before
 from orchestration.cli import main
 from orchestration.lineage.audit import audit
@@ -85,6 +86,17 @@ def test_each_setting_makes_the_stages_that_use_it_out_of_date(workspace):
         assert "metric" not in found
     assert "metric" in stale_after(workspace, {"metric": {}}, training={"epochs": 2})
     assert "metric" in stale_after(workspace, before, model={"dropout": 0.5})
+
+
+def test_its_batch_norm_is_its_own(workspace):
+    """As the chunks of a large batch need fixed statistics, and the classifier none."""
+    for given, found in ({"batch_norm": "eval"}, "eval"), ({}, "train"):
+        assert initial_metric(ranked(workspace, start="none", **given)).settings.batch_norm == found
+    before = {"metric": {"start": "none"}}
+    assert stale_after(workspace, before, metric={"start": "none", "batch_norm": "eval"}) == [
+        "metric",
+        *BELOW,
+    ]
 
 
 def test_its_first_weights_are_another_recipes_classifier(workspace):
