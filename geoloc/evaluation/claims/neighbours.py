@@ -52,8 +52,8 @@ def _bind_search(roles: dict[str, Choice], built: Sequence[Built], heads: Sequen
     given = next((roles[role] for role in (*_ONE_SEARCH, "classification") if role in roles), None)
     wanted = [given] if given else [roles[role] for role in ("metric NN", "fine") if role in roles]
     first = [one for choice in wanted for one in built if one.recipe == choice.recipe]
+    by_hand = next((roles[role].method for role in _ONE_SEARCH if role in roles), "")
     for one in first if given else [*first, *built]:
-        by_hand = next((roles[role].method for role in _ONE_SEARCH if role in roles), "")
         model = _model_of(by_hand) or one.model
         nearest = _nearest(one, model)
         mine = [head for head in heads if head.built.recipe == one.recipe and head.centroid]
