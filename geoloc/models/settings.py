@@ -9,6 +9,9 @@ from geoloc.settings import Number, Settings, SettingsError, setting
 RECIPE = "recipe:"
 """Prefix of `weights` that name a recipe, to start from its trained backbone."""
 
+OF_METRIC, OF_CLASSIFIER = "/metric", "/classifier"
+"""Suffixes of such a name: which of the recipe's networks; without one, its classifier."""
+
 NAMED_WEIGHTS = ("none", "package", "registry")
 """The values of `weights` that name neither a file nor a recipe."""
 
@@ -51,7 +54,8 @@ class ModelSettings(Settings):
         "none",
         help="initial weights: none (random), package (ImageNet weights from an installed package, of "
         "timm/tf_efficientnet_lite0 only), registry (torchvision's or timm's own, downloaded once), recipe:NAME "
-        "(the backbone of that recipe's trained classifier) or a path to a .safetensors file",
+        "(the backbone of that recipe's trained classifier), recipe:NAME/metric (of its metric network) or a path to a "
+        ".safetensors file",
     )
     normalisation: Literal["auto", "imagenet", "minus_one_to_one"] = setting(
         "auto",

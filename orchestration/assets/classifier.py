@@ -9,7 +9,8 @@ import pandas as pd
 import torch
 
 from geoloc.files import sha256_bytes, write_json
-from geoloc.models.classifier import Served, example_input, save_model
+from geoloc.models.classifier import Served, save_model
+from geoloc.models.embedder import example_input
 from geoloc.photos.validation_parts import SELECTION, of_part
 from geoloc.training.classification import train_classifier
 from orchestration.assets.exporting import export_to_output

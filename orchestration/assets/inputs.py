@@ -123,7 +123,10 @@ def initial_metric(build: Build) -> MetricNetwork:
         file = build.folder("classifier") / MODEL_FILE
     # It has no head over cells, so its bytes must not depend on the kind of head.
     model = replace(
-        build.settings.model, weights=settings.start if file is None else str(file), softmax="flat"
+        build.settings.model,
+        weights=settings.start if file is None else str(file),
+        softmax="flat",
+        batch_norm=settings.batch_norm or build.settings.model.batch_norm,
     )
     scale = settings.loss.scale if settings.loss.learnt_scale else None
     return build_metric_network(model, build.settings.metric_seed, settings.embedding_size, scale)

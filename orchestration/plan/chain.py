@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geoloc.models.settings import RECIPE
+from geoloc.models.settings import OF_CLASSIFIER, OF_METRIC, RECIPE
 from geoloc.training.metric_settings import CLASSIFIER, MetricSettings
 from orchestration.workspace import Workspace
 
@@ -141,14 +141,16 @@ SHARED = ("photos",)
 class Borrowing:
     """What a recipe can borrow from another one: its input `name` is the output of that recipe's `stage`.
 
-    `setting` is the dotted key whose value names the other recipe; with a `prefix`, only values that start with it do.
-    `only` is (key, value): the row applies only to recipes where that setting has that value.
+    `setting` is the dotted key whose value names the other recipe; with a `prefix` or `suffix`, only values that start
+    or end with it do. `only` is (key, value): the row applies only to recipes where that setting has that value. Of the
+    rows of one setting, the first that applies counts.
     """
 
     name: str
     setting: str
     stage: str
     prefix: str = ""
+    suffix: str = ""
     only: tuple[str, str] | None = None
 
 
@@ -156,8 +158,11 @@ WEIGHTS = ("model.weights", "metric.start")
 """The settings that may name a file of initial weights; a stage uses one of them at most."""
 
 BORROWINGS: tuple[Borrowing, ...] = (
-    Borrowing("weights", "model.weights", "classifier", prefix=RECIPE),
-    Borrowing("weights", "metric.start", "classifier", prefix=RECIPE),
+    *(
+        Borrowing("weights", setting, stage, RECIPE, suffix)
+        for setting in WEIGHTS
+        for stage, suffix in (("metric", OF_METRIC), ("classifier", OF_CLASSIFIER), ("classifier", ""))
+    ),
     Borrowing(
         "teacher",
         "training.distillation.recipe",
@@ -199,12 +204,15 @@ def borrowed(settings: BuildSettings, stage: Stage) -> dict[str, tuple[str, str]
 def borrowings(settings: Any) -> Iterator[tuple[Borrowing, str]]:
     """Yields the rows of BORROWINGS that apply to `settings` (typed, or as read from YAML), with the recipe that
     each names."""
+    found = set()
     for row in BORROWINGS:
         value = value_at(settings, row.setting)
-        if not isinstance(value, str) or not value.startswith(row.prefix):
+        named = isinstance(value, str) and value.startswith(row.prefix) and value.endswith(row.suffix)
+        if not named or row.setting in found:
             continue
         if row.only is None or (value_at(settings, row.only[0]) or "backbone") == row.only[1]:
-            yield row, value.removeprefix(row.prefix)
+            found.add(row.setting)
+            yield row, value.removeprefix(row.prefix).removesuffix(row.suffix)
 
 
 def value_at(settings: Any, key: str) -> Any:

@@ -302,7 +302,8 @@ def test_the_exported_model_serves_the_probabilities_of_the_saved_one(built):
     import numpy as np
     import torch
 
-    from geoloc.models.classifier import example_input, load_model
+    from geoloc.models.classifier import load_model
+    from geoloc.models.embedder import example_input
     from orchestration.stores.tracking import tracking_uri
 
     record = Build(built).record("classifier")
