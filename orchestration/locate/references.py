@@ -13,6 +13,7 @@ from geoloc.localizers.by_neighbour import votes
 from geoloc.localizers.settings import LocalizerSettings
 from geoloc.models.embedder import Embedder
 from geoloc.models.engine import ExportedNetwork
+from geoloc.models.prediction import unit_embeddings_of_pixels
 from geoloc.retrieval.embeddings import model_hash
 from geoloc.retrieval.index import ReferenceIndex
 from geoloc.retrieval.references import RetrievalError, require_references
@@ -45,12 +46,23 @@ def open_index(
             f"{build.name('index')} holds embeddings by the model {index.model[:12]}, and {model} of {build.recipe} is "
             f"{found[:12]}; build it again with: {build.command()}"
         )
+    if (numbers := _dimension(network)) != index.dimension:
+        raise WorkspaceError(
+            f"{build.name('index')} holds embeddings of {index.dimension} numbers, {model} of {build.recipe} makes "
+            f"{numbers}; build it again with: {build.command()}"
+        )
     if not len(index):
         raise WorkspaceError(
             f"{build.name('index')} holds no references by {model}; build it again with: "
             f"{build.command('index')} --force"
         )
     return index
+
+
+def _dimension(network: Embedder | ExportedNetwork) -> int:
+    """The length of the network's embeddings."""
+    size = network.preprocess.resize_short_side
+    return unit_embeddings_of_pixels(network, [np.zeros((size, size, 3), dtype=np.uint8)], 1).shape[1]
 
 
 def _other_engine(
