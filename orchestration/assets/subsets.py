@@ -79,7 +79,7 @@ def reference_tables(
     if of is not None and of.nunique() > 1:
         readable = np.isfinite(vectors).all(axis=1)
         found = index.search(vectors[readable], max(TOPS), among=among)
-        shares = source_shares(found, of.rename(SOURCE).reset_index())
+        shares = source_shares(found, index.references[["photo_id"]].assign(**{SOURCE: of.to_numpy(object)}))
         shares.insert(0, "method", f"[{model_name}]NN")
         tables[SOURCE_SHARES] = shares.round(10)
     return tables

@@ -35,6 +35,7 @@ class ByNeighbour:
     localizer: NeighbourLocalizer
     batch_size: int
     among: NDArray[np.bool_] | None = None
+    asked: str = ""
     within_km: float | None = None
     scaled: bool = False
 
@@ -70,12 +71,13 @@ class ByNeighbour:
             localizer = DensityLocalizer(
                 index, k, limits.m, sigma, model_name=name, alternatives=question.alternatives
             )
-        return cls(network, localizer, limits.batch_size, among)
+        asked = f" among {' '.join(question.references)}" if question.references else ""
+        return cls(network, localizer, limits.batch_size, among, asked)
 
     @property
     def name(self) -> str:
-        """The method's name, as in tables."""
-        return self.localizer.name
+        """The method's name, as in tables; with other references than the evaluation's it is no method of those."""
+        return self.localizer.name + self.asked
 
     def locate(self, photos: Sequence[NDArray[np.uint8]]) -> Found:
         """Locate N photos, uint8 [H, W, 3] each. Neighbours have no regions."""

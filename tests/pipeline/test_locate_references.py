@@ -77,7 +77,9 @@ def test_the_settings_limit_the_references_of_locate_unless_an_option_does(chang
     (changed.root / "params.yaml").write_text(yaml.safe_dump({**SETTINGS, "localizers": limited}))
     options = (*files(changed, 41), *NN, "--alternatives", "40")
     assert found(ask(changed, capsys, *options)) == set(range(10))
-    assert len(found(ask(changed, capsys, *options, "--references", "source=tests"))) == 30
+    others = ask(changed, capsys, *options, "--references", "source=tests")
+    assert len(found(others)) == 30
+    assert others[0]["method"] == "[M]NN among source=tests"
 
 
 @pytest.mark.parametrize(
