@@ -56,18 +56,21 @@ def reference_size_figure(table: pd.DataFrame) -> bytes:
                     line["low"],
                     line["high"],
                     color=method_colour(i),
-                    alpha=0.1,
+                    alpha=0.07,
                     linewidth=0,
                 )
             axes.set_xscale("log")
             axes.xaxis.set_major_locator(FixedLocator([sizes[0], sizes[-1]]))
             axes.xaxis.set_minor_locator(NullLocator())
             axes.xaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
-            axes.set_ylim(0, max(float(np.nanmax(at[["accuracy", "high"]].to_numpy())), 1e-3) * 1.05)
+            # Bands of few photographers are wide, and lines must stay apart.
+            top = float(at["accuracy"].max())
+            axes.set_ylim(0, max(min(float(np.nanmax([top, *at["high"]])), 2.5 * top), 1e-3) * 1.05)
             axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}"))
             axes.yaxis.set_major_locator(MaxNLocator(4))
             axes.set_title(f"{level}, {km:g} km", fontsize=9)
             axes.tick_params(labelsize=8)
-        figure.supxlabel("references", fontsize=8.5)
+        panels[0].set_ylabel("share of photos, %", fontsize=8.5)
+        panels[len(levels) // 2].set_xlabel("references", fontsize=8.5)
         figure.legend(loc="outside lower center", ncols=4, fontsize=8.5)
         return png(figure, dpi=130)

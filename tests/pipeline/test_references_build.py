@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pandas as pd
+import pytest
 import yaml
 
 from geoloc.evaluation.diagnostics import REFERENCE_SIZE, Diagnostics
@@ -11,6 +12,8 @@ from geoloc.photos.catalog import read_catalog
 from geoloc.retrieval.index import ReferenceIndex
 from orchestration.lineage.build import Build
 from orchestration.plan.chain import output_folder
+from orchestration.stores.data_version import data_version, photos_of_version
+from orchestration.workspace import WorkspaceError
 from tests.pipeline.conftest import geoloc
 
 
@@ -57,3 +60,12 @@ def test_references_are_limited_by_a_recipe_which_shares_all_but_its_evaluation(
         f"geoloc: many/evaluation failed: localizers.k must be at most {len(references)}, the number of references to "
         "search; got 500"
     )
+
+
+def test_the_photos_of_a_data_version_are_read_from_dvcs_cache(built):
+    ids, version = set(read_catalog(built.pool, ["photo_id"])["photo_id"]), data_version(built)
+    assert photos_of_version(built, version) == photos_of_version(built, version.removesuffix(".dir")) == ids
+    with pytest.raises(WorkspaceError, match=r"the data version 0{32} is not in DVC's cache"):
+        photos_of_version(built, "0" * 32)
+    with pytest.raises(WorkspaceError, match=f"such as {version}; got 'first'"):
+        photos_of_version(built, "first")

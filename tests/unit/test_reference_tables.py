@@ -12,7 +12,8 @@ from geoloc.evaluation.settings import EvaluationSettings
 from geoloc.localizers.by_neighbour import NearestLocalizer, locate_by_neighbours, votes
 from geoloc.localizers.quantised import QuantisedLocalizer
 from geoloc.localizers.settings import LocalizerSettings
-from geoloc.partitions import CitiesPartition, CitiesSettings
+from geoloc.partitions.cities import CitiesPartition
+from geoloc.partitions.settings import CitiesSettings
 from geoloc.retrieval.embeddings import Embeddings
 from geoloc.retrieval.index import ReferenceIndex
 from geoloc.retrieval.references import RetrievalError
