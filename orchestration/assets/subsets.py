@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from geoloc.evaluation.diagnostics import REFERENCE_SIZE
 from geoloc.evaluation.measures.bootstrap import photographer_clusters
-from geoloc.evaluation.measures.reference_size import Queries, accuracy_by_references
+from geoloc.evaluation.measures.reference_size import Queries, accuracy_by_references, some_queries
 from geoloc.localizers.by_neighbour import DensityLocalizer, NearestLocalizer, NeighbourLocalizer
 from geoloc.localizers.frozen.localizer import vectors_of
 from geoloc.photos.catalog import read_catalog
@@ -50,8 +50,9 @@ def reference_tables(
     sources: pd.Series | None,
 ) -> dict[str, pd.DataFrame]:
     """Tables about the references of one model: REFERENCE_SIZE, the accuracy against their number, and where they are
-    of several sources SOURCE_SHARES, the share of each source among the nearest."""
+    of several sources SOURCE_SHARES, the share of each source among the nearest. Of very many queries, some are asked."""
     limits, wanted, tables = run.settings.localizers, run.settings.evaluation, {}
+    queries = queries.iloc[some_queries(len(queries), run.settings.seed)]
     vectors = vectors_of(embeddings, queries["photo_id"])
     of = None if sources is None else sources.reindex(index.references["photo_id"])
     if wanted.reference_halvings:

@@ -8,7 +8,14 @@ import pytest
 
 from geoloc.evaluation.diagnostics import AT_RANDOM, REFERENCE_SIZE, Diagnostics
 from geoloc.evaluation.measures import reference_size
-from geoloc.evaluation.measures.reference_size import COLUMNS, OTHERS, OWN, Queries, accuracy_by_references
+from geoloc.evaluation.measures.reference_size import (
+    COLUMNS,
+    OTHERS,
+    OWN,
+    Queries,
+    accuracy_by_references,
+    some_queries,
+)
 from geoloc.localizers.by_neighbour import DensityLocalizer, NearestLocalizer
 from geoloc.reports.reference_figures import reference_group
 from geoloc.retrieval.index import ReferenceIndex
@@ -100,9 +107,11 @@ def test_as_many_references_of_the_querys_own_source_and_of_others_are_compared(
 
 def test_of_very_many_queries_some_are_asked(monkeypatch):
     monkeypatch.setattr(reference_size, "MOST_QUERIES", 20)
-    index, queries = world()
-    table = accuracy_by_references(index, [NearestLocalizer(index)], queries, 1, 1, levels_km=LEVELS)
-    assert (table["n"] == 20).all()
+    assert some_queries(20, 1).tolist() == list(range(20))
+    some = some_queries(60, 1)
+    assert len(set(some)) == 20
+    assert (some == some_queries(60, 1)).all()
+    assert (some != some_queries(60, 2)).any()
 
 
 def test_the_table_is_shown_to_people_and_drawn(tmp_path):

@@ -76,7 +76,7 @@ def test_of_one_source_nothing_is_said_and_without_halvings_nothing_is_measured(
 
 @pytest.mark.parametrize("sources", [2, 1])
 def test_the_splits_name_sources_where_there_are_several(sources, monkeypatch, tmp_path):
-    catalog = make_catalog(400, 60)
+    catalog = make_catalog(400, 60).assign(prob_indoor=np.nan)
     catalog = catalog if sources == 2 else catalog.assign(source="own")
     monkeypatch.setattr(splits_stage, "read_catalog", lambda pool: catalog)
     settings = SimpleNamespace(splits=settings_of(), seed=1)

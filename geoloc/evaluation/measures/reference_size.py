@@ -27,7 +27,7 @@ COLUMNS = {
 OWN, OTHERS = "of its own source", "of other sources"
 """What the references of a row are, column `drawn`; or AT_RANDOM."""
 MOST_QUERIES = 5_000
-"""Of more queries a random sample is asked: a search for each size costs as much as the evaluation's own."""
+"""Of more queries a sample is asked: a search for each size costs as much as the evaluation's own."""
 _DECIMALS = 10
 
 
@@ -58,6 +58,13 @@ class Queries:
         )
 
 
+def some_queries(count: int, seed: int) -> NDArray[np.int64]:
+    """Returns the positions of `count` queries, or of a random MOST_QUERIES of them, in order."""
+    if count <= MOST_QUERIES:
+        return np.arange(count)
+    return np.sort(np.random.default_rng([seed, 1]).choice(count, MOST_QUERIES, replace=False))
+
+
 def accuracy_by_references(
     index: ReferenceIndex,
     localizers: Sequence[NeighbourLocalizer],
@@ -75,9 +82,6 @@ def accuracy_by_references(
     the query's own source and of other sources are compared too, for the queries of each `source`.
     """
     rng = np.random.default_rng([seed, 0])
-    if len(queries.latitude) > MOST_QUERIES:
-        chosen = np.sort(rng.choice(len(queries.latitude), MOST_QUERIES, replace=False))
-        queries = queries.take(chosen)
     allowed = np.flatnonzero(np.ones(len(index), dtype=bool) if among is None else among)
     order = rng.permutation(allowed)
     rows: list[dict[str, object]] = []
