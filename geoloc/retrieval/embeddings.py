@@ -333,15 +333,17 @@ def _all_batches(
 ) -> Iterator[tuple[NDArray[Any] | None, list[str | None], bool]]:
     """For each batch, in order: its vectors and reasons as `_embedded_batches` gives them, and whether they are copied
     from `known`."""
+    if known is None:
+        for vectors, reasons in _embedded_batches(model, pool, rows, settings):
+            yield vectors, reasons, False
+        return
     size = settings.batch_size
     names = batch_names(rows["photo_id"], contents(rows), size)
-    new = np.array([known is None or name not in known for name in names], dtype=bool)
-    computed = _embedded_batches(
-        model, pool, rows[np.repeat(new, size)[: len(rows)]].reset_index(drop=True), settings
-    )
-    with closing(computed):
+    new = np.array([name not in known for name in names], dtype=bool)
+    unknown = rows[np.repeat(new, size)[: len(rows)]].reset_index(drop=True)
+    with closing(_embedded_batches(model, pool, unknown, settings)) as computed:
         for name, is_new in zip(names, new, strict=True):
-            if known is None or is_new:
+            if is_new:
                 yield *next(computed), False
             else:
                 yield *known[name], True

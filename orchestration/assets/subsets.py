@@ -50,7 +50,8 @@ def reference_tables(
     sources: pd.Series | None,
 ) -> dict[str, pd.DataFrame]:
     """Tables about the references of one model: REFERENCE_SIZE, the accuracy against their number, and where they are
-    of several sources SOURCE_SHARES, the share of each source among the nearest. Of very many queries, some are asked."""
+    of several sources SOURCE_SHARES, the share of each source among the nearest. Of very many queries some are asked.
+    """
     limits, wanted, tables = run.settings.localizers, run.settings.evaluation, {}
     queries = queries.iloc[some_queries(len(queries), run.settings.seed)]
     vectors = vectors_of(embeddings, queries["photo_id"])
