@@ -1,4 +1,4 @@
-"""Recipes that limit the references, answer with cells of neighbours, or ask for more neighbours than there are."""
+"""Recipes that limit the references or ask for more neighbours than there are, and embeddings from those before."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ import yaml
 
 from geoloc.evaluation.diagnostics import REFERENCE_SIZE, Diagnostics
 from geoloc.evaluation.result import Evaluation
+from geoloc.files import write_parquet
 from geoloc.photos.catalog import read_catalog
 from geoloc.retrieval.index import ReferenceIndex
+from orchestration.assets.inputs import read_photos
 from orchestration.lineage.build import Build
-from orchestration.plan.chain import output_folder
+from orchestration.plan.chain import SPLITS_FILE, STAGES, output_folder
 from orchestration.stores.data_version import data_version, photos_of_version
 from orchestration.workspace import WorkspaceError
-from tests.pipeline.conftest import geoloc
+from tests.pipeline.conftest import facts, geoloc
+from tests.unit.pretended import record_as_built
 
 
 def recipe(workspace, name, **localizers):
@@ -69,3 +72,21 @@ def test_the_photos_of_a_data_version_are_read_from_dvcs_cache(built):
         photos_of_version(built, "0" * 32)
     with pytest.raises(WorkspaceError, match=f"such as {version}; got 'first'"):
         photos_of_version(built, "first")
+
+
+def test_features_of_photos_that_the_output_before_has_are_copied_from_it(workspace):
+    """The bytes are those of a full computation. Fewer photos, because that needs no ingest: the last are gone."""
+    build, batch = Build(workspace), 32
+    splits = read_photos(build.folder("splits"))
+    assert build.settings.embeddings.batch_size == batch
+    count = len(splits) // batch * batch - 5
+    file = build.folder("splits") / SPLITS_FILE
+    file.unlink()  # copies of the workspace share it
+    write_parquet(file, splits.head(count))
+    record_as_built(build, STAGES["splits"])
+    made = []
+    for options, copied in (((), count // batch * batch), (("--force",), 0)):
+        assert geoloc(workspace, "build", "--only", "features", "--no-commit", *options) == 0
+        assert facts(workspace, "default", "features")["copied from the output before"].value == copied
+        made.append(Build(workspace).built("features").content)
+    assert made[0] == made[1]
