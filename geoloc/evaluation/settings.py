@@ -28,6 +28,13 @@ class EvaluationSettings(Settings):
         False,
         help="also evaluate every stored photo against all photos by other photographers, with the initial backbone",
     )
+    reference_halvings: int = setting(
+        4,
+        minimum=0,
+        maximum=12,
+        help="also measure answers by neighbour with a random half of the references, a quarter, ... so many times; "
+        "with several sources, also with as many references of the query's own source and of others; 0: not at all",
+    )
     explained: int = setting(
         4,
         minimum=0,

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from geoloc.retrieval.settings import ReferenceSettings
 from geoloc.settings import FROM_TEXT, Number, Settings, SettingsError, WholeNumber, setting
 
 
@@ -48,6 +49,14 @@ class LocalizerSettings(Settings):
     geometries: tuple[Literal["sphere", "flat"], ...] = setting(
         ("sphere",),
         help="where the kernel works: on the sphere, or on flat degrees as printed in the paper (no wrap at 180)",
+    )
+    references: ReferenceSettings | None = setting(
+        None,
+        help="answers by neighbour: the references that may be found, by source, time or data version; null: all",
+    )
+    quantised: bool = setting(
+        False,
+        help="also answer with the cell of the nearest reference in place of its coordinates (main partition)",
     )
     crops: Annotated[Literal[1, 5], WholeNumber] = setting(
         1, help="answers by class: 1 uses a photo's centre, 5 the mean over its centre and four corners"

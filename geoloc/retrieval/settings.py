@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from datetime import date, datetime
+from typing import Annotated, Any, Literal
 
-from geoloc.settings import Number, Settings, setting
+from pydantic import BeforeValidator
+
+from geoloc.settings import Number, Settings, SettingsError, setting
 
 
 class EmbeddingSettings(Settings):
@@ -94,6 +97,49 @@ class IndexSettings(Settings):
     blas_threshold: int = setting(
         20, minimum=0, help="FAISS's distance_compute_blas_threshold while searching; 0: FAISS's default"
     )
+
+
+def _iso(value: Any) -> Any:
+    """A date or time that YAML has read, as text."""
+    return value.isoformat() if isinstance(value, date) else value
+
+
+IsoTime = Annotated[str, BeforeValidator(_iso)]
+"""A date or time as ISO 8601 writes it, such as 2012-05-31; empty: none."""
+
+
+class ReferenceSettings(Settings):
+    """Which references may be found; all that is given must hold. The index itself is of all training photos."""
+
+    sources: tuple[str, ...] = setting((), help="photos of these sources; empty: of any")
+    taken_from: IsoTime = setting(
+        "", help="photos taken at this time or later, such as 2012-05-31; empty: any"
+    )
+    taken_until: IsoTime = setting("", help="photos taken before this time; empty: any")
+    data_version: str = setting(
+        "", help="photos that this data version had already (md5 in its data.dvc); empty: any"
+    )
+
+    def check(self, key: str) -> None:
+        """Raise SettingsError if nothing is given, and for what is no time or an empty span."""
+        if self == ReferenceSettings():
+            raise SettingsError(
+                f"{key} must give at least one of {', '.join(type(self).model_fields)}; got none"
+            )
+        times = []
+        for name in ("taken_from", "taken_until"):
+            value = getattr(self, name)
+            try:
+                times.append(datetime.fromisoformat(value).replace(tzinfo=None) if value else None)
+            except ValueError:
+                raise SettingsError(
+                    f"{key}.{name} must be a date or time such as 2012-05-31, got {value!r}"
+                ) from None
+        first, last = times
+        if first is not None and last is not None and first >= last:
+            raise SettingsError(
+                f"{key}.taken_from must be before taken_until, {self.taken_until}; got {self.taken_from}"
+            )
 
 
 class DensitySettings(Settings):

@@ -22,6 +22,7 @@ from geoloc.localizers.by_neighbour import locate_by_neighbours, neighbour_table
 from geoloc.localizers.confidence.calibration import Calibration
 from geoloc.localizers.confidence.kept import CellFacts, cell_facts
 from geoloc.localizers.frozen.localizer import FrozenLocalizer, fit_frozen, vectors_of
+from geoloc.localizers.quantised import QuantisedLocalizer
 from geoloc.models.classifier import Classifier
 from geoloc.models.engine import ExportedNetwork
 from geoloc.models.prediction import predict_probabilities
@@ -30,6 +31,7 @@ from geoloc.photos.validation_parts import REGIONS, SHARED, TEMPERATURE, of_part
 from geoloc.retrieval.embeddings import Embeddings
 from geoloc.retrieval.index import ReferenceIndex
 from orchestration.assets.inputs import embedding_folders, load_trained, model_names
+from orchestration.assets.subsets import reference_tables, references_among
 from orchestration.run.stage import StageRun
 
 if TYPE_CHECKING:
@@ -40,13 +42,20 @@ NEIGHBOURS_SHOWN = 5
 
 @dataclass(frozen=True)
 class Answered:
-    """Answers on a test set and descriptions, by name of the method."""
+    """Answers on a test set and descriptions, by name of the method, and tables of diagnostics by theirs."""
 
     answers: dict[str, Answers] = field(default_factory=dict)
     descriptions: dict[str, str] = field(default_factory=dict)
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict, kw_only=True)
 
     def __or__(self, other: Answered) -> Answered:
-        return Answered(self.answers | other.answers, self.descriptions | other.descriptions)
+        tables = {
+            name: pd.concat(
+                [one.tables[name] for one in (self, other) if name in one.tables], ignore_index=True
+            )
+            for name in (self.tables | other.tables)
+        }
+        return Answered(self.answers | other.answers, self.descriptions | other.descriptions, tables=tables)
 
 
 Way = Callable[[str, pd.DataFrame], Answered]
@@ -155,11 +164,21 @@ class ByClass:
         )
 
 
-def by_neighbour(run: StageRun, model: str, partitions: int) -> Way:
+def by_neighbour(
+    run: StageRun, model: str, partitions: Mapping[str, Partition], sources: pd.Series | None = None
+) -> Way:
     """Nearest reference and densest spot among the nearest, by the embeddings of `model`. Also writes each photo's
-    neighbours."""
+    neighbours. `sources` names the source of each photo by its id, where there are several.
+
+    Raises RetrievalError for an index by another model, an empty one, and where nothing may be found.
+    """
     index = ReferenceIndex.load(run.input("index") / model)
     embeddings = Embeddings.load(embedding_folders(run.build)[model])
+    index.require_model(embeddings)
+    limits = run.settings.localizers
+    among = references_among(run.workspace, index, limits.references)
+    name = model_names(len(partitions), run.settings)[model]
+    quantised = QuantisedLocalizer(index, next(iter(partitions.values())), name)
 
     def answer(test: str, queries: pd.DataFrame) -> Answered:
         position = embeddings.positions(queries["photo_id"])
@@ -168,15 +187,25 @@ def by_neighbour(run: StageRun, model: str, partitions: int) -> Way:
         found, described, neighbours = locate_by_neighbours(
             index,
             embeddings.vectors[position[readable]],
-            model_names(partitions, run.settings)[model],
-            run.settings.localizers,
+            name,
+            limits,
+            among=among,
         )
+        if limits.quantised:
+            found[quantised.name] = quantised.locate_neighbours(neighbours)
+            described[quantised.name] = quantised.describe()
+        if among is not None:
+            described = {
+                one: f"{text}; {among.sum():,} of these may be found" for one, text in described.items()
+            }
         write_parquet(
             run.output / f"neighbours-{test}-{model}.parquet",
             neighbour_table(queries["photo_id"].iloc[readable], neighbours, NEIGHBOURS_SHOWN),
         )
         return Answered(
-            {name: some.spread(readable, len(queries)) for name, some in found.items()}, described
+            {one: some.spread(readable, len(queries)) for one, some in found.items()},
+            described,
+            tables=reference_tables(run, name, index, embeddings, queries, among, sources),
         )
 
     return answer

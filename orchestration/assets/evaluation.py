@@ -40,6 +40,7 @@ from orchestration.assets.answers import (
     frozen_localizers,
 )
 from orchestration.assets.inputs import (
+    SOURCE,
     embedding_folders,
     load_partitions,
     model_names,
@@ -65,7 +66,10 @@ def build(run: StageRun) -> StageResult:
     partitions = load_partitions(run.input("partition"))
     by_class = ByClass.open(run, partitions, references, validation)
     frozen = frozen_localizers(run, partitions, references, validation)
-    ways: list[Way] = [by_neighbour(run, model, len(partitions)) for model in embedding_folders(run.build)]
+    sources = photos.set_index("photo_id")[SOURCE] if SOURCE in photos else None
+    ways: list[Way] = [
+        by_neighbour(run, model, partitions, sources) for model in embedding_folders(run.build)
+    ]
     if frozen:
         ways.append(by_frozen(run, frozen))
 
@@ -142,7 +146,7 @@ def _measure(
         partitions,
         unreadable=missed,
     )
-    return evaluation, diagnostics
+    return evaluation, Diagnostics(diagnostics.method, {**diagnostics.tables, **everything.tables})
 
 
 def _log_probabilities(by_class: ByClass, answered: ClassAnswers) -> dict[str, NDArray[np.float64]]:

@@ -39,9 +39,13 @@ PARTITIONS_FILE = "partitions.json"
 first."""
 
 
+SOURCE = "source"
+"""A further column of the table of splits, where the pool has several sources."""
+
+
 def read_photos(splits: Path) -> pd.DataFrame:
     """The table of the splits stage, one row per photo in catalog order: photo_id, split, reason, and the facts that
-    later stages use (geoloc.photos.splits.FACTS)."""
+    later stages use (geoloc.photos.splits.FACTS); and SOURCE, where the pool has several."""
     return read_parquet(splits / SPLITS_FILE, ("photo_id", "split", "reason", *FACTS))
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from geoloc.evaluation.diagnostics import FILE as DIAGNOSTICS_FILE
-from geoloc.evaluation.diagnostics import Diagnostics
+from geoloc.evaluation.diagnostics import REFERENCE_SIZE, Diagnostics
 from geoloc.evaluation.explaining.explanations import FILE as EXPLANATIONS_FILE
 from geoloc.evaluation.explaining.explanations import FOLDER as EXPLANATIONS_FOLDER
 from geoloc.evaluation.explaining.explanations import Explanations
@@ -27,6 +27,7 @@ from geoloc.reports.banner import banners
 from geoloc.reports.examples import Example, ExampleNeighbour, ExampleSet, pick_examples, thumbnail
 from geoloc.reports.gallery import GALLERY_FILE, GalleryInput
 from geoloc.reports.gallery_choice import gather_gallery
+from geoloc.reports.reference_figures import reference_group
 from geoloc.reports.report import ReportInput, figure_file, write_report
 from geoloc.reports.summary import bent_warnings
 from geoloc.reports.thoughts import FigureGroup, gather_thoughts
@@ -63,6 +64,7 @@ def build(run: StageRun) -> StageResult:
     partitions = load_partitions(run.input("partition"))
     gallery = _gallery(run, photos.reset_index(), sources)
     thoughts = _thoughts(run, evaluations[main], main, photos, partitions)
+    thoughts += reference_group(_table(run.input("evaluation") / main, REFERENCE_SIZE))
     report = ReportInput(
         workspace=run.workspace.root.name,
         recipe=run.settings.recipe,
@@ -112,6 +114,11 @@ def build(run: StageRun) -> StageResult:
 def _diagnostics(folder: Path) -> dict[str, pd.DataFrame]:
     """The tables of a test set; empty if only leave-photographer-out was evaluated."""
     return Diagnostics.load(folder).overview() if (folder / DIAGNOSTICS_FILE).is_file() else {}
+
+
+def _table(folder: Path, name: str) -> pd.DataFrame | None:
+    """A table of the diagnostics of a test set, as it was measured; None if it has none of that name."""
+    return Diagnostics.load(folder).tables.get(name) if (folder / DIAGNOSTICS_FILE).is_file() else None
 
 
 def _thoughts(

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from orchestration.lineage.build import Build
 from orchestration.lineage.stale import borrowed_content, stale_stages, why_stale
-from orchestration.plan.chain import STAGES, WEIGHTS, borrowed, uses
+from orchestration.plan.chain import STAGES, WEIGHTS, borrowed, looks_at_pool, uses
 from orchestration.plan.settings import is_recipe_name, misnamed_recipes, weights_file
 from orchestration.run.sweep import sweep
 from orchestration.stores.data_version import verify_data
@@ -131,7 +131,7 @@ def _run(one: Build, stages: Sequence[str], force: bool, data: str) -> list[str]
     job = make_definitions(one.workspace, [one.recipe]).resolve_job_def(job_name(one.recipe))
     keys = {name: asset_key(one.recipe, name) for name in stages}
     # The source is observed in the same run, or lineage would record its version as INITIAL.
-    looked_at = any(STAGES[name].looks_at_pool for name in stages)
+    looked_at = any(looks_at_pool(one.settings, STAGES[name]) for name in stages)
     selection = [*([DATA_KEY] if looked_at else []), *keys.values()]
     ops = {"__".join(key.path): {"config": {"force": True}} for key in keys.values()} if force else {}
     with dagster_instance(one.workspace) as instance:

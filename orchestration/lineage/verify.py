@@ -8,7 +8,7 @@ from orchestration.lineage.build import Build
 from orchestration.lineage.checks import output_of, read_results
 from orchestration.lineage.code import code_version
 from orchestration.lineage.record import Record
-from orchestration.plan.chain import STAGES, inputs_of
+from orchestration.plan.chain import STAGES, inputs_of, looks_at_pool
 from orchestration.plan.checks import checks_of
 from orchestration.stores.data_version import data_version
 from orchestration.workspace import WorkspaceError
@@ -56,7 +56,7 @@ def out_of_date(build: Build, records: Mapping[str, Record]) -> dict[str, list[s
             continue
         made = {name: build.record(name) for name in inputs_of(build.settings, stage)}
         why = [f"{name} changed" for name, of in made.items() if of and record.inputs.get(name) != of.content]
-        if stage.looks_at_pool and build.workspace.data_pointer.exists():
+        if looks_at_pool(build.settings, stage) and build.workspace.data_pointer.exists():
             why += ["photos changed"] * (record.inputs.get("data") != data_version(build.workspace))
         if changed := build.settings.changes(record.settings, stage.sections):
             why.append(f"settings changed: {', '.join(changed)}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +14,15 @@ from geoloc.localizers.by_neighbour import DensityLocalizer, NearestLocalizer, N
 from geoloc.models.classifier import load_model
 from geoloc.models.embedder import Embedder, build_embedder
 from geoloc.models.engine import ExportedNetwork, ready_network
+from geoloc.models.heads import Heads
 from geoloc.models.metric import load_metric_network
 from geoloc.models.prediction import unit_embeddings_of_pixels
-from geoloc.retrieval.index import ReferenceIndex
 from geoloc.sphere import LEVELS_KM, distance_km
 from orchestration.assets.inputs import model_names, model_settings
 from orchestration.lineage.build import Build
 from orchestration.locate.located import Found
 from orchestration.locate.question import Question
+from orchestration.locate.references import may_be_found, open_index, voting
 from orchestration.plan.chain import GRAPH_FILE, MODEL_FILE
 from orchestration.workspace import WorkspaceError
 
@@ -32,6 +34,8 @@ class ByNeighbour:
     network: Embedder | ExportedNetwork
     localizer: NeighbourLocalizer
     batch_size: int
+    among: NDArray[np.bool_] | None = None
+    asked: str = ""
     within_km: float | None = None
     scaled: bool = False
 
@@ -39,40 +43,46 @@ class ByNeighbour:
     def open(cls, build: Build, question: Question) -> ByNeighbour:
         """The localizer that the question asks for, over what the build saved.
 
-        Raises WorkspaceError where the settings' model cannot be made.
+        Raises WorkspaceError where the settings' model cannot be made, or the index is of another network or empty,
+        and UsageError for options that it cannot fulfil.
         """
         limits = build.settings.localizers
         precision = build.settings.embeddings.precision
-        network: Embedder | ExportedNetwork
+        load: Callable[[], Embedder]
         folder = build.folder("features" if question.model == "backbone" else question.model)
-        graph, file, heads = folder / GRAPH_FILE, folder / MODEL_FILE, 1
-        if question.model == "classifier":
-            network = classifier = ready_network(graph, lambda: load_model(file), file, precision)
-            heads = len(classifier.heads)
-        elif question.model == "metric":
-            network = ready_network(graph, lambda: load_metric_network(file), file, precision)
+        graph, file = folder / GRAPH_FILE, folder / MODEL_FILE
+        network: Embedder | ExportedNetwork
+        if question.model == "backbone":
+            load = partial(_backbone, build)
+            network = ready_network(graph, load, precision=precision)
         else:
-            network = ready_network(graph, lambda: _backbone(build), precision=precision)
+            load = partial(load_model if question.model == "classifier" else load_metric_network, file)
+            network = ready_network(graph, load, file, precision)
+        heads = len(network.heads) if isinstance(network, Heads) and question.model == "classifier" else 1
         name = model_names(heads, build.settings)[question.model]
-        index = ReferenceIndex.load(build.folder("index") / question.model)
+        index = open_index(build, question.model, network, graph, load)
+        among = may_be_found(build, question, index)
         localizer: NeighbourLocalizer
         if question.method == "nn":
             localizer = NearestLocalizer(index, name, question.alternatives)
         else:
+            k = voting(question, limits, len(index) if among is None else int(among.sum()))
             sigma = limits.sigmas[len(limits.sigmas) // 2] if limits.sigmas else 4.0
             localizer = DensityLocalizer(
-                index, limits.k, limits.m, sigma, model_name=name, alternatives=question.alternatives
+                index, k, limits.m, sigma, model_name=name, alternatives=question.alternatives
             )
-        return cls(network, localizer, limits.batch_size)
+        asked = f" among {' '.join(question.references)}" if question.references else ""
+        return cls(network, localizer, limits.batch_size, among, asked)
 
     @property
     def name(self) -> str:
-        """The method's name, as in tables."""
-        return self.localizer.name
+        """The method's name, as in tables; with other references than the evaluation's it is no method of those."""
+        return self.localizer.name + self.asked
 
     def locate(self, photos: Sequence[NDArray[np.uint8]]) -> Found:
         """Locate N photos, uint8 [H, W, 3] each. Neighbours have no regions."""
-        answers = self.localizer.locate(unit_embeddings_of_pixels(self.network, photos, self.batch_size))
+        vectors = unit_embeddings_of_pixels(self.network, photos, self.batch_size)
+        answers = self.localizer.locate(vectors, among=self.among)
         reasons = [_reasons(answers, row) for row in range(len(photos))]
         return Found(answers, reasons, [None] * len(photos))
 

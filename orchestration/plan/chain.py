@@ -27,8 +27,9 @@ class Stage:
     whose output it does not read. `sections`: the settings that it uses, as sections or dotted keys. `when`: the
     setting that switches the stage on; a recipe has the stage only if it is set (empty: always). `looks_at_pool`: the
     stage reads the pool itself (catalog, quarantine, pairs), so it depends on the data version; the other stages get
-    their photos from `splits`. `only`: inputs that it reads only where a setting has a value, as (input, key, value).
-    `shows_checks`: it shows what the checks of all outputs found. `kinds`: labels in the Dagster UI. `volatile`: output
+    their photos from `splits`. `pool_when`: the setting with which it does so, though it does not otherwise. `only`:
+    inputs that it reads only where a setting has a value, as (input, key, value). `shows_checks`: it shows what the
+    checks of all outputs found. `kinds`: labels in the Dagster UI. `volatile`: output
     files that hold run ids or times and so are not content. `names_recipe`: the output contains the recipe's name, so
     no other recipe can reuse it.
     """
@@ -43,6 +44,7 @@ class Stage:
     when: str = ""
     only: tuple[tuple[str, str, str], ...] = ()
     looks_at_pool: bool = False
+    pool_when: str = ""
     shows_checks: bool = False
     volatile: tuple[str, ...] = ()
     names_recipe: bool = False
@@ -114,6 +116,7 @@ CHAIN: tuple[Stage, ...] = (
         ("splits", "partition", "classifier", "features", "embeddings", "metric_embeddings", "index"),
         ("seed", "index", "localizers", "evaluation", "metric.name"), "evaluation", ("pandas", "mlflow"),
         "Accuracy at five levels with photographer-clustered intervals, baselines, ceilings and comparisons.",
+        pool_when="localizers.references",
     ),
     Stage(
         "report", ("splits", "partition", "classifier", "metric", "evaluation"),
@@ -189,6 +192,11 @@ def inputs_of(settings: BuildSettings, stage: Stage) -> tuple[str, ...]:
     present = {other.name for other in stages_of(settings)}
     unasked = {name for name, key, value in stage.only if value_at(settings, key) != value}
     return tuple(name for name in stage.inputs if name in present and name not in unasked)
+
+
+def looks_at_pool(settings: BuildSettings, stage: Stage) -> bool:
+    """Whether a stage reads the pool itself, so that it depends on the data version."""
+    return stage.looks_at_pool or bool(stage.pool_when and value_at(settings, stage.pool_when))
 
 
 def uses(stage: Stage, key: str) -> bool:

@@ -22,6 +22,7 @@ from orchestration.plan.chain import (
     artefact,
     borrowed,
     inputs_of,
+    looks_at_pool,
     output_folder,
     record_path,
     stages_of,
@@ -206,7 +207,7 @@ def _pipeline_stage(workspace: Workspace, settings: BuildSettings, stage: Stage)
     described: dict[str, Any] = {
         "cmd": command,
         "desc": stage.description,
-        "deps": ["data"] * stage.looks_at_pool
+        "deps": ["data"] * looks_at_pool(settings, stage)
         + [relative(output(workspace, recipe, name)) for name in above]
         + [relative(output(workspace, *source)) for source in borrowed(settings, stage).values()]
         + _weights_file(settings, stage),

@@ -24,6 +24,7 @@ EVERYTHING = parse(
         "partitions": EVERY_KIND,
         "training": {"mode": "fine_tune", "curriculum": {}, "distillation": {"recipe": "other"}},
         "metric": {"mining": {}},
+        "localizers": {"references": {"sources": ["other"]}},
     },
 )
 """Settings with every section that there is."""
