@@ -186,6 +186,15 @@ def densest(
     absent = np.isnan(lat) | np.isnan(lon)
     weights = neighbour_weights(np.where(absent, np.nan, similar), settings.m)
     density = kernel_density(lat, lon, weights, settings.sigma, flat=settings.flat)
+    return peaks(lat, lon, density, settings)
+
+
+def peaks(
+    latitude: ArrayLike, longitude: ArrayLike, density: ArrayLike, settings: DensitySettings
+) -> Densest:
+    """The candidates [Q, k] of the highest `density` [Q, k], each further than σ from all before it; densities of 0
+    are no candidates. Only `sigma`, `flat` and `alternatives` of the settings are used."""
+    lat, lon, density = (np.asarray(a, dtype=np.float64) for a in (latitude, longitude, density))
     rows = np.arange(len(lat))
     axes = np.stack([lat, lon], axis=-1) if settings.flat else unit_vectors(lat, lon)
     # Compared with squared straight-line distances: a chord of the sphere for an angle of σ, or σ itself.

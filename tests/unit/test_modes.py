@@ -133,4 +133,6 @@ def test_modes_agree_with_the_densest_neighbour_where_kernels_do_not_meet():
     weights = neighbour_weights(similarity, 10.0)
     order = np.argsort(-weights, axis=1, kind="stable")
     np.testing.assert_allclose(found.mass, np.take_along_axis(weights, order, axis=1), rtol=1e-9)
-    np.testing.assert_allclose(found.share[:, 0], kernel_density(latitude, longitude, weights, 1e-3).max(axis=1))
+    np.testing.assert_allclose(
+        found.share[:, 0], kernel_density(latitude, longitude, weights, 1e-3).max(axis=1)
+    )
