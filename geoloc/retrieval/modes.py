@@ -125,7 +125,9 @@ def _together(
     rows = np.arange(len(ends))
     limit = 2 * np.sin(min(_TOGETHER * width, np.pi) / 2)
     left, of = np.where(present, density, 0.0), np.full(weights.shape, -1, dtype=np.int64)
-    places, shares, masses = [], [], []
+    places: list[FloatArray] = []
+    shares: list[FloatArray] = []
+    masses: list[FloatArray] = []
     while left.size and (left > 0).any():
         top = left.argmax(axis=1)
         found = left[rows, top] > 0
