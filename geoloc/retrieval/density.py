@@ -140,6 +140,28 @@ def kernel_density(
     return np.where(present, density, 0.0)
 
 
+def density_at(
+    latitude: ArrayLike,
+    longitude: ArrayLike,
+    of_latitude: ArrayLike,
+    of_longitude: ArrayLike,
+    weights: ArrayLike,
+    sigma: float,
+) -> FloatArray:
+    """Density of one query at any P points, degrees, float64 [P], from its k neighbours and their weights, [k] each: as
+    `kernel_density` gives it at the neighbours themselves, on the sphere."""
+    a, b = (
+        np.ascontiguousarray(unit_vectors(*place).T)[:, None, :] / 2
+        for place in ((latitude, longitude), (of_latitude, of_longitude))
+    )
+    w = np.asarray(weights, dtype=np.float64)
+    step = max(1, _CHUNK_CELLS // max(1, len(w)))
+    parts = [
+        _kernel(a[:, :, start : start + step], b, sigma, False)[0] @ w for start in range(0, a.shape[2], step)
+    ]
+    return np.concatenate(parts) if parts else np.empty(0)
+
+
 def _chunk_density(axes: FloatArray, weights: FloatArray, sigma: float, flat: bool, out: FloatArray) -> None:
     """Add the density of a few queries into `out` [q, k], block by block; the kernel is symmetric."""
     k = weights.shape[1]

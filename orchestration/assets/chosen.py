@@ -14,9 +14,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from geoloc.evaluation.explaining.explanations import FOLDER
+from geoloc.evaluation.explaining.neighbourhoods import neighbourhoods
 from geoloc.evaluation.measures.bootstrap import photographer_clusters
 from geoloc.evaluation.measures.intervals import shares
+from geoloc.evaluation.result import Evaluation
 from geoloc.localizers.base import Answers
+from geoloc.localizers.by_neighbour import DensityLocalizer
 from geoloc.localizers.chosen.choice import (
     ALONE,
     CELLS,
@@ -33,6 +37,7 @@ from geoloc.photos.owners import photographer_keys
 from geoloc.photos.validation_parts import REGIONS, SELECTION, SHARED, TEMPERATURE, of_part
 from geoloc.retrieval.embeddings import Embeddings
 from geoloc.retrieval.index import ReferenceIndex
+from geoloc.retrieval.neighbours import Neighbours
 from geoloc.settings import SettingsError
 from orchestration.assets.answers import Answered, ByClass
 from orchestration.assets.inputs import embedding_folders, model_names
@@ -247,6 +252,33 @@ def chosen_methods(run: StageRun, by_class: ByClass, validation: pd.DataFrame) -
     models = list(embedding_folders(run.build))
     trained = [model for model in models if model != "backbone"] or models
     return [ChosenMethods.open(run, model, by_class, validation) for model in trained]
+
+
+def explain_neighbours(
+    run: StageRun, test: str, evaluation: Evaluation, queries: pd.DataFrame, partitions: int
+) -> None:
+    """Write what the report shows of the neighbours of a few photos, by the trained network and the middle σ; nothing
+    where that is no row of the evaluation."""
+    settings = run.settings.localizers
+    models = list(embedding_folders(run.build))
+    if not run.settings.evaluation.explained or not settings.sigmas or not models:
+        return
+    model = next((one for one in models if one != "backbone"), models[0])
+    index = ReferenceIndex.load(run.input("index") / model, mapped=True)
+    sigma = settings.sigmas[len(settings.sigmas) // 2]
+    name = model_names(partitions, run.settings)[model]
+    density = DensityLocalizer(index, settings.k, settings.m, sigma, model_name=name)
+    if density.name not in evaluation.methods:
+        return
+    embeddings = Embeddings.load(embedding_folders(run.build)[model])
+
+    def search(positions: NDArray[np.int64]) -> Neighbours:
+        own = embeddings.positions(queries["photo_id"].iloc[positions])  # answered, so each has one
+        return index.search(embeddings.vectors[own], settings.k)
+
+    count = run.settings.evaluation.explained
+    found = neighbourhoods(evaluation, density.name, density.settings, queries, count, search)
+    found.save(run.output / test / FOLDER)
 
 
 def chosen_tables(collectors: Sequence[Collector]) -> dict[str, pd.DataFrame]:

@@ -39,7 +39,7 @@ from orchestration.assets.answers import (
     by_neighbour,
     frozen_localizers,
 )
-from orchestration.assets.chosen import Collector, chosen_methods, chosen_tables
+from orchestration.assets.chosen import Collector, chosen_methods, chosen_tables, explain_neighbours
 from orchestration.assets.inputs import (
     embedding_folders,
     load_partitions,
@@ -85,6 +85,7 @@ def build(run: StageRun) -> StageResult:
             behind[name] = Diagnostics(behind[name].method, {**behind[name].tables, **further})
         if name == tests[0]:
             _explain(run, name, made[name], queries, by_class, answered)
+            explain_neighbours(run, name, made[name], queries, len(partitions))
         behind[name].save(run.output / name)
     if run.settings.evaluation.leave_photographer_out:
         made[EVERYONE], behind[EVERYONE] = _leave_photographer_out(run, stored(photos))
