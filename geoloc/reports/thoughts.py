@@ -265,9 +265,9 @@ def _neighbourhoods(around: Neighbourhoods, pictures: _Pictures) -> list[FigureG
         FigureGroup(
             "Neighbours and their density",
             f"Photos placed by {around.method}: the photo, the references most like it with their similarities, and "
-            "all neighbours on the world (blue stars) under their density, with the answer (red star) and where the photo "
-            "was taken (green ring). One clear peak is a place that the neighbours agree on; many are a look that many "
-            "places have. After Revisiting IM2GPS, figure 7.",
+            "all neighbours on the world (blue stars) under their density, with the answer (red star) and the place "
+            "where it was taken (green ring). One clear peak is a place that the neighbours agree on; many are a look "
+            "that many places have. After Revisiting IM2GPS, figure 7.",
             (
                 Figure(
                     "neighbourhoods",

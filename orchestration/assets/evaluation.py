@@ -80,7 +80,7 @@ def build(run: StageRun) -> StageResult:
         told = _log_probabilities(by_class, answered)
         every = [*ways, *(_collected(one) for one in collectors)]
         made[name], behind[name] = _measure(run, name, queries, references, partitions, answered, every, told)
-        further = _regions(by_class, answered, queries) | chosen_tables(collectors)
+        further = _regions(by_class, answered, queries) | chosen_tables(made[name], collectors)
         if further:
             behind[name] = Diagnostics(behind[name].method, {**behind[name].tables, **further})
         if name == tests[0]:
