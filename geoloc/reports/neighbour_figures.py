@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,11 +31,11 @@ def neighbourhood_figure(found: Neighbourhoods, photos: Mapping[str, bytes]) -> 
     if found.photos.empty:
         raise ValueError("no photo has neighbours: there is nothing to show")
     with drawing():
-        figure = new_figure(11.6, 2.05 * len(found.photos) + 0.1)
+        figure = new_figure(10.2, 1.72 * len(found.photos) + 0.1)
         rows = figure.subfigures(len(found.photos), 1, squeeze=False)[:, 0]
         for row, photo in zip(rows, found.photos.itertuples(), strict=True):
             _, below = row.subfigures(2, 1, height_ratios=(0.05, 1))
-            left, right = below.subfigures(1, 2, width_ratios=(1.5 * (1 + SHOWN), 4.1))
+            left, right = below.subfigures(1, 2, width_ratios=(1.3 * (1 + SHOWN), 3.7))
             frames = left.subplots(1, 1 + SHOWN)
             draw_photo(frames[0], photos.get(str(photo.photo_id)))
             frames[0].set_title("the photo", fontsize=8.5)
@@ -48,8 +49,7 @@ def neighbourhood_figure(found: Neighbourhoods, photos: Mapping[str, bytes]) -> 
         return jpeg(figure)
 
 
-def _world(figure: Figure | SubFigure, photo: tuple, mine: pd.DataFrame, sigma: float) -> None:
-    place: dict[str, float] = {name: float(getattr(photo, name)) for name in ("latitude", "longitude")}
+def _world(figure: Figure | SubFigure, photo: Any, mine: pd.DataFrame, sigma: float) -> None:
     truth = float(photo.true_latitude), float(photo.true_longitude)
     axes = land_axes(figure, min(mine["latitude"].min(), truth[0]))
     latitude, longitude = np.arange(-88.5, 86, _GRID), np.arange(-180 + _GRID / 2, 180, _GRID)
@@ -74,9 +74,7 @@ def _world(figure: Figure | SubFigure, photo: tuple, mine: pd.DataFrame, sigma: 
     )
     axes.scatter(truth[1], truth[0], s=85, facecolors="none", edgecolors="#12805c", linewidths=1.8, zorder=5)
     axes.scatter(
-        place["longitude"], place["latitude"], marker="*", s=90, color=ERROR_COLOURS[-1], edgecolors="white",
+        photo.longitude, photo.latitude, marker="*", s=90, color=ERROR_COLOURS[-1], edgecolors="white",
         linewidths=0.7, zorder=6,
     )  # fmt: skip
-    axes.set_title(
-        f"{kilometres(float(photo.error_km))} km off", fontsize=8.5, fontweight="normal", color=INK
-    )
+    axes.set_title(f"{kilometres(photo.error_km)} km off", fontsize=8.5, fontweight="normal", color=INK)

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 JPEG = b"\xff\xd8\xff"
 """What every JPEG begins with."""
-_FOR_A_LEVEL = re.compile(r" for [\d.]+ km$")
-"""How the names end of methods that answer for one level."""
+_UNMAPPED = re.compile(r"( for [\d.]+ km|\]kNN)$")
+"""How the names end of methods that answer for one level, or as the best of several that are drawn."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,8 +226,8 @@ def report_html(report: ReportInput, pictures: Mapping[str, bytes]) -> str:
 
 
 def _mapped(evaluation: Evaluation) -> list[str]:
-    """The methods whose errors are drawn: not those for one level, whose maps look like those of the others."""
-    return [method for method in evaluation.methods if not _FOR_A_LEVEL.search(method)]
+    """The methods whose errors are drawn: not those whose maps look like those of the others."""
+    return [method for method in evaluation.methods if not _UNMAPPED.search(method)]
 
 
 def _all_diagnostics(report: ReportInput) -> dict[str, Mapping[str, pd.DataFrame]]:

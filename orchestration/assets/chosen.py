@@ -6,7 +6,7 @@ epoch, confidences and temperatures fitted on those of the temperatures, regions
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -279,39 +279,3 @@ def explain_neighbours(
     count = run.settings.evaluation.explained
     found = neighbourhoods(evaluation, density.name, density.settings, queries, count, search)
     found.save(run.output / test / FOLDER)
-
-
-def combined_against_alone(evaluation: Evaluation, methods: ChosenMethods) -> pd.DataFrame:
-    """Whether the combination beats classes and neighbours alone: a row per method that it was compared with, a column
-    per level with the paired difference in points and its verdict. Empty without a combination or these comparisons."""
-    combined = next((name for name, one in methods.shown if one.way != ALONE), None)
-    name = next(name for name, one in zip(methods.names, methods.choices, strict=True) if one.way == ALONE)
-    by_neighbour = [
-        one
-        for one in evaluation.methods
-        if one.startswith((name, name.replace("]kNN", "]NN"))) and " km" not in one
-    ]
-    rows = []
-    for other in [evaluation.methods[0], *by_neighbour] if combined else []:
-        table = evaluation.comparisons
-        pair = table[table["method"].isin([combined, other]) & table["other"].isin([combined, other])]
-        if pair.empty:
-            continue
-        cells = {}
-        for at in pair.itertuples():
-            points = 100 * (at.difference if at.method == combined else -at.difference)
-            sure = "undecided" if at.verdict == "undecided" else "better" if points > 0 else "worse"
-            cells[str(at.level)] = f"{points:+.1f} {sure}"
-        rows.append({"method": combined, "other": other} | cells)
-    return pd.DataFrame(rows)
-
-
-def chosen_tables(evaluation: Evaluation, collectors: Sequence[Collector]) -> dict[str, pd.DataFrame]:
-    """What was chosen, whether combinations beat what they combine, and how well regions cover, as diagnostics by
-    title; empty if nothing was chosen."""
-    tables = {
-        "combined_against_alone": [combined_against_alone(evaluation, one.methods) for one in collectors],
-        "chosen_on_validation": [one.methods.table() for one in collectors],
-        "regions_by_neighbour": [one.regions() for one in collectors],
-    }
-    return {name: pd.concat(some, ignore_index=True) for name, some in tables.items() if any(map(len, some))}

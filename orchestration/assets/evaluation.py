@@ -39,7 +39,8 @@ from orchestration.assets.answers import (
     by_neighbour,
     frozen_localizers,
 )
-from orchestration.assets.chosen import Collector, chosen_methods, chosen_tables, explain_neighbours
+from orchestration.assets.chosen import Collector, chosen_methods, explain_neighbours
+from orchestration.assets.chosen_tables import chosen_tables
 from orchestration.assets.inputs import (
     embedding_folders,
     load_partitions,

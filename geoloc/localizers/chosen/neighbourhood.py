@@ -56,7 +56,7 @@ class Neighbourhood:
             return Evidence(found)
         by_class = np.nan_to_num(by_class)
         cell = reference_cells(self.search.cells, found)
-        padded = np.append(by_class, np.zeros((len(by_class), 1)), axis=1)  # of no cell: 0
+        padded = np.append(by_class, np.zeros((len(by_class), 1), by_class.dtype), axis=1)  # of no cell: 0
         log_class = log_probabilities(np.take_along_axis(padded, cell, axis=1))
         within = self.search.search(vectors, by_class, numbers, k) if numbers else {}
         return Evidence(found, log_class, within)
