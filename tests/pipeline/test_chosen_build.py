@@ -48,6 +48,25 @@ def test_chosen_methods_are_measured_shown_and_asked(workspace: Workspace, capsy
     # Those of one use of the validation split, which is small here and shared by all uses; never a test photo.
     part = validation["validation_part"].isin(["selection", "shared"])
     assert set(table["photos"]) == {int(part.sum())}
+    # Whether the combination beats both alone is said, whatever the answer.
+    against = pd.read_csv(kept / "test" / "combined_against_alone.csv")
+    assert set(against["method"]) == {cells}
+    assert against["other"].tolist() == [
+        found.methods[0], "[L]NN", *(m for m in found.methods if m.startswith("[L]kNN σ")), "[L]kNN"
+    ]  # fmt: skip
+    accuracy = found.accuracy.set_index(["method", "level"])["accuracy"]
+    for row in against.to_dict(orient="records"):
+        for level in LEVELS_KM:
+            points, verdict = row[level].split()
+            gain = 100 * (accuracy[cells, level] - accuracy[row["other"], level])
+            assert float(points) == pytest.approx(gain, abs=0.051)
+            assert verdict == "undecided" or verdict == ("better" if gain > 0 else "worse")
+    sure = pd.read_csv(kept / "test" / "confidences_by_neighbour.csv")
+    assert sure["method"].tolist() == rows
+    right = [accuracy[name, "region" if name in (rows[0], cells) else level] for name, level in
+             zip(rows, ["region", *LEVELS_KM, "region"], strict=True)]  # fmt: skip
+    answered = found.errors.set_index("method").loc[rows, "answered"].to_numpy()
+    assert (sure["right"] * answered / found.queries).tolist() == pytest.approx(right)
     regions = pd.read_csv(kept / "test" / "regions_by_neighbour.csv")
     assert regions["method"].tolist() == ["[L]kNN", cells]
     assert (regions["n"] == found.queries).all()
