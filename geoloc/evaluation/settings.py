@@ -39,7 +39,8 @@ class EvaluationSettings(Settings):
         4,
         minimum=0,
         maximum=100,
-        help="number of photos of the main test set to explain by a probability map and an occlusion map; 0: none",
+        help="number of photos of the main test set to explain by a probability map and an occlusion map, up to three "
+        "also by their neighbours; 0: none",
     )
     confident_cells: int = setting(
         4,

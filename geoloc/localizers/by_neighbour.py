@@ -29,6 +29,7 @@ class NeighbourLocalizer(Localizer):
     """The base of localizers by neighbour: the search, and the abstention for unreadable photos."""
 
     index: ReferenceIndex
+    model_name: str
 
     @property
     @abstractmethod

@@ -6,9 +6,9 @@ localizer is a function here and a line in evaluation.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -60,6 +60,9 @@ class Answered:
 
 Way = Callable[[str, pd.DataFrame], Answered]
 """Takes the name of a test set and its photos, one row per photo; returns the answers."""
+
+Watch = Callable[[slice, Mapping[str, NDArray[Any]]], None]
+"""Takes a part of a test set and the scaled class probabilities of its photos by partition, while they are there."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +134,12 @@ class ByClass:
             self.model, self.run.workspace.pool, photos, limits.batch_size, crops=limits.crops
         )
 
-    def answer(self, test: str, queries: pd.DataFrame) -> ClassAnswers:
-        """The answers of every method. Photos without probabilities get no answer.
+    def scaled_of(self, photos: pd.DataFrame) -> dict[str, NDArray[Any]]:
+        """Scaled probabilities by partition of photos that are few enough to hold at once."""
+        return self.calibration.scaled(self.predict(photos)[0])
+
+    def answer(self, test: str, queries: pd.DataFrame, watch: Sequence[Watch] = ()) -> ClassAnswers:
+        """The answers of every method. Photos without probabilities get no answer. Each of `watch` sees every part.
 
         The probabilities of all photos are never held at once: a part is predicted, answered, summarised and dropped.
         """
@@ -153,6 +160,8 @@ class ByClass:
             true_cells = {name: some[part] for name, some in truth.items()}
             facts.append(cell_facts(self.calibration, raw, scaled, true_cells, areas))
             unreadable.append(missed + part.start)
+            for see in watch:
+                see(part, scaled)
         return ClassAnswers(
             {
                 method.localizer.name: Answers.joined(parts)

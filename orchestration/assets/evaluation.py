@@ -39,6 +39,8 @@ from orchestration.assets.answers import (
     by_neighbour,
     frozen_localizers,
 )
+from orchestration.assets.chosen import Collector, chosen_methods, explain_neighbours
+from orchestration.assets.chosen_tables import chosen_tables
 from orchestration.assets.inputs import (
     SOURCE,
     embedding_folders,
@@ -72,18 +74,23 @@ def build(run: StageRun) -> StageResult:
     ]
     if frozen:
         ways.append(by_frozen(run, frozen))
+    chosen = chosen_methods(run, by_class, validation)
 
     made, behind = {}, {}
     tests = [name for name in sorted(by_split) if name not in ("train", "validation", "unused")]
     for name in tests:
         queries = by_split[name].reset_index(drop=True)
-        answered = by_class.answer(name, queries)
+        collectors = [one.collector(queries) for one in chosen]
+        answered = by_class.answer(name, queries, collectors)
         told = _log_probabilities(by_class, answered)
-        made[name], behind[name] = _measure(run, name, queries, references, partitions, answered, ways, told)
-        if regions := _regions(by_class, answered, queries):
-            behind[name] = Diagnostics(behind[name].method, {**behind[name].tables, **regions})
+        every = [*ways, *(_collected(one) for one in collectors)]
+        made[name], behind[name] = _measure(run, name, queries, references, partitions, answered, every, told)
+        further = _regions(by_class, answered, queries) | chosen_tables(made[name], collectors)
+        if further:
+            behind[name] = Diagnostics(behind[name].method, {**behind[name].tables, **further})
         if name == tests[0]:
             _explain(run, name, made[name], queries, by_class, answered)
+            explain_neighbours(run, name, made[name], queries, len(partitions))
         behind[name].save(run.output / name)
     if run.settings.evaluation.leave_photographer_out:
         made[EVERYONE], behind[EVERYONE] = _leave_photographer_out(run, stored(photos))
@@ -147,6 +154,10 @@ def _measure(
         unreadable=missed,
     )
     return evaluation, Diagnostics(diagnostics.method, {**diagnostics.tables, **everything.tables})
+
+
+def _collected(collector: Collector) -> Way:
+    return lambda test, queries: collector.answered()
 
 
 def _log_probabilities(by_class: ByClass, answered: ClassAnswers) -> dict[str, NDArray[np.float64]]:

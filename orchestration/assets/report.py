@@ -14,6 +14,8 @@ from geoloc.evaluation.diagnostics import REFERENCE_SIZE, Diagnostics
 from geoloc.evaluation.explaining.explanations import FILE as EXPLANATIONS_FILE
 from geoloc.evaluation.explaining.explanations import FOLDER as EXPLANATIONS_FOLDER
 from geoloc.evaluation.explaining.explanations import Explanations
+from geoloc.evaluation.explaining.neighbourhoods import FILE as NEIGHBOURHOODS_FILE
+from geoloc.evaluation.explaining.neighbourhoods import Neighbourhoods
 from geoloc.evaluation.result import Evaluation
 from geoloc.files import read_json, read_parquet
 from geoloc.photos.catalog import CATALOG_FILE, empty_catalog, read_catalog
@@ -131,12 +133,14 @@ def _thoughts(
     """How sure the methods are, and why. The classifier's part needs a test set."""
     folder = run.input("evaluation") / test / EXPLANATIONS_FOLDER
     found = Explanations.load(folder) if (folder / EXPLANATIONS_FILE).is_file() else None
+    around = Neighbourhoods.load(folder) if (folder / NEIGHBOURHOODS_FILE).is_file() else None
     with ShardReader(run.workspace.pool) as reader:
         return gather_thoughts(
             evaluation,
             found,
             None if found is None else partitions[found.partition],
             lambda photo_id: _stored_bytes(photos.loc[photo_id], reader),
+            around,
         )
 
 

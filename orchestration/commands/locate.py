@@ -24,7 +24,9 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         "  geoloc locate photo.jpg --level street          which street, rather than which country?\n"
         "  geoloc locate photo.jpg --level country --abstain-below 0.5\n"
         "  geoloc locate photo.jpg --recipe multi --combine overlay\n"
-        "  geoloc locate photo.jpg --method nn --references source=yfcc --references until=2012-01-01\n\n"
+        "  geoloc locate photo.jpg --method nn --references source=yfcc --references until=2012-01-01\n"
+        "  geoloc locate photo.jpg --method neighbours --level city --map where.html\n"
+        "  geoloc locate photo.jpg --method combined       classes and neighbours together\n\n"
         "If the build has localizers.calibrate, confidences are scaled by a temperature fitted on validation photos.\n"
         "If it has localizers.coverages, each answer comes with regions: cells that contain the photo with the given\n"
         "probability, outlined on the map. A note above an answer says at which levels the build is worse than its\n"
@@ -33,7 +35,13 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     )  # fmt: skip
     parser.add_argument("photos", type=Path, nargs="+", metavar="PHOTO")
     add_recipe(parser)
-    parser.add_argument("--method", choices=METHODS, default="class", help="default: class")
+    parser.add_argument(
+        "--method",
+        choices=METHODS,
+        default="class",
+        help="class (default): the most probable cell; nn, knn: the nearest reference photo, the densest spot of the "
+        "nearest; neighbours: as knn, with k and sigma as chosen on validation photos; combined: these and classes",
+    )
     parser.add_argument(
         "--model",
         choices=MODELS,
@@ -62,7 +70,8 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--level",
         choices=LEVELS,
-        help="by class: the point most probably within 1, 25, 200, 750 or 2500 km; its confidence is that probability",
+        help="by class: the point most probably within 1, 25, 200, 750 or 2500 km; neighbours: with k and sigma chosen "
+        "for that level; the confidence is that probability",
     )
     parser.add_argument(
         "--combine",

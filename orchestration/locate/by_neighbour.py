@@ -17,10 +17,12 @@ from geoloc.models.engine import ExportedNetwork, ready_network
 from geoloc.models.heads import Heads
 from geoloc.models.metric import load_metric_network
 from geoloc.models.prediction import unit_embeddings_of_pixels
+from geoloc.retrieval.modes import find_modes
 from geoloc.sphere import LEVELS_KM, distance_km
 from orchestration.assets.inputs import model_names, model_settings
 from orchestration.lineage.build import Build
 from orchestration.locate.located import Found
+from orchestration.locate.nearby import nearby
 from orchestration.locate.question import Question
 from orchestration.locate.references import may_be_found, open_index, voting
 from orchestration.plan.chain import GRAPH_FILE, MODEL_FILE
@@ -83,8 +85,14 @@ class ByNeighbour:
         """Locate N photos, uint8 [H, W, 3] each. Neighbours have no regions."""
         vectors = unit_embeddings_of_pixels(self.network, photos, self.batch_size)
         answers = self.localizer.locate(vectors, among=self.among)
-        reasons = [_reasons(answers, row) for row in range(len(photos))]
-        return Found(answers, reasons, [None] * len(photos))
+        found = answers.neighbours
+        assert found is not None
+        modes = None
+        if isinstance(self.localizer, DensityLocalizer):
+            modes = find_modes(found.latitude, found.longitude, found.similarity, self.localizer.settings)
+        near = nearby(self.localizer.index.references, found, modes)
+        why = [reasons(answers, row) for row in range(len(photos))]
+        return Found(answers, why, [None] * len(photos), near)
 
 
 def _backbone(build: Build) -> Embedder:
@@ -95,10 +103,10 @@ def _backbone(build: Build) -> Embedder:
         raise WorkspaceError(f"the model of {build.recipe}'s settings cannot be made: {error}") from None
 
 
-def _reasons(answers: Answers, row: int) -> list[str]:
+def reasons(answers: Answers, row: int) -> list[str]:
     """The evidence for each alternative of a photo: how many neighbours are near it, and the most similar of them."""
     assert answers.neighbours is not None and answers.alternatives is not None  # noqa: PT018
-    ids, reasons = answers.neighbours.photo_ids()[row], []
+    ids, told = answers.neighbours.photo_ids()[row], []
     places = zip(answers.alternatives.latitude[row], answers.alternatives.longitude[row], strict=True)
     for latitude, longitude in places:
         near = distance_km(
@@ -107,5 +115,5 @@ def _reasons(answers: Answers, row: int) -> list[str]:
         close = np.flatnonzero(near <= LEVELS_KM["region"])
         best = ids[close[0]] if len(close) else "none"
         count = f"{len(close)} of {int((answers.neighbours.row[row] >= 0).sum())} neighbours within 200 km"
-        reasons.append(f"{count}, most similar {best}")
-    return reasons
+        told.append(f"{count}, most similar {best}")
+    return told

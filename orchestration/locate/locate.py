@@ -65,7 +65,7 @@ def locate(
 
 
 def map_page(build: Build, places: Sequence[Located]) -> str:
-    """One offline HTML page with the answers, their alternatives and their regions on the world map."""
+    """One offline HTML page with the answers, their alternatives, regions, neighbours and modes on the world map."""
     wanted = any(place.regions for place in places)
     partitions = load_partitions(build.folder("partition")) if wanted else {}
     described = [
@@ -73,6 +73,7 @@ def map_page(build: Build, places: Sequence[Located]) -> str:
         | {
             "regions": [asdict(one) | {"text": str(one)} for one in place.regions or ()],
             "method": " · ".join((place.method, *place.notes)),
+            "nearby_lines": [] if place.nearby is None else place.nearby.lines,
         }
         for place in places
     ]
@@ -82,12 +83,16 @@ def map_page(build: Build, places: Sequence[Located]) -> str:
 def _outputs(build: Build, question: Question) -> list[str]:
     """The stages whose output answers the question. Raises WorkspaceError, which names what to build, if one is
     missing."""
-    if question.method != "class":
+    if question.by_neighbour:
         if question.model == "metric" and build.settings.metric is None:
             raise WorkspaceError(
                 f"--model metric needs a recipe with a section metric, which {build.recipe} does not have"
             )
         loaded = ["index"] if question.model == "backbone" else [question.model, "index"]
+        if question.chosen:
+            loaded = ["partition", *loaded]
+        if question.method == "combined" and "classifier" not in loaded:
+            loaded.append("classifier")
     elif option := _needs_splits(question):
         loaded = ["splits", "partition", "classifier"]
         if not build.folder("splits").is_dir():
@@ -124,7 +129,7 @@ def _verified(
     `say` gets a line if a consistent build is out of date, or was not checked. Raises WorkspaceError.
     """
     links: tuple[str, ...] = ()
-    if question.method != "class":
+    if question.by_neighbour:
         links = (EMBEDDED_BY[question.model],)
     records = require_recorded(build, loaded, links)
     if "features" in links:
@@ -179,6 +184,10 @@ def _open(build: Build, question: Question, say: Callable[[str], None]) -> Photo
         from orchestration.locate.by_class import ByClass
 
         return ByClass.open(build, question, say)
+    if question.chosen:
+        from orchestration.locate.by_chosen import ByChosen
+
+        return ByChosen.open(build, question, say)
     from orchestration.locate.by_neighbour import ByNeighbour
 
     return ByNeighbour.open(build, question)
@@ -207,7 +216,12 @@ def _located(
             error = (
                 f"the confidence, {math.floor(confidence * 1e4) / 1e4:g}, is below {question.abstain_below:g}"
             )
-    silent = replace(_unanswered(photo, localizer, error), confidence=confidence, regions=found.regions[row])
+    silent = replace(
+        _unanswered(photo, localizer, error),
+        confidence=confidence,
+        regions=found.regions[row],
+        nearby=found.nearby[row] if found.nearby else None,
+    )
     other = answers.alternatives
     if answers.abstained[0] or other is None:
         return silent

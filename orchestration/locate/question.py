@@ -6,7 +6,9 @@ from dataclasses import dataclass
 
 from orchestration.errors import UsageError
 
-METHODS = ("class", "nn", "knn")
+METHODS = ("class", "nn", "knn", "neighbours", "combined")
+CHOSEN = ("neighbours", "combined")
+"""Methods whose parameters were chosen on validation photos."""
 MODELS = ("classifier", "backbone", "metric")
 LEVELS = ("street", "city", "region", "country", "continent")
 """Those of geoloc.sphere, finest first, repeated here because `geoloc --help` must not import NumPy."""
@@ -17,7 +19,8 @@ REFERENCE_KEYS = ("source", "from", "until", "version")
 
 @dataclass(frozen=True)
 class Question:
-    """How to locate photos: `method` by class, by the nearest (nn) or by the k nearest neighbours (knn).
+    """How to locate photos: `method` by class, by the nearest (nn) or by the k nearest neighbours (knn), by these with
+    k and sigma as chosen on validation photos (neighbours), or by neighbours and classes (combined).
 
     By class: `partition` is the one whose cells are used (None: the main one); `level` asks for the point most probably
     within that level; `combine` asks for a combination of all partitions. By neighbour: `model` is the one whose
@@ -81,18 +84,34 @@ class Question:
             raise UsageError(
                 f"--k {self.k} and --method {self.method} exclude each other: --k is for --method knn"
             )
-        if self.references and self.method == "class":
+        if self.references and self.method not in ("nn", "knn"):
             raise UsageError(
-                f"--references {self.references[0]} and --method class exclude each other: --references is for "
+                f"--references {self.references[0]} and --method {self.method} exclude each other: --references is for "
                 "--method nn and knn"
             )
-        by_class = {"--level": self.level, "--combine": self.combine, "--partition": self.partition}
-        for option, value in by_class.items():
-            if value and self.method != "class":
+        of = {
+            "--level": (self.level, ("class", "neighbours")),
+            "--combine": (self.combine, ("class",)),
+            "--partition": (self.partition, ("class",)),
+        }
+        for option, (value, methods) in of.items():
+            if value and self.method not in methods:
                 raise UsageError(
-                    f"{option} {value} and --method {self.method} exclude each other: {option} is for --method class"
+                    f"{option} {value} and --method {self.method} exclude each other: {option} is for --method "
+                    f"{' and '.join(methods)}"
                 )
         if self.model != "classifier" and self.method == "class":
             raise UsageError(
-                f"--model {self.model} and --method class exclude each other: --model is for --method nn and knn"
+                f"--model {self.model} and --method class exclude each other: --model is for --method nn, knn, "
+                "neighbours and combined"
             )
+
+    @property
+    def by_neighbour(self) -> bool:
+        """Whether references are searched."""
+        return self.method != "class"
+
+    @property
+    def chosen(self) -> bool:
+        """Whether the parameters are those that were chosen on validation photos."""
+        return self.method in CHOSEN

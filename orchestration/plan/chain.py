@@ -136,6 +136,8 @@ SPLITS_FILE = "splits.parquet"
 """The table of the splits stage, a row a photo."""
 TRAINING_FILE = "training.json"
 """Beside it: the history of its training, epoch by epoch."""
+CHOICES_FILE = "neighbour-choices-{model}.json"
+"""In the output of the stage evaluation: what was chosen on validation photos for the neighbours of a model."""
 SHARED = ("photos",)
 """Stages that do not depend on the recipe: built once for the workspace."""
 

@@ -221,7 +221,7 @@ def test_the_report_shows_what_the_classifier_thinks(built):
     assert [name for name in figures if name.startswith("occlusion")] == [
         f"occlusion-{i}" for i in range(1, 5)
     ]
-    assert shown.count("<img") == shown.count("<figcaption>") == 15
+    assert shown.count("<img") == shown.count("<figcaption>") == 16
     # What covers no pixel is what the evaluation quotes: its confidence, after temperature scaling.
     windows = pd.read_parquet(kept / "occlusion.parquet").drop_duplicates(["photo_id", "cell"])
     whole = windows.set_index(["photo_id", "cell"])["whole"]
@@ -234,7 +234,7 @@ def test_the_report_shows_what_the_classifier_thinks(built):
     assert metadata["Probabilities on the world: probabilities-1"].value.startswith(
         "![probabilities-1](data:image/jpeg;base64,/9j/"
     )
-    # Dagster's history keeps them for ever: three of the fifteen are enough there.
+    # Dagster's history keeps them for ever: three of the sixteen are enough there.
     assert {name for name in metadata if ": " in name} == {
         "Probabilities on the world: probabilities-1",
         "The surest photos of a cell: surest",
