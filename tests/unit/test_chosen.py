@@ -159,6 +159,15 @@ def test_a_search_within_cells_finds_the_nearest_there(world):
             assert (found[n].row[q, most:] == -1).all()
 
 
+def test_only_references_that_may_be_found_are_evidence(world):
+    index, partition, vectors, _, p = world
+    allowed = np.arange(len(index)) % 3 == 0
+    found = Neighbourhood.over(index, partition, allowed).evidence(vectors, 20, p, (2,))
+    for neighbours in (found.neighbours, found.within[2]):
+        assert allowed[neighbours.row[neighbours.row >= 0]].all()
+    assert (found.neighbours.row >= 0).all()
+
+
 def test_votes_of_cells_and_their_product_with_a_classifier():
     cell = np.array([[0, 2, 2, -1], [-1, -1, -1, -1], [1, 1, 1, 1]])
     similarity = np.array([[0.9, 0.8, 0.7, 0.6], [0.9, 0.8, 0.7, 0.6], [np.nan] * 4], dtype=np.float32)
