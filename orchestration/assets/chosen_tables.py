@@ -30,8 +30,9 @@ def combined_against_alone(evaluation: Evaluation, methods: ChosenMethods) -> pd
             continue
         cells: dict[str, str | None] = {}
         for at in pair.itertuples():
-            points = 100 * (at.difference if at.method == combined else -at.difference)
-            sure = "undecided" if at.verdict == "undecided" else "better" if points > 0 else "worse"
+            gain = at.difference if at.method == combined else -at.difference
+            points = round(100 * gain, 1) + 0.0  # never -0.0
+            sure = "undecided" if at.verdict == "undecided" else "better" if gain > 0 else "worse"
             cells[str(at.level)] = f"{points:+.1f} {sure}"
         rows.append({"method": combined, "other": other, **cells})
     return pd.DataFrame(rows)
