@@ -6,7 +6,8 @@ A folder of embeddings holds, for each part of `shard_rows` photos,
     photos-00000.parquet    photo_id, readable, reason, content: every photo of the part, in order
 
 and unreadable.parquet (photo_id, reason) and meta.json, which says whether all is finished. A part is
-finished when its photos file is there, because its vectors are written before.
+finished when its photos file is there, because its vectors are written before. If the folder has pca.safetensors, its
+embeddings are the principal components of those vectors.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from geoloc.files import (
     write_json,
     write_parquet,
 )
+from geoloc.models.settings import LayerSettings
+from geoloc.retrieval.pca import PCA_FILE, Pca
 from geoloc.retrieval.settings import EmbeddingSettings
 from geoloc.settings import settings_hash, used
 
@@ -42,6 +45,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _META, _UNREADABLE = "meta.json", "unreadable.parquet"
+_NOT_OF_A_RUN = ("models", "layer", "pca", "external")
+"""Settings that change no vector of a network: the layer is part of it, and components are of finished embeddings."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,14 @@ class Embeddings:
             )
         if not meta["finished"]:
             raise DamagedFile(folder, "it is unfinished: run the extraction again, it goes on")
-        vectors = np.empty((meta["readable"], meta["dimension"]), dtype=meta["settings"]["dtype"])
+        pca = Pca.load(folder / PCA_FILE) if (folder / PCA_FILE).exists() else None
+        stored_dtype, stored_size = np.dtype(meta["settings"]["dtype"]), meta["dimension"]
+        if pca is not None and meta["readable"] and pca.mean.shape != (stored_size,):
+            raise DamagedFile(
+                folder / PCA_FILE, f"it is of {len(pca.mean)} dimensions, the embeddings have {stored_size}"
+            )
+        size = stored_size if pca is None else pca.dimensions
+        vectors = np.empty((meta["readable"], size), dtype=stored_dtype)
         ids, filled = [], 0
         for part in range(meta["parts"]):
             for path in (_photos_path(folder, part), _vectors_path(folder, part)):
@@ -120,20 +132,22 @@ class Embeddings:
                         f"{path.name} is missing, {_META} says {meta['parts']} parts: run the extraction again",
                     )
             photos, stored = _read_part(folder, part)
-            if len(stored) and (stored.dtype != vectors.dtype or stored.shape[1:] != vectors.shape[1:]):
+            if len(stored) and (stored.dtype != stored_dtype or stored.shape[1:] != (stored_size,)):
                 raise DamagedFile(
                     _vectors_path(folder, part), f"it is {stored.dtype} {stored.shape}, unlike {_META}"
                 )
             if filled + len(stored) > len(vectors):
                 raise DamagedFile(folder, f"it holds more vectors than {_META} says ({meta['readable']})")
             if len(stored):  # a part without a readable photo does not know how long an embedding is
-                vectors[filled : filled + len(stored)] = stored
+                vectors[filled : filled + len(stored)] = stored if pca is None else pca.transform(stored)
             filled += len(stored)
             ids.append(photos.loc[photos["readable"], "photo_id"].to_numpy(dtype=object))
         if filled != len(vectors):
             raise DamagedFile(folder, f"it holds {filled} vectors, {_META} says {meta['readable']}")
         photo_ids = np.concatenate(ids) if ids else np.empty(0, dtype=object)
-        return cls(photo_ids, vectors, read_parquet(folder / _UNREADABLE), meta.get("model", ""))
+        model = meta.get("model", "")
+        model = model if pca is None else pca.model_of(model)
+        return cls(photo_ids, vectors, read_parquet(folder / _UNREADABLE), model)
 
 
 def extract_embeddings(
@@ -169,7 +183,7 @@ def extract_embeddings(
     if repeated.any():
         raise ValueError(f"photo {rows.loc[repeated, 'photo_id'].iloc[0]!r} stands twice among the rows")
     size = part_rows(settings)
-    stored = {name: value for name, value in used(settings).items() if name != "models"}
+    stored = {name: value for name, value in used(settings).items() if name not in _NOT_OF_A_RUN}
     run = {
         "format": FORMAT,
         "model": model_hash(model),
@@ -219,6 +233,8 @@ def model_hash(model: nn.Module) -> str:
         digest.update(f"{name}\0{array.dtype}\0{tuple(array.shape)}\0".encode())
         digest.update(_raw_bytes(array))
     digest.update(settings_hash(model.preprocess).encode())
+    if (layer := getattr(model, "layer", None)) is not None and isinstance(layer, LayerSettings):
+        digest.update(settings_hash(layer).encode())  # one network has an embedding for each of its layers
     return digest.hexdigest()
 
 
