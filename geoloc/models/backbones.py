@@ -72,8 +72,8 @@ class TorchvisionBackbone(Backbone):
             self.add_module(part, children[part])
         # The forward methods of densenet and swin have a last step outside of `features`.
         self._final_relu = name.startswith("densenet")
-        self.channels_last = name.startswith("swin")
-        if self.channels_last:
+        self._channels_last = name.startswith("swin")
+        if self._channels_last:
             self.add_module("norm", children["norm"])
         self.head_prefixes = tuple(f"{part}." for part in children if part not in dict(self.named_children()))
         self.feature_count = _count_features(self)
@@ -83,7 +83,7 @@ class TorchvisionBackbone(Backbone):
         features = images
         for part in self.children():
             features = part(features)
-        if self.channels_last:
+        if self._channels_last:
             features = features.permute(0, 3, 1, 2)
         return functional.relu(features) if self._final_relu else features
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from geoloc.models.backbones import TimmBackbone, TorchvisionBackbone
+from geoloc.models.backbones import TimmBackbone
 from geoloc.models.embedder import Embedder
 from geoloc.models.pooling import make_pooling
 from geoloc.models.settings import LayerSettings
@@ -93,14 +93,10 @@ def layer_outputs(model: Embedder, images: torch.Tensor, paths: list[str]) -> di
     return found
 
 
-def pooled_layers(
-    model: Embedder, images: torch.Tensor, layers: list[LayerEmbedder]
-) -> list[torch.Tensor]:
+def pooled_layers(model: Embedder, images: torch.Tensor, layers: list[LayerEmbedder]) -> list[torch.Tensor]:
     """Features [B, D] of images by each of several layers of one network, in one pass."""
     outputs = layer_outputs(model, images, [one.path for one in layers])
-    return [
-        _pooled(model, one.path, outputs[one.path], one.layer_pooling, len(images)) for one in layers
-    ]
+    return [_pooled(model, one.path, outputs[one.path], one.layer_pooling, len(images)) for one in layers]
 
 
 def layer_names(model: Embedder) -> list[str]:
@@ -167,4 +163,4 @@ def _channels_last(model: Embedder, path: str) -> bool:
         return False
     if isinstance(backbone, TimmBackbone):
         return getattr(backbone.network, "output_fmt", "NCHW") == "NHWC"
-    return isinstance(backbone, TorchvisionBackbone) and backbone.channels_last
+    return model.settings.backbone.startswith("swin")

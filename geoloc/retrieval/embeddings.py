@@ -189,16 +189,44 @@ def extract_embeddings(
         "model": model_hash(model),
         "settings": stored | {"shard_rows": size},
     }
-    parts = -(-len(rows) // size)
     todo = _take_up(folder, run, rows, size)
     if todo:
         _extract_parts(model, pool, rows, folder, settings, todo, on_progress)
+    return _finished(folder, run, rows)
+
+
+def write_embeddings(
+    folder: Path | str,
+    rows: pd.DataFrame,
+    vectors: Callable[[NDArray[np.int64]], NDArray[np.float32]],
+    reasons: Sequence[str | None],
+    settings: EmbeddingSettings,
+    model: str,
+) -> Embeddings:
+    """Write the embeddings of `rows` (as extract_embeddings has them) by another program, and load them.
+
+    `vectors` gives L2-normalised embeddings [M, D] of the rows at some positions. `reasons` say why a row has none;
+    None where it has one. `model` is the hash that names what made them.
+    """
+    folder, size, missing = Path(folder), part_rows(settings), pd.Series(list(reasons), dtype=object)
+    run = {"format": FORMAT, "model": model, "settings": {"dtype": settings.dtype, "shard_rows": size}}
+    rows = rows.reset_index(drop=True)
+    for part in _take_up(folder, run, rows, size):
+        places = np.arange(part * size, min(len(rows), (part + 1) * size))
+        of_part = missing.iloc[places]
+        found = vectors(places[of_part.isna().to_numpy()]).astype(settings.dtype)
+        _write_part(folder, part, rows.iloc[places], found, of_part.tolist())
+    return _finished(folder, run, rows)
+
+
+def _finished(folder: Path, run: dict[str, Any], rows: pd.DataFrame) -> Embeddings:
+    """Write what is written of finished parts, and load the folder."""
+    parts = -(-len(rows) // run["settings"]["shard_rows"])
     pairs = [_read_part(folder, part) for part in range(parts)]
     photos = [photo for photo, _ in pairs]
     everything = pd.concat(photos, ignore_index=True) if photos else _photos_frame(rows, [])
     unreadable = everything.loc[~everything["readable"], ["photo_id", "reason"]].reset_index(drop=True)
     write_parquet(folder / _UNREADABLE, unreadable)
-    readable = int(everything["readable"].sum())
     dimensions = {vectors.shape[1] for _, vectors in pairs if len(vectors)}
     write_json(
         folder / _META,
@@ -206,7 +234,7 @@ def extract_embeddings(
         | {
             "finished": True,
             "photos": len(rows),
-            "readable": readable,
+            "readable": int(everything["readable"].sum()),
             "dimension": dimensions.pop() if dimensions else 0,
             "parts": parts,
             "photo_ids": _ids_hash(rows),

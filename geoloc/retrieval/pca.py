@@ -58,7 +58,10 @@ class Pca:
             part = vectors[one].astype(np.float64) - mean
             spread += part.T @ part
         variances, directions = np.linalg.eigh(spread / (used - 1))
-        variances, directions = variances[::-1][: settings.dimensions], directions.T[::-1][: settings.dimensions]
+        variances, directions = (
+            variances[::-1][: settings.dimensions],
+            directions.T[::-1][: settings.dimensions],
+        )
         total = float(np.trace(spread)) / (used - 1)
         # Components without variance are noise, which whitening would blow up.
         sound = variances > max(total, np.finfo(np.float64).tiny) * 1e-10

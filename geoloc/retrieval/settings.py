@@ -19,7 +19,8 @@ class PcaSettings(Settings):
 
     dimensions: int = setting(128, minimum=1, help="number of components, those with the most variance")
     whiten: bool = setting(
-        True, help="divide each component by its standard deviation (Jegou and Chum, Negative evidences, 2012)"
+        True,
+        help="divide each component by its standard deviation (Jegou and Chum, Negative evidences, 2012)",
     )
     max_photos: int = setting(
         200_000, minimum=2, help="training photos to fit on; of more, a random sample by the seed"
@@ -30,13 +31,16 @@ class PcaSettings(Settings):
 class ExternalSettings(Settings):
     """Embeddings that another program made, of the photos of this pool."""
 
-    name: str = setting(help="the model's name in tables, without brackets: NetVLAD gives [NetVLAD]NN, [NetVLAD]kNN")
+    name: str = setting(
+        help="the model's name in tables, without brackets: NetVLAD gives [NetVLAD]NN, [NetVLAD]kNN"
+    )
     file: str = setting(
         help="path to the embeddings: .parquet (a column of ids, a column of lists or a column a dimension), or .npy "
         "(a row a photo) with `ids`"
     )
     ids: str = setting(
-        "", help="of .npy: path to a text file with the photo id of each row, a line each; empty: FILE.txt beside it"
+        "",
+        help="of .npy: path to a text file with the photo id of each row, a line each; empty: FILE.txt beside it",
     )
 
     def check(self, key: str) -> None:
@@ -52,7 +56,9 @@ class ExternalSettings(Settings):
                 f"got {self.file!r}"
             )
         if self.ids and not self.file.lower().endswith(".npy"):
-            raise SettingsError(f"{key}.ids must be empty where file is a .parquet, which has ids; got {self.ids!r}")
+            raise SettingsError(
+                f"{key}.ids must be empty where file is a .parquet, which has ids; got {self.ids!r}"
+            )
 
     @property
     def files(self) -> tuple[str, ...]:

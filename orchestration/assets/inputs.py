@@ -25,14 +25,22 @@ from orchestration.workspace import WorkspaceError
 
 if TYPE_CHECKING:
     from geoloc.models.classifier import Classifier
+    from geoloc.models.embedder import Embedder
     from geoloc.models.engine import ExportedNetwork
+    from geoloc.models.layers import LayerEmbedder
     from geoloc.models.metric import MetricNetwork
     from geoloc.partitions.base import Partition
+    from geoloc.retrieval.pca import Pca
 
 # Networks are imported inside the functions that need them: torch takes seconds to import, and neither Dagster's graph
 # nor the stages without a network need it.
 
-EMBEDDED_BY = {"backbone": "features", "classifier": "embeddings", "metric": "metric_embeddings"}
+EMBEDDED_BY = {
+    "backbone": "features",
+    "classifier": "embeddings",
+    "metric": "metric_embeddings",
+    "external": "external_embeddings",
+}
 """The stage with the embeddings by each model."""
 PARTITIONS_FILE = "partitions.json"
 """File in the output of the partition stage: the names of its folders, one per partition, in order, the main one
@@ -78,9 +86,14 @@ def cell_counts(partitions: Mapping[str, Partition]) -> dict[str, int]:
 
 def model_names(partitions: int, settings: BuildSettings | None = None) -> dict[str, str]:
     """The models' names in tables, in brackets: L is the network of Revisiting IM2GPS with one classification loss,
-    M the network with several, one per partition. `settings` name the metric network, if there is one."""
+    M the network with several, one per partition. `settings` name the metric network and the external embeddings, if
+    there are such."""
     names = {"classifier": "L" if partitions == 1 else "M", "backbone": "backbone"}
-    return names if settings is None or settings.metric is None else names | {"metric": settings.metric.name}
+    if settings is not None and settings.metric is not None:
+        names["metric"] = settings.metric.name
+    if settings is not None and settings.embeddings.external is not None:
+        names["external"] = settings.embeddings.external.name
+    return names
 
 
 def embedding_folders(build: Build) -> dict[str, Path]:
@@ -127,6 +140,45 @@ def initial_metric(build: Build) -> MetricNetwork:
     )
     scale = settings.loss.scale if settings.loss.learnt_scale else None
     return build_metric_network(model, build.settings.metric_seed, settings.embedding_size, scale)
+
+
+def embedding_network(
+    build: Build, model: str
+) -> tuple[Embedder | LayerEmbedder | ExportedNetwork, Pca | None]:
+    """The network that embeds by `model` (classifier, backbone or metric), ready to run over photos, and the principal
+    components that its embeddings are reduced to, None if they are not.
+
+    Raises WorkspaceError where the settings' backbone cannot be made.
+    """
+    from geoloc.models.classifier import load_model
+    from geoloc.models.engine import ready_network
+    from geoloc.models.layers import at_layer
+    from geoloc.models.metric import load_metric_network
+    from geoloc.retrieval.pca import PCA_FILE, Pca
+
+    settings, embedded = build.settings.embeddings, build.folder(EMBEDDED_BY[model])
+    folder = embedded if model == "backbone" else build.folder(model)
+    # A layer's graph is beside its embeddings, that of the whole network beside the network.
+    graph, file = (folder if settings.layer is None else embedded) / GRAPH_FILE, folder / MODEL_FILE
+    load = load_metric_network if model == "metric" else load_model
+    network: Embedder | LayerEmbedder | ExportedNetwork
+    if model == "backbone":
+        network = ready_network(
+            graph, lambda: at_layer(_backbone(build), settings.layer), precision=settings.precision
+        )
+    else:
+        network = ready_network(graph, lambda: at_layer(load(file), settings.layer), file, settings.precision)
+    return network, None if settings.pca is None else Pca.load(embedded / PCA_FILE)
+
+
+def _backbone(build: Build) -> Embedder:
+    """The network with its first weights, made from the settings. Raises WorkspaceError if it cannot be made."""
+    from geoloc.models.embedder import build_embedder
+
+    try:
+        return build_embedder(model_settings(build), build.settings.seed).eval()
+    except ValueError as error:
+        raise WorkspaceError(f"the model of {build.recipe}'s settings cannot be made: {error}") from None
 
 
 def load_trained(build: Build, partitions: Mapping[str, Partition]) -> Classifier | ExportedNetwork:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 
 from orchestration.lineage.build import Build
 from orchestration.lineage.stale import borrowed_content, stale_stages, why_stale
-from orchestration.plan.chain import STAGES, WEIGHTS, borrowed, uses
-from orchestration.plan.settings import is_recipe_name, misnamed_recipes, weights_file
+from orchestration.plan.chain import EXTERNAL_FILE, STAGES, WEIGHTS, borrowed, uses
+from orchestration.plan.settings import external_files, is_recipe_name, misnamed_recipes, weights_file
 from orchestration.run.sweep import sweep
 from orchestration.stores.data_version import verify_data
 from orchestration.stores.databases import dagster_instance
@@ -82,6 +82,10 @@ def _build(one: Build, wanted: set[str], force: bool, commit: bool, say: Callabl
             commit_stages(workspace, recipe, unrecorded_stages(workspace, recipe, wanted))
         say(f"{recipe}: everything is up to date")
         return []
+    if one.settings.embeddings.layer is not None:
+        from orchestration.assets.extraction import check_layer  # torch, which takes seconds to import
+
+        check_layer(one.settings)
     for name, why in reasons.items():
         say(f"{one.name(name):<24} {'; '.join(why)}")
     started = time.monotonic()
@@ -113,6 +117,8 @@ def _check_borrowed(one: Build, wanted: set[str], say: Callable[[str], None]) ->
     for key in WEIGHTS:
         if any(uses(stage, key) for stage in stages):
             weights_file(one.workspace, one.settings, key)
+    if any(uses(stage, EXTERNAL_FILE) for stage in stages):
+        external_files(one.workspace, one.settings)
     for recipe, name in {source for stage in stages for source in borrowed(one.settings, stage).values()}:
         borrowed_content(one, recipe, name)
         source = one.of(recipe)

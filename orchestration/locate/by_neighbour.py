@@ -10,28 +10,27 @@ from numpy.typing import NDArray
 
 from geoloc.localizers.base import Answers
 from geoloc.localizers.by_neighbour import DensityLocalizer, NearestLocalizer, NeighbourLocalizer
-from geoloc.models.classifier import load_model
-from geoloc.models.embedder import Embedder, build_embedder
-from geoloc.models.engine import ExportedNetwork, ready_network
-from geoloc.models.metric import load_metric_network
+from geoloc.models.embedder import Embedder
+from geoloc.models.engine import ExportedNetwork
+from geoloc.models.layers import LayerEmbedder
 from geoloc.models.prediction import unit_embeddings_of_pixels
 from geoloc.retrieval.index import ReferenceIndex
+from geoloc.retrieval.pca import Pca
 from geoloc.sphere import LEVELS_KM, distance_km
-from orchestration.assets.inputs import model_names, model_settings
+from orchestration.assets.inputs import embedding_network, model_names
 from orchestration.lineage.build import Build
 from orchestration.locate.located import Found
 from orchestration.locate.question import Question
-from orchestration.plan.chain import GRAPH_FILE, MODEL_FILE
-from orchestration.workspace import WorkspaceError
 
 
 @dataclass(frozen=True)
 class ByNeighbour:
     """A build's network, and a localizer over the index of its embeddings. Make it with `open`."""
 
-    network: Embedder | ExportedNetwork
+    network: Embedder | LayerEmbedder | ExportedNetwork
     localizer: NeighbourLocalizer
     batch_size: int
+    pca: Pca | None = None
     within_km: float | None = None
     scaled: bool = False
 
@@ -42,18 +41,9 @@ class ByNeighbour:
         Raises WorkspaceError where the settings' model cannot be made.
         """
         limits = build.settings.localizers
-        precision = build.settings.embeddings.precision
-        network: Embedder | ExportedNetwork
-        folder = build.folder("features" if question.model == "backbone" else question.model)
-        graph, file, heads = folder / GRAPH_FILE, folder / MODEL_FILE, 1
-        if question.model == "classifier":
-            network = classifier = ready_network(graph, lambda: load_model(file), file, precision)
-            heads = len(classifier.heads)
-        elif question.model == "metric":
-            network = ready_network(graph, lambda: load_metric_network(file), file, precision)
-        else:
-            network = ready_network(graph, lambda: _backbone(build), precision=precision)
-        name = model_names(heads, build.settings)[question.model]
+        network, pca = embedding_network(build, question.model)
+        heads = getattr(network, "heads", None) or build.settings.partitions  # a layer has no heads
+        name = model_names(len(heads), build.settings)[question.model]
         index = ReferenceIndex.load(build.folder("index") / question.model)
         localizer: NeighbourLocalizer
         if question.method == "nn":
@@ -63,7 +53,7 @@ class ByNeighbour:
             localizer = DensityLocalizer(
                 index, limits.k, limits.m, sigma, model_name=name, alternatives=question.alternatives
             )
-        return cls(network, localizer, limits.batch_size)
+        return cls(network, localizer, limits.batch_size, pca)
 
     @property
     def name(self) -> str:
@@ -72,17 +62,10 @@ class ByNeighbour:
 
     def locate(self, photos: Sequence[NDArray[np.uint8]]) -> Found:
         """Locate N photos, uint8 [H, W, 3] each. Neighbours have no regions."""
-        answers = self.localizer.locate(unit_embeddings_of_pixels(self.network, photos, self.batch_size))
+        vectors = unit_embeddings_of_pixels(self.network, photos, self.batch_size)
+        answers = self.localizer.locate(vectors if self.pca is None else self.pca.transform(vectors))
         reasons = [_reasons(answers, row) for row in range(len(photos))]
         return Found(answers, reasons, [None] * len(photos))
-
-
-def _backbone(build: Build) -> Embedder:
-    """The network with its first weights, made from the settings. Raises WorkspaceError if it cannot be made."""
-    try:
-        return build_embedder(model_settings(build), build.settings.seed).eval()
-    except ValueError as error:
-        raise WorkspaceError(f"the model of {build.recipe}'s settings cannot be made: {error}") from None
 
 
 def _reasons(answers: Answers, row: int) -> list[str]:

@@ -44,7 +44,9 @@ def test_the_layers_after_the_backbone():
     model = build_metric_network(SMALL, 1, projected_to=7).eval()
     with torch.no_grad():
         features = at(model, "pooling").embed(IMAGES)
-        torch.testing.assert_close(features, model.pooling(model.backbone(model.preprocess.normalise(IMAGES))))
+        torch.testing.assert_close(
+            features, model.pooling(model.backbone(model.preprocess.normalise(IMAGES)))
+        )
         torch.testing.assert_close(model.projection(features), model.embed(IMAGES))
         torch.testing.assert_close(at(model, "projection").embed(IMAGES), model.embed(IMAGES))
     assert at_layer(model, None) is model
@@ -54,7 +56,9 @@ def test_the_layers_after_the_backbone():
 def test_layers_of_timm_and_of_networks_with_tokens_or_maps_that_end_in_features(monkeypatch):
     """The last layer's output is the backbone's map, however the network lays it out."""
     for name in ("normal_", "trunc_normal_"):  # slow; any weights will do
-        monkeypatch.setattr(torch.nn.init, name, lambda weights, *args, **options: weights.data.uniform_(-0.02, 0.02))
+        monkeypatch.setattr(
+            torch.nn.init, name, lambda weights, *args, **options: weights.data.uniform_(-0.02, 0.02)
+        )
     for backbone, name, blocks in (
         ("timm/vit_tiny_patch16_224", "norm", "blocks.11"),
         ("timm/tf_efficientnet_lite0", "bn2", "blocks.6"),
@@ -76,7 +80,10 @@ def test_layers_of_timm_and_of_networks_with_tokens_or_maps_that_end_in_features
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("features.13", r"embeddings.layer.name must be a layer of squeezenet1_1, got 'features.13'; its layers are"),
+        (
+            "features.13",
+            r"embeddings.layer.name must be a layer of squeezenet1_1, got 'features.13'; its layers are",
+        ),
         ("", r"got ''; its layers are features.0, .*, features.12, pooling, and the modules"),
         ("features.3.squeez", r"the nearest: features.3.squeeze"),
         ("projection", r"got 'projection'; its layers are"),
@@ -90,5 +97,7 @@ def test_a_layer_that_is_none(name, message):
 
 def test_a_layer_that_does_not_run():
     model = build_embedder(ModelSettings(backbone="timm/tf_efficientnet_lite0", image_size=64), 1)
-    with pytest.raises(SettingsError, match=r"'global_pool' does not run; its layers are conv_stem, bn1, blocks.0"):
+    with pytest.raises(
+        SettingsError, match=r"'global_pool' does not run; its layers are conv_stem, bn1, blocks.0"
+    ):
         at(model, "global_pool")

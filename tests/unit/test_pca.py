@@ -56,7 +56,7 @@ def test_embeddings_with_components_beside_them_are_those(tmp_path):
     assert found.model != Pca(pca.mean + 1, pca.components, pca.explained).model_of("m")
     for damage in (b"no tensors", (tmp_path / PCA_FILE).read_bytes()[:-8]):
         (tmp_path / PCA_FILE).write_bytes(damage)
-        with pytest.raises(DamagedFile, match="pca.safetensors"):
+        with pytest.raises(DamagedFile, match=r"pca\.safetensors"):
             Embeddings.load(tmp_path)
     Pca.fit(embeddings.vectors[:, :8], PcaSettings(dimensions=4)).save(tmp_path / PCA_FILE)
     with pytest.raises(DamagedFile, match="it is of 8 dimensions, the embeddings have 16"):
