@@ -43,6 +43,8 @@ class ExternalSettings(Settings):
         help="of .npy: path to a text file with the photo id of each row, a line each; empty: FILE.txt beside it",
     )
 
+    pca: PcaSettings | None = setting(None, help="reduce them to principal components; null: no")
+
     def check(self, key: str) -> None:
         """Raise SettingsError for a name or file that cannot be."""
         if not METHOD_NAME.fullmatch(self.name) or self.name.lower() in map(str.lower, EXTERNAL_NAMES_TAKEN):
@@ -91,7 +93,9 @@ class EmbeddingSettings(Settings):
         None,
         help="embed with the output of this layer of each network; null: the last one",
     )
-    pca: PcaSettings | None = setting(None, help="reduce embeddings to principal components; null: no")
+    pca: PcaSettings | None = setting(
+        None, help="reduce the models' embeddings to principal components; null: no"
+    )
     external: ExternalSettings | None = setting(
         None, help="embeddings that another program made, beside those of the models; null: none"
     )

@@ -16,8 +16,8 @@ NAMED = 3
 
 
 def build(run: StageRun) -> StageResult:
-    files = external_files(run.workspace, run.settings)
-    if not files:
+    files, settings = external_files(run.workspace, run.settings), run.settings.embeddings.external
+    if settings is None:
         raise SettingsError(f"embeddings.external must be a section, which {run.build.recipe} does not have")
     features = read_features(*files)
     photos = stored(read_photos(run.input("splits")))
@@ -44,7 +44,7 @@ def build(run: StageRun) -> StageResult:
     )
     return StageResult(
         {
-            **reduced(run, photos).metadata,
+            **reduced(run, photos, settings.pca, "embeddings.external.pca").metadata,
             "missing in the file": told,
             "not in the pool": len(features.ids) - int((position >= 0).sum()),
         }

@@ -15,6 +15,7 @@ from geoloc.models.layers import LayerEmbedder, at_layer
 from geoloc.models.metric import build_metric_network
 from geoloc.retrieval.embeddings import Embeddings, extract_embeddings
 from geoloc.retrieval.pca import PCA_FILE, Pca
+from geoloc.retrieval.settings import PcaSettings
 from geoloc.settings import replace
 from orchestration.assets.exporting import export_to_output
 from orchestration.assets.inputs import read_photos, stored, with_pixels
@@ -36,7 +37,7 @@ def extract(run: StageRun, model: Embedder | LayerEmbedder | ExportedNetwork) ->
     )
     for file in sorted((run.scratch / "parts").iterdir()):
         shutil.move(file, run.output / file.name)
-    result = reduced(run, photos)
+    result = reduced(run, photos, run.settings.embeddings.pca)
     return StageResult({"engine": engine_name(model), **result.metadata})
 
 
@@ -67,16 +68,18 @@ def check_layer(settings: BuildSettings) -> None:
         at_layer(build_metric_network(model, 0, settings.metric.embedding_size), layer)
 
 
-def reduced(run: StageRun, photos: pd.DataFrame) -> StageResult:
-    """Fit the principal components that the settings ask for to the output's embeddings of training photos, and store
-    them beside these; no-op if they ask for none. Returns facts of the embeddings."""
-    settings, facts = run.settings.embeddings.pca, {}
+def reduced(
+    run: StageRun, photos: pd.DataFrame, settings: PcaSettings | None, key: str = "embeddings.pca"
+) -> StageResult:
+    """Fit the principal components that `settings`, named `key`, ask for to the output's embeddings of training photos,
+    and store them beside these; no-op for None. Returns facts of the embeddings."""
+    facts = {}
     embeddings = Embeddings.load(run.output)
     if settings is not None:
         train = photos.loc[photos["split"] == "train", "photo_id"]
         position = embeddings.positions(train)
         size = embeddings.vectors.shape[1]
-        pca = Pca.fit(embeddings.vectors[position[position >= 0]], settings)
+        pca = Pca.fit(embeddings.vectors[position[position >= 0]], settings, key)
         pca.save(run.output / PCA_FILE)
         embeddings = Embeddings.load(run.output)
         share = float(pca.explained.sum())

@@ -112,7 +112,10 @@ CHAIN: tuple[Stage, ...] = (
     ),
     Stage(
         "external_embeddings", ("splits",),
-        (EXTERNAL_FILE, "embeddings.external.ids", "embeddings.dtype", "embeddings.shard_rows", "embeddings.pca"),
+        (
+            EXTERNAL_FILE, "embeddings.external.ids", "embeddings.external.pca", "embeddings.dtype",
+            "embeddings.shard_rows",
+        ),
         "retrieval", ("numpy",),
         "L2-normalised embeddings that another program made, matched with the photos by id.",
         when="embeddings.external",

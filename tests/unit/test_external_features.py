@@ -144,6 +144,11 @@ def test_the_stage_matches_photos_by_id_and_names_those_that_are_missing(workspa
     assert found.unreadable["reason"].tolist() == ["not in theirs.npy"] * 2
     assert found.model
 
+    with pytest.raises(
+        SettingsError, match=r"embeddings.external.pca.dimensions must be at most 1 for 2 training"
+    ):
+        run_stage(theirs(workspace, pca={"dimensions": 2}))
+    build = theirs(workspace)
     write_npy(workspace.root / "features", ids=["x0", "x1", "x2"])
     with pytest.raises(
         FeaturesError, match=r"none of the 4 photos: its ids are such as x0, x1, x2, theirs such as p0"

@@ -1,4 +1,4 @@
-"""`geoloc retrieval`: published collections measured from files of features, by every form of id; errors in one line."""
+"""`geoloc retrieval`: published collections measured from files of features; errors in one line."""
 
 from __future__ import annotations
 
