@@ -1,13 +1,13 @@
 """Which layer to embed with: the networks NetA to NetF of the dissertation's chapter 4, R@k of each of their layers.
 
-    python benchmarks/which_layer.py [--workspace DIR] [--recipe default] [--nets NetA,NetE] [--epochs 4] [--figures DIR]
+    python benchmarks/which_layer.py [--workspace DIR] [--recipe default] [--nets NetA,NetE] [--figures DIR]
     python benchmarks/which_layer.py --layout cars-196 --folder ~/cars196 --backbone vgg16_bn --weights registry
 
 Each network is trained with the soft triplet loss on classes; then every layer's output, pooled, is the embedding. Of a
 workspace, whose splits and partition must be built, the classes are cells: half of them, drawn by the seed, are trained
 on with the training photos, and the test is on the photos of the other cells that are not for training: other cells by
-other photographers. There a photo by the query's photographer, or near-duplicate of it, is neither right nor wrong. Of a
-published collection, train and test are its own.
+other photographers. There a photo by the query's photographer, or near-duplicate of it, is neither right nor wrong. A
+published collection has its own training and test classes.
 
 Prints R@1 of each layer before training and after the last epoch, and the last layer against the one before the fully
 connected ones. --figures writes figures 4.2 to 4.5 and all numbers (recall.csv).

@@ -1,4 +1,4 @@
-"""R@1 of each layer of networks, on what they were trained on and on unseen classes (dissertation, figures 4.2 to 4.5)."""
+"""R@1 of each layer of networks, of training photos and of unseen classes (dissertation, figures 4.2 to 4.5)."""
 
 from __future__ import annotations
 
