@@ -10,7 +10,7 @@ from torch import nn
 
 from geoloc.models.backbones import TimmBackbone
 from geoloc.models.embedder import Embedder
-from geoloc.models.pooling import make_pooling
+from geoloc.models.pooling import AveragePooling, make_pooling
 from geoloc.models.settings import LayerSettings
 from geoloc.settings import SettingsError
 
@@ -44,24 +44,19 @@ class LayerEmbedder(nn.Module):
 
     def _try_out(self, key: str) -> int:
         """D, found by a pass of two black images."""
-        size, was_training = self.preprocess.image_size, self.model.training
-        self.model.eval()
-        device = next(self.model.parameters()).device
-        try:
-            with torch.no_grad():
-                features = self.embed(torch.zeros((2, 3, size, size), dtype=torch.uint8, device=device))
-        except KeyError:
+        outputs = _of_black_images(self.model, [self.path])
+        if self.path not in outputs:
             raise SettingsError(
                 f"{key}.name must be a layer that gives features; {self.layer.name!r} does not run; "
                 f"{_layers_told(self.model)}"
-            ) from None
+            )
+        try:
+            features = _pooled(self.model, self.path, outputs[self.path], self.layer_pooling, 2)
         except ValueError as error:
             raise SettingsError(
                 f"{key}.name must be a layer whose output can be pooled; {self.layer.name!r} gives {error}; "
                 f"{_layers_told(self.model)}"
             ) from None
-        finally:
-            self.model.train(was_training)
         return int(features.shape[1])
 
     def __repr__(self) -> str:
@@ -101,13 +96,41 @@ def pooled_layers(model: Embedder, images: torch.Tensor, layers: list[LayerEmbed
 
 def layer_names(model: Embedder) -> list[str]:
     """The layers of a network from input to output, one level deep: the parts of its trunk, sequences replaced by their
-    members, then its own last layers. Modules inside of these can be named too."""
-    inner, _ = _inner(model)
-    names: list[str] = []
+    members, then its own last layers. Modules inside of these can be named too. Runs the network once, because a
+    network has parts that do not run, such as its classifier."""
+    inner, prefix = _inner(model)
+    paths: dict[str, str] = {}
     for name, child in inner.named_children():
         inside = list(child.named_children()) if isinstance(child, nn.Sequential | nn.ModuleList) else []
-        names += [f"{name}.{part}" for part, _ in inside] or [name]
-    return [*names, *(name for name in OWN_LAYERS if hasattr(model, name))]
+        names = [f"{name}.{part}" for part, _ in inside] or [name]
+        paths |= {one: prefix + one for one in names}
+    paths |= {name: name for name in OWN_LAYERS if hasattr(model, name)}
+    outputs = _of_black_images(model, list(paths.values()))
+    return [
+        name for name, path in paths.items() if path in outputs and _can_be_pooled(model, path, outputs[path])
+    ]
+
+
+def _of_black_images(model: Embedder, paths: list[str]) -> dict[str, Any]:
+    """The outputs of modules for two black images; the model's mode is restored."""
+    size, was_training = model.preprocess.image_size, model.training
+    device = next(model.parameters()).device
+    model.eval()
+    try:
+        with torch.no_grad():
+            return layer_outputs(
+                model, torch.zeros((2, 3, size, size), dtype=torch.uint8, device=device), paths
+            )
+    finally:
+        model.train(was_training)
+
+
+def _can_be_pooled(model: Embedder, path: str, output: Any) -> bool:
+    try:
+        _pooled(model, path, output, AveragePooling(), 2)
+    except ValueError:
+        return False
+    return True
 
 
 def _inner(model: Embedder) -> tuple[nn.Module, str]:

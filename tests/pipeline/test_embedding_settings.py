@@ -27,6 +27,7 @@ from tests.pipeline.conftest import facts, geoloc
 RECIPE = {
     "embeddings": {
         "models": ["classifier"],
+        "dtype": "float32",
         "layer": {"name": "features.9", "pooling": "average"},
         "pca": {"dimensions": 16},
         "external": {"name": "Place", "file": "features/place.parquet"},
@@ -73,7 +74,7 @@ def test_from_settings_to_answers(workspace, tmp_path, capsys):
     )
     vectors = unit_embeddings_of_pixels(network, [decode_rgb(data)], 1)
     np.testing.assert_allclose(
-        pca.transform(vectors)[0], embeddings.subset([row.photo_id]).vectors[0], atol=0.02
+        pca.transform(vectors)[0], embeddings.subset([row.photo_id]).vectors[0], atol=1e-3
     )
     locate = ["locate", "--recipe", "special", "--method", "nn", "--json", str(picture)]
     assert geoloc(workspace, *locate) == 0
@@ -90,7 +91,7 @@ def test_from_settings_to_answers(workspace, tmp_path, capsys):
         km = distance_km(
             one.true_latitude, one.true_longitude, references["latitude"], references["longitude"]
         )
-        assert one.error_km == pytest.approx(km.min(), abs=60)  # float16
+        assert one.error_km == pytest.approx(km.min(), abs=5)  # a cosine in float32
     assert geoloc(workspace, "audit", "special/external_embeddings") == 0
     assert "external" in capsys.readouterr().out
 
