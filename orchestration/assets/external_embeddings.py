@@ -6,8 +6,8 @@ from geoloc.files import content_hash
 from geoloc.retrieval.embeddings import write_embeddings
 from geoloc.retrieval.external import FeaturesError, read_features
 from geoloc.settings import SettingsError
-from orchestration.assets.extraction import reduced
 from orchestration.assets.inputs import read_photos, stored
+from orchestration.assets.reducing import reduced
 from orchestration.plan.settings import external_files
 from orchestration.run.stage import StageResult, StageRun
 

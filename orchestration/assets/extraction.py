@@ -6,21 +6,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from geoloc.files import sha256_bytes
-from geoloc.models.embedder import Embedder, build_embedder
+from geoloc.models.embedder import Embedder
 from geoloc.models.engine import ExportedNetwork, engine_name, ready_network
 from geoloc.models.layers import LayerEmbedder, at_layer
-from geoloc.models.metric import build_metric_network
-from geoloc.retrieval.embeddings import Embeddings, extract_embeddings
-from geoloc.retrieval.pca import PCA_FILE, Pca
-from geoloc.retrieval.settings import PcaSettings
-from geoloc.settings import replace
+from geoloc.retrieval.embeddings import extract_embeddings
 from orchestration.assets.exporting import export_to_output
 from orchestration.assets.inputs import read_photos, stored, with_pixels
+from orchestration.assets.reducing import reduced
 from orchestration.plan.chain import GRAPH_FILE
-from orchestration.plan.settings import BuildSettings
 from orchestration.run.stage import StageResult, StageRun, progress_logger
 
 
@@ -53,44 +47,3 @@ def extract_of_trained(run: StageRun, folder: Path, load: Any, file: Path) -> St
     exported = export_to_output(run, model, photos, sha256_bytes(file.read_bytes()))
     network = ready_network(run.output / GRAPH_FILE, lambda: model, file, settings.precision)
     return StageResult(exported | extract(run, network).metadata)
-
-
-def check_layer(settings: BuildSettings) -> None:
-    """Raise SettingsError if a network of the recipe does not have the layer that embeddings.layer names, before hours
-    are spent on its training."""
-    layer, embeddings = settings.embeddings.layer, settings.embeddings
-    if layer is None:
-        return
-    model = replace(settings.model, weights="none")
-    if embeddings.of_backbone or embeddings.of_classifier:
-        at_layer(build_embedder(model, 0), layer)
-    if settings.metric is not None:
-        at_layer(build_metric_network(model, 0, settings.metric.embedding_size), layer)
-
-
-def reduced(
-    run: StageRun, photos: pd.DataFrame, settings: PcaSettings | None, key: str = "embeddings.pca"
-) -> StageResult:
-    """Fit the principal components that `settings`, named `key`, ask for to the output's embeddings of training photos,
-    and store them beside these; no-op for None. Returns facts of the embeddings."""
-    facts = {}
-    embeddings = Embeddings.load(run.output)
-    if settings is not None:
-        train = photos.loc[photos["split"] == "train", "photo_id"]
-        position = embeddings.positions(train)
-        size = embeddings.vectors.shape[1]
-        pca = Pca.fit(embeddings.vectors[position[position >= 0]], settings, key)
-        pca.save(run.output / PCA_FILE)
-        embeddings = Embeddings.load(run.output)
-        share = float(pca.explained.sum())
-        facts = {"principal components": f"{pca.dimensions} of {size}, {share:.1%} of the variance"}
-        run.log(f"principal components: {facts['principal components']}")
-    run.log(repr(embeddings))
-    return StageResult(
-        {
-            "photos": len(embeddings),
-            "dimensions": int(embeddings.vectors.shape[1]),
-            **facts,
-            "unreadable": len(embeddings.unreadable),
-        }
-    )

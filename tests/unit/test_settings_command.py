@@ -24,6 +24,11 @@ EVERYTHING = parse(
         "partitions": EVERY_KIND,
         "training": {"mode": "fine_tune", "curriculum": {}, "distillation": {"recipe": "other"}},
         "metric": {"mining": {}},
+        "embeddings": {
+            "layer": {"name": "pooling"},
+            "pca": {},
+            "external": {"name": "NetVLAD", "file": "theirs.parquet", "pca": {}},
+        },
     },
 )
 """Settings with every section that there is."""
