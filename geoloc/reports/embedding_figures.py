@@ -32,7 +32,7 @@ def tsne_figure(places: pd.DataFrame) -> bytes:
     colours = place_colours(places["latitude"], places["longitude"])
     with drawing():
         figure = new_figure(11.0, 4.4)
-        left, right = figure.subfigures(1, 2, width_ratios=(4.4, 6.6))
+        left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(4.4, 6.6))[0]
         axes = left.add_subplot()
         bare(axes)
         axes.scatter(places["x"], places["y"], s=12, c=colours, linewidths=0)

@@ -81,10 +81,10 @@ class BuildSettings(Settings):
             )
         if self.metric is not None:
             _check_positives(self.metric, self.partitions)
-        external = self.embeddings.external
-        if None not in (self.metric, external) and self.metric.name.lower() == external.name.lower():
+        names = [one.name for one in (self.metric, self.embeddings.external) if one is not None]
+        if len({name.lower() for name in names}) < len(names):
             raise SettingsError(
-                f"embeddings.external.name must not be that of the metric network, {self.metric.name}"
+                f"embeddings.external.name must not be that of the metric network, {names[0]}"
             )
         _check_combinations(self)
 
