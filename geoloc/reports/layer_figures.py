@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pandas as pd
+from matplotlib.ticker import MaxNLocator
 
 from geoloc.reports.style import drawing, method_colour, new_figure, png
 
@@ -54,6 +55,7 @@ def epochs_figure(table: pd.DataFrame, nets: Sequence[str], layers: int = 4, k: 
                     line = of_net[(of_net["layer"] == layer) & (of_net["part"] == part)].sort_values("epoch")
                     label = layer if part == "test" else None
                     axes.plot(line["epoch"], 100 * line["recall"], ls=dash, color=colour, label=label)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.set_title(net)
             axes.legend(fontsize=8)
             axes.set_xlabel("epoch")
