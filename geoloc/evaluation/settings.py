@@ -48,3 +48,15 @@ class EvaluationSettings(Settings):
         maximum=100,
         help="number of cells, the most frequent answers first, to show the most confident photos of; 0: none",
     )
+    tsne: int = setting(
+        0,
+        minimum=0,
+        maximum=10_000,
+        help="most test photos on a t-SNE map of each model's embeddings; 0: no map",
+    )
+    exciting_units: int = setting(
+        0,
+        minimum=0,
+        maximum=100,
+        help="number of dimensions of each model's embeddings to show the photos with the largest values of; 0: none",
+    )

@@ -30,6 +30,21 @@ class Augmentation(Settings):
     flip: bool = setting(True, help="mirror half of the photos left to right")
 
 
+class LayerSettings(Settings):
+    """A layer of a network whose output, pooled, is the embedding (dissertation, chapter 4)."""
+
+    name: str = setting(
+        help="path of a module in the backbone, as torchvision or timm names it (features.12, layer3.1, blocks.5), or "
+        "pooling or projection, the last layers of ours"
+    )
+    pooling: Literal["average", "max", "gem"] = setting(
+        "max", help="pooling of the layer's map; a layer that gives vectors is not pooled"
+    )
+    gem_power: Number = setting(
+        3.0, minimum=1.0, when=("pooling", ("gem",)), help="power of GeM; 1: average pooling"
+    )
+
+
 class ModelSettings(Settings):
     """A network over cells: backbone, pooling, initial weights, and the size of its input."""
 

@@ -6,7 +6,8 @@ A folder of embeddings holds, for each part of `shard_rows` photos,
     photos-00000.parquet    photo_id, readable, reason, content: every photo of the part, in order
 
 and unreadable.parquet (photo_id, reason) and meta.json, which says whether all is finished. A part is
-finished when its photos file is there, because its vectors are written before.
+finished when its photos file is there, because its vectors are written before. If the folder has pca.safetensors, its
+embeddings are the principal components of those vectors.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from geoloc.files import DamagedFile, damage_named, read_json, read_parquet, write_json, write_parquet
+from geoloc.models.settings import LayerSettings
 from geoloc.retrieval.parts import (
     EarlierParts,
     batch_names,
@@ -35,6 +37,7 @@ from geoloc.retrieval.parts import (
     vectors_path,
     write_part,
 )
+from geoloc.retrieval.pca import PCA_FILE, Pca
 from geoloc.retrieval.settings import EmbeddingSettings
 from geoloc.settings import settings_hash, used
 
@@ -46,6 +49,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _META, _UNREADABLE = "meta.json", "unreadable.parquet"
+_NOT_OF_A_RUN = ("models", "layer", "pca", "external")
+"""Settings that change no vector of a network: the layer is part of it, and components are of finished embeddings."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +119,14 @@ class Embeddings:
             )
         if not meta["finished"]:
             raise DamagedFile(folder, "it is unfinished: run the extraction again, it goes on")
-        vectors = np.empty((meta["readable"], meta["dimension"]), dtype=meta["settings"]["dtype"])
+        pca = Pca.load(folder / PCA_FILE) if (folder / PCA_FILE).exists() else None
+        stored_dtype, stored_size = np.dtype(meta["settings"]["dtype"]), meta["dimension"]
+        if pca is not None and meta["readable"] and pca.mean.shape != (stored_size,):
+            raise DamagedFile(
+                folder / PCA_FILE, f"it is of {len(pca.mean)} dimensions, the embeddings have {stored_size}"
+            )
+        size = stored_size if pca is None else pca.dimensions
+        vectors = np.empty((meta["readable"], size), dtype=stored_dtype)
         ids, filled = [], 0
         for part in range(meta["parts"]):
             for path in (photos_path(folder, part), vectors_path(folder, part)):
@@ -124,20 +136,22 @@ class Embeddings:
                         f"{path.name} is missing, {_META} says {meta['parts']} parts: run the extraction again",
                     )
             photos, stored = read_part(folder, part)
-            if len(stored) and (stored.dtype != vectors.dtype or stored.shape[1:] != vectors.shape[1:]):
+            if len(stored) and (stored.dtype != stored_dtype or stored.shape[1:] != (stored_size,)):
                 raise DamagedFile(
                     vectors_path(folder, part), f"it is {stored.dtype} {stored.shape}, unlike {_META}"
                 )
             if filled + len(stored) > len(vectors):
                 raise DamagedFile(folder, f"it holds more vectors than {_META} says ({meta['readable']})")
             if len(stored):  # a part without a readable photo does not know how long an embedding is
-                vectors[filled : filled + len(stored)] = stored
+                vectors[filled : filled + len(stored)] = stored if pca is None else pca.transform(stored)
             filled += len(stored)
             ids.append(photos.loc[photos["readable"], "photo_id"].to_numpy(dtype=object))
         if filled != len(vectors):
             raise DamagedFile(folder, f"it holds {filled} vectors, {_META} says {meta['readable']}")
         photo_ids = np.concatenate(ids) if ids else np.empty(0, dtype=object)
-        return cls(photo_ids, vectors, read_parquet(folder / _UNREADABLE), meta.get("model", ""))
+        model = meta.get("model", "")
+        model = model if pca is None else pca.model_of(model)
+        return cls(photo_ids, vectors, read_parquet(folder / _UNREADABLE), model)
 
 
 def extract_embeddings(
@@ -178,23 +192,51 @@ def extract_embeddings(
     if repeated.any():
         raise ValueError(f"photo {rows.loc[repeated, 'photo_id'].iloc[0]!r} stands twice among the rows")
     size = part_rows(settings)
-    stored = {name: value for name, value in used(settings).items() if name != "models"}
+    stored = {name: value for name, value in used(settings).items() if name not in _NOT_OF_A_RUN}
     run = {
         "format": FORMAT,
         "model": model_hash(model),
         "settings": stored | {"shard_rows": size},
     }
-    parts = -(-len(rows) // size)
     todo = _take_up(folder, run, rows, size)
     if todo:
         known = None if earlier is None else _earlier_parts(Path(earlier), run, settings.batch_size)
         _extract_parts(model, pool, rows, folder, settings, todo, on_progress, known)
+    return _finished(folder, run, rows)
+
+
+def write_embeddings(
+    folder: Path | str,
+    rows: pd.DataFrame,
+    vectors: Callable[[NDArray[np.int64]], NDArray[np.float32]],
+    reasons: Sequence[str | None],
+    settings: EmbeddingSettings,
+    model: str,
+) -> Embeddings:
+    """Write the embeddings of `rows` (as extract_embeddings has them) by another program, and load them.
+
+    `vectors` gives L2-normalised embeddings [M, D] of the rows at some positions. `reasons` say why a row has none;
+    None where it has one. `model` is the hash that names what made them.
+    """
+    folder, size, missing = Path(folder), part_rows(settings), pd.Series(list(reasons), dtype=object)
+    run = {"format": FORMAT, "model": model, "settings": {"dtype": settings.dtype, "shard_rows": size}}
+    rows = rows.reset_index(drop=True)
+    for part in _take_up(folder, run, rows, size):
+        places = np.arange(part * size, min(len(rows), (part + 1) * size))
+        of_part = missing.iloc[places]
+        found = vectors(places[of_part.isna().to_numpy()]).astype(settings.dtype)
+        write_part(folder, part, rows.iloc[places], found, of_part.tolist())
+    return _finished(folder, run, rows)
+
+
+def _finished(folder: Path, run: dict[str, Any], rows: pd.DataFrame) -> Embeddings:
+    """Write what is written of finished parts, and load the folder."""
+    parts = -(-len(rows) // run["settings"]["shard_rows"])
     pairs = [read_part(folder, part) for part in range(parts)]
     photos = [photo for photo, _ in pairs]
     everything = pd.concat(photos, ignore_index=True) if photos else photos_frame(rows, [])
     unreadable = everything.loc[~everything["readable"], ["photo_id", "reason"]].reset_index(drop=True)
     write_parquet(folder / _UNREADABLE, unreadable)
-    readable = int(everything["readable"].sum())
     dimensions = {vectors.shape[1] for _, vectors in pairs if len(vectors)}
     write_json(
         folder / _META,
@@ -202,7 +244,7 @@ def extract_embeddings(
         | {
             "finished": True,
             "photos": len(rows),
-            "readable": readable,
+            "readable": int(everything["readable"].sum()),
             "dimension": dimensions.pop() if dimensions else 0,
             "parts": parts,
             "photo_ids": ids_hash(rows),
@@ -229,6 +271,8 @@ def model_hash(model: nn.Module) -> str:
         digest.update(f"{name}\0{array.dtype}\0{tuple(array.shape)}\0".encode())
         digest.update(_raw_bytes(array))
     digest.update(settings_hash(model.preprocess).encode())
+    if (layer := getattr(model, "layer", None)) is not None and isinstance(layer, LayerSettings):
+        digest.update(settings_hash(layer).encode())  # one network has an embedding for each of its layers
     return digest.hexdigest()
 
 

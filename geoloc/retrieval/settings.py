@@ -2,12 +2,75 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator
 
+from geoloc.models.settings import LayerSettings
 from geoloc.settings import Number, Settings, SettingsError, setting
+
+METHOD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]{0,31}")
+"""Names of networks in tables, without their brackets."""
+EXTERNAL_NAMES_TAKEN = ("L", "M", "backbone")
+EXTERNAL_KINDS = (".npy", ".parquet")
+
+
+class PcaSettings(Settings):
+    """Principal components of the training photos' embeddings, in place of the embeddings."""
+
+    dimensions: int = setting(128, minimum=1, help="number of components, those with the most variance")
+    whiten: bool = setting(
+        True,
+        help="divide each component by its standard deviation (Jegou and Chum, Negative evidences, 2012)",
+    )
+    max_photos: int = setting(
+        200_000, minimum=2, help="training photos to fit on; of more, a random sample by the seed"
+    )
+    seed: int = setting(0, minimum=0, help="seed of that sample")
+
+
+class ExternalSettings(Settings):
+    """Embeddings that another program made, of the photos of this pool."""
+
+    name: str = setting(
+        help="the model's name in tables, without brackets: NetVLAD gives [NetVLAD]NN, [NetVLAD]kNN"
+    )
+    file: str = setting(
+        help="path to the embeddings: .parquet (a column of ids, a column of lists or a column a dimension), or .npy "
+        "(a row a photo) with `ids`"
+    )
+    ids: str = setting(
+        "",
+        help="of .npy: path to a text file with the photo id of each row, a line each; empty: FILE.txt beside it",
+    )
+
+    pca: PcaSettings | None = setting(None, help="reduce them to principal components; null: no")
+
+    def check(self, key: str) -> None:
+        """Raise SettingsError for a name or file that cannot be."""
+        if not METHOD_NAME.fullmatch(self.name) or self.name.lower() in map(str.lower, EXTERNAL_NAMES_TAKEN):
+            raise SettingsError(
+                f"{key}.name must be ASCII letters, digits, _, + and -, at most 32, and none of "
+                f"{', '.join(EXTERNAL_NAMES_TAKEN)}, which name other networks; got {self.name!r}"
+            )
+        if not self.file.lower().endswith(EXTERNAL_KINDS):
+            raise SettingsError(
+                f"{key}.file must be a path that ends in {' or '.join(EXTERNAL_KINDS)} (no pickle is read); "
+                f"got {self.file!r}"
+            )
+        if self.ids and not self.file.lower().endswith(".npy"):
+            raise SettingsError(
+                f"{key}.ids must be empty where file is a .parquet, which has ids; got {self.ids!r}"
+            )
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The paths that are read: the embeddings, and the ids of .npy."""
+        if not self.file.lower().endswith(".npy"):
+            return (self.file,)
+        return (self.file, self.ids or f"{self.file[:-4]}.txt")
 
 
 class EmbeddingSettings(Settings):
@@ -27,6 +90,17 @@ class EmbeddingSettings(Settings):
     workers: int = setting(0, minimum=0, counts=False, help="decoding threads; 0: one per processor")
     precision: Literal["float32", "bfloat16", "float16"] = setting(
         "float32", help="precision of the forward pass (autocast)"
+    )
+
+    layer: LayerSettings | None = setting(
+        None,
+        help="embed with the output of this layer of each network; null: the last one",
+    )
+    pca: PcaSettings | None = setting(
+        None, help="reduce the models' embeddings to principal components; null: no"
+    )
+    external: ExternalSettings | None = setting(
+        None, help="embeddings that another program made, beside those of the models; null: none"
     )
 
     @property

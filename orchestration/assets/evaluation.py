@@ -17,12 +17,13 @@ from geoloc.evaluation.evaluate import (
     TRIP_PROTOCOL,
     evaluate,
 )
+from geoloc.evaluation.explaining.embedding_maps import exciting_photos, tsne_map
 from geoloc.evaluation.explaining.explanations import FOLDER as EXPLANATIONS_FOLDER
 from geoloc.evaluation.explaining.explanations import explain
 from geoloc.evaluation.measures.bootstrap import photographer_clusters
 from geoloc.evaluation.measures.intervals import shares
 from geoloc.evaluation.result import Evaluation
-from geoloc.files import write_json
+from geoloc.files import write_json, write_parquet
 from geoloc.localizers.by_neighbour import locate_by_neighbours
 from geoloc.localizers.frozen.localizer import frozen_table
 from geoloc.models.engine import engine_name
@@ -91,6 +92,7 @@ def build(run: StageRun) -> StageResult:
         if name == tests[0]:
             _explain(run, name, made[name], queries, by_class, answered)
             explain_neighbours(run, name, made[name], queries, len(partitions))
+            _picture_embeddings(run, name, queries)
         behind[name].save(run.output / name)
     if run.settings.evaluation.leave_photographer_out:
         made[EVERYONE], behind[EVERYONE] = _leave_photographer_out(run, stored(photos))
@@ -217,6 +219,25 @@ def _explain(
         crops=run.settings.localizers.crops,
         batch_size=run.settings.localizers.batch_size,
     ).save(run.output / test / EXPLANATIONS_FOLDER)
+
+
+def _picture_embeddings(run: StageRun, test: str, queries: pd.DataFrame) -> None:
+    """Write what the report draws of each model's embeddings of the test photos, as far as the settings ask for it."""
+    settings = run.settings.evaluation
+    if not settings.tsne and not settings.exciting_units:
+        return
+    for model, folder in embedding_folders(run.build).items():
+        embeddings = Embeddings.load(folder)
+        position = embeddings.positions(queries["photo_id"])
+        asked = queries.iloc[(position >= 0).nonzero()[0]]
+        vectors = embeddings.vectors[position[position >= 0]]
+        if settings.tsne:
+            found = tsne_map(vectors, asked["photo_id"], settings.tsne, run.settings.seed)
+            write_parquet(run.output / f"tsne-{test}-{model}.parquet", found)
+        if settings.exciting_units:
+            owners = photographer_keys(asked)
+            found = exciting_photos(vectors, asked["photo_id"], owners, settings.exciting_units)
+            write_parquet(run.output / f"units-{test}-{model}.parquet", found)
 
 
 def _leave_photographer_out(run: StageRun, photos: pd.DataFrame) -> tuple[Evaluation, Diagnostics]:

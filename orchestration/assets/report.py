@@ -26,6 +26,7 @@ from geoloc.photos.split_checks import check_splits
 from geoloc.photos.trips import are_trips
 from geoloc.places import nearest_places
 from geoloc.reports.banner import banners
+from geoloc.reports.embedding_figures import embedding_groups
 from geoloc.reports.examples import Example, ExampleNeighbour, ExampleSet, pick_examples, thumbnail
 from geoloc.reports.gallery import GALLERY_FILE, GalleryInput
 from geoloc.reports.gallery_choice import gather_gallery
@@ -65,8 +66,10 @@ def build(run: StageRun) -> StageResult:
     sources = {str(name): int(n) for name, n in photos["source"].value_counts().sort_index().items()}
     partitions = load_partitions(run.input("partition"))
     gallery = _gallery(run, photos.reset_index(), sources)
+    names = model_names(len(partitions), run.settings)
     thoughts = _thoughts(run, evaluations[main], main, photos, partitions)
     thoughts += reference_group(_table(run.input("evaluation") / main, REFERENCE_SIZE))
+    thoughts += _embeddings(run, main, photos, names)
     report = ReportInput(
         workspace=run.workspace.root.name,
         recipe=run.settings.recipe,
@@ -89,7 +92,7 @@ def build(run: StageRun) -> StageResult:
         further_diagnostics={name: _diagnostics(run.input("evaluation") / name) for name in evaluations},
         thoughts=thoughts,
         quarantine=count_reasons(read_quarantine(run.workspace.pool)),
-        examples=_examples(run, main, photos, model_names(len(partitions), run.settings)),
+        examples=_examples(run, main, photos, names),
         provenance=_provenance(run),
     )
     written = write_report(run.output, report)
@@ -142,6 +145,28 @@ def _thoughts(
             lambda photo_id: _stored_bytes(photos.loc[photo_id], reader),
             around,
         )
+
+
+def _embeddings(
+    run: StageRun, test: str, photos: pd.DataFrame, models: Mapping[str, str]
+) -> tuple[FigureGroup, ...]:
+    """The figures of embeddings that the evaluation made tables for; none by default. `models` are names in tables."""
+
+    def tables(kind: str) -> dict[str, pd.DataFrame]:
+        files = {
+            name: run.input("evaluation") / f"{kind}-{test}-{model}.parquet" for model, name in models.items()
+        }
+        return {name: read_parquet(file) for name, file in files.items() if file.exists()}
+
+    places = photos[["latitude", "longitude"]]
+    maps = {name: found.join(places, on="photo_id") for name, found in tables("tsne").items()}
+    with ShardReader(run.workspace.pool) as reader:
+
+        def picture(photo_id: str) -> bytes | None:
+            data = _stored_bytes(photos.loc[photo_id], reader)
+            return None if data is None else thumbnail(data, 160)
+
+        return embedding_groups(maps, tables("units"), picture)
 
 
 def _stored_bytes(photo: pd.Series, reader: ShardReader) -> bytes | None:
@@ -213,7 +238,9 @@ def _examples(
     references; `models` are their names in tables."""
     evaluation = Evaluation.load(run.input("evaluation") / test)
     shown = {evaluation.methods[0]: "classifier"}
-    shown |= {f"[{models[model]}]NN": model for model in ("classifier", "metric") if model in models}
+    shown |= {
+        f"[{models[model]}]NN": model for model in ("classifier", "metric", "external") if model in models
+    }
     sets = []
     with ShardReader(run.workspace.pool) as reader:
         for method, model in shown.items():

@@ -10,8 +10,8 @@ from orchestration.lineage.build import Build
 from orchestration.lineage.checks import checks_content, unmet_checks
 from orchestration.lineage.code import code_version
 from orchestration.lineage.record import Record
-from orchestration.plan.chain import WEIGHTS, Stage, borrowed, inputs_of, looks_at_pool, uses
-from orchestration.plan.settings import BuildSettings, weights_file
+from orchestration.plan.chain import EXTERNAL_FILE, WEIGHTS, Stage, borrowed, inputs_of, looks_at_pool, uses
+from orchestration.plan.settings import BuildSettings, external_files, weights_file
 from orchestration.stores.data_version import data_version
 from orchestration.workspace import WorkspaceError
 
@@ -57,6 +57,8 @@ def expected(build: Build, stage: Stage) -> Expected:
         by_file = uses(stage, key) and "weights" not in inputs
         if by_file and (file := weights_file(build.workspace, build.settings, key)):
             inputs["weights"] = content_hash(file)
+    if uses(stage, EXTERNAL_FILE):
+        inputs["external"] = content_hash(*external_files(build.workspace, build.settings))
     return Expected(stage, inputs, build.settings, code_version(stage.module))
 
 

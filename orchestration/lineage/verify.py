@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+from geoloc.files import sha256_bytes
+from geoloc.retrieval.pca import PCA_FILE
 from orchestration.lineage.build import Build
 from orchestration.lineage.checks import output_of, read_results
 from orchestration.lineage.code import code_version
 from orchestration.lineage.record import Record
-from orchestration.plan.chain import STAGES, inputs_of, looks_at_pool
+from orchestration.plan.chain import GRAPH_FILE, STAGES, inputs_of, looks_at_pool
 from orchestration.plan.checks import checks_of
 from orchestration.stores.data_version import data_version
 from orchestration.workspace import WorkspaceError
@@ -41,6 +43,25 @@ def require_recorded(build: Build, stages: Sequence[str], links: Sequence[str] =
                 )
         _require_no_failed_check(build, name, record)
     return records
+
+
+def require_as_embedded(build: Build, embeddings: Record) -> None:
+    """Raise WorkspaceError if the exported network or the principal components beside embeddings are not the files that
+    their record names, or were made for another layer or components than the settings ask for now; the stage's other
+    files are not read."""
+    folder = build.folder(embeddings.stage)
+    for name in (GRAPH_FILE, PCA_FILE):
+        file = folder / name
+        if (sha256_bytes(file.read_bytes()) if file.is_file() else None) != embeddings.files.get(name):
+            raise WorkspaceError(
+                f"{build.name(embeddings.stage)} is not what its record says ({name} was changed or removed); build it "
+                f"again with: {build.command(embeddings.stage)} --force"
+            )
+    if changed := build.settings.changes(embeddings.settings, ("embeddings.layer", "embeddings.pca")):
+        raise WorkspaceError(
+            f"{build.name('index')} was made with other embeddings than the settings describe now "
+            f"({', '.join(changed)} changed); build it again with: {build.command()}"
+        )
 
 
 def out_of_date(build: Build, records: Mapping[str, Record]) -> dict[str, list[str]]:

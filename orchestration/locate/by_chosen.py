@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from geoloc.localizers.chosen.choice import ALONE, CELLS, PRODUCT, Choice, default_choice, load_choices
 from geoloc.localizers.chosen.neighbourhood import COMBINED, Neighbourhood
 from geoloc.localizers.confidence.calibration import Calibration
-from geoloc.models.prediction import unit_embeddings_of_pixels
 from orchestration.assets.inputs import load_partitions
 from orchestration.lineage.build import Build
 from orchestration.locate.by_class import ByClass, regions_of
@@ -25,7 +24,7 @@ from orchestration.workspace import WorkspaceError
 
 @dataclass(frozen=True)
 class ByChosen:
-    """A build's network and index, its classifier where classes count too, and how to answer from them. Make it with
+    """A build's embeddings and index, its classifier where classes count too, and how to answer from them. Make it with
     `open`."""
 
     opened: ByNeighbour
@@ -81,7 +80,7 @@ class ByChosen:
 
     def locate(self, photos: Sequence[NDArray[np.uint8]]) -> Found:
         """Locate N photos, uint8 [H, W, 3] each. Regions are of the main partition; None where the build has none."""
-        vectors = unit_embeddings_of_pixels(self.opened.network, photos, self.opened.batch_size)
+        vectors = self.opened.embed(photos)
         p = None if self.by_class is None else self.by_class.probabilities(photos)[self.main]
         numbers = (self.choice.cells,) if self.choice.way == CELLS else ()
         most = max(self.choice.k, self.regions.k)

@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geoloc.localizers.base import Answers
 from geoloc.localizers.by_neighbour import DensityLocalizer, NearestLocalizer, NeighbourLocalizer
-from geoloc.models.classifier import load_model
-from geoloc.models.embedder import Embedder, build_embedder
-from geoloc.models.engine import ExportedNetwork, ready_network
-from geoloc.models.heads import Heads
-from geoloc.models.metric import load_metric_network
-from geoloc.models.prediction import unit_embeddings_of_pixels
 from geoloc.retrieval.modes import find_modes
 from geoloc.sphere import LEVELS_KM, distance_km
-from orchestration.assets.inputs import model_names, model_settings
+from orchestration.assets.inputs import model_names
+from orchestration.assets.photo_embedder import PhotoEmbedder
 from orchestration.lineage.build import Build
 from orchestration.locate.located import Found
 from orchestration.locate.nearby import nearby
 from orchestration.locate.question import Question
 from orchestration.locate.references import may_be_found, open_index, voting
-from orchestration.plan.chain import GRAPH_FILE, MODEL_FILE
-from orchestration.workspace import WorkspaceError
 
 
 @dataclass(frozen=True)
 class ByNeighbour:
-    """A build's network, and a localizer over the index of its embeddings. Make it with `open`."""
+    """What embeds photos as a build does, and a localizer over the index of its embeddings. Make it with `open`."""
 
-    network: Embedder | ExportedNetwork
+    embedder: PhotoEmbedder
     localizer: NeighbourLocalizer
     batch_size: int
     among: NDArray[np.bool_] | None = None
@@ -49,20 +41,10 @@ class ByNeighbour:
         and UsageError for options that it cannot fulfil.
         """
         limits = build.settings.localizers
-        precision = build.settings.embeddings.precision
-        load: Callable[[], Embedder]
-        folder = build.folder("features" if question.model == "backbone" else question.model)
-        graph, file = folder / GRAPH_FILE, folder / MODEL_FILE
-        network: Embedder | ExportedNetwork
-        if question.model == "backbone":
-            load = partial(_backbone, build)
-            network = ready_network(graph, load, precision=precision)
-        else:
-            load = partial(load_model if question.model == "classifier" else load_metric_network, file)
-            network = ready_network(graph, load, file, precision)
-        heads = len(network.heads) if isinstance(network, Heads) and question.model == "classifier" else 1
-        name = model_names(heads, build.settings)[question.model]
-        index = open_index(build, question.model, network, graph, load)
+        embedder = PhotoEmbedder.open(build, question.model)
+        heads = getattr(embedder.network, "heads", None) or build.settings.partitions  # a layer has no heads
+        name = model_names(len(heads), build.settings)[question.model]
+        index = open_index(build, question.model, embedder)
         among = may_be_found(build, question, index)
         localizer: NeighbourLocalizer
         if question.method == "nn":
@@ -74,17 +56,20 @@ class ByNeighbour:
                 index, k, limits.m, sigma, model_name=name, alternatives=question.alternatives
             )
         asked = f" among {' '.join(question.references)}" if question.references else ""
-        return cls(network, localizer, limits.batch_size, among, asked)
+        return cls(embedder, localizer, limits.batch_size, among, asked)
 
     @property
     def name(self) -> str:
         """The method's name, as in tables; with other references than the evaluation's it is no method of those."""
         return self.localizer.name + self.asked
 
+    def embed(self, photos: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Embeddings of N photos, uint8 [H, W, 3] each: float32 [N, D], as the index has them."""
+        return self.embedder.embed(photos, self.batch_size)
+
     def locate(self, photos: Sequence[NDArray[np.uint8]]) -> Found:
         """Locate N photos, uint8 [H, W, 3] each. Neighbours have no regions."""
-        vectors = unit_embeddings_of_pixels(self.network, photos, self.batch_size)
-        answers = self.localizer.locate(vectors, among=self.among)
+        answers = self.localizer.locate(self.embed(photos), among=self.among)
         found = answers.neighbours
         assert found is not None
         modes = None
@@ -93,14 +78,6 @@ class ByNeighbour:
         near = nearby(self.localizer.index.references, found, modes)
         why = [reasons(answers, row) for row in range(len(photos))]
         return Found(answers, why, [None] * len(photos), near)
-
-
-def _backbone(build: Build) -> Embedder:
-    """The network with its first weights, made from the settings. Raises WorkspaceError if it cannot be made."""
-    try:
-        return build_embedder(model_settings(build), build.settings.seed).eval()
-    except ValueError as error:
-        raise WorkspaceError(f"the model of {build.recipe}'s settings cannot be made: {error}") from None
 
 
 def reasons(answers: Answers, row: int) -> list[str]:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from geoloc.files import sha256_bytes
 from geoloc.localizers.confidence.abstention import abstain_below
 from geoloc.places import nearest_places
 from geoloc.reports.region_map import region_map_html
@@ -17,12 +16,12 @@ from orchestration.assets.inputs import EMBEDDED_BY, load_partitions
 from orchestration.lineage.build import Build
 from orchestration.lineage.record import Record
 from orchestration.lineage.stale import expected
-from orchestration.lineage.verify import out_of_date, require_recorded, unchecked
+from orchestration.lineage.verify import out_of_date, require_as_embedded, require_recorded, unchecked
 from orchestration.locate.located import Alternative, Found, Located, PhotoLocalizer
 from orchestration.locate.measured import Shortfall, measures, shortfalls
 from orchestration.locate.photos import read_photos
 from orchestration.locate.question import Question
-from orchestration.plan.chain import GRAPH_FILE, STAGES
+from orchestration.plan.chain import STAGES
 from orchestration.workspace import WorkspaceError
 
 NAMED = 5
@@ -134,7 +133,8 @@ def _verified(
     records = require_recorded(build, loaded, links)
     if "features" in links:
         _require_same_backbone(build, records["features"])
-        _require_recorded_graph(build, records["features"])
+    for link in links:
+        require_as_embedded(build, records[link])
     if build.folder("evaluation").is_dir():  # of its own: that of another network is said, and not used
         require_recorded(build, ("evaluation",))
     if old := out_of_date(build, records):
@@ -162,18 +162,6 @@ def _require_same_backbone(build: Build, features: Record) -> None:
         raise WorkspaceError(
             f"{build.name('index')} was made with another backbone than the settings describe now "
             f"({', '.join(changed)} changed); build it again with: {build.command()}"
-        )
-
-
-def _require_recorded_graph(build: Build, features: Record) -> None:
-    """Raise WorkspaceError if the exported backbone is not the file that the record names; the stage's other files are
-    not read."""
-    graph = build.folder("features") / GRAPH_FILE
-    found = sha256_bytes(graph.read_bytes()) if graph.is_file() else None
-    if found != features.files.get(GRAPH_FILE):
-        raise WorkspaceError(
-            f"{build.name('features')} is not what its record says ({GRAPH_FILE} was changed or removed); build it "
-            f"again with: {build.command('features')} --force"
         )
 
 

@@ -55,7 +55,12 @@ class Stage:
         return f"orchestration.assets.{self.name}"
 
 
-_EXTRACTION = ("embeddings.batch_size", "embeddings.dtype", "embeddings.shard_rows", "embeddings.precision")
+_EXTRACTION = (
+    "embeddings.batch_size", "embeddings.dtype", "embeddings.shard_rows", "embeddings.precision", "embeddings.layer",
+    "embeddings.pca",
+)  # fmt: skip
+EXTERNAL_FILE = "embeddings.external.file"
+"""The setting that names a file of embeddings that another program made."""
 _EMBEDDER = (
     "model.backbone", "model.weights", "model.pooling", "model.gem_power", "model.normalisation", "model.padding",
     "model.resize_short_side", "model.image_size", "model.interpolation",
@@ -108,13 +113,28 @@ CHAIN: tuple[Stage, ...] = (
         when="metric",
     ),
     Stage(
-        "index", ("splits", "features", "embeddings", "metric_embeddings"), ("seed", "index"), "retrieval", ("faiss",),
+        "external_embeddings", ("splits",),
+        (
+            EXTERNAL_FILE, "embeddings.external.ids", "embeddings.external.pca", "embeddings.dtype",
+            "embeddings.shard_rows",
+        ),
+        "retrieval", ("numpy",),
+        "L2-normalised embeddings that another program made, matched with the photos by id.",
+        when="embeddings.external",
+    ),
+    Stage(
+        "index", ("splits", "features", "embeddings", "metric_embeddings", "external_embeddings"), ("seed", "index"),
+        "retrieval", ("faiss",),
         "FAISS indexes over the training photos' embeddings: the references that queries are matched with.",
     ),
     Stage(
         "evaluation",
-        ("splits", "partition", "classifier", "features", "embeddings", "metric_embeddings", "index"),
-        ("seed", "index", "localizers", "evaluation", "metric.name"), "evaluation", ("pandas", "mlflow"),
+        (
+            "splits", "partition", "classifier", "features", "embeddings", "metric_embeddings", "external_embeddings",
+            "index",
+        ),
+        ("seed", "index", "localizers", "evaluation", "metric.name", "embeddings.external.name"), "evaluation",
+        ("pandas", "mlflow"),
         "Accuracy at five levels with photographer-clustered intervals, baselines, ceilings and comparisons.",
         pool_when="localizers.references",
     ),

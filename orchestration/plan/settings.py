@@ -81,6 +81,11 @@ class BuildSettings(Settings):
             )
         if self.metric is not None:
             _check_positives(self.metric, self.partitions)
+        names = [one.name for one in (self.metric, self.embeddings.external) if one is not None]
+        if len({name.lower() for name in names}) < len(names):
+            raise SettingsError(
+                f"embeddings.external.name must not be that of the metric network, {names[0]}"
+            )
         _check_combinations(self)
 
     @property
@@ -199,6 +204,24 @@ def weights_file(workspace: Workspace, settings: BuildSettings, key: str = "mode
             f"{workspace.root}; {weights!r} is missing"
         )
     return file
+
+
+def external_files(workspace: Workspace, settings: BuildSettings) -> tuple[Path, ...]:
+    """The files with embeddings that another program made, and with their ids; empty if the settings name none.
+
+    Raises SettingsError if one is missing.
+    """
+    external = settings.embeddings.external
+    if external is None:
+        return ()
+    for file in external.files:
+        if not (workspace.root / file).is_file():
+            key = "file" if file == external.file else "ids"
+            raise SettingsError(
+                f"embeddings.external.{key} must be a file below {workspace.root}; {file!r} is missing"
+                + (", which must have the photo id of each row, a line each" if key == "ids" else "")
+            )
+    return tuple(workspace.root / file for file in external.files)
 
 
 def check_recipe_name(name: str, key: str = "recipe") -> None:

@@ -25,6 +25,11 @@ EVERYTHING = parse(
         "training": {"mode": "fine_tune", "curriculum": {}, "distillation": {"recipe": "other"}},
         "metric": {"mining": {}},
         "localizers": {"references": {"sources": ["other"]}},
+        "embeddings": {
+            "layer": {"name": "pooling"},
+            "pca": {},
+            "external": {"name": "NetVLAD", "file": "theirs.parquet", "pca": {}},
+        },
     },
 )
 """Settings with every section that there is."""
