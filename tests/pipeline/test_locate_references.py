@@ -140,7 +140,7 @@ def test_an_index_that_is_not_the_networks_answers_nothing(case, changed, capsys
 
 def test_photos_are_embedded_by_the_components_that_the_index_is_of(changed, capsys):
     settings = {**SETTINGS, "embeddings": {"pca": {"dimensions": 6}}, "localizers": {"crops": 5, "k": 5}}
-    (changed.root / "params.yaml").write_text(yaml.safe_dump(settings))
+    (changed.root / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
     build, catalog = Build(changed), read_catalog(changed.pool)
     folder = build.folder("embeddings")
     pca = Pca.fit(Embeddings.load(folder).vectors, PcaSettings(dimensions=6))
@@ -160,7 +160,7 @@ def test_photos_are_embedded_by_the_components_that_the_index_is_of(changed, cap
     for method in ("nn", "knn", "neighbours", "combined"):
         (answer,) = ask(changed, capsys, *files(changed, 41), "--method", method)
         near = answer["nearby"]["neighbours"]
-        assert [one["photo_id"] for one in near] == nearest.photo_ids()[0].tolist(), method
+        assert [one["photo"] for one in near] == nearest.photo_ids()[0].tolist(), method
 
     put(dataclasses.replace(pca, mean=pca.mean + 0.1))
     status, line = refused(changed, capsys, *NN)
