@@ -67,8 +67,14 @@ class ChosenMethods:
     calibrations: Mapping[str, Calibration]
 
     @classmethod
-    def open(cls, run: StageRun, model: str, by_class: ByClass, validation: pd.DataFrame) -> ChosenMethods:
-        """Choose and calibrate on validation photos, and save both in the output."""
+    def open(
+        cls, run: StageRun, model: str, by_class: ByClass, validation: pd.DataFrame
+    ) -> ChosenMethods | None:
+        """Choose and calibrate on validation photos, and save both in the output.
+
+        None where another program's embeddings have no validation photo: its file may be of training and test photos.
+        Raises SettingsError if a network's have none.
+        """
         settings = run.settings.localizers
         main, partition = next(iter(by_class.partitions.items()))
         index = ReferenceIndex.load(run.input("index") / model, mapped=True)
@@ -78,6 +84,9 @@ class ChosenMethods:
         neighbourhood = Neighbourhood.over(index, partition, among)
         made = cls(run, model, neighbourhood, embeddings, main, [], [], {})
         seen = made._seen(of_part(validation, SELECTION))
+        if seen.empty and model == "external":
+            run.log("external: no embedding of a validation photo, so no methods are chosen")
+            return None
         if seen.empty:
             raise SettingsError(
                 "localizers.neighbours needs photos with embeddings in the validation split, got none"
@@ -249,13 +258,14 @@ class Collector:
 
 
 def chosen_methods(run: StageRun, by_class: ByClass, validation: pd.DataFrame) -> list[ChosenMethods]:
-    """The chosen methods of each trained model (of the backbone where there is no other); none unless
-    localizers.neighbours names any."""
+    """The chosen methods of each trained model and of another program's embeddings (of the backbone where there is no
+    other); none unless localizers.neighbours names any."""
     if not run.settings.localizers.neighbours.methods:
         return []
     models = list(embedding_folders(run.build))
     trained = [model for model in models if model != "backbone"] or models
-    return [ChosenMethods.open(run, model, by_class, validation) for model in trained]
+    found = [ChosenMethods.open(run, model, by_class, validation) for model in trained]
+    return [one for one in found if one is not None]
 
 
 def explain_neighbours(

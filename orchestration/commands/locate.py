@@ -44,7 +44,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--model",
-        choices=MODELS,
+        metavar=f"{{{','.join(MODELS)}}}",
         default="classifier",
         help="by neighbour: whose embeddings (metric: of a recipe with a section metric)",
     )

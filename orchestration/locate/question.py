@@ -49,7 +49,10 @@ class Question:
             ("--combine", self.combine, (None, *COMBINATIONS)),
         ):
             if value not in allowed:
-                raise UsageError(f"{option} must be one of {', '.join(filter(None, allowed))}; got {value!r}")
+                known = f"{option} must be one of {', '.join(filter(None, allowed))}; got {value!r}"
+                if option == "--model":
+                    known += " (another program's embeddings are of the build's photos, it cannot embed further ones)"
+                raise UsageError(known)
         if self.alternatives < 1:
             raise UsageError(f"--alternatives must be at least 1, got {self.alternatives}")
         if self.abstain_below is not None and not 0 <= self.abstain_below <= 1:

@@ -76,6 +76,7 @@ def _built(build: Build, test: str) -> Built:
         same_as="" if training_seed(build.recipe) is None else without_seed(build.recipe),
         features=json.dumps(_features(build), sort_keys=True, default=str),
         ranked=_ranked(build),
+        external=build.built("evaluation").settings.get("embeddings.external.name") or "",
     )
 
 
@@ -98,7 +99,15 @@ def _features(build: Build) -> dict[str, Any]:
     return {
         **build.built("splits").settings,
         **{f"model.{name}": v for name, v in model.items() if name not in heads},
+        **_layer_and_components(build, "embeddings", "features"),
     }
+
+
+def _layer_and_components(build: Build, *stages: str) -> dict[str, Any]:
+    """The recorded settings of what of a network embeds, by the first of these stages that was built."""
+    made = next(filter(None, map(build.record, stages)), None)
+    keys = ("embeddings.layer", "embeddings.pca")
+    return {key: made.settings.get(key) for key in keys} if made else {}
 
 
 def _ranked(build: Build) -> Ranked | None:
@@ -109,6 +118,7 @@ def _ranked(build: Build) -> Ranked | None:
     record = build.built("metric")
     free = ("seed", *(f"metric.{name}" for name in ("batch_size", "learning_rate", "chunk_size", "seed")))
     setup = {key: value for key, value in record.settings.items() if key not in free}
+    setup |= _layer_and_components(build, "metric_embeddings")
     return Ranked(
         str(name),
         int(record.settings["metric.batch_size"]),

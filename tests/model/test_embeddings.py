@@ -16,6 +16,8 @@ from torch import nn
 from geoloc.files import content_hash, read_json
 from geoloc.models.preprocess import Preprocess
 from geoloc.retrieval.embeddings import Embeddings, EmbeddingSettings, extract_embeddings, model_hash
+from geoloc.retrieval.pca import PCA_FILE, Pca
+from geoloc.retrieval.settings import PcaSettings
 from geoloc.settings import SettingsError, parse
 
 SETTINGS = EmbeddingSettings(batch_size=4, shard_rows=7, dtype="float32", workers=2)  # parts of 8 photos
@@ -142,6 +144,8 @@ def test_what_an_earlier_folder_has_is_copied_and_the_bytes_are_those_of_a_full_
     known, whole, grown = (tmp_path / name / "e" for name in ("known", "whole", "grown"))
     extract_embeddings(TinyNetwork(), reader, rows.head(19), known, SETTINGS)  # 4 whole batches and 3 photos
     extract_embeddings(TinyNetwork(), reader, rows, whole, SETTINGS)
+    # Principal components beside them are of what was loaded then: what is copied is what the network gave.
+    Pca.fit(Embeddings.load(known).vectors, PcaSettings(dimensions=2)).save(known / PCA_FILE)
     reader.reads, seen = 0, []
     extract_embeddings(TinyNetwork(), reader, rows, grown, SETTINGS, seen.append, earlier=known)
     assert reader.reads == COUNT - 16

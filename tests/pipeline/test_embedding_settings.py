@@ -32,6 +32,7 @@ RECIPE = {
         "pca": {"dimensions": 16},
         "external": {"name": "Place", "file": "features/place.parquet"},
     },
+    "localizers": {"neighbours": {"methods": ["levels", "product"]}},
     "evaluation": {"explained": 0},
 }
 
@@ -80,6 +81,18 @@ def test_from_settings_to_answers(workspace, tmp_path, capsys):
     assert geoloc(workspace, *locate) == 0
     answer = json.loads(capsys.readouterr().out)[0]
     assert (answer["latitude"], answer["longitude"]) == pytest.approx((row.latitude, row.longitude))
+
+    # As chosen on validation photos, alone and with classes: the photo is found as the evaluation found it.
+    for method, name in (("neighbours", "[L]kNN"), ("combined", "[L]")):
+        of = asked[(asked["photo_id"] == row.photo_id) & (asked["status"] == "answered")]
+        of = of[(of["method"] == name) | (method == "combined") & of["method"].str.match(r"\[L\]\d+C\+kNN$")]
+        assert geoloc(workspace, *locate[:4], method, *locate[5:]) == 0
+        answer = json.loads(capsys.readouterr().out)[0]
+        assert answer["method"] == of["method"].item()
+        assert (answer["latitude"], answer["longitude"]) == pytest.approx(
+            (of["latitude"].item(), of["longitude"].item())
+        )
+    assert {"[Place]kNN", "[Place]NN"} <= set(asked["method"])
 
     # By another program's: the nearest reference by place is the nearest on the Earth.
     assert facts(workspace, "special", "external_embeddings")["photos"].value == len(table)

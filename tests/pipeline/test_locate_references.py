@@ -11,9 +11,12 @@ import pandas as pd
 import pytest
 import yaml
 
+from geoloc.files import file_hashes
 from geoloc.photos.catalog import read_catalog, write_catalog
 from geoloc.retrieval.embeddings import Embeddings
 from geoloc.retrieval.index import ReferenceIndex
+from geoloc.retrieval.pca import PCA_FILE, Pca
+from geoloc.retrieval.settings import PcaSettings
 from orchestration.lineage.build import Build
 from orchestration.workspace import Workspace
 from tests.pipeline.conftest import geoloc
@@ -90,6 +93,7 @@ def test_the_settings_limit_the_references_of_locate_unless_an_option_does(chang
     [
         ((*KNN, "--k", "41"), "--k must be at most 40, the number of references to search; got 41"),
         ((*KNN, "--k", "11", "--references", "source=first"), "--k must be at most 10, .*; got 11"),
+        ((*NN, "--model", "external"), "--model must be one of .*; got 'external' .another program's embeddings are"),
         ((*NN, "--k", "3"), "--k 3 and --method nn exclude each other"),
         (("--references", "source=first"), "--references source=first and --method class exclude each other"),
         ((*NN, "--references", "origin=first"), "--references must be source=VALUE, .*; got 'origin=first'"),
@@ -132,3 +136,33 @@ def test_an_index_that_is_not_the_networks_answers_nothing(case, changed, capsys
         "another dimension": "default/index holds embeddings of 7 numbers, classifier of default makes 512",
         "empty": "default/index holds no references by classifier; build it again with: ",
     }[case] in line
+
+
+def test_photos_are_embedded_by_the_components_that_the_index_is_of(changed, capsys):
+    settings = {**SETTINGS, "embeddings": {"pca": {"dimensions": 6}}, "localizers": {"crops": 5, "k": 5}}
+    (changed.root / "params.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    build, catalog = Build(changed), read_catalog(changed.pool)
+    folder = build.folder("embeddings")
+    pca = Pca.fit(Embeddings.load(folder).vectors, PcaSettings(dimensions=6))
+
+    def put(components: Pca) -> None:
+        components.save(folder / PCA_FILE)
+        record(changed, "features", "embeddings", "index")
+        as_built = dataclasses.replace(build.built("embeddings"), files=file_hashes(folder))
+        as_built.write(build.record_path("embeddings"))
+
+    pca.save(folder / PCA_FILE)
+    made = Embeddings.load(folder)
+    index = ReferenceIndex.build(made, catalog.head(TRAINING), build.settings.index, seed=4)
+    index.save(build.folder("index") / "classifier")
+    put(pca)
+    nearest = index.search(made.subset(catalog["photo_id"].iloc[[41]]).vectors, 5)
+    for method in ("nn", "knn", "neighbours", "combined"):
+        (answer,) = ask(changed, capsys, *files(changed, 41), "--method", method)
+        near = answer["nearby"]["neighbours"]
+        assert [one["photo"] for one in near] == nearest.photo_ids()[0].tolist(), method
+
+    put(dataclasses.replace(pca, mean=pca.mean + 0.1))
+    status, line = refused(changed, capsys, *NN)
+    assert status == 1
+    assert "default/index holds embeddings by the model " in line

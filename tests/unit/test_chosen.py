@@ -168,6 +168,13 @@ def test_only_references_that_may_be_found_are_evidence(world):
     assert (found.neighbours.row >= 0).all()
 
 
+def test_photos_without_any_embedding_are_no_evidence_and_have_no_answer(world):
+    index, partition, vectors, _, p = world
+    found = Neighbourhood.over(index, partition).evidence(vectors[:0], 12, p[:0], (1, 2))
+    for choice in (Choice(k=5), Choice(PRODUCT, k=5, weight=1.0), Choice(CELLS, k=5, cells=2)):
+        assert choice.answer(found).spread([], 3).abstained.all()
+
+
 def test_votes_of_cells_and_their_product_with_a_classifier():
     cell = np.array([[0, 2, 2, -1], [-1, -1, -1, -1], [1, 1, 1, 1]])
     similarity = np.array([[0.9, 0.8, 0.7, 0.6], [0.9, 0.8, 0.7, 0.6], [np.nan] * 4], dtype=np.float32)

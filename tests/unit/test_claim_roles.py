@@ -265,6 +265,13 @@ def test_first_weights_are_those_that_no_recipe_has_trained():
     assert first(passed_on, replace(own, pretrained=False)) is None
 
 
+def test_neither_first_weights_nor_another_programs_embeddings_are_the_luck_of_a_training():
+    one = built("own", {"cells": FINE}, external="NetVLAD")
+    methods = ("[L]NN", "[L]9C+[NetVLAD]kNN", "[backbone]NN", "[NetVLAD]NN", "[NetVLAD]kNN")
+    assert [one.trained(method) for method in methods] == [True, True, False, False, False]
+    assert built("own", {"cells": FINE}).trained("[L]NN")
+
+
 def test_metric_networks_meet_their_classifier_and_each_other():
     recipes = [
         built("fine", {"cells": FINE}, extra=SEARCH),

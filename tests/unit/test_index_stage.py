@@ -10,7 +10,7 @@ from geoloc.files import write_json, write_parquet
 from geoloc.localizers.settings import LocalizerSettings
 from geoloc.photos.splits import FACTS
 from geoloc.retrieval.index import ReferenceIndex
-from geoloc.retrieval.settings import IndexSettings
+from geoloc.retrieval.settings import EmbeddingSettings, IndexSettings
 from orchestration.assets import index as stage
 from orchestration.assets.answers import by_neighbour
 from orchestration.cli import main
@@ -138,7 +138,11 @@ def test_an_evaluation_by_an_index_that_does_not_fit_names_both_sides(build, cas
         index.remove(index.references["photo_id"].tolist())
         index.save(build.folder("index") / "classifier")
     settings = SimpleNamespace(
-        localizers=LocalizerSettings(k=121 if case == "k" else 100), metric=None, evaluation=None, seed=1
+        localizers=LocalizerSettings(k=121 if case == "k" else 100),
+        metric=None,
+        embeddings=EmbeddingSettings(),
+        evaluation=None,
+        seed=1,
     )
     run = SimpleNamespace(
         build=build, settings=settings, input=build.folder, workspace=build.workspace, log=print

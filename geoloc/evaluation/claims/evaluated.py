@@ -50,6 +50,7 @@ class Built:
     - `fine_tuned`: whether the backbone was trained; `pretrained`: whether its first weights were not random.
     - `features`: any text; the features of recipes with equal `features` differ only in the network's weights.
     - `ranked`: the metric network, None if the recipe has none.
+    - `external`: the name of another program's embeddings, "" for none.
     """
 
     recipe: str
@@ -65,10 +66,12 @@ class Built:
     same_as: str = ""
     features: str = ""
     ranked: Ranked | None = None
+    external: str = ""
 
     def trained(self, method: str) -> bool:
-        """Whether a method's answers depend on the training: not those on features of the first weights."""
-        return not method.startswith(f"[{self.backbone}]")
+        """Whether a method's answers depend on the training: not those on features of the first weights or of another
+        program."""
+        return not method.startswith((f"[{self.backbone}]", f"[{self.external}]"))
 
     def __repr__(self) -> str:
         return f"Built({self.recipe}: {self.model} over {', '.join(self.partitions)})"

@@ -100,11 +100,11 @@ class CellSearch:
 
         def nearest(n: int) -> Neighbours:
             n = min(n, most)
-            flat = similarity[:, :n].reshape(count, -1)
+            flat = similarity[:, :n].reshape(count, n * k)
             order = np.argsort(np.where(np.isnan(flat), np.inf, -flat), axis=1, kind="stable")[:, :k]
 
             def at(values: NDArray[Any]) -> NDArray[Any]:
-                return np.take_along_axis(values[:, :n].reshape(count, -1), order, axis=1)
+                return np.take_along_axis(values[:, :n].reshape(count, n * k), order, axis=1)
 
             return Neighbours(
                 at(row), at(ids), at(similarity), at(place[0]), at(place[1]),
