@@ -221,7 +221,7 @@ def test_the_report_shows_what_the_classifier_thinks(built):
     assert [name for name in figures if name.startswith("occlusion")] == [
         f"occlusion-{i}" for i in range(1, 5)
     ]
-    assert shown.count("<img") == shown.count("<figcaption>") == 16
+    assert shown.count("<img") == shown.count("<figcaption>") == 17
     # What covers no pixel is what the evaluation quotes: its confidence, after temperature scaling.
     windows = pd.read_parquet(kept / "occlusion.parquet").drop_duplicates(["photo_id", "cell"])
     whole = windows.set_index(["photo_id", "cell"])["whole"]

@@ -12,8 +12,7 @@ from geoloc.evaluation.settings import EvaluationSettings
 from geoloc.localizers.by_neighbour import NearestLocalizer, locate_by_neighbours, votes
 from geoloc.localizers.quantised import QuantisedLocalizer
 from geoloc.localizers.settings import LocalizerSettings
-from geoloc.partitions.cities import CitiesPartition
-from geoloc.partitions.settings import CitiesSettings
+from geoloc.partitions.s2 import S2Partition, S2Settings
 from geoloc.retrieval.embeddings import Embeddings
 from geoloc.retrieval.index import ReferenceIndex
 from geoloc.retrieval.references import RetrievalError
@@ -95,7 +94,7 @@ def test_the_splits_name_sources_where_there_are_several(sources, monkeypatch, t
 def test_a_quantised_answer_is_the_centroid_of_the_neighbours_cell_and_none_outside_of_all():
     index, both, _, _ = two_sources()
     latitude, longitude = (index.references[name].to_numpy() for name in ("latitude", "longitude"))
-    partition = CitiesPartition(CitiesSettings(min_photos=2, radius_km=1000)).fit(latitude, longitude)
+    partition = S2Partition(S2Settings(max_photos=12, min_photos=6)).fit(latitude, longitude)
     localizer = QuantisedLocalizer(index, partition)
     assert localizer.name == f"[L]NN in {partition.cell_count}C"
     answers, nearest = localizer.locate(both.vectors), NearestLocalizer(index).locate(both.vectors)
