@@ -56,6 +56,7 @@ def test_from_settings_to_answers(workspace, tmp_path, capsys):
     assert build.record("splits") is None  # nothing was built
     file.write_text(yaml.safe_dump(RECIPE))
     assert geoloc(workspace, "build", "--recipe", "special", "--no-commit") == 0
+    capsys.readouterr()
     build = Build(workspace, "special")
 
     # By the layer, and its components.
