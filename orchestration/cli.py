@@ -18,6 +18,7 @@ from orchestration.commands import (
     init,
     locate,
     quarantine,
+    retrieval,
     sample,
     score,
     settings,
@@ -35,6 +36,7 @@ COMMANDS = (
     claims,
     compare,
     score,
+    retrieval,
     audit,
     accept,
     settings,
@@ -52,6 +54,7 @@ examples:
   geoloc claims                                   do the papers' findings hold here
   geoloc compare fine boxes kmeans                which way to cut the Earth is best
   geoloc score theirs.csv truth.csv               how good are anybody's predictions
+  geoloc retrieval holidays ~/holidays --features theirs.parquet    published retrieval collections
   geoloc audit report                             what made this report
   geoloc accept index --reason 'only renamed'     its code changed, its output is still good
   geoloc init ~/holidays                          a new workspace for photos of your own

@@ -80,9 +80,13 @@ class ByClass:
 
         Regions are of the partition that answers, the main one where several do; None where the build fitted none.
         """
-        probabilities = self.calibration.scaled(self._probabilities(photos))
+        probabilities = self.probabilities(photos)
         answers = self.method.locate(probabilities)
         return Found(answers, self._reasons(answers, probabilities), self._regions(probabilities))
+
+    def probabilities(self, photos: Sequence[NDArray[np.uint8]]) -> dict[str, NDArray[np.float32]]:
+        """Scaled, by partition, float32 [N, C]."""
+        return self.calibration.scaled(self._probabilities(photos))
 
     def _probabilities(self, photos: Sequence[NDArray[np.uint8]]) -> dict[str, NDArray[np.float32]]:
         """By partition, float32 [N, C]: means over the crops that the settings want, as in evaluation."""
@@ -126,16 +130,19 @@ class ByClass:
 
     def _regions(self, probabilities: Mapping[str, NDArray[np.float32]]) -> list[tuple[Region, ...] | None]:
         name = self.method.partitions[0]
-        partition, count = self.partitions[name], len(probabilities[name])
-        if name not in self.calibration.regions:
-            return [None] * count
-        tokens = np.array(partition.tokens(), dtype=object)
-        areas = partition.areas_km2()
-        by_coverage = [
-            _regions_of(one, name, probabilities[name], areas, tokens)
-            for one in self.calibration.regions[name]
-        ]
-        return [tuple(regions) for regions in zip(*by_coverage, strict=True)]
+        return regions_of(self.calibration, self.partitions[name], name, probabilities[name])
+
+
+def regions_of(
+    calibration: Calibration, partition: Partition, name: str, probabilities: NDArray[np.float32]
+) -> list[tuple[Region, ...] | None]:
+    """The regions of N photos over the cells of the partition `name`; None each where none were fitted."""
+    if name not in calibration.regions:
+        return [None] * len(probabilities)
+    tokens = np.array(partition.tokens(), dtype=object)
+    areas = partition.areas_km2()
+    by_coverage = [_regions_of(one, name, probabilities, areas, tokens) for one in calibration.regions[name]]
+    return [tuple(regions) for regions in zip(*by_coverage, strict=True)]
 
 
 def _method(build: Build, question: Question, partitions: Mapping[str, Partition]) -> ClassMethod:

@@ -15,9 +15,9 @@ from geoloc.models.export import export_network
 from geoloc.photos.catalog import read_catalog
 from geoloc.photos.shards import ShardReader
 from geoloc.retrieval.embeddings import Embeddings, extract_embeddings
+from orchestration.assets import photo_embedder
 from orchestration.assets.inputs import read_photos, stored, with_pixels
 from orchestration.lineage.build import Build
-from orchestration.locate import by_neighbour
 from orchestration.plan.chain import GRAPH_FILE, MODEL_FILE, output_folder
 from orchestration.workspace import Workspace
 from tests.pipeline.conftest import copy_workspace, facts, geoloc
@@ -87,7 +87,7 @@ def test_graphs_answer_as_torch_does_and_the_facts_name_the_engine(
     photo = write_photo(made, tmp_path)
     ways = ([], ["--method", "nn"], ["--method", "nn", "--model", "backbone"])
     by_graph = [located(made, photo, capsys, *way) for way in ways]
-    for module in (engine, by_neighbour):
+    for module in (engine, photo_embedder):
         monkeypatch.setattr(module, "ready_network", lambda graph, load, *rest, **more: load())
     for way, graphs in zip(ways, by_graph, strict=True):
         answer = located(made, photo, capsys, *way)
