@@ -154,10 +154,10 @@ def _unfinished_run(client: Any, resume_file: Path | None) -> str | None:
 
 def _log_data_version(mlflow: Any, client: Any, run_id: str, version: str) -> None:
     from mlflow.data.meta_dataset import MetaDataset
-    from mlflow.data.sources import LocalArtifactDatasetSource
+    from mlflow.data.sources import LocalArtifactDatasetSource  # type: ignore[attr-defined]
     from mlflow.entities import DatasetInput, InputTag
 
-    dataset = MetaDataset(LocalArtifactDatasetSource("data.dvc"), name="data", digest=version)
+    dataset = MetaDataset(LocalArtifactDatasetSource("data.dvc"), name="data", digest=version)  # type: ignore[abstract]
     entity = DatasetInput(dataset._to_mlflow_entity(), tags=[InputTag("mlflow.data.context", "training")])
     client.log_inputs(run_id, datasets=[entity])
 
