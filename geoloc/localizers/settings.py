@@ -8,7 +8,8 @@ from pydantic import Field
 
 from geoloc.photos.settings import SequenceSettings
 from geoloc.retrieval.settings import ReferenceSettings
-from geoloc.settings import FROM_TEXT, Number, Settings, SettingsError, WholeNumber, setting
+from geoloc.settings import FROM_TEXT, Number, Settings, SettingsError, Title, WholeNumber, setting
+from geoloc.training.context_settings import SequenceModelSettings
 
 
 class FrozenSettings(Settings):
@@ -67,7 +68,8 @@ class HMMSettings(Settings):
 
 
 class AlbumSettings(Settings):
-    """Answers for albums and people from the probabilities of single photos (localizers/by_album)."""
+    """Answers for albums and people from what a build has stored of their photos (localizers/by_album): the section
+    `albums`."""
 
     averages: tuple[Literal["album", "user"], ...] = setting(
         ("album", "user"),
@@ -77,6 +79,40 @@ class AlbumSettings(Settings):
     sequences: SequenceSettings = setting(
         SequenceSettings(), help="how the albums of the Markov model are made"
     )
+    networks: dict[Title, SequenceModelSettings] = setting(
+        factory=dict,
+        help="networks over sequences, by their names in tables (letters, digits and spaces), such as LSTM rep 25",
+    )
+
+    @property
+    def on_embeddings(self) -> bool:
+        """Whether a network sees embeddings."""
+        return any(one.inputs == "embeddings" for one in self.networks.values())
+
+    def check(self, key: str) -> None:
+        """Raise SettingsError for repeated averages, names that cannot be used, and where nothing would answer."""
+        if len(set(self.averages)) < len(self.averages):
+            raise SettingsError(f"{key}.averages must name each value once, got {list(self.averages)}")
+        if not (self.averages or self.hmm or self.networks):
+            raise SettingsError(f"{key} must have averages, hmm or networks, or be null; got none of them")
+        files = [network_file(name) for name in self.networks]
+        for name in self.networks:
+            if files.count(network_file(name)) > 1:
+                raise SettingsError(
+                    f"{key}.networks must have names that differ in more than case; got {name!r} twice"
+                )
+            if name.lower() in _TAKEN:
+                raise SettingsError(
+                    f"{key}.networks must not be called as another method, {', '.join(_TAKEN)}; got {name!r}"
+                )
+
+
+_TAKEN = ("album average", "user average", "hmm", "m2", "time prior", "daylight")
+
+
+def network_file(name: str) -> str:
+    """The file of a network over sequences, by its name in settings."""
+    return f"{name.lower().replace(' ', '_')}.safetensors"
 
 
 _ANY = ("methods", ("levels", "product", "cells"))

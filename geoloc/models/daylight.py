@@ -7,12 +7,15 @@ the hour tells of the latitude and the hemisphere, not of the longitude.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from safetensors.numpy import load_file, save_file
 
+from geoloc.files import atomic_path
 from geoloc.sun import DAY_SECONDS, sun_coordinates
 
 FloatArray = NDArray[np.float64]
@@ -98,3 +101,17 @@ class DaylightModel:
         factor[~np.isfinite(factor)] = 1.0
         weighted = p * factor
         return (weighted / weighted.sum(axis=1, keepdims=True)).astype(np.float32)
+
+    def save(self, path: Path | str) -> None:
+        """Write the model to one safetensors file, atomically."""
+        with atomic_path(path) as temporary:
+            save_file(
+                {"weights": self.weights, "bias": np.array([self.bias]), "share": np.array([self.share])},
+                temporary,
+            )
+
+    @classmethod
+    def load(cls, path: Path | str) -> DaylightModel:
+        """The model that `save` wrote."""
+        arrays = load_file(path)
+        return cls(arrays["weights"], float(arrays["bias"][0]), float(arrays["share"][0]))

@@ -43,6 +43,7 @@ from orchestration.assets.answers import (
 )
 from orchestration.assets.chosen import Collector, chosen_methods, explain_neighbours
 from orchestration.assets.chosen_tables import chosen_tables
+from orchestration.assets.context_answers import context_ways
 from orchestration.assets.inputs import (
     SOURCE,
     embedding_folders,
@@ -76,6 +77,7 @@ def build(run: StageRun) -> StageResult:
     ]
     if frozen:
         ways.append(by_frozen(run, frozen))
+    ways += context_ways(run, len(partitions))
     chosen = chosen_methods(run, by_class, validation)
 
     made, behind = {}, {}

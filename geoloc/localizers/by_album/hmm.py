@@ -16,12 +16,15 @@ not their square, and is exact.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
 from scipy.sparse import coo_matrix, csc_matrix, csr_matrix
 
+from geoloc.files import atomic_path
 from geoloc.localizers.by_class.probabilities import log_probabilities
 from geoloc.localizers.settings import HMMSettings
 from geoloc.photos.sequences import Sequences
@@ -46,6 +49,27 @@ class Transitions:
     def dense(self) -> FloatArray:
         """The matrix p(j | i), float64 (C, C), for small C."""
         return np.asarray(self.jump[:, None] * self.prior + self.counted.toarray())
+
+    def save(self, path: Path | str) -> None:
+        """Write the counts to one safetensors file, atomically."""
+        arrays = {
+            "prior": self.prior,
+            "expected": self.expected,
+            "jump": self.jump,
+            "data": self.counted.data,
+            "indices": self.counted.indices.astype(np.int64),
+            "indptr": self.counted.indptr.astype(np.int64),
+        }
+        with atomic_path(path) as temporary:
+            save_file(arrays, temporary)
+
+    @classmethod
+    def load(cls, path: Path | str) -> Transitions:
+        """The transitions that `save` wrote."""
+        found = load_file(path)
+        size = len(found["prior"])
+        counted = csc_matrix((found["data"], found["indices"], found["indptr"]), shape=(size, size))
+        return cls(found["prior"], found["expected"], found["jump"], counted)
 
 
 def count_transitions(
