@@ -13,6 +13,7 @@ from orchestration.commands.common import open_workspace
 from orchestration.commands.parsing import add_command, add_recipe, at_least
 from orchestration.errors import UsageError
 from orchestration.locate.question import COMBINATIONS, LEVELS, METHODS, MODELS, Question
+from orchestration.workspace import Workspace
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
@@ -26,14 +27,27 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         "  geoloc locate photo.jpg --recipe multi --combine overlay\n"
         "  geoloc locate photo.jpg --method nn --references source=yfcc --references until=2012-01-01\n"
         "  geoloc locate photo.jpg --method neighbours --level city --map where.html\n"
-        "  geoloc locate photo.jpg --method combined       classes and neighbours together\n\n"
+        "  geoloc locate photo.jpg --method combined       classes and neighbours together\n"
+        "  geoloc locate --album holiday/ --recipe planet_albums --map track.html\n\n"
         "If the build has localizers.calibrate, confidences are scaled by a temperature fitted on validation photos.\n"
         "If it has localizers.coverages, each answer comes with regions: cells that contain the photo with the given\n"
         "probability, outlined on the map. A note above an answer says at which levels the build is worse than its\n"
         "best baseline. Files that are no photos are named; the exit status is 1 if nothing was located.",
         run,
     )  # fmt: skip
-    parser.add_argument("photos", type=Path, nargs="+", metavar="PHOTO")
+    parser.add_argument("photos", type=Path, nargs="*", metavar="PHOTO")
+    parser.add_argument(
+        "--album",
+        type=Path,
+        metavar="FOLDER",
+        help="answer for all photos of a folder together, in order of their EXIF times, and say which of them changed "
+        "their answer because of the others",
+    )
+    parser.add_argument(
+        "--anchors",
+        action="store_true",
+        help="with --album: photos whose EXIF has a place are answered with it, marked, and tell of the others",
+    )
     add_recipe(parser)
     parser.add_argument(
         "--method",
@@ -103,9 +117,12 @@ def run(options: argparse.Namespace) -> int:
         options.k,
         tuple(options.references),
     )
+    _check_album(options, question)
     workspace = open_workspace(options, tracks=False)
     if options.map:
         _check_map(options.map, options.photos)
+    if options.album:
+        return _album(workspace, options)
     # Only now, with the question checked: torch takes seconds to import.
     from orchestration.lineage.build import Build
     from orchestration.locate.locate import locate, map_page
@@ -126,6 +143,53 @@ def run(options: argparse.Namespace) -> int:
     if options.map and not options.json:
         print(f"\nmap: {options.map}")
     if any(place.answered for place in places):
+        return 0
+    say("no photo was located")
+    return 1
+
+
+def _check_album(options: argparse.Namespace, question: Question) -> None:
+    """Raise UsageError for photos and an album, for neither, and for options that an album's answers do not have."""
+    if options.anchors and not options.album:
+        raise UsageError("--anchors needs --album FOLDER")
+    if bool(options.album) == bool(options.photos):
+        raise UsageError(
+            f"--album {options.album} and PHOTO {options.photos[0]} exclude each other"
+            if options.album
+            else "name at least one PHOTO, or --album FOLDER"
+        )
+    if options.album:
+        for name, default in vars(Question()).items():
+            if getattr(question, name) != default:
+                option = f"--{name.replace('_', '-')}"
+                raise UsageError(
+                    f"--album {options.album} and {option} exclude each other: an album is answered by class, over the "
+                    "main partition"
+                )
+
+
+def _album(workspace: Workspace, options: argparse.Namespace) -> int:
+    """Answer for an album; returns 1 if none of its photos was located."""
+    from orchestration.locate.photos import photo_files
+
+    files = photo_files(options.album)
+    if options.map:
+        _check_map(options.map, files)
+    from orchestration.lineage.build import Build
+    from orchestration.locate.album import album_page, locate_album
+
+    def say(line: str) -> None:
+        print(f"geoloc: {line}", file=sys.stderr, flush=True)
+
+    album = locate_album(Build(workspace, options.recipe), options.album, anchors=options.anchors, say=say)
+    if options.map:
+        from geoloc.files import write_text
+
+        write_text(options.map, album_page(album))
+    print(json.dumps(album.to_dict(), indent=2, ensure_ascii=False) if options.json else album)
+    if options.map and not options.json:
+        print(f"\nmap: {options.map}")
+    if album.answered:
         return 0
     say("no photo was located")
     return 1

@@ -51,7 +51,7 @@ def locate(
         )
     if not read.pixels:
         return [Located(name, "", error=why) for name, why in zip(read.names, read.errors, strict=True)]
-    records = _verified(build, question, loaded, say)
+    records = verified(build, question, loaded, say)
     localizer = _open(build, question, say)
     worse = shortfalls(build, localizer.name, question.level) if measures(build, records) else ()
     found, rows = localizer.locate(read.pixels), iter(range(len(read.pixels)))
@@ -120,7 +120,7 @@ def _needs_splits(question: Question) -> str:
     return "--combine overlay" if question.combine == "overlay" else ""
 
 
-def _verified(
+def verified(
     build: Build, question: Question, loaded: Sequence[str], say: Callable[[str], None]
 ) -> dict[str, Record]:
     """The records of the outputs that the answer comes from, once all is known to be what they say.

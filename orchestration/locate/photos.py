@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from geoloc.photos.decoding import Limits, UnreadablePhoto, check_and_normalise, decode_rgb
 from geoloc.photos.quarantine import Reason
+from orchestration.errors import UsageError
 
 KINDS = {
     stat.S_IFDIR: "a directory",
@@ -50,6 +51,16 @@ def read_photos(files: Sequence[Path]) -> Photos:
         except OSError as error:
             errors.append(error.strerror or str(error))
     return Photos(tuple(map(_printable, files)), tuple(pixels), tuple(errors))
+
+
+def photo_files(folder: Path) -> list[Path]:
+    """The files of an album's folder by name, without hidden ones. Raises UsageError for no folder, or an empty one."""
+    if not folder.is_dir():
+        raise UsageError(f"--album must be a folder of photos, got {folder}")
+    files = sorted(one for one in folder.iterdir() if not one.is_dir() and not one.name.startswith("."))
+    if not files:
+        raise UsageError(f"--album {folder} has no files")
+    return files
 
 
 def _bytes(file: Path) -> bytes:
