@@ -8,17 +8,21 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from geoloc.evaluation.explaining.tracks import pick_tracks
 from geoloc.evaluation.measures.accuracy import error_km
 from geoloc.evaluation.measures.bootstrap import photographer_clusters
 from geoloc.evaluation.measures.class_bias import class_bias
 from geoloc.evaluation.measures.signed_rank import FURTHEST_KM, paired_errors
+from geoloc.files import write_parquet
 from geoloc.localizers.base import Answers
 from geoloc.localizers.by_album.context import AlbumModels, ContextMethods, TimeModels, by_person
 from geoloc.localizers.by_class.probabilities import CELLS_AT_ONCE
 from geoloc.photos.owners import photographer_keys
+from geoloc.photos.sequences import make_sequences
 from orchestration.assets.answers import Answered, Way
 from orchestration.assets.context_photos import ContextInput
 from orchestration.assets.inputs import model_names
+from orchestration.plan.chain import TRACKS_FILE
 from orchestration.run.stage import StageRun
 
 COMPARED, ALONE = "less_single_photos", "answered_as_single_photos"
@@ -50,6 +54,7 @@ def by_context(run: StageRun, partitions: int) -> Way:
         photos = known.loc[queries["photo_id"].iloc[here]].reset_index(drop=True)
         run.log(f"{test}: models of time and albums over {len(photos)} photos")
         single, found, about, alone = _in_parts(methods, given, photos)
+        _save_tracks(run, test, methods, photos, single, found)
         count = len(queries)
         spread = {name: one.spread(here, count) for name, one in found.items()}
         return Answered(
@@ -87,6 +92,32 @@ def _in_parts(
         about,
         {name: np.concatenate(some)[back] for name, some in alone.items()},
     )
+
+
+def _save_tracks(
+    run: StageRun,
+    test: str,
+    methods: ContextMethods,
+    photos: pd.DataFrame,
+    single: Answers,
+    found: dict[str, Answers],
+) -> None:
+    """Write what the report draws of some albums, by the method with the least mean error; nothing without albums."""
+    if methods.albums is None or not found:
+        return
+    truth = photos["latitude"], photos["longitude"]
+    errors = {name: _errors(one, truth) for name, one in found.items()}
+    best = min(errors, key=lambda name: float(np.minimum(errors[name], FURTHEST_KM).mean()))
+    taken = photos["taken_at"].astype("str").fillna("")
+    table = pd.DataFrame(
+        {
+            "photo_id": photos["photo_id"], "taken_at": taken, "true_latitude": truth[0], "true_longitude": truth[1],
+            "alone_latitude": single.latitude, "alone_longitude": single.longitude, "latitude": found[best].latitude,
+            "longitude": found[best].longitude, "alone_km": _errors(single, truth), "error_km": errors[best],
+        }
+    )  # fmt: skip
+    tracks = pick_tracks(table, make_sequences(photos, methods.albums.settings.sequences))
+    write_parquet(run.output / TRACKS_FILE.format(test=test), tracks.assign(method=best))
 
 
 def compared(

@@ -181,6 +181,8 @@ TRAINING_FILE = "training.json"
 """Beside it: the history of its training, epoch by epoch."""
 CHOICES_FILE = "neighbour-choices-{model}.json"
 """In the output of the stage evaluation: what was chosen on validation photos for the neighbours of a model."""
+TRACKS_FILE = "tracks-{test}.parquet"
+"""In the output of the stage evaluation: some albums, of a recipe with a section albums."""
 SHARED = ("photos",)
 """Stages that do not depend on the recipe: built once for the workspace."""
 

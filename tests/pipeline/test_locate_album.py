@@ -122,7 +122,9 @@ def test_a_build_with_a_markov_model_answers_by_it(made, folder, capsys, tmp_pat
     out = output_folder(workspace, "default", "album_models")
     out.mkdir()
     counted.save(out / HMM_FILE)
-    record(workspace, "album_models")
+    # What it was made from is not read, only named.
+    (out.parent / "class_probabilities").mkdir()
+    record(workspace, "class_probabilities", "album_models")
     album = ask(workspace, capsys, "--album", str(folder), "--anchors")
     assert album["method"] == f"[L]HMM {partition.cell_count}C"
     assert names(album)[:5] == ["2.jpg", "1.jpg", "4.jpg", "0.jpg", "3.jpg"]
