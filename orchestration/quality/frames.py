@@ -188,7 +188,7 @@ def probabilities_frame(
     """Returns the frame for expectations/class_probabilities.json: a row for each of `photos` (photo_id, split,
     photographer, source, album, taken_at, posted_at, row), whose probabilities are row `row` of `values` [M, C].
 
-    Columns photo_id, `known` (among known_ids), `predicted` (has probabilities), `readable`, `sum` and `smallest` of
+    Columns photo_id, `known` (among known_ids), `readable`, `sum` and `smallest` of
     the probabilities (null for a photo without, or unreadable), `album_splits` (the number of splits of its album's
     photos, null without an album), `clock` ("posted first" where the photo was taken after it was posted by more than
     any zone allows, else "plausible"; null where a time is unknown) and `has_time`.
@@ -211,7 +211,6 @@ def probabilities_frame(
         {
             "photo_id": photos["photo_id"].astype("str"),
             "known": _among(photos["photo_id"], pd.Series(np.asarray(known_ids, dtype=object), dtype="str")),
-            "predicted": has,
             "readable": ~has | np.isfinite(sums),
             "sum": sums,
             "smallest": least,
