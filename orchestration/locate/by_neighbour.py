@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geoloc.localizers.base import Answers
 from geoloc.localizers.by_neighbour import DensityLocalizer, NearestLocalizer, NeighbourLocalizer
-from geoloc.models.classifier import load_model
-from geoloc.models.embedder import Embedder, build_embedder
-from geoloc.models.engine import ExportedNetwork, ready_network
-from geoloc.models.metric import load_metric_network
-from geoloc.models.prediction import unit_embeddings_of_pixels
+from geoloc.models.photo_network import PhotoNetwork, open_photo_network
+from geoloc.models.preprocess import Preprocess
 from geoloc.retrieval.index import ReferenceIndex
 from geoloc.sphere import LEVELS_KM, distance_km
 from orchestration.assets.inputs import model_names, model_settings
@@ -24,12 +23,15 @@ from orchestration.locate.question import Question
 from orchestration.plan.chain import GRAPH_FILE, MODEL_FILE
 from orchestration.workspace import WorkspaceError
 
+if TYPE_CHECKING:
+    from geoloc.models.embedder import Embedder
+
 
 @dataclass(frozen=True)
 class ByNeighbour:
     """A build's network, and a localizer over the index of its embeddings. Make it with `open`."""
 
-    network: Embedder | ExportedNetwork
+    network: PhotoNetwork
     localizer: NeighbourLocalizer
     batch_size: int
     within_km: float | None = None
@@ -43,16 +45,13 @@ class ByNeighbour:
         """
         limits = build.settings.localizers
         precision = build.settings.embeddings.precision
-        network: Embedder | ExportedNetwork
         folder = build.folder("features" if question.model == "backbone" else question.model)
-        graph, file, heads = folder / GRAPH_FILE, folder / MODEL_FILE, 1
-        if question.model == "classifier":
-            network = classifier = ready_network(graph, lambda: load_model(file), file, precision)
-            heads = len(classifier.heads)
-        elif question.model == "metric":
-            network = ready_network(graph, lambda: load_metric_network(file), file, precision)
-        else:
-            network = ready_network(graph, lambda: _backbone(build), precision=precision)
+        graph, file = folder / GRAPH_FILE, folder / MODEL_FILE
+        weights = None if question.model == "backbone" else file
+        network = open_photo_network(
+            graph, lambda: _load(build, question.model, file), weights, precision, accelerated=question.many
+        )
+        heads = len(network.heads) if question.model == "classifier" else 1
         name = model_names(heads, build.settings)[question.model]
         index = ReferenceIndex.load(build.folder("index") / question.model)
         localizer: NeighbourLocalizer
@@ -70,15 +69,30 @@ class ByNeighbour:
         """The method's name, as in tables."""
         return self.localizer.name
 
+    @property
+    def preprocess(self) -> Preprocess:
+        """How the network gets a photo."""
+        return self.network.preprocess
+
     def locate(self, photos: Sequence[NDArray[np.uint8]]) -> Found:
         """Locate N photos, uint8 [H, W, 3] each. Neighbours have no regions."""
-        answers = self.localizer.locate(unit_embeddings_of_pixels(self.network, photos, self.batch_size))
+        answers = self.localizer.locate(self.network.unit_embeddings(photos, self.batch_size))
         reasons = [_reasons(answers, row) for row in range(len(photos))]
         return Found(answers, reasons, [None] * len(photos))
 
 
-def _backbone(build: Build) -> Embedder:
-    """The network with its first weights, made from the settings. Raises WorkspaceError if it cannot be made."""
+def _load(build: Build, model: str, file: Path) -> Embedder:
+    """A network for torch to run; the backbone with its first weights is made from the settings. Raises WorkspaceError
+    if it cannot be made."""
+    # Only here: torch takes seconds to import, and an exported graph needs none of it.
+    from geoloc.models.classifier import load_model
+    from geoloc.models.embedder import build_embedder
+    from geoloc.models.metric import load_metric_network
+
+    if model == "classifier":
+        return load_model(file)
+    if model == "metric":
+        return load_metric_network(file)
     try:
         return build_embedder(model_settings(build), build.settings.seed).eval()
     except ValueError as error:

@@ -19,7 +19,8 @@ class Question:
 
     By class: `partition` is the one whose cells are used (None: the main one); `level` asks for the point most probably
     within that level; `combine` asks for a combination of all partitions. By neighbour: `model` is the one whose
-    embeddings are used. An answer with a confidence below `abstain_below`, in [0, 1], is withheld.
+    embeddings are used. An answer with a confidence below `abstain_below`, in [0, 1], is withheld. `many`: it is asked
+    of so many photos that a GPU is worth the seconds that torch takes to import.
 
     Raises UsageError for a value that is not allowed, and for options that exclude each other, naming both.
     """
@@ -31,6 +32,7 @@ class Question:
     level: str | None = None
     combine: str | None = None
     abstain_below: float | None = None
+    many: bool = False
 
     def __post_init__(self) -> None:
         for option, value, allowed in (
