@@ -14,6 +14,7 @@ from orchestration.commands import (
     build,
     claims,
     compare,
+    forget,
     ingest,
     init,
     locate,
@@ -37,6 +38,7 @@ COMMANDS = (
     score,
     audit,
     accept,
+    forget,
     settings,
     ui,
 )
@@ -54,6 +56,7 @@ examples:
   geoloc score theirs.csv truth.csv               how good are anybody's predictions
   geoloc audit report                             what made this report
   geoloc accept index --reason 'only renamed'     its code changed, its output is still good
+  geoloc forget --photo ID --reason 'asked to'    take a photo down everywhere
   geoloc init ~/holidays                          a new workspace for photos of your own
   geoloc --workspace ~/holidays ingest folder ~/Pictures --photographer me
 """

@@ -33,7 +33,7 @@ def require_recorded(build: Build, stages: Sequence[str], links: Sequence[str] =
         unread = [above for above, *_ in STAGES[name].only if above not in record.inputs]
         for above in [one for one in STAGES[name].inputs if one not in unread]:
             used = record.inputs.get(above, "none")
-            if above in records and used != records[above].content:
+            if above in records and used != records[above].content and not _lost_photos(above, records):
                 raise _unusable(
                     build,
                     f"{build.name(name)} was made from another {build.name(above)} than the one there now "
@@ -41,6 +41,11 @@ def require_recorded(build: Build, stages: Sequence[str], links: Sequence[str] =
                 )
         _require_no_failed_check(build, name, record)
     return records
+
+
+def _lost_photos(name: str, records: Mapping[str, Record]) -> bool:
+    """Whether an output is the splits that all was made from, but for photos that were taken down since."""
+    return name == "splits" and records[name].taken_down > 0
 
 
 def out_of_date(build: Build, records: Mapping[str, Record]) -> dict[str, list[str]]:

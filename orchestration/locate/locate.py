@@ -14,7 +14,6 @@ from geoloc.files import sha256_bytes
 from geoloc.localizers.base import Answers
 from geoloc.localizers.confidence.abstention import abstain_below
 from geoloc.places import nearest_places
-from geoloc.reports.region_map import region_map_html
 from orchestration.assets.inputs import EMBEDDED_BY, load_partitions
 from orchestration.lineage.build import Build
 from orchestration.lineage.record import Record
@@ -146,6 +145,8 @@ def _place_names(answers: Answers) -> NDArray[np.object_]:
 
 def map_page(build: Build, places: Sequence[Located]) -> str:
     """One offline HTML page with the answers, their alternatives and their regions on the world map."""
+    from geoloc.reports.region_map import region_map_html  # and Jinja with it: only maps pay
+
     wanted = any(place.regions for place in places)
     partitions = load_partitions(build.folder("partition")) if wanted else {}
     described = [

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import shutil
 import tempfile
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -37,7 +39,7 @@ def log_served_build(workspace: Workspace, run_id: str, recipe: str, packed: Pat
     The library's code travels with it, so it answers where geoloc is not installed. Returns its URI.
     """
     mlflow = mlflow_of(workspace)
-    with tempfile.TemporaryDirectory() as folder, mlflow.start_run(run_id=run_id):
+    with tempfile.TemporaryDirectory() as folder, _quiet(), mlflow.start_run(run_id=run_id):
         code = Path(folder) / "geoloc"
         shutil.copytree(
             Path(geoloc.__file__).parent, code, ignore=shutil.ignore_patterns("__pycache__", *LEFT_OUT)
@@ -59,6 +61,13 @@ def log_served_build(workspace: Workspace, run_id: str, recipe: str, packed: Pat
     return str(logged.model_uri)
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep MLflow's notices and progress bars out of our output; its errors are still raised."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
+
+
 def _installed(package: str) -> str:
     """The distribution here that is as good as `package`: FAISS for GPUs answers as the one for processors does."""
     from importlib.metadata import PackageNotFoundError
@@ -75,7 +84,7 @@ def _installed(package: str) -> str:
 
 def _signature() -> Any:
     from mlflow.models import ModelSignature
-    from mlflow.types import Array, ColSpec, Object, ParamSchema, ParamSpec, Property, Schema
+    from mlflow.types.schema import Array, ColSpec, Object, ParamSchema, ParamSpec, Property, Schema
 
     place = [Property("latitude", "double"), Property("longitude", "double"), Property("place", "string")]
     region = [

@@ -53,7 +53,7 @@ HOUSE = [
     {"run"},
     {"assets"},
     {"quality"},
-    {"graph", "results", "locate"},
+    {"graph", "results", "locate", "operations"},
     {"commands"},
     {"cli", "definitions"},
 ]
