@@ -133,25 +133,25 @@ def _take_rows(pool: Path, photos: Sequence[Gone]) -> None:
 
 def _without_bytes(pool: Path, kept: pa.Table, shards: Collection[str]) -> pa.Table:
     """Write new shards of the photos in `shards` that stay; the catalog rows with their new places."""
-    columns = {name: kept[name].to_pylist() for name in ("photo_id", "shard", "offset", "length")}
     number = remove_leftovers(pool)
-    rows_of: dict[str, list[int]] = {}
-    for row, shard in enumerate(columns["shard"]):
-        if shard in shards:
-            rows_of.setdefault(shard, []).append(row)
+    moved = _is_in(kept["shard"], shards)
+    names = ("photo_id", "shard", "offset", "length")
+    rows = kept.filter(pa.array(moved)).select(names).to_pylist()
     with ShardReader(pool) as reader:
-        for shard, rows in sorted(rows_of.items()):
+        for shard in sorted({row["shard"] for row in rows}):
             with ShardWriter(pool, SHARD_PATTERN.format(number)) as writer:
-                for row in sorted(rows, key=lambda one: columns["offset"][one]):
-                    data = reader.read(shard, columns["offset"][row], columns["length"][row])
-                    columns["offset"][row], columns["length"][row] = writer.add(
-                        columns["photo_id"][row], data
-                    )
-                    columns["shard"][row] = writer.name
+                for row in sorted(
+                    (row for row in rows if row["shard"] == shard), key=lambda one: one["offset"]
+                ):
+                    data = reader.read(shard, row["offset"], row["length"])
+                    row["offset"], row["length"] = writer.add(row["photo_id"], data)
+                    row["shard"] = writer.name
             number += 1
-    for name in ("shard", "offset", "length"):
+    for name in names[1:]:
         field = catalog.SCHEMA.field(name)
-        kept = kept.set_column(kept.schema.get_field_index(name), field, pa.array(columns[name], field.type))
+        new = pa.array([row[name] for row in rows], field.type)
+        column = pc.replace_with_mask(kept[name].combine_chunks(), pa.array(moved), new)
+        kept = kept.set_column(kept.schema.get_field_index(name), field, column)
     return kept
 
 

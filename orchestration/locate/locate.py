@@ -139,7 +139,11 @@ def _place_names(answers: Answers) -> NDArray[np.object_]:
         latitude = np.concatenate([latitude, other.latitude], axis=1)
         longitude = np.concatenate([longitude, other.longitude], axis=1)
     names, known = np.full(latitude.shape, None, dtype=object), ~np.isnan(latitude)
-    names[known] = [str(place) for place in nearest_places(latitude[known], longitude[known])]
+    points = np.stack([latitude[known], longitude[known]], axis=1)
+    # Answers by class repeat the points of cells.
+    distinct, of_point = np.unique(points, axis=0, return_inverse=True)
+    texts = np.array([str(place) for place in nearest_places(distinct[:, 0], distinct[:, 1])], dtype=object)
+    names[known] = texts[of_point.ravel()]
     return names
 
 

@@ -101,7 +101,7 @@ def clean_mlflow(workspace: Workspace, groups: Groups, words: Words) -> None:
 
 
 def clean_builds(workspace: Workspace, words: Words) -> None:
-    """Remove the words from checks, facts and records, and what killed builds left half made."""
+    """Remove the words from checks, facts and records, and what killed builds and downloads left half made."""
     for folder in {
         path.parent for path in workspace.build.rglob("*") if path.match(".*.part") or path.match(".*.old")
     }:
@@ -110,6 +110,9 @@ def clean_builds(workspace: Workspace, words: Words) -> None:
         for folder in (workspace.build / beside, *workspace.build.glob(f"*/{beside}")):
             clean_texts(folder, words)
     shutil.rmtree(workspace.scratch, ignore_errors=True)
+    for waiting in (workspace.root / ".geoloc" / "downloads").rglob("*.spool"):
+        if words.are_in(waiting.read_bytes().decode("latin-1")):
+            waiting.unlink()  # the other photos in it are downloaded again
 
 
 def clean_database(path: Path, words: Words, *, pictures: bool = False) -> None:
