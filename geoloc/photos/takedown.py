@@ -51,13 +51,20 @@ class Gone:
 
 
 def find_gone(pool: Path, photo_id: str | None = None, photographer: str | None = None) -> list[Gone]:
-    """The photos of a catalog with this id, and by this photographer (as the catalog has them)."""
+    """The photos of a catalog with this id, or by this photographer (as the catalog has them), and those of any source
+    with the same stored bytes: else these would stay."""
+    found = _rows_with(pool, "photo_id", [photo_id] if photo_id is not None else [])
+    found += _rows_with(pool, "photographer", [photographer] if photographer is not None else [])
+    twins = _rows_with(pool, "sha256", [one.sha256 for one in found if one.sha256 is not None])
+    return list({one.photo_id: one for one in (*found, *twins)}.values())
+
+
+def _rows_with(pool: Path, column: str, values: Sequence[str]) -> list[Gone]:
     found: list[Gone] = []
-    for table in catalog.batches(pool, _COLUMNS):
-        for column, value in (("photo_id", photo_id), ("photographer", photographer)):
-            if value is not None:
-                rows = table.filter(pc.fill_null(pc.equal(table[column], value), False))
-                found += [Gone(**row) for row in rows.to_pylist()]
+    wanted = pa.array(sorted(set(values)), pa.string())
+    for table in catalog.batches(pool, _COLUMNS) if values else ():
+        rows = table.filter(pc.is_in(table[column], value_set=wanted))
+        found += [Gone(**row) for row in rows.to_pylist()]
     return found
 
 

@@ -114,8 +114,8 @@ def write_table(folder: Path, numbers: range) -> None:
     ).to_csv(folder / "t.csv", index=False)
 
 
-def ingest(workspace: Workspace, folder: Path) -> int:
-    return geoloc(workspace, "ingest", "table", str(folder / "t.csv"), "--source", "tests")
+def ingest(workspace: Workspace, folder: Path, source: str = "tests") -> int:
+    return geoloc(workspace, "ingest", "table", str(folder / "t.csv"), "--source", source)
 
 
 def test_a_killed_take_down_is_finished_by_the_next_run(
@@ -175,6 +175,15 @@ def test_what_was_taken_down_is_not_ingested_again_and_counted(small: Workspace,
     added = set(read_catalog(small.pool)["photo_id"]) - set(before["photo_id"])
     assert added == {"photo-25", "photo-27"}
     assert read_quarantine(small.pool).empty
+
+
+def test_the_same_bytes_in_another_source_go_too(small: Workspace, tmp_path, capsys) -> None:
+    assert ingest(small, tmp_path / "photos", "again") == 0
+    gone = sought(small, "photo-5")
+    assert geoloc(small, "forget", "--photo", "photo-5", "--reason", WHY) == 0
+    assert "2 photos taken down" in capsys.readouterr().out
+    assert traces(small.pool, gone) == []
+    assert len(read_catalog(small.pool)) == 46
 
 
 def test_garbage_leaves_cache_and_remote_only_where_asked(small: Workspace, tmp_path, capsys) -> None:
