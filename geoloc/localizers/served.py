@@ -185,7 +185,7 @@ def photo_bytes(photo: Any) -> bytes:
     if isinstance(photo, bytes | bytearray | memoryview):
         return bytes(photo)
     if isinstance(photo, os.PathLike):
-        return read_regular(photo, Limits().max_file_bytes)
+        return read_regular(Path(photo), Limits().max_file_bytes)
     if not isinstance(photo, str) or not photo:
         raise ValueError(f"a photo must be a path, bytes or base64; got {type(photo).__name__} {photo!r:.40}")
     if photo.startswith("data:"):

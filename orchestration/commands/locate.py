@@ -156,6 +156,8 @@ def _check_table(options: argparse.Namespace) -> None:
         raise UsageError(f"--table and {'--map' if options.map else '--json'} exclude each other")
     if options.output is None:
         raise UsageError("--table needs --output FILE.parquet for the answers")
+    if options.output.suffix.lower() != ".parquet":
+        raise UsageError(f"--output must name a Parquet file (.parquet); got {options.output}")
     _check_writable(options.output, "--output")
     if options.output.exists() and options.table.exists() and options.table.samefile(options.output):
         raise UsageError(f"--output {options.output} would replace the table; name another file")

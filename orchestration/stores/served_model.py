@@ -6,11 +6,12 @@ from typing import Any
 
 import mlflow
 import pandas as pd
+from mlflow.pyfunc import PythonModel
 
 from geoloc.localizers.served import Served
 
 
-class PhotoLocator(mlflow.pyfunc.PythonModel):  # type: ignore[misc]
+class PhotoLocator(PythonModel):
     """Photos to places. See geoloc.localizers.served for what it takes and returns."""
 
     def load_context(self, context: Any) -> None:

@@ -84,7 +84,16 @@ def _installed(package: str) -> str:
 
 def _signature() -> Any:
     from mlflow.models import ModelSignature
-    from mlflow.types.schema import Array, ColSpec, Object, ParamSchema, ParamSpec, Property, Schema
+    from mlflow.types.schema import (
+        Array,
+        ColSpec,
+        Object,
+        ParamSchema,
+        ParamSpec,
+        Property,
+        Schema,
+        TensorSpec,
+    )
 
     place = [Property("latitude", "double"), Property("longitude", "double"), Property("place", "string")]
     region = [
@@ -95,7 +104,7 @@ def _signature() -> Any:
         Property("anywhere", "boolean"),
         Property("tokens", Array("string"), required=False),
     ]
-    outputs = [
+    outputs: list[ColSpec | TensorSpec] = [
         ColSpec("double", "latitude", required=False),
         ColSpec("double", "longitude", required=False),
         ColSpec("string", "place", required=False),

@@ -195,11 +195,15 @@ def test_mlflow_serves_the_build_for_photos(made: Workspace, tmp_path, capsys) -
     encoded = base64.b64encode(Path(photo).read_bytes()).decode()
     rows = [[encoded], [photo], ["data:image/jpeg;base64," + encoded], ["no photo!"]]
     request = {"dataframe_split": {"columns": ["photo"], "data": rows}}
-    client = mlflow.MlflowClient(tracking_uri(made))
+    mlflow.set_tracking_uri(tracking_uri(made))
+    client = mlflow.MlflowClient()
     (version,) = client.search_model_versions("name = 'geoloc-onnx'")
     run = client.get_run(version.run_id)
     assert version.run_id == Build(made, "onnx").record("evaluation").mlflow_run
     assert any(name.startswith("test/") for name in run.data.metrics)
+    description = mlflow.models.get_model_info("models:/geoloc-onnx/1")
+    assert description.signature.inputs.input_names() == ["photo"]
+    assert description.signature.outputs.input_names()[:4] == ["latitude", "longitude", "place", "confidence"]
 
     def check(answers: list[dict]) -> None:
         assert len(answers) == 4
@@ -220,7 +224,6 @@ def test_mlflow_serves_the_build_for_photos(made: Workspace, tmp_path, capsys) -
     environment = os.environ | {"MLFLOW_TRACKING_URI": tracking_uri(made)}
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("MLFLOW_TRACKING_URI", tracking_uri(made))
-        mlflow.set_tracking_uri(tracking_uri(made))
         model = mlflow.pyfunc.load_model("models:/geoloc-onnx/1")
         # Bytes, and another method, with the index that travels with it.
         nearest = model.predict(pd.DataFrame({"photo": [Path(photo).read_bytes()]}), params={"method": "nn"})

@@ -58,7 +58,7 @@ def test_a_photo_leaves_every_file_of_a_built_workspace(workspace: Workspace, tm
     shutil.copytree(build.folder("index") / "classifier", index)
     (workspace.dagster_home / "old.log").write_text(f"could not read {photo}, at {gone.latitude:.5f}")
     before = traces(workspace.root, gone)
-    for place in ("data/shards", "data/catalog", "data/pairs", "data/overhead", "build/default/splits"):
+    for place in ("data/shards", "data/catalog", "data/pairs", "build/default/splits"):
         assert any(one.startswith(place) for one in before), place
     for place in ("build/default/index", "mlflow/artifacts", ".dvc/cache", ".dagster"):
         assert any(one.startswith(place) for one in before), place

@@ -107,6 +107,10 @@ def test_a_withheld_answer_has_its_reason(made, photos, tmp_path, capsys):
     ("options", "said"),
     [
         (["--table", "t.csv"], "--table needs --output"),
+        (
+            ["--table", "t.csv", "--output", "a.csv"],
+            "--output must name a Parquet file (.parquet); got a.csv",
+        ),
         (["--output", "a.parquet"], "--output is for --table"),
         ([], "name the photos to locate, or a table"),
         (["--table", "t.csv", "--output", "a.parquet", "p.jpg"], "exclude each other"),
