@@ -218,7 +218,6 @@ def test_a_graph_runs_without_torch(exported: Path) -> None:
     code = f"""
 import sys, numpy as np
 from geoloc.models.graph import Graph
-from geoloc.models.metric import build_metric_network
 graph = Graph.open({str(exported / "network.onnx")!r}, 1)
 photo = graph.preprocess.apply_uint8(np.zeros((50, 60, 3), np.uint8))
 print([values.shape for values in graph.run(photo[None], ["features", "scores"])], "torch" in sys.modules)
