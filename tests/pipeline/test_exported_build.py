@@ -201,6 +201,10 @@ def test_mlflow_serves_the_build_for_photos(made: Workspace, tmp_path, capsys) -
     run = client.get_run(version.run_id)
     assert version.run_id == Build(made, "onnx").record("evaluation").mlflow_run
     assert any(name.startswith("test/") for name in run.data.metrics)
+    logged = version.source.removeprefix("models:/")
+    for words in ("models:/geoloc-onnx/1", f"models:/{logged}", f"mlflow/artifacts/models/{logged}"):
+        assert geoloc(made, "audit", "--json", words) == 0
+        assert json.loads(capsys.readouterr().out)["artefact"] == "onnx/evaluation"
     description = mlflow.models.get_model_info("models:/geoloc-onnx/1")
     assert description.signature.inputs.input_names() == ["photo"]
     assert description.signature.outputs.input_names()[:4] == ["latitude", "longitude", "place", "confidence"]
