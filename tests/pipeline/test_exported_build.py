@@ -248,6 +248,8 @@ def test_mlflow_serves_the_build_for_photos(made: Workspace, tmp_path, capsys) -
         assert done.exit_code == 0, done.output
     check(json.loads((tmp_path / "answers.json").read_text())["predictions"])
 
+    description_text = (made.mlflow / "artifacts" / "models" / logged / "artifacts" / "MLmodel").read_text()
+    assert str(made.root) not in description_text  # a copied workspace would point back here
     stored_files = [path for path in (made.mlflow / "artifacts" / "models").rglob("*") if path.is_file()]
     assert not [path for path in stored_files if path.suffix in (".pkl", ".pickle", ".pt", ".pth")]
     with socket.socket() as free:
