@@ -16,6 +16,9 @@ Prints: weights; the learning rate, loss and seconds of each step; the plain cro
 pool, summed over the heads, before and after, and that of a guess (the sum of ln cells); how many of the trainable
 tensors have changed; the peak of resident memory. Each recipe runs in its own process. Exits with 1 if a recipe fails,
 a number is not finite or nothing changed.
+
+A recipe with a section metric also trains that network, on photos of as many cells as a batch has, or 8. Chunks, if it
+has them, are at most half a batch. Printed before and after is its loss over one batch.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,9 +44,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional
 
+from geoloc.losses.metric import metric_loss
 from geoloc.models.batches import iter_batches
 from geoloc.models.classifier import Classifier, build_classifier
+from geoloc.models.embedder import Embedder
 from geoloc.models.hierarchy import nested_parents
+from geoloc.models.metric import MetricNetwork, build_metric_network
 from geoloc.models.settings import RECIPE
 from geoloc.partitions import partition_of
 from geoloc.partitions.base import Partition
@@ -52,6 +58,10 @@ from geoloc.partitions.settings import CitiesSettings, KindSettings, PartitionSe
 from geoloc.photos.shards import ShardWriter
 from geoloc.settings import replace
 from geoloc.training.classification import train_classifier
+from geoloc.training.metric import train_metric
+from geoloc.training.metric_photos import metric_photos
+from geoloc.training.metric_settings import CLASSIFIER, MetricSettings
+from orchestration.plan.chain import MODEL_FILE, output_folder, value_at
 from orchestration.plan.settings import BuildSettings, known_recipes, load_settings, weights_file
 from orchestration.workspace import Workspace
 
@@ -60,6 +70,8 @@ PUBLISHED_HEADS = {
     "revisiting_1060_full": {"fine": 1060},  # figure 2, as the next three
     "revisiting_l7011_full": {"finest": 7011},
     "revisiting_l359_full": {"coarse": 359},
+    "revisiting_r_full": {"finest": 7011},
+    **{f"revisiting_{name}_full": {"finest": 17_000} for name in ("r1", "r2", "r3")},  # dissertation 5.3.1
     "revisiting_m_full": {
         "finest": 7011, "finer": 1693, "fine": 1060, "coarse": 359, "coarser": 80, "coarsest": 10,
     },
@@ -79,13 +91,18 @@ PLANETS_CELLS = 26_263
 PICTURES = 16
 
 
+LEAST_CELLS = 8
+"""Cells with photos for a metric network; as many as a batch has if that is more."""
+
+
 class EnoughSteps(Exception):
     """Raised to end a training after the wanted steps."""
 
 
 @dataclass(frozen=True)
 class FirstSteps:
-    """Result of the first steps of a recipe: see the module. `steps` has rate, loss and seconds of each."""
+    """Result of the first steps of a recipe: see the module. `steps` has rate, loss and seconds of each. A metric
+    network has no `heads`."""
 
     heads: dict[str, int]
     weights: int
@@ -186,17 +203,25 @@ def pool_of(folder: Path, photos: list[bytes], at: NDArray[np.float64], seed: in
     )
 
 
-def weights_at_hand(workspace: Workspace, settings: BuildSettings, fetch: bool) -> tuple[str, str]:
-    """Returns the replacement for model.weights and a note about it; the note is empty if nothing was replaced."""
-    wanted = settings.model.weights
+def weights_at_hand(
+    workspace: Workspace, settings: BuildSettings, fetch: bool, key: str = "model.weights"
+) -> tuple[str, str]:
+    """Returns the replacement for the setting `key`, of initial weights, and a note about it; the note is empty if
+    nothing was replaced."""
+    wanted = value_at(settings, key)
     if wanted in ("none", "package") or (wanted == "registry" and fetch):
         return wanted, ""
     absent = "not asked for"
     if wanted != "registry":
-        file = weights_file(workspace, settings) if wanted.startswith(RECIPE) else workspace.root / wanted
+        built = wanted == CLASSIFIER or wanted.startswith(RECIPE)
+        file = (
+            weights_file(workspace, settings, key) if wanted.startswith(RECIPE) else workspace.root / wanted
+        )
+        if wanted == CLASSIFIER:
+            file = output_folder(workspace, settings.recipe, wanted) / MODEL_FILE
         if file is not None and file.is_file():
             return str(file), ""
-        absent = "not built" if wanted.startswith(RECIPE) else "missing"
+        absent = "not built" if built else "missing"
     return "none", f"random weights in place of {wanted} ({absent})"
 
 
@@ -256,13 +281,6 @@ def first_steps(
         device="cpu",
     )
     done: list[tuple[float, float, float]] = []
-
-    def follow(event: dict[str, Any]) -> None:
-        if event["kind"] == "step":
-            done.append((event["learning_rate"], event["loss"], batch_size / event["photos_per_second"]))
-            if len(done) == steps:
-                raise EnoughSteps
-
     with tempfile.TemporaryDirectory() as name:
         pool = Path(name)
         rows = pool_of(pool, photos, at, settings.seed)
@@ -272,22 +290,53 @@ def first_steps(
         start = {key: value.detach().clone() for key, value in model.named_parameters()}
         with contextlib.suppress(EnoughSteps):
             train_classifier(
-                model, pool, rows, rows[:0], partitions, training, settings.seed, pool / "work", follow
-            )
+                model, pool, rows, rows[:0], partitions, training, settings.seed, pool / "work",
+                follow(done, steps, batch_size),
+            )  # fmt: skip
         if len(done) < steps:
             raise ValueError(
                 f"{recipe} ended after {len(done)} steps, wanted {steps}: its epochs are too short"
             )
         after = cross_entropy(model, pool, rows[:batch_size], partitions)
+    return found_of(model, start, counts, len(rows), batch_size, notes, done, before, after)
+
+
+def follow(
+    done: list[tuple[float, float, float]], steps: int, batch_size: int
+) -> Callable[[dict[str, Any]], None]:
+    """Returns a follower of a training that adds rate, loss and seconds of each step to `done` and ends it after
+    `steps`."""
+
+    def on_progress(event: dict[str, Any]) -> None:
+        if event["kind"] == "step":
+            done.append((event["learning_rate"], event["loss"], batch_size / event["photos_per_second"]))
+            if len(done) == steps:
+                raise EnoughSteps
+
+    return on_progress
+
+
+def found_of(
+    model: Embedder,
+    start: Mapping[str, torch.Tensor],
+    heads: dict[str, int],
+    photos: int,
+    batch_size: int,
+    notes: list[str],
+    steps: list[tuple[float, float, float]],
+    before: float,
+    after: float,
+) -> FirstSteps:
+    """Returns the result for a trained model, whose weights were `start`."""
     learning = {key: value for key, value in model.named_parameters() if value.requires_grad}
     moved = sum(not torch.equal(value, start[key]) for key, value in learning.items())
     return FirstSteps(
-        counts,
+        heads,
         sum(value.numel() for value in model.parameters()),
-        len(rows),
+        photos,
         batch_size,
         tuple(notes),
-        tuple(done),
+        tuple(steps),
         before,
         after,
         (moved, len(learning)),
@@ -295,18 +344,95 @@ def first_steps(
     )
 
 
+def metric_first_steps(
+    workspace: Workspace,
+    recipe: str,
+    steps: int,
+    largest_batch: int,
+    photos: list[bytes],
+    fetch: bool = False,
+) -> FirstSteps:
+    """As `first_steps`, for the recipe's metric network. Raises ValueError if the recipe has none."""
+    settings = load_settings(workspace, recipe)
+    wanted = settings.metric
+    if wanted is None:
+        raise ValueError(f"{recipe} has no section metric")
+    weights, note = weights_at_hand(workspace, settings, fetch, "metric.start")
+    batch_size = min(wanted.batch_size, largest_batch)
+    each = min(wanted.images_per_group, batch_size // 2)
+    notes = [note] if note else []
+    if batch_size < wanted.batch_size:
+        groups = wanted.batch_size // wanted.images_per_group
+        notes.append(
+            f"{batch_size // each} × {each} photos a batch in place of {groups} × {wanted.images_per_group}"
+        )
+    metric = replace(
+        wanted,
+        batch_size=batch_size,
+        images_per_group=each,
+        chunk_size=None if wanted.chunk_size is None else min(wanted.chunk_size, batch_size // 2),
+        steps_per_epoch=steps,
+        progress_steps=1,
+        checkpoint_steps=0,
+        device="cpu",
+    )
+    cells = max(LEAST_CELLS, batch_size // each)
+    at = places(next(iter(settings.partitions.values())).chosen, cells, settings.seed)
+    partitions = partitions_with(settings, dict.fromkeys(settings.partitions, cells), at)
+    scale = metric.loss.scale if metric.loss.learnt_scale else None
+    fixed = {
+        "weights": weights,
+        "softmax": "flat",
+        "batch_norm": metric.batch_norm or settings.model.batch_norm,
+    }
+    model = build_metric_network(
+        replace(settings.model, **fixed), settings.metric_seed, metric.embedding_size, scale
+    )
+    done: list[tuple[float, float, float]] = []
+    with tempfile.TemporaryDirectory() as name:
+        pool = Path(name)
+        rows = pool_of(pool, photos, np.repeat(at, each, axis=0), settings.seed)
+        rows["photographer"] = rows["photo_id"]  # one each, so that all pairs of a cell are positives
+        some = rows.groupby(["latitude", "longitude"]).head(each)[:batch_size]
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        before = loss_over(model, pool, some, partitions, metric)
+        start = {key: value.detach().clone() for key, value in model.named_parameters()}
+        with contextlib.suppress(EnoughSteps):
+            train_metric(
+                model, pool, rows, rows[:0], partitions, metric, settings.metric_seed, pool / "work",
+                follow(done, steps, batch_size),
+            )  # fmt: skip
+        after = loss_over(model, pool, some, partitions, metric)
+    return found_of(model, start, {}, len(rows), batch_size, notes, done, before, after)
+
+
+def loss_over(
+    model: MetricNetwork,
+    pool: Path,
+    rows: pd.DataFrame,
+    partitions: Mapping[str, Partition],
+    settings: MetricSettings,
+) -> float:
+    """The metric loss over some photos, by the network in eval mode."""
+    batch = next(iter_batches(pool, rows, model.preprocess, len(rows)))
+    known = metric_photos(rows, partitions, settings.positives, "first")
+    with torch.no_grad():
+        embeddings = model.eval().embed(batch.images)
+        relations = known.relations(np.arange(len(rows)), settings.positives)
+        return float(metric_loss(settings.loss, model.scale)(embeddings, relations))
+
+
 def report(recipe: str, found: FirstSteps, seconds: float) -> str:
     """Returns the lines to print for a recipe."""
     heads = ", ".join(f"{name} {cells:,}" for name, cells in found.heads.items())
     guess = sum(math.log(cells) for cells in found.heads.values())
-    lines = [
-        f"{recipe}: {found.weights:,} weights; cells {heads}; {found.photos:,} photos an epoch"
-        + "".join(f"; {note}" for note in found.notes)
-    ]
+    what = f"; cells {heads}; {found.photos:,} photos an epoch" if heads else f"; {found.photos:,} photos"
+    measured, of_guess = ("cross-entropy", f", {guess:.4f} of a guess") if heads else ("loss", "")
+    lines = [f"{recipe}: {found.weights:,} weights{what}" + "".join(f"; {note}" for note in found.notes)]
     for number, (rate, loss, step_s) in enumerate(found.steps, 1):
         lines.append(f"  step {number}: learning rate {rate:.3g}, loss {loss:.4f}, {step_s:.1f} s")
     lines.append(
-        f"  cross-entropy {found.before:.4f} before, {found.after:.4f} after, {guess:.4f} of a guess; "
+        f"  {measured} {found.before:.4f} before, {found.after:.4f} after{of_guess}; "
         f"{found.moved[0]} of {found.moved[1]} tensors moved; peak {found.peak_gb:.2f} GB; {seconds:.0f} s in all"
         + ("" if found.sound else "; NOT SOUND")
     )
@@ -321,7 +447,13 @@ def run(recipe: str, root: Path, steps: int, largest_batch: int, photos: Path | 
     heads = PUBLISHED_HEADS.get(recipe, {next(iter(settings.partitions)): PLANETS_CELLS})
     found = first_steps(workspace, recipe, heads, steps, largest_batch, pictures(photos), fetch)
     print(report(recipe, found, time.perf_counter() - started), flush=True)
-    if not found.sound:
+    sound = found.sound
+    if settings.metric is not None:
+        started = time.perf_counter()
+        found = metric_first_steps(workspace, recipe, steps, largest_batch, pictures(photos), fetch)
+        print(report(f"{recipe}, [{settings.metric.name}]", found, time.perf_counter() - started), flush=True)
+        sound &= found.sound
+    if not sound:
         sys.exit(1)
 
 

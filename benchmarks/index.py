@@ -170,7 +170,7 @@ def measured(name: str, references: int, options: argparse.Namespace, truth: Pat
     ]
     for key in ("dimension", "queries", "recall", "seed"):
         command += [f"--{key}", str(getattr(options, key))]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     figures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return figures
 

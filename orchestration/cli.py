@@ -19,6 +19,7 @@ from orchestration.commands import (
     init,
     locate,
     quarantine,
+    retrieval,
     sample,
     score,
     settings,
@@ -36,6 +37,7 @@ COMMANDS = (
     claims,
     compare,
     score,
+    retrieval,
     audit,
     accept,
     forget,
@@ -54,6 +56,7 @@ examples:
   geoloc claims                                   do the papers' findings hold here
   geoloc compare fine boxes kmeans                which way to cut the Earth is best
   geoloc score theirs.csv truth.csv               how good are anybody's predictions
+  geoloc retrieval holidays ~/holidays --features theirs.parquet    published retrieval collections
   geoloc audit report                             what made this report
   geoloc accept index --reason 'only renamed'     its code changed, its output is still good
   geoloc forget --photo ID --reason 'asked to'    take a photo down everywhere

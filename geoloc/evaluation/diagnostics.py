@@ -29,6 +29,9 @@ from geoloc.partitions.base import Partition
 from geoloc.photos.owners import photographer_keys
 
 FILE = "diagnostics.json"
+REFERENCE_SIZE, AT_RANDOM = "reference_size", "at random"
+"""The table of accuracy against the number of references (measures/reference_size.py), and how most of its rows are
+drawn."""
 SMALLEST_COUNTRY = 20
 """Countries with fewer photos than this are grouped together."""
 _MOST_ALTERNATIVES = 5
@@ -92,6 +95,9 @@ class Diagnostics:
             if "level" not in table:
                 shown[title] = table.round(3)
                 continue
+            if name == REFERENCE_SIZE:
+                shown[title] = _by_references(table)
+                continue
             own = table[table["method"] == self.method] if "method" in table else table
             if not len(own):
                 continue
@@ -105,6 +111,19 @@ class Diagnostics:
             wide.insert(0, "photos", photos.loc[wide.index])
             shown[title] = wide.rename_axis(columns=None).reset_index()
         return shown
+
+
+def _by_references(table: pd.DataFrame) -> pd.DataFrame:
+    """REFERENCE_SIZE for people: a row a method and set of references, a column a level, in per cent."""
+    by = ["method", "drawn", "source", "references"]
+    if not table["source"].any():
+        by.remove("source")
+    wide = table.pivot(index=by, columns="level", values="accuracy")
+    rows = table[by].drop_duplicates()
+    wide = (
+        wide.loc[list(rows.itertuples(index=False, name=None)), list(dict.fromkeys(table["level"]))] * 100
+    ).round(1)
+    return wide.rename_axis(columns=None).reset_index()
 
 
 def diagnose(

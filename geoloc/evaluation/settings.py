@@ -28,15 +28,35 @@ class EvaluationSettings(Settings):
         False,
         help="also evaluate every stored photo against all photos by other photographers, with the initial backbone",
     )
+    reference_halvings: int = setting(
+        4,
+        minimum=0,
+        maximum=12,
+        help="also measure answers by neighbour with a random half of the references, a quarter, ... so many times; "
+        "with several sources, also with as many references of the query's own source and of others; 0: not at all",
+    )
     explained: int = setting(
         4,
         minimum=0,
         maximum=100,
-        help="number of photos of the main test set to explain by a probability map and an occlusion map; 0: none",
+        help="number of photos of the main test set to explain by a probability map and an occlusion map, up to three "
+        "also by their neighbours; 0: none",
     )
     confident_cells: int = setting(
         4,
         minimum=0,
         maximum=100,
         help="number of cells, the most frequent answers first, to show the most confident photos of; 0: none",
+    )
+    tsne: int = setting(
+        0,
+        minimum=0,
+        maximum=10_000,
+        help="most test photos on a t-SNE map of each model's embeddings; 0: no map",
+    )
+    exciting_units: int = setting(
+        0,
+        minimum=0,
+        maximum=100,
+        help="number of dimensions of each model's embeddings to show the photos with the largest values of; 0: none",
     )

@@ -19,6 +19,7 @@ from geoloc.localizers.settings import LocalizerSettings
 from geoloc.retrieval.density import DensitySettings, densest
 from geoloc.retrieval.index import ReferenceIndex
 from geoloc.retrieval.neighbours import Neighbours
+from geoloc.retrieval.references import require_references
 from geoloc.settings import parse
 
 Photographers = Sequence[str | None] | NDArray[np.object_]
@@ -28,6 +29,7 @@ class NeighbourLocalizer(Localizer):
     """The base of localizers by neighbour: the search, and the abstention for unreadable photos."""
 
     index: ReferenceIndex
+    model_name: str
 
     @property
     @abstractmethod
@@ -44,24 +46,26 @@ class NeighbourLocalizer(Localizer):
         /,
         exclude_photographers: Photographers | None = None,
         exclude_photos: Photographers | None = None,
+        among: NDArray[np.bool_] | None = None,
     ) -> Answers:
         """Locate N photos from their L2-normalised embeddings, float [N, D].
 
         `exclude_photographers` [N] leaves out the references by that photographer, `exclude_photos` [N] the reference
-        of that photo. A query with no reference left abstains; so does a row with a NaN (an unreadable photo).
+        of that photo, and `among` [R] all but some references. A query with no reference left abstains; so does a row
+        with a NaN (an unreadable photo).
         """
         vectors = np.asarray(vectors)
         unread = np.isnan(vectors).any(axis=1) if vectors.ndim == 2 else np.zeros(0, dtype=bool)
         if not unread.any():
             return self.locate_neighbours(
-                self.index.search(vectors, self.k, exclude_photographers, exclude_photos)
+                self.index.search(vectors, self.k, exclude_photographers, exclude_photos, among=among)
             )
         read = np.flatnonzero(~unread)
         photographers, photos = (
             None if names is None else np.asarray(names, dtype=object)[read]
             for names in (exclude_photographers, exclude_photos)
         )
-        found = self.index.search(vectors[read], self.k, photographers, photos)
+        found = self.index.search(vectors[read], self.k, photographers, photos, among=among)
         return self.locate_neighbours(found).spread(read, len(vectors))
 
 
@@ -168,12 +172,14 @@ def locate_by_neighbours(
     exclude_photographers: Photographers | None = None,
     exclude_photos: Photographers | None = None,
     exclude_near_duplicates: Photographers | None = None,
+    among: NDArray[np.bool_] | None = None,
 ) -> tuple[dict[str, Answers], dict[str, str], Neighbours]:
     """Locate by the nearest neighbour and by density with each kernel of `settings`, from one search.
 
     `vectors` are embeddings float [N, D]; what is excluded is as in `ReferenceIndex.search`. Returns
-    answers and descriptions by localizer name, and the neighbours.
+    answers and descriptions by localizer name, and the neighbours. Raises RetrievalError as `votes` does.
     """
+    votes(settings, len(index) if among is None else int(among.sum()))
     localizers: list[NeighbourLocalizer] = [NearestLocalizer(index, model_name)]
     localizers += [
         DensityLocalizer(index, settings.k, settings.m, sigma, flat=geometry == "flat", model_name=model_name)
@@ -186,9 +192,21 @@ def locate_by_neighbours(
         exclude_photographers,
         exclude_photos,
         exclude_near_duplicates,
+        among,
     )
     answers = {one.name: one.locate_neighbours(neighbours) for one in localizers}
     return answers, {one.name: one.describe() for one in localizers}, neighbours
+
+
+def votes(settings: LocalizerSettings, count: int) -> int:
+    """Returns the number of neighbours that vote where `count` references may be found: `settings.k`.
+
+    The default is a most: of fewer references all vote. Raises RetrievalError for another k that is more than there
+    are, and for no references.
+    """
+    asked = settings.k if settings.k != LocalizerSettings().k else 1
+    require_references(count, asked, "localizers.k")
+    return settings.k
 
 
 def neighbour_table(photo_ids: pd.Series, neighbours: Neighbours, count: int) -> pd.DataFrame:

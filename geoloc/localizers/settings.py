@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from geoloc.retrieval.settings import ReferenceSettings
 from geoloc.settings import FROM_TEXT, Number, Settings, SettingsError, WholeNumber, setting
 
 
@@ -34,6 +35,59 @@ class FrozenSettings(Settings):
             raise SettingsError(f"{key}.kinds must name each value once, got {list(self.kinds)}")
 
 
+_ANY = ("methods", ("levels", "product", "cells"))
+
+
+class NeighbourSettings(Settings):
+    """Methods by neighbour whose parameters are chosen on the validation split, never on a test set.
+
+    Revisiting IM2GPS, section 4: sigma is best chosen for each level if the system may answer differently at each.
+    """
+
+    methods: tuple[Literal["levels", "product", "cells"], ...] = setting(
+        (),
+        help="levels: kNN with the k and sigma that are best at each level, and for all levels together; product, "
+        "cells: neighbours and the main partition's classes combined, by the density times the probability of the "
+        "cell, or by a search within the most probable cells; of both, the better one answers",
+    )
+    ks: tuple[Annotated[int, Field(ge=1), WholeNumber], ...] = setting(
+        (10, 30, 100), when=_ANY, help="numbers of neighbours to try"
+    )
+    sigmas: tuple[Annotated[float, Field(ge=1e-6), FROM_TEXT], ...] = setting(
+        (0.01, 0.1, 0.3, 1.0, 2.0, 4.0, 8.0, 16.0), when=_ANY, help="kernel widths in degrees to try"
+    )
+    weights: tuple[Annotated[float, Field(gt=0, le=4), FROM_TEXT], ...] = setting(
+        (0.25, 0.5, 1.0, 2.0),
+        when=("methods", ("product",)),
+        help="product: powers of the probability of the cell to try",
+    )
+    cells: tuple[Annotated[int, Field(ge=1), WholeNumber], ...] = setting(
+        (1, 3, 10),
+        when=("methods", ("cells",)),
+        help="cells: numbers of most probable cells to search within to try",
+    )
+    photos: int = setting(
+        2000,
+        minimum=1,
+        when=_ANY,
+        help="most validation photos to choose with and, apart, to calibrate with; of more, some photographers'",
+    )
+
+    @property
+    def ways(self) -> tuple[Literal["product", "cells"], ...]:
+        """The ways to combine neighbours and classes."""
+        return tuple(one for one in self.methods if one != "levels")
+
+    def check(self, key: str) -> None:
+        """Raise SettingsError for repeated values, and for a grid without any."""
+        for name in ("methods", "ks", "sigmas", "weights", "cells"):
+            given = getattr(self, name)
+            if len(set(given)) < len(given):
+                raise SettingsError(f"{key}.{name} must name each value once, got {list(given)}")
+            if not given and name != "methods":
+                raise SettingsError(f"{key}.{name} must have at least one value to try, got none")
+
+
 class LocalizerSettings(Settings):
     """The localizers of a build. The defaults are those of Revisiting IM2GPS, section 3.2 and table 2."""
 
@@ -48,6 +102,14 @@ class LocalizerSettings(Settings):
     geometries: tuple[Literal["sphere", "flat"], ...] = setting(
         ("sphere",),
         help="where the kernel works: on the sphere, or on flat degrees as printed in the paper (no wrap at 180)",
+    )
+    references: ReferenceSettings | None = setting(
+        None,
+        help="answers by neighbour: the references that may be found, by source, time or data version; null: all",
+    )
+    quantised: bool = setting(
+        False,
+        help="also answer with the cell of the nearest reference in place of its coordinates (main partition)",
     )
     crops: Annotated[Literal[1, 5], WholeNumber] = setting(
         1, help="answers by class: 1 uses a photo's centre, 5 the mean over its centre and four corners"
@@ -71,6 +133,10 @@ class LocalizerSettings(Settings):
     batch_size: int = setting(64, minimum=1, help="photos in one forward pass of the classifier")
     frozen: FrozenSettings = setting(
         FrozenSettings(), help="classifiers on features of the network with its first weights"
+    )
+
+    neighbours: NeighbourSettings = setting(
+        NeighbourSettings(), help="methods by neighbour that are chosen on validation photos"
     )
 
     def check(self, key: str) -> None:

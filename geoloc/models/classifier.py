@@ -143,10 +143,3 @@ def _restored(tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> Cla
     model.initial_weights = metadata["initial_weights"]
     model.load_state_dict(tensors)
     return model
-
-
-def example_input(model: Classifier, batch_size: int = 2) -> torch.Tensor:
-    """A batch of random pixels, uint8 [B, 3, S, S], always the same, for tracing or exporting the model."""
-    size = model.preprocess.image_size
-    generator = torch.Generator().manual_seed(0)
-    return torch.randint(0, 256, (batch_size, 3, size, size), dtype=torch.uint8, generator=generator)

@@ -130,6 +130,13 @@ def name_of_weights(weights: str) -> str:
     return weights if weights in NAMED_WEIGHTS else f"sha256:{sha256_bytes(Path(weights).read_bytes())}"
 
 
+def example_input(model: Embedder, batch_size: int = 2) -> torch.Tensor:
+    """A batch of random pixels, uint8 [B, 3, S, S], always the same, for tracing or exporting the model."""
+    size = model.preprocess.image_size
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (batch_size, 3, size, size), dtype=torch.uint8, generator=generator)
+
+
 def _check_same_rules(settings: ModelSettings, metadata: dict[str, Any]) -> None:
     """Raise SettingsError if settings differ from those that a saved model's weights were trained with."""
     stored = parse(ModelSettings, metadata["settings"], "model")

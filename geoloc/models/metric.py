@@ -13,7 +13,7 @@ from geoloc.files import atomic_path, one_line
 from geoloc.models.backbones import Backbone
 from geoloc.models.embedder import Embedder, build_backbone, name_of_weights
 from geoloc.models.preprocess import Preprocess
-from geoloc.models.settings import ModelSettings
+from geoloc.models.settings import NAMED_WEIGHTS, ModelSettings
 from geoloc.models.weights import METADATA_KEY, WeightsError, read_safetensors
 from geoloc.settings import parse, replace, to_dict, used
 
@@ -58,10 +58,24 @@ class MetricNetwork(Embedder):
         )
 
 
+class ServedEmbeddings(nn.Module):
+    """A metric network for serving: pixels uint8 [B, 3, S, S] to embeddings [B, D] of length 1, as the index has
+    them."""
+
+    def __init__(self, model: MetricNetwork) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """L2-normalised embeddings."""
+        return nn.functional.normalize(self.model.embed(images))
+
+
 def build_metric_network(
     settings: ModelSettings, seed: int, projected_to: int | None = None, scale: float | None = None
 ) -> MetricNetwork:
-    """A network with the settings' initial weights, which may be another model's backbone, and a random projection.
+    """A network with the settings' initial weights, which may be another model's backbone, and a random projection. If
+    they are of a metric network whose projection has as many dimensions, that is taken too.
 
     Equal arguments give equal weights. Raises the errors of build_backbone.
     """
@@ -70,6 +84,10 @@ def build_metric_network(
         torch.manual_seed(seed + 1)  # not the backbone's seed
         model = MetricNetwork(backbone, settings, preprocess, projected_to, scale)
     model.initial_weights = name_of_weights(settings.weights)
+    if projected_to is not None and settings.weights not in NAMED_WEIGHTS:
+        _, metadata = read_safetensors(settings.weights)
+        if metadata and (metadata.get("kind"), metadata.get("projected_to")) == ("metric", projected_to):
+            model.projection.load_state_dict(load_metric_network(settings.weights).projection.state_dict())
     return model
 
 

@@ -98,7 +98,7 @@ def open_photo_network(
     precision: str = "float32",
     *,
     accelerated: bool = False,
-) -> PhotoNetwork:
+) -> GraphNetwork | TorchNetwork:
     """The network to run over a few photos: the graph in the file `graph`, else what `load` makes, by torch.
 
     As `engine.ready_network`, but it imports torch only where torch runs the network: where there is no graph, where it

@@ -9,6 +9,9 @@ from geoloc.settings import Number, Settings, SettingsError, setting
 RECIPE = "recipe:"
 """Prefix of `weights` that name a recipe, to start from its trained backbone."""
 
+OF_METRIC, OF_CLASSIFIER = "/metric", "/classifier"
+"""Suffixes of such a name: which of the recipe's networks; without one, its classifier."""
+
 NAMED_WEIGHTS = ("none", "package", "registry")
 """The values of `weights` that name neither a file nor a recipe."""
 
@@ -25,6 +28,21 @@ class Augmentation(Settings):
         4 / 3, minimum=1.0, help="largest aspect ratio of the crop; the smallest is 1 / it; 1: square"
     )
     flip: bool = setting(True, help="mirror half of the photos left to right")
+
+
+class LayerSettings(Settings):
+    """A layer of a network whose output, pooled, is the embedding (dissertation, chapter 4)."""
+
+    name: str = setting(
+        help="path of a module in the backbone, as torchvision or timm names it (features.12, layer3.1, blocks.5), or "
+        "pooling or projection, the last layers of ours"
+    )
+    pooling: Literal["average", "max", "gem"] = setting(
+        "max", help="pooling of the layer's map; a layer that gives vectors is not pooled"
+    )
+    gem_power: Number = setting(
+        3.0, minimum=1.0, when=("pooling", ("gem",)), help="power of GeM; 1: average pooling"
+    )
 
 
 class ModelSettings(Settings):
@@ -51,7 +69,8 @@ class ModelSettings(Settings):
         "none",
         help="initial weights: none (random), package (ImageNet weights from an installed package, of "
         "timm/tf_efficientnet_lite0 only), registry (torchvision's or timm's own, downloaded once), recipe:NAME "
-        "(the backbone of that recipe's trained classifier) or a path to a .safetensors file",
+        "(the backbone of that recipe's trained classifier), recipe:NAME/metric (of its metric network) or a path to a "
+        ".safetensors file",
     )
     normalisation: Literal["auto", "imagenet", "minus_one_to_one"] = setting(
         "auto",

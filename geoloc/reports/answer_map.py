@@ -18,7 +18,9 @@ def answer_map_html(
     Each answer is a mapping: `photo` (its name), `method`, `latitude` and `longitude` in degrees (None or NaN: no
     answer), `place` (a name or None), `confidence` in [0, 1]; `alternatives`, mappings of `latitude`, `longitude`,
     `place`, `weight` and `why`, best first; and where there are any, `error` (why there is no answer),
-    `thumbnail` (JPEG or PNG bytes) and `outline` (the answer's cell: a list of rings of latitude, longitude).
+    `thumbnail` (JPEG or PNG bytes), `outline` (the answer's cell: a list of rings of latitude, longitude), `nearby`
+    (a mapping of `neighbours` and `modes`, mappings with latitude and longitude, and for a mode its `mass`) and
+    `nearby_lines` (what is said of these).
     All text is escaped. Raises ValueError where there are no answers or a place lies outside the map.
     """
     if not answers:
@@ -51,7 +53,23 @@ def _card(answer: Mapping[str, Any]) -> dict[str, Any]:
             "M" + "L".join(f"{lon:.3f} {-lat:.3f}" for lat, lon in ring) + "z" for ring in outline
         ),
         "thumbnail": None if thumbnail is None else image_uri(thumbnail),
+        "neighbours": "".join(f"M{spot['x']} {spot['y']}h0" for spot in _spots(answer, "neighbours")),
+        # Areas are in proportion to masses.
+        "modes": [
+            spot | {"size": 44 * math.sqrt(min(mode["mass"], 1.0)), "mass": mode["mass"]}
+            for spot, mode in zip(_spots(answer, "modes"), _nearby(answer, "modes"), strict=True)
+        ],
+        "nearby_lines": answer.get("nearby_lines") or (),
     }
+
+
+def _nearby(answer: Mapping[str, Any], what: str) -> Sequence[Mapping[str, Any]]:
+    return (answer.get("nearby") or {}).get(what) or ()
+
+
+def _spots(answer: Mapping[str, Any], what: str) -> list[dict[str, Any]]:
+    spots = [_spot(one) for one in _nearby(answer, what)]
+    return [spot for spot in spots if spot is not None]
 
 
 def _spot(entry: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -110,7 +110,7 @@ def confident_figure(
             frames = right.subplots(1, columns, squeeze=False)[0]
             mine = table[table["cell"] == cell]
             for axes, photo in zip(frames, mine.itertuples(), strict=False):
-                _photo(axes, photos.get(str(photo.photo_id)))
+                draw_photo(axes, photos.get(str(photo.photo_id)))
                 mark = "✓" if photo.right else ""
                 axes.set_title(f"{100 * photo.probability:.0f} % {mark}", fontsize=8.5, fontweight="normal")
             for axes in frames[len(mine) :]:
@@ -173,7 +173,8 @@ def _cell_on_the_world(figure: Figure | SubFigure, partition: Partition, cell: i
     axes.set_title(name, fontsize=9)
 
 
-def _photo(axes: Axes, data: bytes | None) -> None:
+def draw_photo(axes: Axes, data: bytes | None) -> None:
+    """Draw a photo from its bytes; a frame that says so without any."""
     bare(axes)
     if data is None:
         axes.text(0.5, 0.5, "no bytes", ha="center", va="center", fontsize=8, color=MUTED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 JPEG = b"\xff\xd8\xff"
 """What every JPEG begins with."""
+_UNMAPPED = re.compile(r"( for [\d.]+ km|\]kNN)$")
+"""How the names end of methods that answer for one level, or as the best of several that are drawn."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +119,7 @@ def report_figures(report: ReportInput) -> dict[str, bytes]:
     }
     for i, further in enumerate(report.further.values()):
         made[f"further-{i + 1}-intervals"] = figures.interval_figure(further)
-    for i, method in enumerate(report.evaluation.methods):
+    for i, method in enumerate(_mapped(report.evaluation)):
         made[f"errors-{i + 1}"] = fewer_colours(maps.error_map(report.evaluation, method))
     for i, partition in enumerate(report.partitions.values()):
         made[f"cells-{i + 1}"] = fewer_colours(maps.partition_map(partition))
@@ -203,7 +206,7 @@ def report_html(report: ReportInput, pictures: Mapping[str, bytes]) -> str:
             for i, (name, further) in enumerate(report.further.items())
         ],
         accuracy=uris["accuracy"],
-        error_maps=shown(evaluation.methods, "errors"),
+        error_maps=shown(_mapped(evaluation), "errors"),
         cell_maps=[
             (name, uri, summary.partition_facts(report.partitions[name]))
             for name, uri in shown(report.partitions, "cells")
@@ -220,6 +223,11 @@ def report_html(report: ReportInput, pictures: Mapping[str, bytes]) -> str:
         quarantine=_records(report.quarantine),
         share=f"{100 * evaluation.settings['confidence']:g} %",
     )
+
+
+def _mapped(evaluation: Evaluation) -> list[str]:
+    """The methods whose errors are drawn: not those whose maps look like those of the others."""
+    return [method for method in evaluation.methods if not _UNMAPPED.search(method)]
 
 
 def _all_diagnostics(report: ReportInput) -> dict[str, Mapping[str, pd.DataFrame]]:

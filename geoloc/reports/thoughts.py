@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from geoloc.evaluation.explaining.neighbourhoods import Neighbourhoods
 from geoloc.evaluation.measures.calibration import calibration_table
 from geoloc.evaluation.measures.selective import risk_coverage
 from geoloc.evaluation.result import Evaluation
@@ -19,6 +20,7 @@ from geoloc.places import nearest_places
 from geoloc.reports.cell_figures import confident_figure, occlusion_figure, probability_map
 from geoloc.reports.confidence_figures import calibration_figure, risk_coverage_figure, top_k_figure
 from geoloc.reports.examples import thumbnail
+from geoloc.reports.neighbour_figures import SHOWN, neighbourhood_figure
 from geoloc.reports.pages import count, kilometres
 from geoloc.reports.summary import headline
 from geoloc.sphere import LEVELS_KM
@@ -29,7 +31,8 @@ if TYPE_CHECKING:
     )
     from geoloc.partitions.base import Partition
 
-_BY_NEIGHBOUR = re.compile(r"\](NN|kNN σ)")
+_BY_NEIGHBOUR = re.compile(r"^\[[^\]]*\](NN|kNN)(?! \d+C)")
+"""[L]NN, [L]kNN σ=4, [L]kNN for 25 km; not [L]70C+kNN, nor [backbone]kNN 70C, which answers by class."""
 _MOST_LINES = 8
 """Lines of a risk-coverage figure: as many as there are colours."""
 _WIDER_LEVEL = "country"
@@ -62,11 +65,13 @@ def gather_thoughts(
     explanations: Explanations | None,
     partition: Partition | None,
     read: Callable[[str], bytes | None],
+    around: Neighbourhoods | None = None,
 ) -> tuple[FigureGroup, ...]:
     """Draw all figures. Groups without figures are left out.
 
     `explanations` are those of the classifier on the photos of `evaluation`, over `partition`; both are None without a
-    classifier. `read` returns the stored bytes of a photo by photo_id, or None.
+    classifier. `read` returns the stored bytes of a photo by photo_id, or None. `around` are the neighbours of a few
+    photos, None without an index.
     """
     groups: list[FigureGroup] = []
     if explanations is not None and partition is not None:
@@ -74,6 +79,8 @@ def gather_thoughts(
         groups += _explained(explanations, partition, pictures)
         groups += _confident(explanations, partition, pictures)
         groups += _best_of_k(explanations)
+    if around is not None:
+        groups += _neighbourhoods(around, _Pictures(read, 1.0))
     groups += _risk(evaluation)
     if explanations is not None:
         groups += _calibration(explanations)
@@ -240,6 +247,33 @@ def _best_of_k(explanations: Explanations) -> list[FigureGroup]:
                     "Share of photos within each distance for the best of the first answers",
                     f"Within {at:g} km: {100 * first:.1f} % by the answer, {100 * last:.1f} % by the best of "
                     f"{errors.shape[1]}.",
+                ),
+            ),
+        )
+    ]
+
+
+def _neighbourhoods(around: Neighbourhoods, pictures: _Pictures) -> list[FigureGroup]:
+    if around.photos.empty:
+        return []
+    near = around.neighbours[around.neighbours["rank"] <= SHOWN]
+    wanted = [*around.photos["photo_id"], *near["neighbour"]]
+    photos = {str(one): pictures.whole(str(one), 240) for one in dict.fromkeys(wanted)}
+    data = neighbourhood_figure(around, {key: value for key, value in photos.items() if value is not None})
+    ids = ", ".join(around.photos["photo_id"])
+    return [
+        FigureGroup(
+            "Neighbours and their density",
+            f"Photos placed by {around.method}: the photo, the references most like it with their similarities, and "
+            "all neighbours on the world (blue stars) under their density, with the answer (red star) and the place "
+            "where it was taken (green ring). One clear peak is a place that the neighbours agree on; many are a look "
+            "that many places have. After Revisiting IM2GPS, figure 7.",
+            (
+                Figure(
+                    "neighbourhoods",
+                    data,
+                    f"{len(around.photos)} photos, their nearest references, and the density of their neighbours",
+                    f"Best answers first, then the worst: {ids}.",
                 ),
             ),
         )

@@ -140,6 +140,28 @@ def kernel_density(
     return np.where(present, density, 0.0)
 
 
+def density_at(
+    latitude: ArrayLike,
+    longitude: ArrayLike,
+    of_latitude: ArrayLike,
+    of_longitude: ArrayLike,
+    weights: ArrayLike,
+    sigma: float,
+) -> FloatArray:
+    """Density of one query at any P points, degrees, float64 [P], from its k neighbours and their weights, [k] each: as
+    `kernel_density` gives it at the neighbours themselves, on the sphere."""
+    a, b = (
+        np.ascontiguousarray(unit_vectors(*place).T)[:, None, :] / 2
+        for place in ((latitude, longitude), (of_latitude, of_longitude))
+    )
+    w = np.asarray(weights, dtype=np.float64)
+    step = max(1, _CHUNK_CELLS // max(1, len(w)))
+    parts = [
+        _kernel(a[:, :, start : start + step], b, sigma, False)[0] @ w for start in range(0, a.shape[2], step)
+    ]
+    return np.concatenate(parts) if parts else np.empty(0)
+
+
 def _chunk_density(axes: FloatArray, weights: FloatArray, sigma: float, flat: bool, out: FloatArray) -> None:
     """Add the density of a few queries into `out` [q, k], block by block; the kernel is symmetric."""
     k = weights.shape[1]
@@ -186,6 +208,15 @@ def densest(
     absent = np.isnan(lat) | np.isnan(lon)
     weights = neighbour_weights(np.where(absent, np.nan, similar), settings.m)
     density = kernel_density(lat, lon, weights, settings.sigma, flat=settings.flat)
+    return peaks(lat, lon, density, settings)
+
+
+def peaks(
+    latitude: ArrayLike, longitude: ArrayLike, density: ArrayLike, settings: DensitySettings
+) -> Densest:
+    """The candidates [Q, k] of the highest `density` [Q, k], each further than σ from all before it; densities of 0
+    are no candidates. Only `sigma`, `flat` and `alternatives` of the settings are used."""
+    lat, lon, density = (np.asarray(a, dtype=np.float64) for a in (latitude, longitude, density))
     rows = np.arange(len(lat))
     axes = np.stack([lat, lon], axis=-1) if settings.flat else unit_vectors(lat, lon)
     # Compared with squared straight-line distances: a chord of the sphere for an angle of σ, or σ itself.

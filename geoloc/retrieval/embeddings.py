@@ -6,14 +6,16 @@ A folder of embeddings holds, for each part of `shard_rows` photos,
     photos-00000.parquet    photo_id, readable, reason, content: every photo of the part, in order
 
 and unreadable.parquet (photo_id, reason) and meta.json, which says whether all is finished. A part is
-finished when its photos file is there, because its vectors are written before.
+finished when its photos file is there, because its vectors are written before. If the folder has pca.safetensors, its
+embeddings are the principal components of those vectors.
 """
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,15 +24,20 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from geoloc.files import (
-    DamagedFile,
-    atomic_path,
-    damage_named,
-    read_json,
-    read_parquet,
-    write_json,
-    write_parquet,
+from geoloc.files import DamagedFile, damage_named, read_json, read_parquet, write_json, write_parquet
+from geoloc.models.settings import LayerSettings
+from geoloc.retrieval.parts import (
+    EarlierParts,
+    batch_names,
+    contents,
+    ids_hash,
+    photos_frame,
+    photos_path,
+    read_part,
+    vectors_path,
+    write_part,
 )
+from geoloc.retrieval.pca import PCA_FILE, Pca
 from geoloc.retrieval.settings import EmbeddingSettings
 from geoloc.settings import settings_hash, used
 
@@ -42,6 +49,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _META, _UNREADABLE = "meta.json", "unreadable.parquet"
+_NOT_OF_A_RUN = ("models", "layer", "pca", "external")
+"""Settings that change no vector of a network: the layer is part of it, and components are of finished embeddings."""
 
 
 @dataclass(frozen=True)
@@ -110,30 +119,39 @@ class Embeddings:
             )
         if not meta["finished"]:
             raise DamagedFile(folder, "it is unfinished: run the extraction again, it goes on")
-        vectors = np.empty((meta["readable"], meta["dimension"]), dtype=meta["settings"]["dtype"])
+        pca = Pca.load(folder / PCA_FILE) if (folder / PCA_FILE).exists() else None
+        stored_dtype, stored_size = np.dtype(meta["settings"]["dtype"]), meta["dimension"]
+        if pca is not None and meta["readable"] and pca.mean.shape != (stored_size,):
+            raise DamagedFile(
+                folder / PCA_FILE, f"it is of {len(pca.mean)} dimensions, the embeddings have {stored_size}"
+            )
+        size = stored_size if pca is None else pca.dimensions
+        vectors = np.empty((meta["readable"], size), dtype=stored_dtype)
         ids, filled = [], 0
         for part in range(meta["parts"]):
-            for path in (_photos_path(folder, part), _vectors_path(folder, part)):
+            for path in (photos_path(folder, part), vectors_path(folder, part)):
                 if not path.exists():
                     raise DamagedFile(
                         folder,
                         f"{path.name} is missing, {_META} says {meta['parts']} parts: run the extraction again",
                     )
-            photos, stored = _read_part(folder, part)
-            if len(stored) and (stored.dtype != vectors.dtype or stored.shape[1:] != vectors.shape[1:]):
+            photos, stored = read_part(folder, part)
+            if len(stored) and (stored.dtype != stored_dtype or stored.shape[1:] != (stored_size,)):
                 raise DamagedFile(
-                    _vectors_path(folder, part), f"it is {stored.dtype} {stored.shape}, unlike {_META}"
+                    vectors_path(folder, part), f"it is {stored.dtype} {stored.shape}, unlike {_META}"
                 )
             if filled + len(stored) > len(vectors):
                 raise DamagedFile(folder, f"it holds more vectors than {_META} says ({meta['readable']})")
             if len(stored):  # a part without a readable photo does not know how long an embedding is
-                vectors[filled : filled + len(stored)] = stored
+                vectors[filled : filled + len(stored)] = stored if pca is None else pca.transform(stored)
             filled += len(stored)
             ids.append(photos.loc[photos["readable"], "photo_id"].to_numpy(dtype=object))
         if filled != len(vectors):
             raise DamagedFile(folder, f"it holds {filled} vectors, {_META} says {meta['readable']}")
         photo_ids = np.concatenate(ids) if ids else np.empty(0, dtype=object)
-        return cls(photo_ids, vectors, read_parquet(folder / _UNREADABLE), meta.get("model", ""))
+        model = meta.get("model", "")
+        model = model if pca is None else pca.model_of(model)
+        return cls(photo_ids, vectors, read_parquet(folder / _UNREADABLE), model)
 
 
 def extract_embeddings(
@@ -143,6 +161,7 @@ def extract_embeddings(
     folder: Path | str,
     settings: EmbeddingSettings | None = None,
     on_progress: Callable[[dict[str, Any]], None] | None = None,
+    earlier: Path | str | None = None,
 ) -> Embeddings:
     """Embed the photos of `rows` (photo_id, shard, offset, length; sha256 if known) into `folder`, and load
     them.
@@ -153,8 +172,12 @@ def extract_embeddings(
     differ start afresh. The bytes are the same however often a run was interrupted (with the same number of
     processor threads; the order of float sums depends on it).
 
+    `earlier` is a finished folder that the same code wrote on the same engine and threads: where its model and settings
+    are these, batches of photos that it has are copied from there, which gives the same bytes. So photos appended to
+    `rows` cost their own batches, and one that is gone those from its own on.
+
     A photo that cannot be decoded, or whose embedding is not finite or all zero, has no vector; it is listed
-    with the reason. `on_progress` gets {"done", "total", "unreadable", "photos_per_second"} after each
+    with the reason. `on_progress` gets {"done", "total", "unreadable", "copied", "photos_per_second"} after each
     batch. Raises ValueError for absent columns or repeated photo ids.
     """
     settings = settings or EmbeddingSettings()
@@ -169,22 +192,51 @@ def extract_embeddings(
     if repeated.any():
         raise ValueError(f"photo {rows.loc[repeated, 'photo_id'].iloc[0]!r} stands twice among the rows")
     size = part_rows(settings)
-    stored = {name: value for name, value in used(settings).items() if name != "models"}
+    stored = {name: value for name, value in used(settings).items() if name not in _NOT_OF_A_RUN}
     run = {
         "format": FORMAT,
         "model": model_hash(model),
         "settings": stored | {"shard_rows": size},
     }
-    parts = -(-len(rows) // size)
     todo = _take_up(folder, run, rows, size)
     if todo:
-        _extract_parts(model, pool, rows, folder, settings, todo, on_progress)
-    pairs = [_read_part(folder, part) for part in range(parts)]
+        known = None if earlier is None else _earlier_parts(Path(earlier), run, settings.batch_size)
+        _extract_parts(model, pool, rows, folder, settings, todo, on_progress, known)
+    return _finished(folder, run, rows)
+
+
+def write_embeddings(
+    folder: Path | str,
+    rows: pd.DataFrame,
+    vectors: Callable[[NDArray[np.int64]], NDArray[np.float32]],
+    reasons: Sequence[str | None],
+    settings: EmbeddingSettings,
+    model: str,
+) -> Embeddings:
+    """Write the embeddings of `rows` (as extract_embeddings has them) by another program, and load them.
+
+    `vectors` gives L2-normalised embeddings [M, D] of the rows at some positions. `reasons` say why a row has none;
+    None where it has one. `model` is the hash that names what made them.
+    """
+    folder, size, missing = Path(folder), part_rows(settings), pd.Series(list(reasons), dtype=object)
+    run = {"format": FORMAT, "model": model, "settings": {"dtype": settings.dtype, "shard_rows": size}}
+    rows = rows.reset_index(drop=True)
+    for part in _take_up(folder, run, rows, size):
+        places = np.arange(part * size, min(len(rows), (part + 1) * size))
+        of_part = missing.iloc[places]
+        found = vectors(places[of_part.isna().to_numpy()]).astype(settings.dtype)
+        write_part(folder, part, rows.iloc[places], found, of_part.tolist())
+    return _finished(folder, run, rows)
+
+
+def _finished(folder: Path, run: dict[str, Any], rows: pd.DataFrame) -> Embeddings:
+    """Write what is written of finished parts, and load the folder."""
+    parts = -(-len(rows) // run["settings"]["shard_rows"])
+    pairs = [read_part(folder, part) for part in range(parts)]
     photos = [photo for photo, _ in pairs]
-    everything = pd.concat(photos, ignore_index=True) if photos else _photos_frame(rows, [])
+    everything = pd.concat(photos, ignore_index=True) if photos else photos_frame(rows, [])
     unreadable = everything.loc[~everything["readable"], ["photo_id", "reason"]].reset_index(drop=True)
     write_parquet(folder / _UNREADABLE, unreadable)
-    readable = int(everything["readable"].sum())
     dimensions = {vectors.shape[1] for _, vectors in pairs if len(vectors)}
     write_json(
         folder / _META,
@@ -192,10 +244,10 @@ def extract_embeddings(
         | {
             "finished": True,
             "photos": len(rows),
-            "readable": readable,
+            "readable": int(everything["readable"].sum()),
             "dimension": dimensions.pop() if dimensions else 0,
             "parts": parts,
-            "photo_ids": _ids_hash(rows),
+            "photo_ids": ids_hash(rows),
         },
     )
     return Embeddings.load(folder)
@@ -219,6 +271,8 @@ def model_hash(model: nn.Module) -> str:
         digest.update(f"{name}\0{array.dtype}\0{tuple(array.shape)}\0".encode())
         digest.update(_raw_bytes(array))
     digest.update(settings_hash(model.preprocess).encode())
+    if (layer := getattr(model, "layer", None)) is not None and isinstance(layer, LayerSettings):
+        digest.update(settings_hash(layer).encode())  # one network has an embedding for each of its layers
     return digest.hexdigest()
 
 
@@ -248,29 +302,28 @@ def _take_up(folder: Path, run: dict[str, Any], rows: pd.DataFrame, part_rows: i
     return todo
 
 
+def _earlier_parts(folder: Path, run: dict[str, Any], batch_size: int) -> EarlierParts | None:
+    """The finished parts in a folder by the same model and settings; None without them."""
+    try:
+        before = read_json(folder / _META, dict)
+        if before.get("finished") and all(before.get(name) == value for name, value in run.items()):
+            return EarlierParts(folder, before["parts"], batch_size)
+    except (FileNotFoundError, DamagedFile):
+        pass
+    return None
+
+
 def _part_is_done(folder: Path, part: int, rows: pd.DataFrame) -> bool:
     """Whether a stored part holds exactly these photos with these bytes."""
-    if not _photos_path(folder, part).exists():
+    if not photos_path(folder, part).exists():
         return False
     try:
-        photos, _ = _read_part(folder, part)
+        photos, _ = read_part(folder, part)
     except (ValueError, FileNotFoundError):  # damaged from outside: made again
         return False
     return photos["photo_id"].tolist() == rows["photo_id"].tolist() and (
-        photos["content"].tolist() == _content(rows).tolist()
+        photos["content"].tolist() == contents(rows).tolist()
     )
-
-
-def _content(rows: pd.DataFrame) -> pd.Series:
-    """What names the bytes of each photo: its sha256 where known, or where it lies."""
-    place = rows["shard"].astype(str) + ":" + rows["offset"].astype(str) + ":" + rows["length"].astype(str)
-    return rows["sha256"].fillna(place).astype(str) if "sha256" in rows.columns else place
-
-
-def _ids_hash(rows: pd.DataFrame) -> str:
-    """SHA-256 of the photos, in order, and what names their bytes."""
-    text = "".join(f"{a}\0{b}\n" for a, b in zip(rows["photo_id"], _content(rows), strict=True))
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _extract_parts(
@@ -281,40 +334,68 @@ def _extract_parts(
     settings: EmbeddingSettings,
     todo: list[int],
     on_progress: Callable[[dict[str, Any]], None] | None,
+    known: EarlierParts | None,
 ) -> None:
     """Embed the photos of some parts in one stream, so that decoding never waits at the end of a part."""
     size = part_rows(settings)
     positions = np.concatenate([np.arange(p * size, min(len(rows), (p + 1) * size)) for p in todo])
     bounds = np.cumsum([min(len(rows), (p + 1) * size) - p * size for p in todo])
     wanted = rows.iloc[positions].reset_index(drop=True)
-    done, failed, started = 0, 0, time.perf_counter()
+    done, failed, copied, started = 0, 0, 0, time.perf_counter()
     part, vectors, reasons = 0, [], []
-    for batch_vectors, batch_reasons in _embedded_batches(model, pool, wanted, settings):
+    for batch_vectors, batch_reasons, was_known in _all_batches(model, pool, wanted, settings, known):
         if batch_vectors is not None:
             vectors.append(batch_vectors)
         reasons.extend(batch_reasons)
         done += len(batch_reasons)
+        copied += len(batch_reasons) * was_known
         failed += sum(reason is not None for reason in batch_reasons)
         if done == bounds[part]:
             span = wanted.iloc[done - len(reasons) : done]
-            _write_part(folder, todo[part], span, _joined(vectors, settings.dtype), reasons)
+            write_part(folder, todo[part], span, _joined(vectors, settings.dtype), reasons)
             part, vectors, reasons = part + 1, [], []
         if on_progress is not None:
-            rate = done / max(time.perf_counter() - started, 1e-9)
+            rate = (done - copied) / max(time.perf_counter() - started, 1e-9)
             total = len(rows)
             on_progress(
                 {
                     "done": total - len(wanted) + done,
                     "total": total,
                     "unreadable": failed,
+                    "copied": copied,
                     "photos_per_second": rate,
                 }
             )
 
 
+def _all_batches(
+    model: nn.Module,
+    pool: Path | str | ShardReader,
+    rows: pd.DataFrame,
+    settings: EmbeddingSettings,
+    known: EarlierParts | None,
+) -> Iterator[tuple[NDArray[Any] | None, list[str | None], bool]]:
+    """For each batch, in order: its vectors and reasons as `_embedded_batches` gives them, and whether they are copied
+    from `known`."""
+    if known is None:
+        for vectors, reasons in _embedded_batches(model, pool, rows, settings):
+            yield vectors, reasons, False
+        return
+    size = settings.batch_size
+    names = batch_names(rows["photo_id"], contents(rows), size)
+    new = np.array([name not in known for name in names], dtype=bool)
+    unknown = rows[np.repeat(new, size)[: len(rows)]].reset_index(drop=True)
+    with closing(_embedded_batches(model, pool, unknown, settings)) as computed:
+        for name, is_new in zip(names, new, strict=True):
+            if is_new:
+                yield *next(computed), False
+            else:
+                yield *known[name], True
+
+
 def _embedded_batches(
     model: nn.Module, pool: Path | str | ShardReader, rows: pd.DataFrame, settings: EmbeddingSettings
-) -> Iterator[tuple[NDArray[Any] | None, list[str | None]]]:
+) -> Generator[tuple[NDArray[Any] | None, list[str | None]]]:
     """For each batch, in order: vectors of its readable photos, and for every photo None or why it has none."""
     # Five seconds to import, and reading embeddings does not need it.
     from geoloc.models.batches import iter_batches
@@ -338,44 +419,3 @@ def _embedded_batches(
 
 def _joined(vectors: list[NDArray[Any]], dtype: str) -> NDArray[Any]:
     return np.concatenate(vectors) if vectors else np.empty((0, 0), dtype=dtype)
-
-
-def _write_part(
-    folder: Path, part: int, rows: pd.DataFrame, vectors: NDArray[Any], reasons: list[str | None]
-) -> None:
-    """Vectors first: the photos file says that the part is finished."""
-    with atomic_path(_vectors_path(folder, part)) as temporary, temporary.open("wb") as stream:
-        np.save(stream, vectors, allow_pickle=False)
-    write_parquet(_photos_path(folder, part), _photos_frame(rows, reasons))
-
-
-def _photos_frame(rows: pd.DataFrame, reasons: list[str | None]) -> pd.DataFrame:
-    reason = pd.Series(reasons, dtype="str", index=rows.index)
-    return pd.DataFrame(
-        {
-            "photo_id": rows["photo_id"].astype("str"),
-            "readable": reason.isna(),
-            "reason": reason,
-            "content": _content(rows),
-        }
-    )
-
-
-def _read_part(folder: Path, part: int) -> tuple[pd.DataFrame, NDArray[Any]]:
-    """The photos of a part and its vectors, mapped from the file. Raises DamagedFile if they do not fit."""
-    path = _vectors_path(folder, part)
-    photos = read_parquet(_photos_path(folder, part), ("photo_id", "readable", "content"))
-    with damage_named(path):
-        vectors = np.load(path, mmap_mode="r", allow_pickle=False)
-    readable = int(photos["readable"].sum())
-    if vectors.ndim != 2 or len(vectors) != readable:
-        raise DamagedFile(path, f"it has shape {vectors.shape}, but {readable} photos are readable")
-    return photos, vectors
-
-
-def _photos_path(folder: Path, part: int) -> Path:
-    return folder / f"photos-{part:05d}.parquet"
-
-
-def _vectors_path(folder: Path, part: int) -> Path:
-    return folder / f"vectors-{part:05d}.npy"

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoloc.retrieval.plan import plan_index
+from geoloc.settings import SettingsError
 
 
 def choose_factory(references: int, dimension: int) -> str:
@@ -29,11 +30,13 @@ def make_faiss(factory: str, dimension: int, seed: int) -> Any:
             dimension, factory if native_ids else f"IDMap2,{factory}", faiss.METRIC_INNER_PRODUCT
         )
     except RuntimeError as error:
-        raise ValueError(f"index.factory {factory!r} is not one that FAISS takes: {reason(error)}") from error
+        raise SettingsError(
+            f"index.factory {factory!r} is not one that FAISS takes: {reason(error)}"
+        ) from error
     ivf = ivf_inside(index)
     if ivf is not None:
         if not native_ids and "Refine" not in factory:
-            raise ValueError(f"index.factory {factory!r} could not forget a photo: it must start with IVF")
+            raise SettingsError(f"index.factory {factory!r} could not forget a photo: it must start with IVF")
         ivf.cp.seed = seed
         ivf = faiss.downcast_index(ivf)
         if hasattr(ivf, "pq"):

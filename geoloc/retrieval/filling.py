@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from geoloc.retrieval.factory import hnsw_inside, ivf_inside, list_count, reason, refine_inside
 from geoloc.retrieval.settings import IndexSettings
+from geoloc.settings import SettingsError
 
 _ADD_ROWS = 65_536  # vectors turned to float32 at a time
 
@@ -21,7 +22,7 @@ _ADD_ROWS = 65_536  # vectors turned to float32 at a time
 def train(index: Any, factory: str, vectors: NDArray[Any], settings: IndexSettings, seed: int) -> int:
     """Train an index on vectors chosen at random by `seed`. Returns how many; 0 if it needs no training.
 
-    Raises ValueError if FAISS cannot.
+    Raises SettingsError if FAISS cannot.
     """
     if index.is_trained:
         return 0
@@ -30,7 +31,7 @@ def train(index: Any, factory: str, vectors: NDArray[Any], settings: IndexSettin
     try:
         index.train(np.ascontiguousarray(vectors[chosen], dtype=np.float32))
     except RuntimeError as error:
-        raise ValueError(f"index.factory {factory!r} cannot be trained: {reason(error)}") from error
+        raise SettingsError(f"index.factory {factory!r} cannot be trained: {reason(error)}") from error
     return count
 
 

@@ -36,9 +36,11 @@ from geoloc.retrieval.references import (
     NEAR_DUPLICATES,
     REFERENCE_COLUMNS,
     ReferenceTable,
+    RetrievalError,
     checked_queries,
     lookup,
     match,
+    require_one_model,
 )
 from geoloc.retrieval.settings import IndexSettings
 from geoloc.retrieval.stored import read_index, read_meta, write_index
@@ -108,7 +110,7 @@ class ReferenceIndex:
         settings = settings or IndexSettings()
         references, vectors, absent = match(embeddings, rows)
         if not len(references):
-            raise ValueError(f"nothing to index: none of the {len(rows)} rows has an embedding")
+            raise RetrievalError(f"nothing to index: none of the {len(rows)} rows has an embedding")
         dimension = vectors.shape[1]
         plan = plan_index(len(references), dimension, settings)
         index = make_faiss(plan.factory, dimension, seed)
@@ -171,15 +173,8 @@ class ReferenceIndex:
         return self.trained.retraining(imbalance(self._index), len(self), self.settings.drift)
 
     def require_model(self, embeddings: Embeddings) -> None:
-        """Raise ValueError unless these embeddings can be compared with the index's: one model, one dimension."""
-        if embeddings.model and self.model and embeddings.model != self.model:
-            raise ValueError(
-                f"the index holds embeddings by the model {self.model[:12]}, these are by {embeddings.model[:12]}"
-            )
-        if len(embeddings) and embeddings.vectors.shape[1] != self.dimension:
-            raise ValueError(
-                f"embeddings have {embeddings.vectors.shape[1]} numbers, the index {self.dimension}"
-            )
+        """Raise RetrievalError unless these embeddings can be compared with the index's: one model, one dimension."""
+        require_one_model(embeddings, self.model, self.dimension)
 
     def search(
         self,
@@ -316,15 +311,15 @@ class ReferenceIndex:
     def _append(self, references: pd.DataFrame, vectors: NDArray[Any]) -> None:
         """Check new references against the existing ones, then add rows and vectors."""
         if vectors.shape[1] != self.dimension:
-            raise ValueError(f"embeddings have {vectors.shape[1]} numbers, the index {self.dimension}")
+            raise RetrievalError(f"embeddings have {vectors.shape[1]} numbers, the index {self.dimension}")
         table = references.assign(id=stable_ids(references["photo_id"]))[["id", *references.columns]]
         whole = pd.concat([self.references, table], ignore_index=True) if len(self.references) else table
         repeated = whole["photo_id"].duplicated()
         if repeated.any():
-            raise ValueError(f"photo {whole.loc[repeated, 'photo_id'].iloc[0]!r} is already in the index")
+            raise RetrievalError(f"photo {whole.loc[repeated, 'photo_id'].iloc[0]!r} is already in the index")
         collided = whole["id"].duplicated(keep=False)
         if collided.any():
-            raise ValueError(
+            raise RetrievalError(
                 f"photo ids {whole.loc[collided, 'photo_id'].tolist()[:2]} have the same 63-bit id"
             )
         fill(self._index, vectors, table["id"].to_numpy(dtype=np.int64), self.settings)

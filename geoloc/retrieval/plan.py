@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from geoloc.retrieval.settings import IndexSettings
+from geoloc.settings import SettingsError
 
 EXACT_BELOW = 100_000
 REFINED_FROM = 1_000_000
@@ -42,7 +43,7 @@ def plan_index(references: int, dimension: int, settings: IndexSettings | None =
     """Returns the index for so many vectors of `dimension` numbers: `settings.factory`, or what "auto" chooses by
     `memory_gb` and `recall`.
 
-    Raises ValueError if nothing fits into the memory.
+    Raises SettingsError if nothing fits into the memory.
     """
     settings = settings or IndexSettings()
     what = f"{references:,} references × {dimension}"
@@ -61,7 +62,7 @@ def plan_index(references: int, dimension: int, settings: IndexSettings | None =
         skipped.append(f"{factory} ({_in_gb(size)})")
         smallest = size if smallest is None else min(smallest, size)
     assert smallest is not None
-    raise ValueError(
+    raise SettingsError(
         f"index.memory_gb {settings.memory_gb:g} is too small for {what} at index.recall {settings.recall:g}:"
         f" the smallest index needs {_in_gb(smallest)}"
     )

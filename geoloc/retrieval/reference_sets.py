@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from geoloc.retrieval.embeddings import Embeddings
 from geoloc.retrieval.neighbours import Neighbours
+from geoloc.retrieval.references import RetrievalError
 
 TOPS = (1, 10, 100, 1000)
 """Revisiting IM2GPS, section 4.5, looks at the sources of so many nearest."""
@@ -32,11 +33,20 @@ class Subset:
     taken_until: pd.Timestamp | None = None
     photo_ids: frozenset[str] | None = None
 
+    def __str__(self) -> str:
+        limits = [f"of the source{'s' * (len(self.sources) > 1)} {', '.join(self.sources)}"] * bool(
+            self.sources
+        )
+        limits += [f"taken from {self.taken_from:%Y-%m-%d %H:%M} on"] if self.taken_from is not None else []
+        limits += [f"taken before {self.taken_until:%Y-%m-%d %H:%M}"] if self.taken_until is not None else []
+        limits += [f"among {len(self.photo_ids):,} named"] if self.photo_ids is not None else []
+        return "photos " + (", ".join(limits) or "of any source and time")
+
     def among(self, references: pd.DataFrame, facts: pd.DataFrame) -> NDArray[np.bool_]:
         """Returns which references are in it, bool [R], for `ReferenceIndex.search(among=...)`.
 
-        `facts` has photo_id and, where they are asked for, source and taken_at. Raises ValueError for a column that is
-        missing, for a source that no reference is of, and if no reference is left.
+        `facts` has photo_id and, where they are asked for, source and taken_at. Raises RetrievalError for a column that
+        is missing, for a source that no reference is of, and if no reference is left.
         """
         inside = np.ones(len(references), dtype=bool)
         ids = references["photo_id"]
@@ -45,7 +55,7 @@ class Subset:
             for name in self.sources:
                 if not (source == name).any():
                     known = ", ".join(sorted(map(str, source.dropna().unique()))) or "none is known"
-                    raise ValueError(f"no reference is of the source {name!r}; sources: {known}")
+                    raise RetrievalError(f"no reference is of the source {name!r}; sources: {known}")
             inside &= source.isin(self.sources).to_numpy(dtype=bool)
         if self.taken_from is not None or self.taken_until is not None:
             taken = pd.to_datetime(_fact(ids, facts, "taken_at"), utc=True)
@@ -56,7 +66,7 @@ class Subset:
         if self.photo_ids is not None:
             inside &= ids.isin(list(self.photo_ids)).to_numpy(dtype=bool)
         if not inside.any():
-            raise ValueError(f"none of the {len(references):,} references is in the subset {self}")
+            raise RetrievalError(f"none of the {len(references):,} references is one of: {self}")
         return inside
 
 
@@ -65,7 +75,7 @@ def source_shares(neighbours: Neighbours, facts: pd.DataFrame, tops: Sequence[in
     share (of the neighbours found), index_share.
 
     `facts` has photo_id and source; photos that it does not know are "unknown". A top above the number of neighbours
-    searched for is left out. Raises ValueError for a missing column.
+    searched for is left out. Raises RetrievalError for a missing column.
     """
     ids = pd.Series(neighbours.reference_photo_ids)
     codes, names = pd.factorize(_fact(ids, facts, "source").fillna(UNKNOWN), sort=True)
@@ -85,26 +95,26 @@ def source_shares(neighbours: Neighbours, facts: pd.DataFrame, tops: Sequence[in
 def joined(parts: Sequence[Embeddings]) -> Embeddings:
     """Embeddings of several sources as one, in order.
 
-    Raises ValueError for none, for parts by different models or of different dimensions, and for a photo in two.
+    Raises RetrievalError for none, for parts by different models or of different dimensions, and for a photo in two.
     """
     if not parts:
         raise ValueError("no embeddings to join")
     first = parts[0]
     for part in parts[1:]:
         if part.model != first.model:
-            raise ValueError(
+            raise RetrievalError(
                 f"embeddings by the model {first.model[:12] or UNKNOWN} and by {part.model[:12] or UNKNOWN}"
                 " cannot be in one index"
             )
         if part.vectors.shape[1] != first.vectors.shape[1]:
-            raise ValueError(
+            raise RetrievalError(
                 f"embeddings have {first.vectors.shape[1]} and {part.vectors.shape[1]} numbers: one index has one"
                 " dimension"
             )
     ids = np.concatenate([part.photo_ids for part in parts])
     repeated = pd.Index(ids).duplicated()
     if repeated.any():
-        raise ValueError(f"photo {ids[repeated][0]!r} has an embedding in two sources")
+        raise RetrievalError(f"photo {ids[repeated][0]!r} has an embedding in two sources")
     unreadable = pd.concat([part.unreadable for part in parts], ignore_index=True)
     return Embeddings(ids, np.concatenate([part.vectors for part in parts]), unreadable, first.model)
 
@@ -113,7 +123,7 @@ def _fact(ids: pd.Series, facts: pd.DataFrame, name: str) -> pd.Series:
     """A column of `facts` for each photo id, null where it does not know the photo."""
     absent = [column for column in ("photo_id", name) if column not in facts.columns]
     if absent:
-        raise ValueError(f"the facts of references need the column {absent[0]}")
+        raise RetrievalError(f"the facts of references need the column {absent[0]}")
     return facts.drop_duplicates("photo_id").set_index("photo_id")[name].reindex(ids).reset_index(drop=True)
 
 

@@ -17,6 +17,10 @@ NEAR_DUPLICATES = "near_duplicates"
 """A further column, kept where the rows have it: the name of a photo's group of near-duplicates, null for none."""
 
 
+class RetrievalError(ValueError):
+    """References, embeddings or queries that do not fit an index or each other. The message is one line."""
+
+
 class ReferenceTable:
     """`frame` has one row per reference: id, photo_id, latitude, longitude, photographer, and near_duplicates
     where known.
@@ -88,14 +92,39 @@ def checked_queries(vectors: ArrayLike, k: int, dimension: int) -> NDArray[np.fl
     queries = np.ascontiguousarray(vectors, dtype=np.float32)
     if queries.ndim != 2 or queries.shape[1] != dimension:
         raise ValueError(f"vectors must have shape (Q, {dimension}), got {queries.shape}")
-    if not np.isfinite(queries).all():
-        raise ValueError("vectors must be finite: leave unreadable photos out before searching")
+    finite = np.isfinite(queries).all(axis=1)
+    if not finite.all():
+        raise RetrievalError(
+            f"vectors must be finite: number {int((~finite).argmax())} is not; leave unreadable photos out"
+        )
     zero = ~queries.any(axis=1)
     if zero.any():
-        raise ValueError(f"vectors must not be all zero: number {int(zero.argmax())} is")
+        raise RetrievalError(f"vectors must not be all zero: number {int(zero.argmax())} is")
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
     return queries
+
+
+def require_one_model(embeddings: Embeddings, model: str, dimension: int) -> None:
+    """Raise RetrievalError unless the embeddings are by the model with the hash `model` (unknown: any) and have
+    `dimension` numbers."""
+    if embeddings.model and model and embeddings.model != model:
+        raise RetrievalError(
+            f"the index holds embeddings by the model {model[:12]}, these are by {embeddings.model[:12]}"
+        )
+    if len(embeddings) and embeddings.vectors.shape[1] != dimension:
+        raise RetrievalError(f"embeddings have {embeddings.vectors.shape[1]} numbers, the index {dimension}")
+
+
+def require_references(count: int, k: int = 1, key: str = "k") -> None:
+    """Raise RetrievalError for an index of `count` references that is empty, or has fewer than the `k` of setting or
+    option `key`."""
+    if not count:
+        raise RetrievalError("the index holds no references")
+    if k > count:
+        raise RetrievalError(
+            f"{key} must be at most {count:,}, the number of references to search; got {k:,}"
+        )
 
 
 def match(embeddings: Embeddings, rows: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[Any], int]:
@@ -106,17 +135,17 @@ def match(embeddings: Embeddings, rows: pd.DataFrame) -> tuple[pd.DataFrame, NDA
     """
     missing = [c for c in REFERENCE_COLUMNS if c not in rows.columns]
     if missing:
-        raise ValueError(
+        raise RetrievalError(
             f"references need the columns {', '.join(REFERENCE_COLUMNS)}; missing: {', '.join(missing)}"
         )
     kept = [*REFERENCE_COLUMNS, *([NEAR_DUPLICATES] if NEAR_DUPLICATES in rows else [])]
     table = rows[kept].reset_index(drop=True)
     repeated = table["photo_id"].duplicated()
     if repeated.any():
-        raise ValueError(f"photo {table.loc[repeated, 'photo_id'].iloc[0]!r} is in the references twice")
+        raise RetrievalError(f"photo {table.loc[repeated, 'photo_id'].iloc[0]!r} is in the references twice")
     valid = is_valid(table["latitude"].to_numpy(np.float64), table["longitude"].to_numpy(np.float64))
     if not valid.all():
-        raise ValueError(
+        raise RetrievalError(
             f"reference {table.loc[~valid, 'photo_id'].iloc[0]!r} has no valid latitude and longitude"
             f" ({int((~valid).sum())} such rows)"
         )
@@ -135,7 +164,7 @@ def _require_directions(photo_ids: pd.Series, vectors: NDArray[Any]) -> None:
         for sound, words in ((finite, "NaN or infinite numbers"), (~finite | part.any(axis=1), "only zeros")):
             if not sound.all():
                 first = photo_ids.iloc[start + int((~sound).argmax())]
-                raise ValueError(
+                raise RetrievalError(
                     f"the embedding of photo {first!r} has {words}; leave such photos out of the index"
                 )
 

@@ -2,9 +2,75 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from datetime import date, datetime
+from typing import Annotated, Any, Literal
 
-from geoloc.settings import Number, Settings, setting
+from pydantic import BeforeValidator
+
+from geoloc.models.settings import LayerSettings
+from geoloc.settings import Number, Settings, SettingsError, setting
+
+METHOD_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_+-]{0,31}")
+"""Names of networks in tables, without their brackets."""
+EXTERNAL_NAMES_TAKEN = ("L", "M", "backbone")
+EXTERNAL_KINDS = (".npy", ".parquet")
+
+
+class PcaSettings(Settings):
+    """Principal components of the training photos' embeddings, in place of the embeddings."""
+
+    dimensions: int = setting(128, minimum=1, help="number of components, those with the most variance")
+    whiten: bool = setting(
+        True,
+        help="divide each component by its standard deviation (Jegou and Chum, Negative evidences, 2012)",
+    )
+    max_photos: int = setting(
+        200_000, minimum=2, help="training photos to fit on; of more, a random sample by the seed"
+    )
+    seed: int = setting(0, minimum=0, help="seed of that sample")
+
+
+class ExternalSettings(Settings):
+    """Embeddings that another program made, of the photos of this pool."""
+
+    name: str = setting(
+        help="the model's name in tables, without brackets: NetVLAD gives [NetVLAD]NN, [NetVLAD]kNN"
+    )
+    file: str = setting(
+        help="path to the embeddings: .parquet (a column of ids, a column of lists or a column a dimension), or .npy "
+        "(a row a photo) with `ids`"
+    )
+    ids: str = setting(
+        "",
+        help="of .npy: path to a text file with the photo id of each row, a line each; empty: FILE.txt beside it",
+    )
+
+    pca: PcaSettings | None = setting(None, help="reduce them to principal components; null: no")
+
+    def check(self, key: str) -> None:
+        """Raise SettingsError for a name or file that cannot be."""
+        if not METHOD_NAME.fullmatch(self.name) or self.name.lower() in map(str.lower, EXTERNAL_NAMES_TAKEN):
+            raise SettingsError(
+                f"{key}.name must be ASCII letters, digits, _, + and -, at most 32, and none of "
+                f"{', '.join(EXTERNAL_NAMES_TAKEN)}, which name other networks; got {self.name!r}"
+            )
+        if not self.file.lower().endswith(EXTERNAL_KINDS):
+            raise SettingsError(
+                f"{key}.file must be a path that ends in {' or '.join(EXTERNAL_KINDS)} (no pickle is read); "
+                f"got {self.file!r}"
+            )
+        if self.ids and not self.file.lower().endswith(".npy"):
+            raise SettingsError(
+                f"{key}.ids must be empty where file is a .parquet, which has ids; got {self.ids!r}"
+            )
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The paths that are read: the embeddings, and the ids of .npy."""
+        if not self.file.lower().endswith(".npy"):
+            return (self.file,)
+        return (self.file, self.ids or f"{self.file[:-4]}.txt")
 
 
 class EmbeddingSettings(Settings):
@@ -24,6 +90,17 @@ class EmbeddingSettings(Settings):
     workers: int = setting(0, minimum=0, counts=False, help="decoding threads; 0: one per processor")
     precision: Literal["float32", "bfloat16", "float16"] = setting(
         "float32", help="precision of the forward pass (autocast)"
+    )
+
+    layer: LayerSettings | None = setting(
+        None,
+        help="embed with the output of this layer of each network; null: the last one",
+    )
+    pca: PcaSettings | None = setting(
+        None, help="reduce the models' embeddings to principal components; null: no"
+    )
+    external: ExternalSettings | None = setting(
+        None, help="embeddings that another program made, beside those of the models; null: none"
     )
 
     @property
@@ -94,6 +171,49 @@ class IndexSettings(Settings):
     blas_threshold: int = setting(
         20, minimum=0, help="FAISS's distance_compute_blas_threshold while searching; 0: FAISS's default"
     )
+
+
+def _iso(value: Any) -> Any:
+    """A date or time that YAML has read, as text."""
+    return value.isoformat() if isinstance(value, date) else value
+
+
+IsoTime = Annotated[str, BeforeValidator(_iso)]
+"""A date or time as ISO 8601 writes it, such as 2012-05-31; empty: none."""
+
+
+class ReferenceSettings(Settings):
+    """Which references may be found; all that is given must hold. The index itself is of all training photos."""
+
+    sources: tuple[str, ...] = setting((), help="photos of these sources; empty: of any")
+    taken_from: IsoTime = setting(
+        "", help="photos taken at this time or later, such as 2012-05-31; empty: any"
+    )
+    taken_until: IsoTime = setting("", help="photos taken before this time; empty: any")
+    data_version: str = setting(
+        "", help="photos that this data version had already (md5 in its data.dvc); empty: any"
+    )
+
+    def check(self, key: str) -> None:
+        """Raise SettingsError if nothing is given, and for what is no time or an empty span."""
+        if self == ReferenceSettings():
+            raise SettingsError(
+                f"{key} must give at least one of {', '.join(type(self).model_fields)}; got none"
+            )
+        times = []
+        for name in ("taken_from", "taken_until"):
+            value = getattr(self, name)
+            try:
+                times.append(datetime.fromisoformat(value).replace(tzinfo=None) if value else None)
+            except ValueError:
+                raise SettingsError(
+                    f"{key}.{name} must be a date or time such as 2012-05-31, got {value!r}"
+                ) from None
+        first, last = times
+        if first is not None and last is not None and first >= last:
+            raise SettingsError(
+                f"{key}.taken_from must be before taken_until, {self.taken_until}; got {self.taken_from}"
+            )
 
 
 class DensitySettings(Settings):

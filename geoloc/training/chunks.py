@@ -36,5 +36,5 @@ def check_no_batch_statistics(model: nn.Module, key: str) -> None:
     if found:
         raise ValueError(
             f"{key} needs batch norm with fixed statistics, but {len(found)} layers learn theirs, such as {found[0]}: "
-            f"set model.batch_norm to eval, or {key} to null"
+            f"set {key.rpartition('.')[0]}.batch_norm to eval, or {key} to null"
         )

@@ -17,6 +17,7 @@ from geoloc.losses.classification import class_weights, unit_vectors
 from geoloc.losses.distillation import cosine_distillation
 from geoloc.losses.heads import HeadLoss, sum_of_heads
 from geoloc.models.classifier import Classifier
+from geoloc.models.engine import ExportedNetwork
 from geoloc.models.prediction import mixed_precision
 from geoloc.partitions.base import Partition
 from geoloc.photos.shards import ShardReader
@@ -44,6 +45,7 @@ def train_classifier(
     checkpoint_folder: Path | str,
     on_progress: OnProgress = lambda event: None,
     teacher: NDArray[np.floating] | None = None,
+    frozen_engine: ExportedNetwork | None = None,
 ) -> TrainingResult:
     """Train `model` in place on photos of `pool`; it ends in eval mode with the weights of the best epoch.
 
@@ -56,6 +58,9 @@ def train_classifier(
 
     `teacher` [N, D] are a larger network's embeddings of the training photos, NaN if a photo has none; required if the
     settings have a distillation.
+
+    `frozen_engine` is the exported graph of the same network, which computes the features of frozen training; None:
+    torch does.
 
     `on_progress` receives the dicts of loop.train and of photo_data.cached_features.
 
@@ -104,8 +109,10 @@ def train_classifier(
         if not frozen:
             return stored
         cache, key = folder / f"features-{name}.safetensors", settings_hash(fingerprint, name)
+        network = model if frozen_engine is None else frozen_engine
+        size, precision = settings.batch_size, settings.precision
         return cached_features(
-            model, stored, settings.batch_size, settings.precision, cache, key, on_progress
+            network, model.embedding_size, stored, size, precision, cache, key, on_progress
         )
 
     def prepare(device: torch.device) -> Task:

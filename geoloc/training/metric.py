@@ -64,6 +64,10 @@ def train_metric(
             f"metric.loss.learnt_scale is {str(settings.loss.learnt_scale).lower()}, but the network was built "
             f"{'without' if model.scale is None else 'with'} a scale that learns"
         )
+    if settings.batch_norm not in (None, model.settings.batch_norm):
+        raise TrainingError(
+            f"metric.batch_norm is {settings.batch_norm}, the network was built with {model.settings.batch_norm}"
+        )
     everything = metric_photos(train, partitions, settings.positives, "training")
     held_out = metric_photos(validation, partitions, settings.positives, "validation")
     by_cell = settings.positives.kind == "cell"

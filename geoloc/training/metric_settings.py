@@ -74,8 +74,9 @@ class MetricSettings(LoopSettings):
     start: str = setting(
         CLASSIFIER,
         help="initial weights: classifier (the backbone of this recipe's trained classifier), or a value of "
-        "model.weights: none, package, registry, recipe:NAME (the backbone of that recipe's trained classifier) or a "
-        "path to a .safetensors file",
+        "model.weights: none, package, registry, recipe:NAME (the backbone of that recipe's trained classifier; "
+        "recipe:NAME/classifier if it also has a metric network), recipe:NAME/metric (that recipe's metric network, "
+        "with its projection if embedding_size is equal) or a path to a .safetensors file",
     )
     batch_size: int = setting(32, minimum=2, help="photos per step")
     images_per_group: int = setting(
@@ -91,6 +92,10 @@ class MetricSettings(LoopSettings):
     )
     trainable_blocks: int | None = setting(
         None, minimum=0, help="number of last blocks of the backbone that learn; null: all"
+    )
+    batch_norm: Literal["train", "eval"] | None = setting(
+        None,
+        help="eval: running statistics stay fixed in this training, as chunk_size needs; null: as model.batch_norm",
     )
     loss: MetricLossSettings = setting(MetricLossSettings(), help="what is minimised")
     positives: PositivesSettings = setting(PositivesSettings(), help="which pairs should be near each other")

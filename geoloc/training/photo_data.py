@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from geoloc.files import sha256_bytes
 from geoloc.models.batches import Batch, iter_batches
 from geoloc.models.classifier import Classifier
+from geoloc.models.engine import ExportedNetwork
 from geoloc.models.prediction import mixed_precision, run_network
 from geoloc.models.preprocess import Preprocess
 from geoloc.models.settings import Augmentation
@@ -139,7 +140,8 @@ class FeatureSource:
 
 
 def cached_features(
-    model: Classifier,
+    model: Classifier | ExportedNetwork,
+    width: int,
     source: PhotoSource,
     batch_size: int,
     precision: str,
@@ -147,7 +149,7 @@ def cached_features(
     fingerprint: str,
     on_progress: OnProgress,
 ) -> FeatureSource:
-    """Pooled features of the photos of `source` in its first epoch; read from the file `cache` if it has the
+    """Pooled features [N, width] of the photos of `source` in its first epoch; read from the file `cache` if it has the
     fingerprint, else computed and written.
 
     The model runs as in models.prediction.run_network. `on_progress` receives dicts of kind features: done, total,
@@ -164,7 +166,7 @@ def cached_features(
             pooled = model.embed(images)
         return {"features": pooled.float()}
 
-    features = torch.zeros((count, model.embedding_size), dtype=torch.float32)
+    features = torch.zeros((count, width), dtype=torch.float32)
     readable = np.zeros(count, dtype=bool)
     started, done = time.perf_counter(), 0
     decoded = source.decoded(np.arange(count), batch_size, epoch=0)

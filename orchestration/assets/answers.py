@@ -6,9 +6,9 @@ localizer is a function here and a line in evaluation.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,7 @@ from geoloc.localizers.by_neighbour import locate_by_neighbours, neighbour_table
 from geoloc.localizers.confidence.calibration import Calibration
 from geoloc.localizers.confidence.kept import CellFacts, cell_facts
 from geoloc.localizers.frozen.localizer import FrozenLocalizer, fit_frozen, vectors_of
+from geoloc.localizers.quantised import QuantisedLocalizer
 from geoloc.models.classifier import Classifier
 from geoloc.models.engine import ExportedNetwork
 from geoloc.models.prediction import predict_probabilities
@@ -30,6 +31,7 @@ from geoloc.photos.validation_parts import REGIONS, SHARED, TEMPERATURE, of_part
 from geoloc.retrieval.embeddings import Embeddings
 from geoloc.retrieval.index import ReferenceIndex
 from orchestration.assets.inputs import embedding_folders, load_trained, model_names
+from orchestration.assets.subsets import reference_tables, references_among
 from orchestration.run.stage import StageRun
 
 if TYPE_CHECKING:
@@ -40,17 +42,27 @@ NEIGHBOURS_SHOWN = 5
 
 @dataclass(frozen=True)
 class Answered:
-    """Answers on a test set and descriptions, by name of the method."""
+    """Answers on a test set and descriptions, by name of the method, and tables of diagnostics by theirs."""
 
     answers: dict[str, Answers] = field(default_factory=dict)
     descriptions: dict[str, str] = field(default_factory=dict)
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict, kw_only=True)
 
     def __or__(self, other: Answered) -> Answered:
-        return Answered(self.answers | other.answers, self.descriptions | other.descriptions)
+        tables = {
+            name: pd.concat(
+                [one.tables[name] for one in (self, other) if name in one.tables], ignore_index=True
+            )
+            for name in (self.tables | other.tables)
+        }
+        return Answered(self.answers | other.answers, self.descriptions | other.descriptions, tables=tables)
 
 
 Way = Callable[[str, pd.DataFrame], Answered]
 """Takes the name of a test set and its photos, one row per photo; returns the answers."""
+
+Watch = Callable[[slice, Mapping[str, NDArray[Any]]], None]
+"""Takes a part of a test set and the scaled class probabilities of its photos by partition, while they are there."""
 
 
 @dataclass(frozen=True)
@@ -122,8 +134,12 @@ class ByClass:
             self.model, self.run.workspace.pool, photos, limits.batch_size, crops=limits.crops
         )
 
-    def answer(self, test: str, queries: pd.DataFrame) -> ClassAnswers:
-        """The answers of every method. Photos without probabilities get no answer.
+    def scaled_of(self, photos: pd.DataFrame) -> dict[str, NDArray[Any]]:
+        """Scaled probabilities by partition of photos that are few enough to hold at once."""
+        return self.calibration.scaled(self.predict(photos)[0])
+
+    def answer(self, test: str, queries: pd.DataFrame, watch: Sequence[Watch] = ()) -> ClassAnswers:
+        """The answers of every method. Photos without probabilities get no answer. Each of `watch` sees every part.
 
         The probabilities of all photos are never held at once: a part is predicted, answered, summarised and dropped.
         """
@@ -144,6 +160,8 @@ class ByClass:
             true_cells = {name: some[part] for name, some in truth.items()}
             facts.append(cell_facts(self.calibration, raw, scaled, true_cells, areas))
             unreadable.append(missed + part.start)
+            for see in watch:
+                see(part, scaled)
         return ClassAnswers(
             {
                 method.localizer.name: Answers.joined(parts)
@@ -155,11 +173,21 @@ class ByClass:
         )
 
 
-def by_neighbour(run: StageRun, model: str, partitions: int) -> Way:
+def by_neighbour(
+    run: StageRun, model: str, partitions: Mapping[str, Partition], sources: pd.Series | None = None
+) -> Way:
     """Nearest reference and densest spot among the nearest, by the embeddings of `model`. Also writes each photo's
-    neighbours."""
+    neighbours. `sources` names the source of each photo by its id, where there are several.
+
+    Raises RetrievalError for an index by another model, an empty one, and where nothing may be found.
+    """
     index = ReferenceIndex.load(run.input("index") / model)
     embeddings = Embeddings.load(embedding_folders(run.build)[model])
+    index.require_model(embeddings)
+    limits = run.settings.localizers
+    among = references_among(run.workspace, index, limits.references)
+    name = model_names(len(partitions), run.settings)[model]
+    quantised = QuantisedLocalizer(index, next(iter(partitions.values())), name)
 
     def answer(test: str, queries: pd.DataFrame) -> Answered:
         position = embeddings.positions(queries["photo_id"])
@@ -168,15 +196,25 @@ def by_neighbour(run: StageRun, model: str, partitions: int) -> Way:
         found, described, neighbours = locate_by_neighbours(
             index,
             embeddings.vectors[position[readable]],
-            model_names(partitions, run.settings)[model],
-            run.settings.localizers,
+            name,
+            limits,
+            among=among,
         )
+        if limits.quantised:
+            found[quantised.name] = quantised.locate_neighbours(neighbours)
+            described[quantised.name] = quantised.describe()
+        if among is not None:
+            described = {
+                one: f"{text}; {among.sum():,} of these may be found" for one, text in described.items()
+            }
         write_parquet(
             run.output / f"neighbours-{test}-{model}.parquet",
             neighbour_table(queries["photo_id"].iloc[readable], neighbours, NEIGHBOURS_SHOWN),
         )
         return Answered(
-            {name: some.spread(readable, len(queries)) for name, some in found.items()}, described
+            {one: some.spread(readable, len(queries)) for one, some in found.items()},
+            described,
+            tables=reference_tables(run, name, index, embeddings, queries, among, sources),
         )
 
     return answer

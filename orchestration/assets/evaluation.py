@@ -18,12 +18,13 @@ from geoloc.evaluation.evaluate import (
     TRIP_PROTOCOL,
     evaluate,
 )
+from geoloc.evaluation.explaining.embedding_maps import exciting_photos, tsne_map
 from geoloc.evaluation.explaining.explanations import FOLDER as EXPLANATIONS_FOLDER
 from geoloc.evaluation.explaining.explanations import explain
 from geoloc.evaluation.measures.bootstrap import photographer_clusters
 from geoloc.evaluation.measures.intervals import shares
 from geoloc.evaluation.result import Evaluation
-from geoloc.files import write_json
+from geoloc.files import write_json, write_parquet
 from geoloc.localizers.by_neighbour import locate_by_neighbours
 from geoloc.localizers.frozen.localizer import frozen_table
 from geoloc.localizers.served import pack
@@ -41,7 +42,10 @@ from orchestration.assets.answers import (
     by_neighbour,
     frozen_localizers,
 )
+from orchestration.assets.chosen import Collector, chosen_methods, explain_neighbours
+from orchestration.assets.chosen_tables import chosen_tables
 from orchestration.assets.inputs import (
+    SOURCE,
     embedding_folders,
     load_partitions,
     model_names,
@@ -69,21 +73,30 @@ def build(run: StageRun) -> StageResult:
     partitions = load_partitions(run.input("partition"))
     by_class = ByClass.open(run, partitions, references, validation)
     frozen = frozen_localizers(run, partitions, references, validation)
-    ways: list[Way] = [by_neighbour(run, model, len(partitions)) for model in embedding_folders(run.build)]
+    sources = photos.set_index("photo_id")[SOURCE] if SOURCE in photos else None
+    ways: list[Way] = [
+        by_neighbour(run, model, partitions, sources) for model in embedding_folders(run.build)
+    ]
     if frozen:
         ways.append(by_frozen(run, frozen))
+    chosen = chosen_methods(run, by_class, validation)
 
     made, behind = {}, {}
     tests = [name for name in sorted(by_split) if name not in ("train", "validation", "unused")]
     for name in tests:
         queries = by_split[name].reset_index(drop=True)
-        answered = by_class.answer(name, queries)
+        collectors = [one.collector(queries) for one in chosen]
+        answered = by_class.answer(name, queries, collectors)
         told = _log_probabilities(by_class, answered)
-        made[name], behind[name] = _measure(run, name, queries, references, partitions, answered, ways, told)
-        if regions := _regions(by_class, answered, queries):
-            behind[name] = Diagnostics(behind[name].method, {**behind[name].tables, **regions})
+        every = [*ways, *(_collected(one) for one in collectors)]
+        made[name], behind[name] = _measure(run, name, queries, references, partitions, answered, every, told)
+        further = _regions(by_class, answered, queries) | chosen_tables(made[name], collectors)
+        if further:
+            behind[name] = Diagnostics(behind[name].method, {**behind[name].tables, **further})
         if name == tests[0]:
             _explain(run, name, made[name], queries, by_class, answered)
+            explain_neighbours(run, name, made[name], queries, len(partitions))
+            _picture_embeddings(run, name, queries)
         behind[name].save(run.output / name)
     if run.settings.evaluation.leave_photographer_out:
         made[EVERYONE], behind[EVERYONE] = _leave_photographer_out(run, stored(photos))
@@ -148,7 +161,11 @@ def _measure(
         partitions,
         unreadable=missed,
     )
-    return evaluation, diagnostics
+    return evaluation, Diagnostics(diagnostics.method, {**diagnostics.tables, **everything.tables})
+
+
+def _collected(collector: Collector) -> Way:
+    return lambda test, queries: collector.answered()
 
 
 def _log_probabilities(by_class: ByClass, answered: ClassAnswers) -> dict[str, NDArray[np.float64]]:
@@ -208,6 +225,25 @@ def _explain(
         crops=run.settings.localizers.crops,
         batch_size=run.settings.localizers.batch_size,
     ).save(run.output / test / EXPLANATIONS_FOLDER)
+
+
+def _picture_embeddings(run: StageRun, test: str, queries: pd.DataFrame) -> None:
+    """Write what the report draws of each model's embeddings of the test photos, as far as the settings ask for it."""
+    settings = run.settings.evaluation
+    if not settings.tsne and not settings.exciting_units:
+        return
+    for model, folder in embedding_folders(run.build).items():
+        embeddings = Embeddings.load(folder)
+        position = embeddings.positions(queries["photo_id"])
+        asked = queries.iloc[(position >= 0).nonzero()[0]]
+        vectors = embeddings.vectors[position[position >= 0]]
+        if settings.tsne:
+            found = tsne_map(vectors, asked["photo_id"], settings.tsne, run.settings.seed)
+            write_parquet(run.output / f"tsne-{test}-{model}.parquet", found)
+        if settings.exciting_units:
+            owners = photographer_keys(asked)
+            found = exciting_photos(vectors, asked["photo_id"], owners, settings.exciting_units)
+            write_parquet(run.output / f"units-{test}-{model}.parquet", found)
 
 
 def _leave_photographer_out(run: StageRun, photos: pd.DataFrame) -> tuple[Evaluation, Diagnostics]:

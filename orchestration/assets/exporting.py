@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import torch
@@ -23,13 +25,19 @@ def export_to_output(
 
     Returns facts for people. A network that cannot be exported has no graph, and torch runs it: a warning says why.
     """
+    return {"exported graph": export_to(run, model, photos, run.output / GRAPH_FILE, weights)}
+
+
+def export_to(run: StageRun, model: Embedder, photos: pd.DataFrame, file: Path, weights: str = "") -> str:
+    """As `export_to_output`, to any file. Returns what became of it, for people."""
     try:
-        off = export_network(model, run.output / GRAPH_FILE, _some_images(run, model, photos), weights)
+        off = export_network(model, file, _some_images(run, model, photos), weights)
     except ExportError as error:
         run.log(f"warning: torch runs this network, because it cannot be exported to ONNX: {error}")
-        return {"exported graph": f"none: {error}"}
-    run.log(f"exported to {GRAPH_FILE}, outputs within {off:.1e} of torch's")
-    return {"exported graph": f"{GRAPH_FILE}, outputs within {off:.1e} of torch's"}
+        return f"none: {error}"
+    told = f"{file.name}, outputs within {off:.1e} of torch's"
+    run.log(f"exported to {told}")
+    return told
 
 
 def _some_images(run: StageRun, model: Embedder, photos: pd.DataFrame) -> torch.Tensor:

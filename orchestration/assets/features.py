@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from geoloc.models.embedder import build_embedder
 from geoloc.models.engine import ready_network
+from geoloc.models.layers import at_layer
 from orchestration.assets.exporting import export_to_output
 from orchestration.assets.extraction import extract
 from orchestration.assets.inputs import model_settings, read_photos, stored, with_pixels
@@ -14,7 +15,8 @@ from orchestration.run.stage import StageResult, StageRun
 
 def build(run: StageRun) -> StageResult:
     refuse_seen_tests(run.build)
-    model = build_embedder(model_settings(run.build), run.settings.seed).eval()
+    backbone = build_embedder(model_settings(run.build), run.settings.seed).eval()
+    model = at_layer(backbone, run.settings.embeddings.layer)
     photos = with_pixels(run.workspace.pool, stored(read_photos(run.input("splits"))))
     exported = export_to_output(run, model, photos)
     precision = run.settings.embeddings.precision

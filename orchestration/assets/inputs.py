@@ -33,16 +33,25 @@ if TYPE_CHECKING:
 # Networks are imported inside the functions that need them: torch takes seconds to import, and neither Dagster's graph
 # nor the stages without a network need it.
 
-EMBEDDED_BY = {"backbone": "features", "classifier": "embeddings", "metric": "metric_embeddings"}
+EMBEDDED_BY = {
+    "backbone": "features",
+    "classifier": "embeddings",
+    "metric": "metric_embeddings",
+    "external": "external_embeddings",
+}
 """The stage with the embeddings by each model."""
 PARTITIONS_FILE = "partitions.json"
 """File in the output of the partition stage: the names of its folders, one per partition, in order, the main one
 first."""
 
 
+SOURCE = "source"
+"""A further column of the table of splits, where the pool has several sources."""
+
+
 def read_photos(splits: Path) -> pd.DataFrame:
     """The table of the splits stage, one row per photo in catalog order: photo_id, split, reason, and the facts that
-    later stages use (geoloc.photos.splits.FACTS)."""
+    later stages use (geoloc.photos.splits.FACTS); and SOURCE, where the pool has several."""
     return read_parquet(splits / SPLITS_FILE, ("photo_id", "split", "reason", *FACTS))
 
 
@@ -79,9 +88,14 @@ def cell_counts(partitions: Mapping[str, Partition]) -> dict[str, int]:
 
 def model_names(partitions: int, settings: BuildSettings | None = None) -> dict[str, str]:
     """The models' names in tables, in brackets: L is the network of Revisiting IM2GPS with one classification loss,
-    M the network with several, one per partition. `settings` name the metric network, if there is one."""
+    M the network with several, one per partition. `settings` name the metric network and the external embeddings, if
+    there are such."""
     names = {"classifier": "L" if partitions == 1 else "M", "backbone": "backbone"}
-    return names if settings is None or settings.metric is None else names | {"metric": settings.metric.name}
+    if settings is not None and settings.metric is not None:
+        names["metric"] = settings.metric.name
+    if settings is not None and settings.embeddings.external is not None:
+        names["external"] = settings.embeddings.external.name
+    return names
 
 
 def embedding_folders(build: Build) -> dict[str, Path]:
@@ -124,7 +138,10 @@ def initial_metric(build: Build) -> MetricNetwork:
         file = build.folder("classifier") / MODEL_FILE
     # It has no head over cells, so its bytes must not depend on the kind of head.
     model = replace(
-        build.settings.model, weights=settings.start if file is None else str(file), softmax="flat"
+        build.settings.model,
+        weights=settings.start if file is None else str(file),
+        softmax="flat",
+        batch_norm=settings.batch_norm or build.settings.model.batch_norm,
     )
     scale = settings.loss.scale if settings.loss.learnt_scale else None
     return build_metric_network(model, build.settings.metric_seed, settings.embedding_size, scale)

@@ -6,9 +6,11 @@ import dataclasses
 import shutil
 
 import pandas as pd
+import torch
 
 from geoloc.files import sha256_bytes, write_json
-from geoloc.models.metric import save_metric_network
+from geoloc.models.embedder import example_input
+from geoloc.models.metric import ServedEmbeddings, save_metric_network
 from geoloc.photos.validation_parts import SELECTION, of_part
 from geoloc.training.metric import train_metric
 from orchestration.assets.exporting import export_to_output
@@ -24,7 +26,7 @@ from orchestration.assets.progress import teller
 from orchestration.assets.unseen import refuse_seen_tests
 from orchestration.plan.chain import MODEL_FILE, TRAINING_FILE
 from orchestration.run.stage import StageResult, StageRun
-from orchestration.stores.tracking import tracked_run
+from orchestration.stores.tracking import log_served_model, tracked_run
 
 CURVES = ("loss", "learning_rate", "recall_at_1", "accuracy_25km")
 TOLD = {"recall_at_1": "R@1 {:.1%}", "accuracy_25km": "25 km {:.1%}"}
@@ -65,6 +67,9 @@ def build(run: StageRun) -> StageResult:
         del facts["resumed_at_step"]
         write_json(run.output / TRAINING_FILE, facts)
         tracker.artefacts(run.output)
+    # torch.export warns of filters that are not contiguous.
+    model.to(memory_format=torch.contiguous_format)
+    log_served_model(run.workspace, tracker.run_id, ServedEmbeddings(model).eval(), example_input(model))
     shutil.rmtree(run.scratch / "checkpoints")
     history = pd.DataFrame(result.history)
     return StageResult(

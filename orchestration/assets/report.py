@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from geoloc.evaluation.diagnostics import FILE as DIAGNOSTICS_FILE
-from geoloc.evaluation.diagnostics import Diagnostics
+from geoloc.evaluation.diagnostics import REFERENCE_SIZE, Diagnostics
 from geoloc.evaluation.explaining.explanations import FILE as EXPLANATIONS_FILE
 from geoloc.evaluation.explaining.explanations import FOLDER as EXPLANATIONS_FOLDER
 from geoloc.evaluation.explaining.explanations import Explanations
+from geoloc.evaluation.explaining.neighbourhoods import FILE as NEIGHBOURHOODS_FILE
+from geoloc.evaluation.explaining.neighbourhoods import Neighbourhoods
 from geoloc.evaluation.result import Evaluation
 from geoloc.files import read_json, read_parquet
 from geoloc.photos.catalog import CATALOG_FILE, empty_catalog, read_catalog
@@ -24,9 +26,11 @@ from geoloc.photos.split_checks import check_splits
 from geoloc.photos.trips import are_trips
 from geoloc.places import nearest_places
 from geoloc.reports.banner import banners
+from geoloc.reports.embedding_figures import embedding_groups
 from geoloc.reports.examples import Example, ExampleNeighbour, ExampleSet, pick_examples, thumbnail
 from geoloc.reports.gallery import GALLERY_FILE, GalleryInput
 from geoloc.reports.gallery_choice import gather_gallery
+from geoloc.reports.reference_figures import reference_group
 from geoloc.reports.report import ReportInput, figure_file, write_report
 from geoloc.reports.summary import bent_warnings
 from geoloc.reports.thoughts import FigureGroup, gather_thoughts
@@ -62,7 +66,10 @@ def build(run: StageRun) -> StageResult:
     sources = {str(name): int(n) for name, n in photos["source"].value_counts().sort_index().items()}
     partitions = load_partitions(run.input("partition"))
     gallery = _gallery(run, photos.reset_index(), sources)
+    names = model_names(len(partitions), run.settings)
     thoughts = _thoughts(run, evaluations[main], main, photos, partitions)
+    thoughts += reference_group(_table(run.input("evaluation") / main, REFERENCE_SIZE))
+    thoughts += _embeddings(run, main, photos, names)
     report = ReportInput(
         workspace=run.workspace.root.name,
         recipe=run.settings.recipe,
@@ -85,7 +92,7 @@ def build(run: StageRun) -> StageResult:
         further_diagnostics={name: _diagnostics(run.input("evaluation") / name) for name in evaluations},
         thoughts=thoughts,
         quarantine=count_reasons(read_quarantine(run.workspace.pool)),
-        examples=_examples(run, main, photos, model_names(len(partitions), run.settings)),
+        examples=_examples(run, main, photos, names),
         provenance=_provenance(run),
     )
     written = write_report(run.output, report)
@@ -114,6 +121,11 @@ def _diagnostics(folder: Path) -> dict[str, pd.DataFrame]:
     return Diagnostics.load(folder).overview() if (folder / DIAGNOSTICS_FILE).is_file() else {}
 
 
+def _table(folder: Path, name: str) -> pd.DataFrame | None:
+    """A table of the diagnostics of a test set, as it was measured; None if it has none of that name."""
+    return Diagnostics.load(folder).tables.get(name) if (folder / DIAGNOSTICS_FILE).is_file() else None
+
+
 def _thoughts(
     run: StageRun,
     evaluation: Evaluation,
@@ -124,13 +136,37 @@ def _thoughts(
     """How sure the methods are, and why. The classifier's part needs a test set."""
     folder = run.input("evaluation") / test / EXPLANATIONS_FOLDER
     found = Explanations.load(folder) if (folder / EXPLANATIONS_FILE).is_file() else None
+    around = Neighbourhoods.load(folder) if (folder / NEIGHBOURHOODS_FILE).is_file() else None
     with ShardReader(run.workspace.pool) as reader:
         return gather_thoughts(
             evaluation,
             found,
             None if found is None else partitions[found.partition],
             lambda photo_id: _stored_bytes(photos.loc[photo_id], reader),
+            around,
         )
+
+
+def _embeddings(
+    run: StageRun, test: str, photos: pd.DataFrame, models: Mapping[str, str]
+) -> tuple[FigureGroup, ...]:
+    """The figures of embeddings that the evaluation made tables for; none by default. `models` are names in tables."""
+
+    def tables(kind: str) -> dict[str, pd.DataFrame]:
+        files = {
+            name: run.input("evaluation") / f"{kind}-{test}-{model}.parquet" for model, name in models.items()
+        }
+        return {name: read_parquet(file) for name, file in files.items() if file.exists()}
+
+    places = photos[["latitude", "longitude"]]
+    maps = {name: found.join(places, on="photo_id") for name, found in tables("tsne").items()}
+    with ShardReader(run.workspace.pool) as reader:
+
+        def picture(photo_id: str) -> bytes | None:
+            data = _stored_bytes(photos.loc[photo_id], reader)
+            return None if data is None else thumbnail(data, 160)
+
+        return embedding_groups(maps, tables("units"), picture)
 
 
 def _stored_bytes(photo: pd.Series, reader: ShardReader) -> bytes | None:
@@ -202,7 +238,9 @@ def _examples(
     references; `models` are their names in tables."""
     evaluation = Evaluation.load(run.input("evaluation") / test)
     shown = {evaluation.methods[0]: "classifier"}
-    shown |= {f"[{models[model]}]NN": model for model in ("classifier", "metric") if model in models}
+    shown |= {
+        f"[{models[model]}]NN": model for model in ("classifier", "metric", "external") if model in models
+    }
     sets = []
     with ShardReader(run.workspace.pool) as reader:
         for method, model in shown.items():

@@ -9,6 +9,7 @@ from geoloc.photos.duplicates import large_groups
 from geoloc.photos.splits import FACTS, VALIDATION, make_splits, unit_keys
 from geoloc.photos.trips import are_trips
 from geoloc.photos.validation_parts import LEAST_PHOTOGRAPHERS, SHARED, validation_parts
+from orchestration.assets.inputs import SOURCE
 from orchestration.plan.chain import SPLITS_FILE
 from orchestration.run.stage import StageResult, StageRun
 
@@ -29,6 +30,8 @@ def build(run: StageRun) -> StageResult:
     held_out = (photos["split"] == VALIDATION) & photos["sha256"].notna()
     parts = validation_parts(photos[held_out], run.settings.seed)
     photos["validation_part"] = parts.reindex(photos.index)
+    if catalog["source"].nunique() > 1:  # of one source it says nothing
+        photos[SOURCE] = catalog[SOURCE]
     write_parquet(run.output / SPLITS_FILE, photos)
     sizes = (
         photos.groupby("split")

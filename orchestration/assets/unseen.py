@@ -20,8 +20,8 @@ def refuse_seen_tests(build: Build, stage: str = "classifier") -> None:
     or on others by their photographers; WorkspaceError if what it was trained on is not known any more."""
     photos = read_photos(build.folder("splits"))
     tests = photos[~photos["split"].isin([TRAIN, VALIDATION, UNUSED])]
-    for key, other in trained_before(build, stage):
-        seen = _seen(other)
+    for key, other, trained in trained_before(build, stage):
+        seen = _seen(other, trained)
         found = tests["photo_id"].isin(seen["photo_id"]) | tests["sha256"].isin(seen["sha256"].dropna())
         known = tests["photographer"].isin(seen["photographer"].dropna())
         if (found | known).any():
@@ -33,15 +33,15 @@ def refuse_seen_tests(build: Build, stage: str = "classifier") -> None:
             )
 
 
-def trained_before(build: Build, stage: str = "classifier") -> Iterator[tuple[str, Build]]:
-    """Yields the recipes whose trainings go into a stage of this one, and through them into it, with the setting that
-    names the first of them."""
+def trained_before(build: Build, stage: str = "classifier") -> Iterator[tuple[str, Build, str]]:
+    """Yields the recipes whose trainings go into a stage of this one, and through them into it: the setting that names
+    the first of them, the recipe, and its stage that is read."""
     waiting = [(row.setting, row, recipe, build) for row, recipe in _into(build, stage)]
     while waiting:
         key, row, recipe, borrower = waiting.pop()
         other = borrower.of(recipe)
         if row.stage != "features":
-            yield key, other
+            yield key, other, row.stage
         waiting += [(key, further, name, other) for further, name in _into(other, row.stage)]
 
 
@@ -56,13 +56,17 @@ def _into(build: Build, stage: str) -> list[tuple[Borrowing, str]]:
     ]
 
 
-def _seen(build: Build) -> pd.DataFrame:
-    """The photos that the recipe's classifier was trained on or chosen by."""
-    trained, split = build.record("classifier"), build.record("splits")
-    if not trained or not split or trained.inputs.get("splits") != split.content:
-        raise WorkspaceError(
-            f"the photos that {build.name('classifier')} was trained on are not known any more, as its splits were "
-            f"built again since; build it again with: {build.command()}"
-        )
+def _seen(build: Build, stage: str) -> pd.DataFrame:
+    """The photos that the recipe's networks behind the output of `stage` were trained on or chosen by."""
+    split, behind = build.record("splits"), (stage, *inputs_of(build.settings, STAGES[stage]))
+    for name in ("classifier", "metric"):
+        if name not in behind:
+            continue
+        trained = build.record(name)
+        if not trained or not split or trained.inputs.get("splits") != split.content:
+            raise WorkspaceError(
+                f"the photos that {build.name(name)} was trained on are not known any more, as its splits were "
+                f"built again since; build it again with: {build.command()}"
+            )
     photos = stored(read_photos(build.folder("splits")))
     return photos[photos["split"].isin([TRAIN, VALIDATION])]

@@ -25,6 +25,9 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         "  geoloc locate photo.jpg --level street          which street, rather than which country?\n"
         "  geoloc locate photo.jpg --level country --abstain-below 0.5\n"
         "  geoloc locate photo.jpg --recipe multi --combine overlay\n"
+        "  geoloc locate photo.jpg --method nn --references source=yfcc --references until=2012-01-01\n"
+        "  geoloc locate photo.jpg --method neighbours --level city --map where.html\n"
+        "  geoloc locate photo.jpg --method combined       classes and neighbours together\n"
         "  geoloc locate --table photos.csv --output answers.parquet\n\n"
         "If the build has localizers.calibrate, confidences are scaled by a temperature fitted on validation photos.\n"
         "If it has localizers.coverages, each answer comes with regions: cells that contain the photo with the given\n"
@@ -46,12 +49,29 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         help="with --table: the Parquet file of answers; a call that was killed goes on where it was",
     )
     add_recipe(parser)
-    parser.add_argument("--method", choices=METHODS, default="class", help="default: class")
+    parser.add_argument(
+        "--method",
+        choices=METHODS,
+        default="class",
+        help="class (default): the most probable cell; nn, knn: the nearest reference photo, the densest spot of the "
+        "nearest; neighbours: as knn, with k and sigma as chosen on validation photos; combined: these and classes",
+    )
     parser.add_argument(
         "--model",
-        choices=MODELS,
+        metavar=f"{{{','.join(MODELS)}}}",
         default="classifier",
         help="by neighbour: whose embeddings (metric: of a recipe with a section metric)",
+    )
+    parser.add_argument(
+        "--k", type=at_least(1), metavar="N", help="by knn: neighbours that vote (default: localizers.k)"
+    )
+    parser.add_argument(
+        "--references",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="by neighbour: among references with source=NAME, taken from=DATE on or until=DATE, or that the data "
+        "version=MD5 had; may be repeated (default: localizers.references)",
     )
     parser.add_argument(
         "--alternatives", type=at_least(1), default=5, metavar="N", help="how many to show (default: 5)"
@@ -64,7 +84,8 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--level",
         choices=LEVELS,
-        help="by class: the point most probably within 1, 25, 200, 750 or 2500 km; its confidence is that probability",
+        help="by class: the point most probably within 1, 25, 200, 750 or 2500 km; neighbours: with k and sigma chosen "
+        "for that level; the confidence is that probability",
     )
     parser.add_argument(
         "--combine",
@@ -93,6 +114,8 @@ def run(options: argparse.Namespace) -> int:
         options.level,
         options.combine,
         options.abstain_below,
+        options.k,
+        tuple(options.references),
     )
     _check_table(options)
     workspace = open_workspace(options, tracks=False)

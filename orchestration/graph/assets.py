@@ -12,7 +12,7 @@ import dagster as dg
 from orchestration.graph.pictures import KINDS, as_markdown, maps, pictures, small
 from orchestration.graph.versions import version_now, version_of
 from orchestration.lineage.build import Build
-from orchestration.plan.chain import SHARED, Stage, borrowed, inputs_of
+from orchestration.plan.chain import SHARED, Stage, borrowed, inputs_of, looks_at_pool
 from orchestration.plan.seeds import plain
 from orchestration.plan.settings import DEFAULT_RECIPE
 from orchestration.run.stage import StageOutcome, run_stage
@@ -73,7 +73,10 @@ def recipe_assets(build: Build) -> list[dg.AssetsDefinition]:
 def _asset(build: Build, stage: Stage) -> dg.AssetsDefinition:
     workspace, recipe = build.workspace, build.recipe
     above = dict.fromkeys((*stage.after, *inputs_of(build.settings, stage)))
-    deps = [*([DATA_KEY] if stage.looks_at_pool else []), *(asset_key(recipe, name) for name in above)]
+    deps = [
+        *([DATA_KEY] if looks_at_pool(build.settings, stage) else []),
+        *(asset_key(recipe, name) for name in above),
+    ]
     deps += [asset_key(*source) for source in borrowed(build.settings, stage).values()]
 
     @dg.asset(

@@ -6,10 +6,17 @@ import re
 import time
 from collections.abc import Callable, Sequence
 
+from geoloc.settings import replace
 from orchestration.lineage.build import Build
 from orchestration.lineage.stale import borrowed_content, stale_stages, why_stale
-from orchestration.plan.chain import STAGES, WEIGHTS, borrowed, uses
-from orchestration.plan.settings import is_recipe_name, misnamed_recipes, weights_file
+from orchestration.plan.chain import EXTERNAL_FILE, STAGES, WEIGHTS, borrowed, looks_at_pool, uses
+from orchestration.plan.settings import (
+    BuildSettings,
+    external_files,
+    is_recipe_name,
+    misnamed_recipes,
+    weights_file,
+)
 from orchestration.run.sweep import sweep
 from orchestration.stores.data_version import verify_data
 from orchestration.stores.databases import dagster_instance
@@ -82,6 +89,7 @@ def _build(one: Build, wanted: set[str], force: bool, commit: bool, say: Callabl
             commit_stages(workspace, recipe, unrecorded_stages(workspace, recipe, wanted))
         say(f"{recipe}: everything is up to date")
         return []
+    _check_layer(one.settings)
     for name, why in reasons.items():
         say(f"{one.name(name):<24} {'; '.join(why)}")
     started = time.monotonic()
@@ -113,11 +121,31 @@ def _check_borrowed(one: Build, wanted: set[str], say: Callable[[str], None]) ->
     for key in WEIGHTS:
         if any(uses(stage, key) for stage in stages):
             weights_file(one.workspace, one.settings, key)
+    if any(uses(stage, EXTERNAL_FILE) for stage in stages):
+        external_files(one.workspace, one.settings)
     for recipe, name in {source for stage in stages for source in borrowed(one.settings, stage).values()}:
         borrowed_content(one, recipe, name)
         source = one.of(recipe)
         if why := why_stale(source, STAGES[name]):
             say(f"{source.name(name)}, which {one.recipe} borrows from, is out of date: {'; '.join(why)}")
+
+
+def _check_layer(settings: BuildSettings) -> None:
+    """Raise SettingsError if a network of the recipe does not have the layer that embeddings.layer names, before hours
+    are spent on its training."""
+    layer, embeddings = settings.embeddings.layer, settings.embeddings
+    if layer is None:
+        return
+    # Torch, which takes seconds to import.
+    from geoloc.models.embedder import build_embedder
+    from geoloc.models.layers import at_layer
+    from geoloc.models.metric import build_metric_network
+
+    model = replace(settings.model, weights="none")
+    if embeddings.of_backbone or embeddings.of_classifier:
+        at_layer(build_embedder(model, 0), layer)
+    if settings.metric is not None:
+        at_layer(build_metric_network(model, 0, settings.metric.embedding_size), layer)
 
 
 def _run(one: Build, stages: Sequence[str], force: bool, data: str) -> list[str]:
@@ -131,7 +159,7 @@ def _run(one: Build, stages: Sequence[str], force: bool, data: str) -> list[str]
     job = make_definitions(one.workspace, [one.recipe]).resolve_job_def(job_name(one.recipe))
     keys = {name: asset_key(one.recipe, name) for name in stages}
     # The source is observed in the same run, or lineage would record its version as INITIAL.
-    looked_at = any(STAGES[name].looks_at_pool for name in stages)
+    looked_at = any(looks_at_pool(one.settings, STAGES[name]) for name in stages)
     selection = [*([DATA_KEY] if looked_at else []), *keys.values()]
     ops = {"__".join(key.path): {"config": {"force": True}} for key in keys.values()} if force else {}
     with dagster_instance(one.workspace) as instance:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from geoloc.files import DamagedFile, content_hash, read_json
+from geoloc.retrieval.settings import ExternalSettings
 from orchestration.lineage.asked import Asked, Output, Photo, Pool, find, output_build
 from orchestration.lineage.behind import (
     made_of_other_splits,
@@ -20,7 +21,7 @@ from orchestration.lineage.build import Build
 from orchestration.lineage.checks import results_for_now
 from orchestration.lineage.numbers import find_number, number_line
 from orchestration.lineage.record import Record
-from orchestration.plan.chain import SHARED, WEIGHTS, borrowings, value_at
+from orchestration.plan.chain import EXTERNAL_FILE, SHARED, WEIGHTS, borrowings, value_at
 from orchestration.stores.data_version import data_version, verify_data
 from orchestration.workspace import Workspace, WorkspaceError
 
@@ -159,6 +160,14 @@ class _Audit:
             named = next(filter(None, (value_at(record.settings, key) for key in WEIGHTS)))
             file = self.build.workspace.root / named
             return _leaf(name, content, _state(content_hash(file) if file.is_file() else None, content))
+        if name == "external":
+            named = (EXTERNAL_FILE, "embeddings.external.ids")
+            external = ExternalSettings(
+                name="any", **{key.rpartition(".")[2]: record.settings[key] for key in named}
+            )
+            files = [self.build.workspace.root / file for file in external.files]
+            there = all(file.is_file() for file in files)
+            return _leaf(name, content, _state(content_hash(*files) if there else None, content))
         tree = self.of_stage(name)
         if tree["content"] == content:
             return tree

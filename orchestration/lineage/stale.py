@@ -10,8 +10,8 @@ from orchestration.lineage.build import Build
 from orchestration.lineage.checks import checks_content, unmet_checks
 from orchestration.lineage.code import code_version
 from orchestration.lineage.record import Record
-from orchestration.plan.chain import WEIGHTS, Stage, borrowed, inputs_of, uses
-from orchestration.plan.settings import BuildSettings, weights_file
+from orchestration.plan.chain import EXTERNAL_FILE, WEIGHTS, Stage, borrowed, inputs_of, looks_at_pool, uses
+from orchestration.plan.settings import BuildSettings, external_files, weights_file
 from orchestration.stores.data_version import data_version
 from orchestration.workspace import WorkspaceError
 
@@ -40,7 +40,7 @@ class Expected:
 
 def expected(build: Build, stage: Stage) -> Expected:
     """What the stage would be made from now. Raises WorkspaceError if an input has not been built."""
-    inputs = {"data": data_version(build.workspace)} if stage.looks_at_pool else {}
+    inputs = {"data": data_version(build.workspace)} if looks_at_pool(build.settings, stage) else {}
     if stage.shows_checks:
         inputs["checks"] = checks_content(build)
     for name in inputs_of(build.settings, stage):
@@ -57,6 +57,8 @@ def expected(build: Build, stage: Stage) -> Expected:
         by_file = uses(stage, key) and "weights" not in inputs
         if by_file and (file := weights_file(build.workspace, build.settings, key)):
             inputs["weights"] = content_hash(file)
+    if uses(stage, EXTERNAL_FILE):
+        inputs["external"] = content_hash(*external_files(build.workspace, build.settings))
     return Expected(stage, inputs, build.settings, code_version(stage.module))
 
 
@@ -138,7 +140,7 @@ def _own_reasons(build: Build, stage: Stage) -> list[str]:
     kept = {name: content for name, content in found.inputs.items() if name not in ("data", "checks")}
     if stage.shows_checks and "checks" in found.inputs:
         kept["checks"] = found.inputs["checks"]
-    if stage.looks_at_pool:
+    if looks_at_pool(build.settings, stage):
         kept["data"] = data_version(build.workspace)
     as_it_was = Expected(stage, kept, build.settings, code_version(stage.module))
     return as_it_was.differences(found) or _foreign(build, found)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+from geoloc.files import sha256_bytes
+from geoloc.retrieval.pca import PCA_FILE
 from orchestration.lineage.build import Build
 from orchestration.lineage.checks import output_of, read_results
 from orchestration.lineage.code import code_version
 from orchestration.lineage.record import Record
-from orchestration.plan.chain import STAGES, inputs_of
+from orchestration.plan.chain import GRAPH_FILE, STAGES, inputs_of, looks_at_pool
 from orchestration.plan.checks import checks_of
 from orchestration.stores.data_version import data_version
 from orchestration.workspace import WorkspaceError
@@ -48,6 +50,25 @@ def _lost_photos(name: str, records: Mapping[str, Record]) -> bool:
     return name == "splits" and records[name].taken_down > 0
 
 
+def require_as_embedded(build: Build, embeddings: Record) -> None:
+    """Raise WorkspaceError if the exported network or the principal components beside embeddings are not the files that
+    their record names, or were made for another layer or components than the settings ask for now; the stage's other
+    files are not read."""
+    folder = build.folder(embeddings.stage)
+    for name in (GRAPH_FILE, PCA_FILE):
+        file = folder / name
+        if (sha256_bytes(file.read_bytes()) if file.is_file() else None) != embeddings.files.get(name):
+            raise WorkspaceError(
+                f"{build.name(embeddings.stage)} is not what its record says ({name} was changed or removed); build it "
+                f"again with: {build.command(embeddings.stage)} --force"
+            )
+    if changed := build.settings.changes(embeddings.settings, ("embeddings.layer", "embeddings.pca")):
+        raise WorkspaceError(
+            f"{build.name('index')} was made with other embeddings than the settings describe now "
+            f"({', '.join(changed)} changed); build it again with: {build.command()}"
+        )
+
+
 def out_of_date(build: Build, records: Mapping[str, Record]) -> dict[str, list[str]]:
     """Why outputs that are consistent would nevertheless be built again, by stage; empty if none would be.
 
@@ -61,7 +82,7 @@ def out_of_date(build: Build, records: Mapping[str, Record]) -> dict[str, list[s
             continue
         made = {name: build.record(name) for name in inputs_of(build.settings, stage)}
         why = [f"{name} changed" for name, of in made.items() if of and record.inputs.get(name) != of.content]
-        if stage.looks_at_pool and build.workspace.data_pointer.exists():
+        if looks_at_pool(build.settings, stage) and build.workspace.data_pointer.exists():
             why += ["photos changed"] * (record.inputs.get("data") != data_version(build.workspace))
         if changed := build.settings.changes(record.settings, stage.sections):
             why.append(f"settings changed: {', '.join(changed)}")

@@ -84,10 +84,14 @@ class ByClass:
 
         Regions are of the partition that answers, the main one where several do; None where the build fitted none.
         """
-        probabilities = self.calibration.scaled(self._probabilities(photos))
-        answers, main = self.method.locate(probabilities), self.method.partitions[0]
+        probabilities, main = self.probabilities(photos), self.method.partitions[0]
+        answers = self.method.locate(probabilities)
         regions = regions_of(self.calibration, main, self.partitions[main], probabilities)
         return Found(answers, self._reasons(answers, probabilities), regions)
+
+    def probabilities(self, photos: Sequence[NDArray[np.uint8]]) -> dict[str, NDArray[np.float32]]:
+        """Scaled, by partition, float32 [N, C]."""
+        return self.calibration.scaled(self._probabilities(photos))
 
     def _probabilities(self, photos: Sequence[NDArray[np.uint8]]) -> dict[str, NDArray[np.float32]]:
         """By partition, float32 [N, C]: means over the crops that the settings want, as in evaluation."""

@@ -4,36 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geoloc.localizers.base import Answers
 from geoloc.localizers.by_neighbour import DensityLocalizer, NearestLocalizer, NeighbourLocalizer
-from geoloc.models.photo_network import PhotoNetwork, open_photo_network
 from geoloc.models.preprocess import Preprocess
-from geoloc.retrieval.index import ReferenceIndex
+from geoloc.retrieval.modes import find_modes
 from geoloc.sphere import LEVELS_KM, distance_km
-from orchestration.assets.inputs import model_names, model_settings
+from orchestration.assets.inputs import model_names
+from orchestration.assets.photo_embedder import PhotoEmbedder
 from orchestration.lineage.build import Build
 from orchestration.locate.located import Found
+from orchestration.locate.nearby import nearby
 from orchestration.locate.question import Question
-from orchestration.plan.chain import GRAPH_FILE, MODEL_FILE
-from orchestration.workspace import WorkspaceError
-
-if TYPE_CHECKING:
-    from geoloc.models.embedder import Embedder
+from orchestration.locate.references import may_be_found, open_index, voting
 
 
 @dataclass(frozen=True)
 class ByNeighbour:
-    """A build's network, and a localizer over the index of its embeddings. Make it with `open`."""
+    """What embeds photos as a build does, and a localizer over the index of its embeddings. Make it with `open`."""
 
-    network: PhotoNetwork
+    embedder: PhotoEmbedder
     localizer: NeighbourLocalizer
     batch_size: int
+    among: NDArray[np.bool_] | None = None
+    asked: str = ""
     within_km: float | None = None
     scaled: bool = False
 
@@ -41,68 +38,58 @@ class ByNeighbour:
     def open(cls, build: Build, question: Question) -> ByNeighbour:
         """The localizer that the question asks for, over what the build saved.
 
-        Raises WorkspaceError where the settings' model cannot be made.
+        Raises WorkspaceError where the settings' model cannot be made, or the index is of another network or empty,
+        and UsageError for options that it cannot fulfil.
         """
         limits = build.settings.localizers
-        precision = build.settings.embeddings.precision
-        folder = build.folder("features" if question.model == "backbone" else question.model)
-        graph, file = folder / GRAPH_FILE, folder / MODEL_FILE
-        weights = None if question.model == "backbone" else file
-        network = open_photo_network(
-            graph, lambda: _load(build, question.model, file), weights, precision, accelerated=question.many
-        )
-        heads = len(network.heads) if question.model == "classifier" else 1
-        name = model_names(heads, build.settings)[question.model]
-        index = ReferenceIndex.load(build.folder("index") / question.model)
+        embedder = PhotoEmbedder.open(build, question.model, accelerated=question.many)
+        heads = embedder.network.heads or build.settings.partitions  # a layer has no heads
+        name = model_names(len(heads), build.settings)[question.model]
+        index = open_index(build, question.model, embedder)
+        among = may_be_found(build, question, index)
         localizer: NeighbourLocalizer
         if question.method == "nn":
             localizer = NearestLocalizer(index, name, question.alternatives)
         else:
+            k = voting(question, limits, len(index) if among is None else int(among.sum()))
             sigma = limits.sigmas[len(limits.sigmas) // 2] if limits.sigmas else 4.0
             localizer = DensityLocalizer(
-                index, limits.k, limits.m, sigma, model_name=name, alternatives=question.alternatives
+                index, k, limits.m, sigma, model_name=name, alternatives=question.alternatives
             )
-        return cls(network, localizer, limits.batch_size)
+        asked = f" among {' '.join(question.references)}" if question.references else ""
+        return cls(embedder, localizer, limits.batch_size, among, asked)
 
     @property
     def name(self) -> str:
-        """The method's name, as in tables."""
-        return self.localizer.name
+        """The method's name, as in tables; with other references than the evaluation's it is no method of those."""
+        return self.localizer.name + self.asked
 
     @property
     def preprocess(self) -> Preprocess:
         """How the network gets a photo."""
-        return self.network.preprocess
+        return self.embedder.network.preprocess
+
+    def embed(self, photos: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+        """Embeddings of N photos, uint8 [H, W, 3] each: float32 [N, D], as the index has them."""
+        return self.embedder.embed(photos, self.batch_size)
 
     def locate(self, photos: Sequence[NDArray[np.uint8]]) -> Found:
         """Locate N photos, uint8 [H, W, 3] each. Neighbours have no regions."""
-        answers = self.localizer.locate(self.network.unit_embeddings(photos, self.batch_size))
-        reasons = [_reasons(answers, row) for row in range(len(photos))]
-        return Found(answers, reasons, [None] * len(photos))
+        answers = self.localizer.locate(self.embed(photos), among=self.among)
+        found = answers.neighbours
+        assert found is not None
+        modes = None
+        if isinstance(self.localizer, DensityLocalizer):
+            modes = find_modes(found.latitude, found.longitude, found.similarity, self.localizer.settings)
+        near = nearby(self.localizer.index.references, found, modes)
+        why = [reasons(answers, row) for row in range(len(photos))]
+        return Found(answers, why, [None] * len(photos), near)
 
 
-def _load(build: Build, model: str, file: Path) -> Embedder:
-    """A network for torch to run; the backbone with its first weights is made from the settings. Raises WorkspaceError
-    if it cannot be made."""
-    # Only here: torch takes seconds to import, and an exported graph needs none of it.
-    from geoloc.models.classifier import load_model
-    from geoloc.models.embedder import build_embedder
-    from geoloc.models.metric import load_metric_network
-
-    if model == "classifier":
-        return load_model(file)
-    if model == "metric":
-        return load_metric_network(file)
-    try:
-        return build_embedder(model_settings(build), build.settings.seed).eval()
-    except ValueError as error:
-        raise WorkspaceError(f"the model of {build.recipe}'s settings cannot be made: {error}") from None
-
-
-def _reasons(answers: Answers, row: int) -> list[str]:
+def reasons(answers: Answers, row: int) -> list[str]:
     """The evidence for each alternative of a photo: how many neighbours are near it, and the most similar of them."""
     assert answers.neighbours is not None and answers.alternatives is not None  # noqa: PT018
-    ids, reasons = answers.neighbours.photo_ids()[row], []
+    ids, told = answers.neighbours.photo_ids()[row], []
     places = zip(answers.alternatives.latitude[row], answers.alternatives.longitude[row], strict=True)
     for latitude, longitude in places:
         near = distance_km(
@@ -111,5 +98,5 @@ def _reasons(answers: Answers, row: int) -> list[str]:
         close = np.flatnonzero(near <= LEVELS_KM["region"])
         best = ids[close[0]] if len(close) else "none"
         count = f"{len(close)} of {int((answers.neighbours.row[row] >= 0).sum())} neighbours within 200 km"
-        reasons.append(f"{count}, most similar {best}")
-    return reasons
+        told.append(f"{count}, most similar {best}")
+    return told

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from geoloc.files import sha256_bytes
 from geoloc.localizers.base import Answers
 from geoloc.localizers.confidence.abstention import abstain_below
 from geoloc.places import nearest_places
@@ -18,12 +17,12 @@ from orchestration.assets.inputs import EMBEDDED_BY, load_partitions
 from orchestration.lineage.build import Build
 from orchestration.lineage.record import Record
 from orchestration.lineage.stale import expected
-from orchestration.lineage.verify import out_of_date, require_recorded, unchecked
+from orchestration.lineage.verify import out_of_date, require_as_embedded, require_recorded, unchecked
 from orchestration.locate.located import Alternative, Found, Located, PhotoLocalizer
 from orchestration.locate.measured import Shortfall, measures, shortfalls
 from orchestration.locate.photos import ReadPhoto, read_photo
 from orchestration.locate.question import Question
-from orchestration.plan.chain import GRAPH_FILE, STAGES
+from orchestration.plan.chain import STAGES
 from orchestration.workspace import WorkspaceError
 
 NAMED = 5
@@ -107,7 +106,12 @@ class Opened:
             # Rounded down: "the confidence, 0.5, is below 0.5" would be no explanation of 0.49999.
             shown = math.floor(confidence * 1e4) / 1e4
             error = f"the confidence, {shown:g}, is below {self.question.abstain_below:g}"
-        silent = replace(self._unanswered(photo, error), confidence=confidence, regions=found.regions[row])
+        silent = replace(
+            self._unanswered(photo, error),
+            confidence=confidence,
+            regions=found.regions[row],
+            nearby=found.nearby[row] if found.nearby else None,
+        )
         other = answers.alternatives
         if answers.abstained[row] or other is None:
             return silent
@@ -148,7 +152,7 @@ def _place_names(answers: Answers) -> NDArray[np.object_]:
 
 
 def map_page(build: Build, places: Sequence[Located]) -> str:
-    """One offline HTML page with the answers, their alternatives and their regions on the world map."""
+    """One offline HTML page with the answers, their alternatives, regions, neighbours and modes on the world map."""
     from geoloc.reports.region_map import region_map_html  # and Jinja with it: only maps pay
 
     wanted = any(place.regions for place in places)
@@ -158,6 +162,7 @@ def map_page(build: Build, places: Sequence[Located]) -> str:
         | {
             "regions": [asdict(one) | {"text": str(one)} for one in place.regions or ()],
             "method": " · ".join((place.method, *place.notes)),
+            "nearby_lines": [] if place.nearby is None else place.nearby.lines,
         }
         for place in places
     ]
@@ -167,12 +172,16 @@ def map_page(build: Build, places: Sequence[Located]) -> str:
 def _outputs(build: Build, question: Question) -> list[str]:
     """The stages whose output answers the question. Raises WorkspaceError, which names what to build, if one is
     missing."""
-    if question.method != "class":
+    if question.by_neighbour:
         if question.model == "metric" and build.settings.metric is None:
             raise WorkspaceError(
                 f"--model metric needs a recipe with a section metric, which {build.recipe} does not have"
             )
         loaded = ["index"] if question.model == "backbone" else [question.model, "index"]
+        if question.chosen:
+            loaded = ["partition", *loaded]
+        if question.method == "combined" and "classifier" not in loaded:
+            loaded.append("classifier")
     elif option := _needs_splits(question):
         loaded = ["splits", "partition", "classifier"]
         if not build.folder("splits").is_dir():
@@ -209,12 +218,13 @@ def _verified(
     `say` gets a line if a consistent build is out of date, or was not checked. Raises WorkspaceError.
     """
     links: tuple[str, ...] = ()
-    if question.method != "class":
+    if question.by_neighbour:
         links = (EMBEDDED_BY[question.model],)
     records = require_recorded(build, loaded, links)
     if "features" in links:
         _require_same_backbone(build, records["features"])
-        _require_recorded_graph(build, records["features"])
+    for link in links:
+        require_as_embedded(build, records[link])
     if build.folder("evaluation").is_dir():  # of its own: that of another network is said, and not used
         require_recorded(build, ("evaluation",))
     if old := out_of_date(build, records):
@@ -245,18 +255,6 @@ def _require_same_backbone(build: Build, features: Record) -> None:
         )
 
 
-def _require_recorded_graph(build: Build, features: Record) -> None:
-    """Raise WorkspaceError if the exported backbone is not the file that the record names; the stage's other files are
-    not read."""
-    graph = build.folder("features") / GRAPH_FILE
-    found = sha256_bytes(graph.read_bytes()) if graph.is_file() else None
-    if found != features.files.get(GRAPH_FILE):
-        raise WorkspaceError(
-            f"{build.name('features')} is not what its record says ({GRAPH_FILE} was changed or removed); build it "
-            f"again with: {build.command('features')} --force"
-        )
-
-
 def _open(build: Build, question: Question, say: Callable[[str], None]) -> PhotoLocalizer:
     """What answers the question: one line per way of answering."""
     # Only now: torch takes seconds to import, and photos and build may have been refused.
@@ -264,6 +262,10 @@ def _open(build: Build, question: Question, say: Callable[[str], None]) -> Photo
         from orchestration.locate.by_class import ByClass
 
         return ByClass.open(build, question, say)
+    if question.chosen:
+        from orchestration.locate.by_chosen import ByChosen
+
+        return ByChosen.open(build, question, say)
     from orchestration.locate.by_neighbour import ByNeighbour
 
     return ByNeighbour.open(build, question)

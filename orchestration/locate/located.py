@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +13,7 @@ from geoloc.localizers.base import Answers
 from geoloc.localizers.confidence.regions import Region
 from geoloc.models.preprocess import Preprocess
 from orchestration.locate.measured import Shortfall
+from orchestration.locate.nearby import Nearby
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class Located:
     answer is withheld for being below the wanted confidence; it is 0 where the photo could not be read. `scaled`: a
     fitted temperature scales the confidences of this question. `regions` are in ascending order of coverage; None
     where the build has none. `worse_than_baseline` are the levels at which the build is right less often than a
-    baseline, which looks at no photo. `method` is "" if no photo could be read, so that no network was loaded.
+    baseline, which looks at no photo. `nearby` has the neighbours of an answer by neighbour and the modes of their
+    density. `method` is "" if no photo could be read, so that no network was loaded.
     """
 
     photo: str
@@ -49,6 +51,7 @@ class Located:
     scaled: bool = False
     regions: tuple[Region, ...] | None = None
     worse_than_baseline: tuple[Shortfall, ...] = ()
+    nearby: Nearby | None = None
 
     @property
     def answered(self) -> bool:
@@ -81,16 +84,19 @@ class Located:
             f"  [{other.why}]"
             for number, other in enumerate(self.alternatives, start=1)
         ]
+        lines += [f"  {line}" for line in (self.nearby.lines if self.nearby else [])]
         return "\n".join(lines)
 
 
 @dataclass(frozen=True)
 class Found:
-    """Answers for N photos, per photo the evidence for each alternative, and its regions (None without any)."""
+    """Answers for N photos, per photo the evidence for each alternative, its regions (None without any), and its
+    neighbours where they answer (empty where classes do)."""
 
     answers: Answers
     reasons: list[list[str]]
     regions: list[tuple[Region, ...] | None]
+    nearby: list[Nearby] = field(default_factory=list)
 
 
 class PhotoLocalizer(Protocol):
@@ -109,8 +115,8 @@ class PhotoLocalizer(Protocol):
         """Whether a fitted temperature scales the confidences."""
 
     @property
-    def preprocess(self) -> Preprocess:
-        """How its network gets a photo."""
+    def preprocess(self) -> Preprocess | None:
+        """How its network gets a photo; None if it has several that get it in different ways."""
 
     def locate(self, photos: Sequence[NDArray[np.uint8]]) -> Found:
         """Locate N photos, uint8 [H, W, 3] each, N at least 1."""

@@ -24,12 +24,14 @@ from geoloc.files import (
 )
 from geoloc.photos.quarantine import Reason
 from geoloc.processors import processors
+from geoloc.settings import settings_hash
 from orchestration.lineage.build import Build
 from orchestration.locate.locate import Opened, open_build
 from orchestration.locate.located import Located
 from orchestration.locate.photos import ReadPhoto, read_photo
 from orchestration.locate.question import Question
 from orchestration.plan.chain import STAGES
+from orchestration.stores.data_version import data_version
 from orchestration.workspace import WorkspaceError
 
 if TYPE_CHECKING:
@@ -151,10 +153,14 @@ def _read_table(table: Path) -> pd.DataFrame:
 def _plan(build: Build, table: Path, question: Question, opened: Opened) -> dict[str, Any]:
     """What the answers depend on: a part made from anything else is not gone on with."""
     records = {name: build.record(name) for name in STAGES}
+    localizers = build.settings.localizers
+    limited = bool(question.references or localizers.references)  # by the facts of the pool
     return {
         "table": sha256_bytes(table.read_bytes()),
-        "question": asdict(question),
+        "question": asdict(question) | {"references": list(question.references)},  # JSON has no tuples
         "build": {name: record.content for name, record in records.items() if record is not None},
+        "localizers": settings_hash(localizers),
+        "data": data_version(build.workspace) if limited else None,
         "method": opened.localizer.name,
         "part_photos": PART_PHOTOS,
     }
@@ -186,7 +192,8 @@ def _read_ahead(
 ) -> Iterator[list[ReadPhoto]]:
     """The photos of `rows` in order, some at a time; the next are read while the caller locates these."""
     # A photo is kept as large as the network gets it: of some cameras, 256 would fill the memory.
-    prepare, files = opened.localizer.preprocess.resized, rows[FILE].tolist()
+    preprocess, files = opened.localizer.preprocess, rows[FILE].tolist()
+    prepare = None if preprocess is None else preprocess.resized
 
     def read(names: Sequence[str]) -> list[ReadPhoto]:
         return [

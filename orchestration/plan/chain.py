@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from geoloc.models.settings import RECIPE
+from geoloc.models.settings import OF_CLASSIFIER, OF_METRIC, RECIPE
 from geoloc.training.metric_settings import CLASSIFIER, MetricSettings
 from orchestration.workspace import Workspace
 
@@ -27,8 +27,9 @@ class Stage:
     whose output it does not read. `sections`: the settings that it uses, as sections or dotted keys. `when`: the
     setting that switches the stage on; a recipe has the stage only if it is set (empty: always). `looks_at_pool`: the
     stage reads the pool itself (catalog, quarantine, pairs), so it depends on the data version; the other stages get
-    their photos from `splits`. `only`: inputs that it reads only where a setting has a value, as (input, key, value).
-    `shows_checks`: it shows what the checks of all outputs found. `kinds`: labels in the Dagster UI. `volatile`: output
+    their photos from `splits`. `pool_when`: the setting with which it does so, though it does not otherwise. `only`:
+    inputs that it reads only where a setting has a value, as (input, key, value). `shows_checks`: it shows what the
+    checks of all outputs found. `kinds`: labels in the Dagster UI. `volatile`: output
     files that hold run ids or times and so are not content. `names_recipe`: the output contains the recipe's name, so
     no other recipe can reuse it.
     """
@@ -43,6 +44,7 @@ class Stage:
     when: str = ""
     only: tuple[tuple[str, str, str], ...] = ()
     looks_at_pool: bool = False
+    pool_when: str = ""
     shows_checks: bool = False
     volatile: tuple[str, ...] = ()
     names_recipe: bool = False
@@ -53,7 +55,12 @@ class Stage:
         return f"orchestration.assets.{self.name}"
 
 
-_EXTRACTION = ("embeddings.batch_size", "embeddings.dtype", "embeddings.shard_rows", "embeddings.precision")
+_EXTRACTION = (
+    "embeddings.batch_size", "embeddings.dtype", "embeddings.shard_rows", "embeddings.precision", "embeddings.layer",
+    "embeddings.pca",
+)  # fmt: skip
+EXTERNAL_FILE = "embeddings.external.file"
+"""The setting that names a file of embeddings that another program made."""
 _EMBEDDER = (
     "model.backbone", "model.weights", "model.pooling", "model.gem_power", "model.normalisation", "model.padding",
     "model.resize_short_side", "model.image_size", "model.interpolation",
@@ -106,14 +113,30 @@ CHAIN: tuple[Stage, ...] = (
         when="metric",
     ),
     Stage(
-        "index", ("splits", "features", "embeddings", "metric_embeddings"), ("seed", "index"), "retrieval", ("faiss",),
+        "external_embeddings", ("splits",),
+        (
+            EXTERNAL_FILE, "embeddings.external.ids", "embeddings.external.pca", "embeddings.dtype",
+            "embeddings.shard_rows",
+        ),
+        "retrieval", ("numpy",),
+        "L2-normalised embeddings that another program made, matched with the photos by id.",
+        when="embeddings.external",
+    ),
+    Stage(
+        "index", ("splits", "features", "embeddings", "metric_embeddings", "external_embeddings"), ("seed", "index"),
+        "retrieval", ("faiss",),
         "FAISS indexes over the training photos' embeddings: the references that queries are matched with.",
     ),
     Stage(
         "evaluation",
-        ("splits", "partition", "classifier", "features", "embeddings", "metric_embeddings", "index"),
-        ("seed", "index", "localizers", "evaluation", "metric.name"), "evaluation", ("pandas", "mlflow"),
+        (
+            "splits", "partition", "classifier", "features", "embeddings", "metric_embeddings", "external_embeddings",
+            "index",
+        ),
+        ("seed", "index", "localizers", "evaluation", "metric.name", "embeddings.external.name"), "evaluation",
+        ("pandas", "mlflow"),
         "Accuracy at five levels with photographer-clustered intervals, baselines, ceilings and comparisons.",
+        pool_when="localizers.references",
     ),
     Stage(
         "report", ("splits", "partition", "classifier", "metric", "evaluation"),
@@ -133,6 +156,8 @@ SPLITS_FILE = "splits.parquet"
 """The table of the splits stage, a row a photo."""
 TRAINING_FILE = "training.json"
 """Beside it: the history of its training, epoch by epoch."""
+CHOICES_FILE = "neighbour-choices-{model}.json"
+"""In the output of the stage evaluation: what was chosen on validation photos for the neighbours of a model."""
 SHARED = ("photos",)
 """Stages that do not depend on the recipe: built once for the workspace."""
 
@@ -141,14 +166,16 @@ SHARED = ("photos",)
 class Borrowing:
     """What a recipe can borrow from another one: its input `name` is the output of that recipe's `stage`.
 
-    `setting` is the dotted key whose value names the other recipe; with a `prefix`, only values that start with it do.
-    `only` is (key, value): the row applies only to recipes where that setting has that value.
+    `setting` is the dotted key whose value names the other recipe; with a `prefix` or `suffix`, only values that start
+    or end with it do. `only` is (key, value): the row applies only to recipes where that setting has that value. Of the
+    rows of one setting, the first that applies counts.
     """
 
     name: str
     setting: str
     stage: str
     prefix: str = ""
+    suffix: str = ""
     only: tuple[str, str] | None = None
 
 
@@ -156,8 +183,11 @@ WEIGHTS = ("model.weights", "metric.start")
 """The settings that may name a file of initial weights; a stage uses one of them at most."""
 
 BORROWINGS: tuple[Borrowing, ...] = (
-    Borrowing("weights", "model.weights", "classifier", prefix=RECIPE),
-    Borrowing("weights", "metric.start", "classifier", prefix=RECIPE),
+    *(
+        Borrowing("weights", setting, stage, RECIPE, suffix)
+        for setting in WEIGHTS
+        for stage, suffix in (("metric", OF_METRIC), ("classifier", OF_CLASSIFIER), ("classifier", ""))
+    ),
     Borrowing(
         "teacher",
         "training.distillation.recipe",
@@ -186,6 +216,11 @@ def inputs_of(settings: BuildSettings, stage: Stage) -> tuple[str, ...]:
     return tuple(name for name in stage.inputs if name in present and name not in unasked)
 
 
+def looks_at_pool(settings: BuildSettings, stage: Stage) -> bool:
+    """Whether a stage reads the pool itself, so that it depends on the data version."""
+    return stage.looks_at_pool or bool(stage.pool_when and value_at(settings, stage.pool_when))
+
+
 def uses(stage: Stage, key: str) -> bool:
     """Whether a stage uses the setting with this dotted key."""
     return any(key == section or key.startswith(f"{section}.") for section in stage.sections)
@@ -199,12 +234,15 @@ def borrowed(settings: BuildSettings, stage: Stage) -> dict[str, tuple[str, str]
 def borrowings(settings: Any) -> Iterator[tuple[Borrowing, str]]:
     """Yields the rows of BORROWINGS that apply to `settings` (typed, or as read from YAML), with the recipe that
     each names."""
+    found = set()
     for row in BORROWINGS:
         value = value_at(settings, row.setting)
-        if not isinstance(value, str) or not value.startswith(row.prefix):
+        named = isinstance(value, str) and value.startswith(row.prefix) and value.endswith(row.suffix)
+        if not named or row.setting in found:
             continue
         if row.only is None or (value_at(settings, row.only[0]) or "backbone") == row.only[1]:
-            yield row, value.removeprefix(row.prefix)
+            found.add(row.setting)
+            yield row, value.removeprefix(row.prefix).removesuffix(row.suffix)
 
 
 def value_at(settings: Any, key: str) -> Any:

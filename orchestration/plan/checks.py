@@ -35,7 +35,7 @@ def checks_of(settings: BuildSettings, stage: str) -> tuple[Check, ...]:
         return (Check("catalog"),)
     if stage == "splits":
         return (Check("splits"),)
-    if stage in ("features", "embeddings", "metric_embeddings"):
+    if stage in ("features", "embeddings", "metric_embeddings", "external_embeddings"):
         return (Check("embeddings"),)
     if stage == "partition":
         return tuple(

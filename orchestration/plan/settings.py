@@ -10,7 +10,7 @@ from typing import Any
 from geoloc.evaluation.settings import EvaluationSettings
 from geoloc.files import DamagedFile
 from geoloc.localizers.settings import LocalizerSettings
-from geoloc.models.settings import NAMED_WEIGHTS, RECIPE, ModelSettings
+from geoloc.models.settings import NAMED_WEIGHTS, OF_CLASSIFIER, OF_METRIC, RECIPE, ModelSettings
 from geoloc.partitions.settings import LatLonPartitionSettings, PartitionSettings, S2PartitionSettings
 from geoloc.photos.settings import SplitSettings
 from geoloc.retrieval.settings import EmbeddingSettings, IndexSettings
@@ -81,6 +81,11 @@ class BuildSettings(Settings):
             )
         if self.metric is not None:
             _check_positives(self.metric, self.partitions)
+        names = [one.name for one in (self.metric, self.embeddings.external) if one is not None]
+        if len({name.lower() for name in names}) < len(names):
+            raise SettingsError(
+                f"embeddings.external.name must not be that of the metric network, {names[0]}"
+            )
         _check_combinations(self)
 
     @property
@@ -201,6 +206,24 @@ def weights_file(workspace: Workspace, settings: BuildSettings, key: str = "mode
     return file
 
 
+def external_files(workspace: Workspace, settings: BuildSettings) -> tuple[Path, ...]:
+    """The files with embeddings that another program made, and with their ids; empty if the settings name none.
+
+    Raises SettingsError if one is missing.
+    """
+    external = settings.embeddings.external
+    if external is None:
+        return ()
+    for file in external.files:
+        if not (workspace.root / file).is_file():
+            key = "file" if file == external.file else "ids"
+            raise SettingsError(
+                f"embeddings.external.{key} must be a file below {workspace.root}; {file!r} is missing"
+                + (", which must have the photo id of each row, a line each" if key == "ids" else "")
+            )
+    return tuple(workspace.root / file for file in external.files)
+
+
 def check_recipe_name(name: str, key: str = "recipe") -> None:
     """Raise SettingsError, which names `key`, if a recipe cannot have this name, before it becomes part of a path."""
     if not RECIPE_NAME.fullmatch(name):
@@ -298,9 +321,10 @@ def _check_positives(metric: MetricSettings, partitions: Collection[str]) -> Non
 def _check_borrowed(workspace: Workspace, settings: BuildSettings) -> None:
     """Raise SettingsError if a recipe that this one borrows from is unknown, or borrows from this one."""
     others = [name for name in known_recipes(workspace) if name != without_seed(settings.recipe)]
-    waiting = [(row.setting, [without_seed(settings.recipe), recipe]) for row, recipe in borrowings(settings)]
+    itself = without_seed(settings.recipe)
+    waiting = [(row.setting, row, [itself, recipe]) for row, recipe in borrowings(settings)]
     while waiting:
-        key, way = waiting.pop()
+        key, row, way = waiting.pop()
         if way[-1] in way[:-1]:
             raise SettingsError(f"{key} must not lead back to the same recipe: {' from '.join(way)}")
         if way[-1] not in others:
@@ -308,7 +332,16 @@ def _check_borrowed(workspace: Workspace, settings: BuildSettings) -> None:
                 f"{key} must name one of the recipes {', '.join(others) or 'none'}; got {way[-1]}"
             )
         # Read but not parsed: errors elsewhere in the other recipe do not matter here.
-        waiting += [(key, [*way, recipe]) for _, recipe in borrowings(_values(workspace, way[-1]))]
+        values = _values(workspace, way[-1])
+        has_metric = value_at(values, "metric") is not None
+        if row.stage == "metric" and not has_metric:
+            raise SettingsError(f"{key} must name a recipe with a section metric; {way[-1]} has none")
+        if row.setting == "metric.start" and not row.suffix and has_metric:
+            raise SettingsError(
+                f"{key} must say which network of {way[-1]}, which has both: {RECIPE}{way[-1]}{OF_METRIC} or "
+                f"{RECIPE}{way[-1]}{OF_CLASSIFIER}; got {RECIPE}{way[-1]}"
+            )
+        waiting += [(key, further, [*way, recipe]) for further, recipe in borrowings(values)]
 
 
 def _values(workspace: Workspace, recipe: str) -> dict[str, Any]:

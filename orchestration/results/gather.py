@@ -9,10 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from geoloc.evaluation.claims.evaluated import Built
+from geoloc.evaluation.claims.evaluated import Built, Ranked
 from geoloc.evaluation.result import Evaluation
 from geoloc.files import read_json
-from geoloc.models.settings import RECIPE
+from geoloc.models.settings import OF_CLASSIFIER, RECIPE
+from geoloc.training.metric_settings import CLASSIFIER
 from orchestration.assets.inputs import load_partitions, model_names, read_photos
 from orchestration.lineage.build import Build
 from orchestration.plan.seeds import training_seed, without_seed
@@ -66,11 +67,16 @@ def _built(build: Build, test: str) -> Built:
         partitions,
         model=model_names(len(partitions))["classifier"],
         setup=json.dumps(setup, sort_keys=True, default=str),
-        starts_from=first_weights.removeprefix(RECIPE) if first_weights.startswith(RECIPE) else "",
+        starts_from=first_weights.removeprefix(RECIPE).removesuffix(OF_CLASSIFIER)
+        if first_weights.startswith(RECIPE)
+        else "",
         fine_tuned=setup["training"]["mode"] == "fine_tune",
         pretrained=first_weights != "none",
         backbone=model_names(len(partitions))["backbone"],
         same_as="" if training_seed(build.recipe) is None else without_seed(build.recipe),
+        features=json.dumps(_features(build), sort_keys=True, default=str),
+        ranked=_ranked(build),
+        external=build.built("evaluation").settings.get("embeddings.external.name") or "",
     )
 
 
@@ -84,6 +90,41 @@ def _setup(build: Build) -> dict[str, Any]:
         name: v for name, v in setup["training"].items() if name not in ("head_weights", "seed")
     }
     return setup
+
+
+def _features(build: Build) -> dict[str, Any]:
+    """The recorded settings that embeddings depend on, beside the network's weights."""
+    model = build.built("classifier").settings["model"]
+    heads = ("weights", "dropout", "softmax", "batch_norm")
+    return {
+        **build.built("splits").settings,
+        **{f"model.{name}": v for name, v in model.items() if name not in heads},
+        **_layer_and_components(build, "embeddings", "features"),
+    }
+
+
+def _layer_and_components(build: Build, *stages: str) -> dict[str, Any]:
+    """The recorded settings of what of a network embeds, by the first of these stages that was built."""
+    made = next(filter(None, map(build.record, stages)), None)
+    keys = ("embeddings.layer", "embeddings.pca")
+    return {key: made.settings.get(key) for key in keys} if made else {}
+
+
+def _ranked(build: Build) -> Ranked | None:
+    """The metric network that was evaluated; None if there was none."""
+    name = build.built("evaluation").settings.get("metric.name")
+    if name is None:
+        return None
+    record = build.built("metric")
+    free = ("seed", *(f"metric.{name}" for name in ("batch_size", "learning_rate", "chunk_size", "seed")))
+    setup = {key: value for key, value in record.settings.items() if key not in free}
+    setup |= _layer_and_components(build, "metric_embeddings")
+    return Ranked(
+        str(name),
+        int(record.settings["metric.batch_size"]),
+        record.settings["metric.start"] == CLASSIFIER,
+        json.dumps([setup, record.inputs], sort_keys=True, default=str),
+    )
 
 
 def _queries(evaluation: Evaluation, photos: pd.DataFrame) -> pd.DataFrame:

@@ -44,6 +44,7 @@ class StageRun:
     tags: dict[str, str]
     dagster_run: str | None
     parts: dict[str, Part] = field(default_factory=dict)
+    forced: bool = False
 
     @property
     def workspace(self) -> Workspace:
@@ -65,6 +66,25 @@ class StageRun:
                 f"the stage {self.stage.name} reads {name}, which its row in the chain does not declare"
             )
         return self.build.folder(name)
+
+    def before(self) -> Path | None:
+        """The output that this one replaces, as it is on disk, for a stage that can take unchanged rows from it.
+
+        None where there is none, where it is not what its record says, where other code, settings or packages made it,
+        and where the user asked for a build from nothing.
+        """
+        found = self.build.record(self.stage.name)
+        if self.forced or found is None or found.code_version != self.expected.code_version:
+            return None
+        changed = self.settings.changes(found.settings, self.stage.sections)
+        if changed or found.environment != environment() or files_changed(self.build, found):
+            return None
+        return self.build.folder(self.stage.name)
+
+    def fact_before(self, title: str) -> Any:
+        """What the output before told people under this title; None if it did not."""
+        found = self.build.record(self.stage.name)
+        return None if found is None else read_facts(self.build, found).get(title)
 
     def borrowed(self, name: str) -> Path:
         """The output folder of the other recipe from which the input `name` is borrowed."""
@@ -145,7 +165,7 @@ def _outcome(
     wanted = expected(build, stage)
     if not force and (equal := equal_output(build, wanted)) is not None:
         return _take_over(build, wanted, *equal, log)
-    return _make(build, wanted, data, log, dagster_run)
+    return _make(build, wanted, data, log, dagster_run, force)
 
 
 def _require_whole(build: Build, name: str) -> None:
@@ -187,7 +207,12 @@ def _take_over(
 
 
 def _make(
-    build: Build, wanted: Expected, data: str, log: Callable[[str], None], dagster_run: str | None
+    build: Build,
+    wanted: Expected,
+    data: str,
+    log: Callable[[str], None],
+    dagster_run: str | None,
+    force: bool,
 ) -> StageOutcome:
     stage, used = wanted.stage, build.used(wanted.stage)
     tags = {
@@ -208,7 +233,7 @@ def _make(
     ):  # by a build that was killed: only one is at work at a time
         shutil.rmtree(left)
     with atomic_folder(final) as output:
-        run = StageRun(build, wanted, output, scratch, log, tags, dagster_run)
+        run = StageRun(build, wanted, output, scratch, log, tags, dagster_run, forced=force)
         result: StageResult = make(run)
         _same_data(build.workspace, data)  # what the stage read is what its record will name
         files = file_hashes(output)

@@ -6,6 +6,9 @@ import configparser
 import contextlib
 import io
 import logging
+import re
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 LOCK_WAIT_SECONDS = 120.0
+_VERSION = re.compile(r"[0-9a-f]{32}(\.dir)?")
 
 
 def data_version(workspace: Workspace) -> str:
@@ -129,6 +133,37 @@ def collect_garbage(workspace: Workspace, *, remote: bool = False) -> None:
     Older versions of photos and builds that are nowhere else are lost.
     """
     with_repo(workspace, lambda repo: repo.gc(workspace=True, cloud=remote, force=True))
+
+
+def photos_of_version(workspace: Workspace, version: str) -> frozenset[str]:
+    """The ids of the photos that a data version has, read from DVC's cache.
+
+    `version` is the md5 in a data.dvc, with or without its ".dir". Raises WorkspaceError if the cache lacks it.
+    """
+    from geoloc.photos.catalog import CATALOG_FILE, PARTS_FOLDER, read_catalog  # not for `--help`
+
+    def copy(repo: Repo, folder: Path) -> None:
+        cached = Path(repo.cache.local.path)  # content-addressed: <two digits>/<the rest>
+        name = f"{version.removesuffix('.dir')}.dir"
+        for entry in read_json(cached / name[:2] / name[2:], list):
+            path, md5 = Path(entry["relpath"]), entry["md5"]
+            if path == Path(CATALOG_FILE) or path.parent == Path(PARTS_FOLDER):
+                (folder / path).parent.mkdir(exist_ok=True)
+                shutil.copyfile(cached / md5[:2] / md5[2:], folder / path)
+
+    if not _VERSION.fullmatch(version):
+        raise WorkspaceError(
+            f"a data version is the md5 in a data.dvc, such as {data_version(workspace)}; got {version!r}"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with_repo(workspace, lambda repo: copy(repo, Path(folder)))
+            return frozenset(read_catalog(Path(folder), ["photo_id"])["photo_id"])
+        except FileNotFoundError:
+            raise WorkspaceError(
+                f"the data version {version} is not in DVC's cache; check out its data.dvc, run `dvc pull data.dvc`, "
+                "and come back: the cache keeps it"
+            ) from None
 
 
 def with_repo(workspace: Workspace, action: Callable[[Repo], T]) -> T:

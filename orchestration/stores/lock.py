@@ -78,9 +78,7 @@ def _hold(path: Path, who: str, busy: str, wait: Callable[[str], None] | None = 
         raise WorkspaceError(f"{path} cannot be locked: {error.strerror}") from None
     try:
         while not _locked(file, path):
-            message = busy.format(
-                os.pread(file, 1000, 0).decode(errors="replace").partition("\n")[0] or "unknown"
-            )
+            message = busy.format(_holder(file))
             if wait is None:
                 raise BusyError(f"{message}; wait for it to end")
             wait(message)
@@ -103,6 +101,15 @@ def _locked(file: int, path: Path) -> bool:
     except OSError as error:
         raise WorkspaceError(f"{path} cannot be locked: {error.strerror}") from None
     return True
+
+
+def _holder(file: int) -> str:
+    """Who holds the lock, which it writes just after it took it."""
+    for _ in range(20):
+        if line := os.pread(file, 1000, 0).decode(errors="replace").partition("\n")[0]:
+            return line
+        time.sleep(0.1)
+    return "unknown"
 
 
 def _lock_file(workspace: Workspace, name: str) -> Path:

@@ -16,12 +16,14 @@ from geoloc.training.metric_settings import CLASSIFIER
 from geoloc.yaml_files import read_yaml
 from orchestration.plan.chain import (
     CHAIN,
+    EXTERNAL_FILE,
     SHARED,
     WEIGHTS,
     Stage,
     artefact,
     borrowed,
     inputs_of,
+    looks_at_pool,
     output_folder,
     record_path,
     stages_of,
@@ -211,10 +213,11 @@ def _pipeline_stage(workspace: Workspace, settings: BuildSettings, stage: Stage)
     described: dict[str, Any] = {
         "cmd": command,
         "desc": stage.description,
-        "deps": ["data"] * stage.looks_at_pool
+        "deps": ["data"] * looks_at_pool(settings, stage)
         + [relative(output(workspace, recipe, name)) for name in above]
         + [relative(output(workspace, *source)) for source in borrowed(settings, stage).values()]
-        + _weights_file(settings, stage),
+        + _weights_file(settings, stage)
+        + _external_files(settings, stage),
     }
     # DVC refuses to track keys that a file does not have: a missing one has its default, and one that is added later
     # enters this file with the next `geoloc build`.
@@ -242,6 +245,12 @@ def _weights_file(settings: BuildSettings, stage: Stage) -> list[str]:
         return []
     named = [str(value_at(settings, key)) for key in WEIGHTS if uses(stage, key)]
     return [weights for weights in named if weights not in (CLASSIFIER, *NAMED_WEIGHTS)]
+
+
+def _external_files(settings: BuildSettings, stage: Stage) -> list[str]:
+    """The files of another program's embeddings that a stage reads, relative to the workspace."""
+    external = settings.embeddings.external
+    return list(external.files) if external is not None and uses(stage, EXTERNAL_FILE) else []
 
 
 def _given_settings(file: Path, stage: Stage) -> list[str]:

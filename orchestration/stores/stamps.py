@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from geoloc.files import write_text
-from orchestration.plan.chain import Stage, borrowed, inputs_of, output_folder, record_path, stages_of
+from orchestration.plan.chain import (
+    Stage,
+    borrowed,
+    inputs_of,
+    looks_at_pool,
+    output_folder,
+    record_path,
+    stages_of,
+)
 from orchestration.plan.settings import BuildSettings
 from orchestration.stores.data_version import data_version, dvc_config
 from orchestration.workspace import Workspace
@@ -59,7 +67,7 @@ def _stamp(workspace: Workspace, settings: BuildSettings, stage: Stage) -> str:
         "settings": settings.sections(stage.sections),
         "inputs": {name: _hash(stamp_path(workspace, *source)) for name, source in above.items()},
     }
-    if stage.looks_at_pool:
+    if looks_at_pool(settings, stage):
         made_from["data"] = data_version(workspace)
     return json.dumps(made_from, indent=2, sort_keys=True) + "\n"
 

@@ -16,6 +16,8 @@ from torch import nn
 from geoloc.files import content_hash, read_json
 from geoloc.models.preprocess import Preprocess
 from geoloc.retrieval.embeddings import Embeddings, EmbeddingSettings, extract_embeddings, model_hash
+from geoloc.retrieval.pca import PCA_FILE, Pca
+from geoloc.retrieval.settings import PcaSettings
 from geoloc.settings import SettingsError, parse
 
 SETTINGS = EmbeddingSettings(batch_size=4, shard_rows=7, dtype="float32", workers=2)  # parts of 8 photos
@@ -135,6 +137,32 @@ def test_an_interrupted_run_ends_in_the_same_bytes_and_reads_no_finished_part_ag
     assert reader.reads == COUNT - min(COUNT, stop_at // 8 * 8 if stop_at < COUNT else COUNT)
     assert not seen or (seen[0]["done"], seen[-1]["done"]) == (min(COUNT, stop_at // 8 * 8 + 4), COUNT)
     assert content_hash(folder) == content_hash(tmp_path / "whole" / "e")
+
+
+def test_what_an_earlier_folder_has_is_copied_and_the_bytes_are_those_of_a_full_run(pool, tmp_path):
+    reader, rows = pool
+    known, whole, grown = (tmp_path / name / "e" for name in ("known", "whole", "grown"))
+    extract_embeddings(TinyNetwork(), reader, rows.head(19), known, SETTINGS)  # 4 whole batches and 3 photos
+    extract_embeddings(TinyNetwork(), reader, rows, whole, SETTINGS)
+    # Principal components beside them are of what was loaded then: what is copied is what the network gave.
+    Pca.fit(Embeddings.load(known).vectors, PcaSettings(dimensions=2)).save(known / PCA_FILE)
+    reader.reads, seen = 0, []
+    extract_embeddings(TinyNetwork(), reader, rows, grown, SETTINGS, seen.append, earlier=known)
+    assert reader.reads == COUNT - 16
+    assert seen[-1]["copied"] == 16
+    assert content_hash(grown) == content_hash(whole)
+
+    for name, of, model, settings, copied in (
+        ("one photo has other bytes", rows.assign(length=rows["length"] - (rows.index == 6)), 0, {}, 12),
+        ("one is gone", rows.drop(index=9), 0, {}, 8),
+        ("another network", rows, 1, {}, 0),
+        ("other settings", rows, 0, {"dtype": "float16"}, 0),
+    ):
+        seen, using = [], SETTINGS.model_copy(update=settings)
+        extract_embeddings(TinyNetwork(model), reader, of, tmp_path / name / "full" / "e", using)
+        extract_embeddings(TinyNetwork(model), reader, of, tmp_path / name / "e", using, seen.append, known)
+        assert seen[-1]["copied"] == copied, name
+        assert content_hash(tmp_path / name / "e") == content_hash(tmp_path / name / "full" / "e"), name
 
 
 def test_kill_9_then_resume_ends_in_the_same_bytes(pool, tmp_path):

@@ -78,6 +78,23 @@ def test_the_first_steps_of_a_small_recipe():
     assert [step[:2] for step in again.steps] == [step[:2] for step in found.steps]
 
 
+def test_the_first_steps_of_a_metric_network():
+    found = steps.metric_first_steps(WORKSPACE, "revisiting_r3", 2, 8, steps.pictures(None))
+    random, smaller = found.notes
+    assert random == "random weights in place of classifier (not built)"
+    assert smaller == "2 × 4 photos a batch in place of 16 × 8"
+    first, second = (rate for rate, _, _ in found.steps)
+    assert first == pytest.approx(0.02)
+    assert second < first  # cosine
+    assert found.after != found.before
+    assert found.sound
+    text = steps.report("revisiting_r3, [R3]", found, 1.0)
+    assert "; loss " in text.replace("\n  ", "; ")
+    assert "cross-entropy" not in text
+    with pytest.raises(ValueError, match="multi has no section metric"):
+        steps.metric_first_steps(WORKSPACE, "multi", 2, 8, [])
+
+
 def test_what_is_not_sound():
     fine = steps.FirstSteps({"a": 2}, 1, 1, 1, (), ((0.1, 1.0, 1.0),), 1.0, 1.0, (1, 2), 1.0)
     assert fine.sound

@@ -15,10 +15,10 @@ from geoloc.models.batches import decode
 from geoloc.models.classifier import (
     Classifier,
     build_classifier,
-    example_input,
     load_model,
     save_model,
 )
+from geoloc.models.embedder import example_input
 from geoloc.models.prediction import predict_probabilities
 from geoloc.models.preprocess import CROPS
 from geoloc.settings import replace

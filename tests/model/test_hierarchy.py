@@ -13,7 +13,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geoloc.models.classifier import build_classifier, example_input, load_model, save_model
+from geoloc.models.classifier import build_classifier, load_model, save_model
+from geoloc.models.embedder import example_input
 from geoloc.models.hierarchy import HierarchicalSoftmax, nested_parents
 from geoloc.models.prediction import predict_probabilities
 from geoloc.partitions.s2 import S2Partition

@@ -12,9 +12,16 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from torch.nn import functional
 
 from geoloc.losses.settings import MetricLossSettings
-from geoloc.models.metric import MetricNetwork, build_metric_network, load_metric_network, save_metric_network
+from geoloc.models.metric import (
+    MetricNetwork,
+    ServedEmbeddings,
+    build_metric_network,
+    load_metric_network,
+    save_metric_network,
+)
 from geoloc.models.settings import ModelSettings
 from geoloc.models.weights import WeightsError
 from geoloc.settings import SettingsError, parse, replace
@@ -191,6 +198,8 @@ def test_what_does_not_fit_is_told(world: tuple[Striped, pd.DataFrame, pd.DataFr
     # Fixed statistics are all that chunks need.
     fixed = replace(with_norm, batch_norm="eval")
     train(world, tmp_path, replace(SETTINGS, epochs=1, steps_per_epoch=1, chunk_size=4), model=fixed)
+    with pytest.raises(TrainingError, match=r"metric\.batch_norm is eval, the network was built with train"):
+        train(world, tmp_path, replace(SETTINGS, batch_norm="eval"))
     other = replace(SETTINGS, embedding_size=None)
     with pytest.raises(TrainingError, match=r"metric\.embedding_size is None, the network was built with 16"):
         train_metric(network(), *world, {"fine": FourCells()}, other, 0, tmp_path)  # type: ignore[arg-type, dict-item]
@@ -231,6 +240,11 @@ def test_a_saved_network_is_loaded_and_starts_another(tmp_path: Path) -> None:
     started = network(model=replace(PLAIN, weights=str(path)))
     for name, value in model.backbone.state_dict().items():
         assert torch.equal(started.backbone.state_dict()[name], value)
+    for name, value in model.projection.state_dict().items():
+        assert torch.equal(started.projection.state_dict()[name], value)
+    smaller = network(replace(SETTINGS, embedding_size=8), replace(PLAIN, weights=str(path)))
+    assert smaller.projection.weight.shape[0] == 8  # another projection, of its own
+    assert torch.equal(ServedEmbeddings(model)(images), functional.normalize(model.embed(images)))
     path.write_bytes(b"nothing")
     with pytest.raises(WeightsError, match="is not a complete safetensors file"):
         load_metric_network(path)

@@ -19,8 +19,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from geoloc.models.backbones import make_backbone
-from geoloc.models.classifier import build_classifier, example_input, load_model, save_model
-from geoloc.models.embedder import build_embedder
+from geoloc.models.classifier import build_classifier, load_model, save_model
+from geoloc.models.embedder import build_embedder, example_input
 from geoloc.models.padding import SameConv2d, use_same_padding
 from geoloc.models.pooling import make_pooling
 from geoloc.models.settings import ModelSettings

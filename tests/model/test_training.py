@@ -141,6 +141,25 @@ def test_frozen_training_leaves_the_backbone_as_it_was(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("features-*"))
 
 
+class Counted(torch.nn.Module):
+    """A network in place of an exported one, which counts the photos that it sees."""
+
+    def __init__(self, network: Classifier) -> None:
+        super().__init__()
+        self.network, self.seen = network, 0
+
+    def embed(self, images: torch.Tensor) -> torch.Tensor:
+        self.seen += len(images)
+        return self.network.embed(images)
+
+
+def test_the_features_of_a_frozen_training_are_by_the_graph_where_there_is_one(tmp_path: Path) -> None:
+    engine = Counted(tiny_model().eval())
+    found, _ = train(tmp_path / "graph", FROZEN, frozen_engine=engine)
+    assert engine.seen == 18 + 8  # each training and validation photo once
+    assert bytes_of(found) == bytes_of(train(tmp_path / "torch", FROZEN)[0])
+
+
 def test_only_the_last_blocks_move_and_batch_norm_stays_where_it_must(tmp_path: Path) -> None:
     settings = replace(FINE_TUNE, epochs=1, trainable_blocks=2, checkpoint_steps=0)
     before = bytes_of(tiny_model())

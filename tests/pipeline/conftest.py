@@ -58,6 +58,12 @@ def _torch_runs_networks() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _no_model_for_servers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MLflow's export of a network takes 8 s; trainings of tests do without."""
+    monkeypatch.setattr("orchestration.assets.metric.log_served_model", lambda *arguments: "")
+
+
 def _no_export(*arguments: object) -> float:
     from geoloc.models.export import ExportError  # imports torch
 

@@ -20,7 +20,7 @@ from geoloc.settings import parse
 from orchestration.lineage.audit import audit, find_artefact
 from orchestration.lineage.build import Build
 from orchestration.lineage.stale import stale_stages
-from orchestration.plan.chain import STAGES, artefact, output_folder, stages_of
+from orchestration.plan.chain import STAGES, artefact, inputs_of, output_folder, stages_of
 from orchestration.plan.settings import BuildSettings
 from orchestration.workspace import Workspace
 from tests.pipeline.conftest import BELOW_PARTITION, geoloc
@@ -47,7 +47,8 @@ def test_every_stage_has_its_output_and_its_lineage(built):
         record = Build(built).record(name)
         data = {"data"} if STAGES[name].looks_at_pool else set()
         checks = {"checks"} if STAGES[name].shows_checks else set()
-        assert set(STAGES[name].inputs) | data | checks == set(record.inputs)
+        read = inputs_of(Build(built).settings, STAGES[name])
+        assert set(read) | data | checks == set(record.inputs)
         assert all(re.fullmatch(r"[0-9a-f]{32,64}(\.dir)?", value) for value in record.inputs.values())
         assert record.dagster_run
 
@@ -220,7 +221,7 @@ def test_the_report_shows_what_the_classifier_thinks(built):
     assert [name for name in figures if name.startswith("occlusion")] == [
         f"occlusion-{i}" for i in range(1, 5)
     ]
-    assert shown.count("<img") == shown.count("<figcaption>") == 15
+    assert shown.count("<img") == shown.count("<figcaption>") == 17
     # What covers no pixel is what the evaluation quotes: its confidence, after temperature scaling.
     windows = pd.read_parquet(kept / "occlusion.parquet").drop_duplicates(["photo_id", "cell"])
     whole = windows.set_index(["photo_id", "cell"])["whole"]
@@ -233,7 +234,7 @@ def test_the_report_shows_what_the_classifier_thinks(built):
     assert metadata["Probabilities on the world: probabilities-1"].value.startswith(
         "![probabilities-1](data:image/jpeg;base64,/9j/"
     )
-    # Dagster's history keeps them for ever: three of the fifteen are enough there.
+    # Dagster's history keeps them for ever: three of the sixteen are enough there.
     assert {name for name in metadata if ": " in name} == {
         "Probabilities on the world: probabilities-1",
         "The surest photos of a cell: surest",

@@ -34,9 +34,9 @@ from geoloc.photos.catalog import read_catalog
 from geoloc.photos.decoding import decode_rgb
 from geoloc.photos.shards import ShardReader
 from geoloc.retrieval.embeddings import Embeddings, extract_embeddings
+from orchestration.assets import photo_embedder
 from orchestration.assets.inputs import read_photos, stored, with_pixels
 from orchestration.lineage.build import Build
-from orchestration.locate import by_neighbour
 from orchestration.plan.chain import GRAPH_FILE, MODEL_FILE, output_folder
 from orchestration.stores.tracking import tracking_uri
 from orchestration.workspace import Workspace
@@ -111,7 +111,7 @@ def test_graphs_answer_as_torch_does_and_the_facts_name_the_engine(
     photo = write_photo(made, tmp_path)
     ways = ([], ["--method", "nn"], ["--method", "nn", "--model", "backbone"])
     by_graph = [located(made, photo, capsys, *way) for way in ways]
-    for module in (photo_network, by_neighbour):
+    for module in (photo_network, photo_embedder):
         monkeypatch.setattr(
             module,
             "open_photo_network",

@@ -6,10 +6,13 @@ import json
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from torch.nn import functional
 
 from geoloc.evaluation.result import Evaluation
 from geoloc.files import read_json
+from geoloc.models.embedder import example_input
 from geoloc.models.metric import load_metric_network
 from geoloc.photos.catalog import read_catalog
 from geoloc.photos.shards import ShardReader
@@ -17,6 +20,8 @@ from geoloc.retrieval.embeddings import Embeddings
 from geoloc.retrieval.index import ReferenceIndex
 from orchestration.lineage.build import Build
 from orchestration.plan.chain import MODEL_FILE, TRAINING_FILE
+from orchestration.results.gather import gather
+from orchestration.stores.tracking import log_served_model, tracking_uri
 from tests.pipeline.conftest import facts, geoloc
 
 RECIPE = {
@@ -30,8 +35,9 @@ RECIPE = {
 }  # fmt: skip
 
 
-def test_a_metric_network_from_training_to_answers(workspace, tmp_path, capsys):
+def test_a_metric_network_from_training_to_answers(workspace, tmp_path, capsys, monkeypatch):
     (workspace.recipes / "ranked.yaml").write_text(yaml.safe_dump(RECIPE))
+    monkeypatch.setattr("orchestration.assets.metric.log_served_model", log_served_model)  # despite its 8 s
     assert geoloc(workspace, "build", "--recipe", "ranked", "--no-commit") == 0
     assert "epoch 2: loss " in capsys.readouterr().err
     build = Build(workspace, "ranked")
@@ -76,6 +82,42 @@ def test_a_metric_network_from_training_to_answers(workspace, tmp_path, capsys):
     answer = json.loads(capsys.readouterr().out)[0]
     assert answer["method"] == "[R2]NN"
     assert (answer["latitude"], answer["longitude"]) == pytest.approx((asked.latitude, asked.longitude))
+
+    # Claims know the network, by what was recorded.
+    (workspace.recipes / "ranked.yaml").write_text(yaml.safe_dump({**RECIPE, "metric": {"start": "none"}}))
+    (one,) = gather(workspace, "test", ["ranked"])
+    assert one.ranked is not None
+    assert (one.ranked.name, one.ranked.batch_size, one.ranked.from_classifier) == ("R2", 16, True)
+    assert gather(workspace, "test", ["default"])[0].ranked is None
+    (workspace.recipes / "ranked.yaml").write_text(yaml.safe_dump(RECIPE))
+
+    # MLflow serves its embeddings.
+    import mlflow  # seconds
+
+    mlflow.set_tracking_uri(tracking_uri(workspace))
+    pixels = example_input(model, batch_size=3)
+    served = mlflow.pyfunc.load_model(f"runs:/{build.built('metric').mlflow_run}/model").predict(
+        pixels.numpy()
+    )
+    with torch.inference_mode():
+        np.testing.assert_allclose(served, functional.normalize(model.embed(pixels)).numpy(), atol=1e-5)
+    monkeypatch.setattr("orchestration.assets.metric.log_served_model", lambda *arguments: "")
+
+    # Another network starts from it, with its projection.
+    metric = {
+        **RECIPE["metric"],
+        "start": "recipe:ranked/metric",
+        "positives": {"kind": "radius"},
+        "epochs": 1,
+    }
+    (workspace.recipes / "next.yaml").write_text(yaml.safe_dump({**RECIPE, "metric": metric}))
+    capsys.readouterr()
+    only = ("--only", "splits", "metric", "--no-commit")
+    assert geoloc(workspace, "build", "--recipe", "next", *only) == 0
+    first = build.built("metric").files[MODEL_FILE]
+    assert f"from sha256:{first}" in capsys.readouterr().err
+    assert geoloc(workspace, "audit", "next/metric") == 0
+    assert "ranked/metric" in capsys.readouterr().out
 
     # Trained again, it is the same to the byte.
     before = build.built("metric")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from geoloc.evaluation.claims.claim import evaluate_claims
-from geoloc.evaluation.claims.evaluated import Built, Choice
+from geoloc.evaluation.claims.evaluated import Built, Choice, Ranked
 from geoloc.evaluation.claims.published import PUBLISHED_CLAIMS
 from geoloc.evaluation.claims.roles import (
     CEILINGS,
@@ -70,6 +72,8 @@ def test_one_recipe_is_fine_and_there_is_no_coarse():
         "outdoor": method,
         "all photos": method,
         "fine-tuned": method,
+        "classification": method,
+        "NN": "default:[L]NN",
     }
 
 
@@ -218,6 +222,77 @@ def test_networks_and_frozen_features_answer_alike():
     assert roles["frozen SVM"] == f"one:{frozen(FINE, 'SVM', end=' centre')[0]}"
     # By hand at centroids: nothing answers like it.
     assert "frozen SVM" not in bind_roles(recipes, {"fine-tuned": Choice("one", name(FINE))})
+
+
+SEARCH = ("[L]kNN σ=1", "[L]kNN σ=4", "[L]kNN σ=16", "[L]kNN σ=64 k=10", "[L]kNN σ=32 flat", "[backbone]NN")
+"""Methods by neighbour beside [L]NN."""
+
+
+def ranking(recipe, name, batch_size, setup="", **keywords):
+    """A recipe with a metric network."""
+    ranked = Ranked(name, batch_size, setup=setup)
+    extra = (*SEARCH, f"[{name}]NN", f"[{name}]kNN σ=4")
+    return built(recipe, {"cells": MIDDLE}, extra=extra, ranked=ranked, **keywords)
+
+
+def test_one_network_answers_by_class_by_the_nearest_and_by_density():
+    recipes = [built("few", {"cells": COARSE}), built("many", {"cells": FINE}, extra=SEARCH)]
+    roles = methods(bind_roles(recipes))
+    assert roles["classification"] == roles["fine"] == f"many:{name(FINE)}"
+    assert (roles["NN"], roles["first NN"]) == ("many:[L]NN", "many:[backbone]NN")
+    # Other k and flat degrees are other methods than the paper's.
+    assert (roles["kNN narrow"], roles["kNN wide"]) == ("many:[L]kNN σ=1", "many:[L]kNN σ=16")
+    # By hand, the others follow, to its recipe and its network.
+    by_hand = methods(bind_roles(recipes, parse_roles(["NN=few:[L]NN"])))
+    assert by_hand["classification"] == f"few:{name(COARSE)}"
+    assert "kNN narrow" not in by_hand
+    metric = ranking("r", "R1", 32)
+    by_hand = methods(bind_roles([*recipes, metric], parse_roles(["NN=r:[R1]NN"])))
+    assert by_hand["kNN narrow"] == "r:[R1]kNN σ=4"
+    assert "kNN wide" not in by_hand  # one width is narrow and wide
+
+
+def test_first_weights_are_those_that_no_recipe_has_trained():
+    def first(*recipes):
+        return methods(bind_roles(recipes)).get("first NN")
+
+    own = built("own", {"cells": FINE}, extra=SEARCH, features="max pooling")
+    assert first(own) == "own:[backbone]NN"
+    passed_on = replace(own, recipe="on", starts_from="own")
+    assert first(passed_on) is None
+    assert first(passed_on, own) == "own:[backbone]NN"
+    assert first(passed_on, replace(own, features="average pooling")) is None
+    assert first(passed_on, replace(own, pretrained=False)) is None
+
+
+def test_neither_first_weights_nor_another_programs_embeddings_are_the_luck_of_a_training():
+    one = built("own", {"cells": FINE}, external="NetVLAD")
+    methods = ("[L]NN", "[L]9C+[NetVLAD]kNN", "[backbone]NN", "[NetVLAD]NN", "[NetVLAD]kNN")
+    assert [one.trained(method) for method in methods] == [True, True, False, False, False]
+    assert built("own", {"cells": FINE}).trained("[L]NN")
+
+
+def test_metric_networks_meet_their_classifier_and_each_other():
+    recipes = [
+        built("fine", {"cells": FINE}, extra=SEARCH),
+        ranking("r", "R", 32, setup="hinge"),
+        ranking("r1", "R1", 32, setup="soft"),
+        ranking("r2", "R2", 256, setup="soft"),
+        ranking("r4", "R4", 64, setup="soft"),
+    ]
+    roles = methods(bind_roles(recipes))
+    assert (roles["small batch NN"], roles["large batch NN"]) == ("r1:[R1]NN", "r2:[R2]NN")
+    assert (roles["metric NN"], roles["classifier NN"]) == ("r1:[R1]NN", "r1:[L]NN")
+    assert roles["NN"] == "r1:[L]NN"  # one network in all claims about retrieval
+    assert roles["fine"] == f"fine:{name(FINE)}"
+    # Alone, a network has none to be compared with by its batches.
+    roles = methods(bind_roles(recipes[:2]))
+    assert "small batch NN" not in roles
+    assert roles["metric NN"] == "r:[R]NN"
+    by_hand = methods(bind_roles(recipes, parse_roles(["small batch NN=r4:[R4]NN", "metric NN=r:[R]NN"])))
+    assert (by_hand["large batch NN"], by_hand["classifier NN"]) == ("r2:[R2]NN", "r:[L]NN")
+    elsewhere = replace(recipes[1], ranked=Ranked("R", 32, from_classifier=False))
+    assert "metric NN" not in bind_roles([elsewhere])
 
 
 def test_roles_are_measured_as_by_hand():

@@ -3,14 +3,18 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from geoloc.files import write_json, write_parquet
+from geoloc.localizers.settings import LocalizerSettings
 from geoloc.photos.splits import FACTS
 from geoloc.retrieval.index import ReferenceIndex
-from geoloc.retrieval.settings import IndexSettings
+from geoloc.retrieval.settings import EmbeddingSettings, IndexSettings
 from orchestration.assets import index as stage
+from orchestration.assets.answers import by_neighbour
 from orchestration.cli import main
+from orchestration.errors import is_for_users
 from orchestration.lineage.build import Build
 from orchestration.plan.chain import SPLITS_FILE
 from orchestration.run.facts import keep_facts
@@ -40,12 +44,13 @@ def build(tmp_path):
     return Build(bare_workspace(tmp_path / "w", {}))
 
 
-def run_stage(build, count, settings, output="index", start=0):
+def run_stage(build, count, settings, output="index", start=0, damage=lambda folder, vectors: None):
     """The stage's own code over photos `start` to `count` of made-up ones. Returns its facts and its log."""
     embeddings, rows = clustered(2100, model="m")
     rows = rows.iloc[start:count].reset_index(drop=True)
     for name in ("features", "embeddings"):
         write_embeddings(build.folder(name), embeddings)
+        damage(build.folder(name), embeddings.vectors)
     facts = {name: rows.get(name, "known") for name in FACTS}
     photos = rows[["photo_id"]].assign(split="train", reason="", near_duplicates=None, **facts)
     build.folder("splits").mkdir(parents=True, exist_ok=True)
@@ -81,6 +86,76 @@ def test_facts_tell_how_it_searches_and_when_it_wants_training(build):
     facts, _ = run_stage(build, 2100, settings | {"grow": False}, start=50)
     assert "classifier/retraining" not in facts
     assert ReferenceIndex.load(build.folder("index") / "classifier").trained.references == 2050
+
+
+def overwritten(number):
+    """The embedding of photo p3 is nothing but a number."""
+
+    def damage(folder, vectors):
+        vectors = vectors.copy()
+        vectors[3] = number
+        np.save(folder / "vectors-00000.npy", vectors)
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (overwritten(np.nan), "the embedding of photo 'p3' has NaN or infinite numbers; leave such photos out"),
+        (overwritten(0), "the embedding of photo 'p3' has only zeros; leave such photos out of the index"),
+        (lambda folder, _: (folder / "vectors-00000.npy").unlink(), "vectors-00000.npy is missing, meta.json says 1"),
+        (lambda folder, vectors: np.save(folder / "vectors-00000.npy", vectors[:9]), "2100 photos are readable"),
+    ],
+)  # fmt: skip
+def test_embeddings_that_cannot_be_indexed_are_an_error_of_a_line(build, damage, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        run_stage(build, 120, {}, damage=damage)
+    assert is_for_users(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "count", "words"),
+    [
+        ({"factory": "IFV8,Flat"}, 120, r"index\.factory 'IFV8,Flat' is not one that FAISS takes: "),
+        ({"memory_gb": 1e-6}, 120, r"index\.memory_gb 1e-06 is too small for 120 references"),
+        ({}, 0, "nothing to index: none of the 0 rows has an embedding"),
+    ],
+)
+def test_an_index_that_cannot_be_made_is_an_error_of_a_line(build, settings, count, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        run_stage(build, count, settings)
+    assert is_for_users(caught.value)
+
+
+@pytest.mark.parametrize("case", ["model", "dimension", "empty", "k"])
+def test_an_evaluation_by_an_index_that_does_not_fit_names_both_sides(build, case):
+    run_stage(build, 120, {})
+    embeddings, _ = clustered(2100, 7 if case == "dimension" else 16, model="o" if case == "model" else "m")
+    write_embeddings(build.folder("embeddings"), embeddings)
+    if case == "empty":
+        index = ReferenceIndex.load(build.folder("index") / "classifier")
+        index.remove(index.references["photo_id"].tolist())
+        index.save(build.folder("index") / "classifier")
+    settings = SimpleNamespace(
+        localizers=LocalizerSettings(k=121 if case == "k" else 100),
+        metric=None,
+        embeddings=EmbeddingSettings(),
+        evaluation=None,
+        seed=1,
+    )
+    run = SimpleNamespace(
+        build=build, settings=settings, input=build.folder, workspace=build.workspace, log=print
+    )
+    words = {
+        "model": "the index holds embeddings by the model m, these are by o",
+        "dimension": "embeddings have 7 numbers, the index 16",
+        "empty": "the index holds no references",
+        "k": r"localizers\.k must be at most 120, the number of references to search; got 121",
+    }[case]
+    with pytest.raises(ValueError, match=words) as caught:
+        by_neighbour(run, "classifier", {"fine": None})("test", pd.DataFrame({"photo_id": ["p7"]}))
+    assert is_for_users(caught.value)
 
 
 def test_geoloc_audit_shows_the_facts_of_an_output(build, capsys):

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from geoloc.settings import SettingsError, parse
+from orchestration.assets.inputs import initial_metric
 from orchestration.assets.unseen import refuse_seen_tests, trained_before
 from orchestration.cli import main
 from orchestration.lineage.audit import audit
 from orchestration.lineage.build import Build
 from orchestration.lineage.stale import expected, stale_stages
 from orchestration.lineage.verify import require_recorded
-from orchestration.plan.chain import STAGES, borrowed, inputs_of
-from orchestration.plan.settings import BuildSettings, load_settings
+from orchestration.plan.chain import MODEL_FILE, STAGES, borrowed, inputs_of
+from orchestration.plan.settings import BuildSettings, load_settings, weights_file
 from orchestration.stores.pipeline import pipeline
 from orchestration.workspace import Workspace, WorkspaceError
-from tests.unit.pretended import bare_workspace, pretend, write_recipe
+from tests.unit.pretended import bare_workspace, pretend, pretend_stage, record_as_built, write_recipe
 from tests.unit.test_unseen import split_as
 
 BELOW = ["metric_embeddings", "index", "evaluation", "report"]
@@ -83,6 +86,17 @@ def test_each_setting_makes_the_stages_that_use_it_out_of_date(workspace):
         assert "metric" not in found
     assert "metric" in stale_after(workspace, {"metric": {}}, training={"epochs": 2})
     assert "metric" in stale_after(workspace, before, model={"dropout": 0.5})
+
+
+def test_its_batch_norm_is_its_own(workspace):
+    """As the chunks of a large batch need fixed statistics, and the classifier none."""
+    for given, found in ({"batch_norm": "eval"}, "eval"), ({}, "train"):
+        assert initial_metric(ranked(workspace, start="none", **given)).settings.batch_norm == found
+    before = {"metric": {"start": "none"}}
+    assert stale_after(workspace, before, metric={"start": "none", "batch_norm": "eval"}) == [
+        "metric",
+        *BELOW,
+    ]
 
 
 def test_its_first_weights_are_another_recipes_classifier(workspace):
@@ -159,7 +173,65 @@ def test_weights_that_have_seen_a_test_photo_are_refused(workspace):
     refuse_seen_tests(asking)  # the classifier starts from none
     # Through the recipe's own classifier.
     through = write_recipe(workspace, "through", {"metric": {}, "model": {"weights": "recipe:plain"}})
-    assert [other.recipe for _, other in trained_before(through, "metric")] == ["plain"]
+    assert [other.recipe for _, other, _ in trained_before(through, "metric")] == ["plain"]
+
+
+def test_its_first_weights_are_another_recipes_metric_network(workspace):
+    first = ranked(workspace)
+    second = write_recipe(workspace, "second", {"metric": {"start": "recipe:ranked/metric"}})
+    assert borrowed(second.settings, STAGES["metric"]) == {"weights": ("ranked", "metric")}
+    assert "build/ranked/metric" in pipeline(workspace, ["second"])["stages"]["second-metric"]["deps"]
+    file = weights_file(workspace, second.settings, "metric.start")
+    assert file == first.folder("metric") / MODEL_FILE
+    pretend(first)
+    pretend(second)
+    assert not stale_stages(second, {"metric"})
+    assert "ranked/metric" in [one["artefact"] for one in audit(second, "metric")["made_from"]]
+    pretend(first, {"metric": "trained again"})
+    assert stale_stages(second, {"metric"}) == {"metric": ["weights changed"]}
+    # A classifier may start from it too.
+    third = write_recipe(workspace, "third", {"model": {"weights": "recipe:ranked/metric"}})
+    assert borrowed(third.settings, STAGES["classifier"]) == {"weights": ("ranked", "metric")}
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        ("recipe:plain/metric", r"metric\.start must name a recipe with a section metric; plain has none"),
+        ("recipe:second/metric", r"metric\.start must not lead back to the same recipe: second from second"),
+        ("recipe:ranked/index", r"metric\.start must name one of the recipes .*; got ranked/index"),
+        (
+            "recipe:ranked",
+            r"metric\.start must say which network of ranked, .*recipe:ranked/metric or recipe:ranked/classifier",
+        ),
+    ],
+)
+def test_a_network_that_is_not_there_or_not_clear_is_refused(workspace, start, message, capsys):
+    ranked(workspace)
+    write_recipe(workspace, "second", {"metric": {"start": start}})
+    assert main(["--workspace", str(workspace.root), "build", "--recipe", "second"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(message, line)
+    clear = write_recipe(workspace, "second", {"metric": {"start": "recipe:ranked/classifier"}})
+    assert borrowed(clear.settings, STAGES["metric"]) == {"weights": ("ranked", "classifier")}
+
+
+def test_a_metric_network_passes_on_what_it_has_seen(workspace):
+    """Its own training, and that of the classifier that it started from."""
+    split_as(Build(workspace, "plain"), "xvtu")
+    first = split_as(write_recipe(workspace, "ranked", {"metric": {"start": "recipe:plain"}}), "xvtu")
+    pretend_stage(first, STAGES["metric"])
+    second = write_recipe(workspace, "second", {"metric": {"start": "recipe:ranked/metric"}})
+    refuse_seen_tests(split_as(second, "xvtu"), "metric")
+    split_as(Build(workspace, "plain"), "xvxu")
+    with pytest.raises(
+        SettingsError, match=r"metric\.start must name .*got plain, trained on 1 of the 1 test"
+    ):
+        refuse_seen_tests(second, "metric")
+    (first.folder("splits") / "content.json").write_text("other")
+    record_as_built(first, STAGES["splits"])
+    with pytest.raises(WorkspaceError, match="the photos that ranked/metric was trained on are not known"):
+        refuse_seen_tests(second, "metric")
 
 
 def test_an_index_of_another_network_is_refused(workspace):

@@ -30,8 +30,9 @@ FIRST_HALVES = [name for name in FULL if name.endswith("_cycles_full")]
 """Full recipes that another full one starts from, and that have no counterpart at the sample's scale."""
 COMPARED = ("fine", "boxes", "triangles", "coarse", "coarse_from_fine", "multi")
 """Recipes that differ from the default one in their partitions only."""
-RANKED = ("revisiting_r", "revisiting_r3")
+RANKED = ("revisiting_r", "revisiting_r1", "revisiting_r2", "revisiting_r3")
 """Recipes with a metric network that starts from the classifier of revisiting_l7011."""
+CHAPTER_5 = ("revisiting_r1_full", "revisiting_r2_full", "revisiting_r3_full")
 SCALED = [name.removesuffix("_full") for name in FULL if name not in FIRST_HALVES]
 
 REVISITING = ("revisiting_1060_full", "revisiting_l7011_full", "revisiting_l359_full", "revisiting_m_full")
@@ -65,6 +66,18 @@ PUBLISHED = [
     (REVISITING[1:], "model.weights", "recipe:revisiting_1060_full"),
     # Revisiting IM2GPS, section 4
     (REVISITING, "splits.test.count", 3000),
+    # Revisiting IM2GPS, section 4, and Vo's dissertation, section 5.3.1: metric networks
+    (("revisiting_r_full",), "metric.loss.kind", "hinge_triplet"),
+    (CHAPTER_5, "model.backbone", "resnet50"),
+    (CHAPTER_5, "partitions.finest.wanted_cells", 17_000),
+    (CHAPTER_5, "metric.loss.distance", "euclidean"),
+    (CHAPTER_5[:2], "metric.loss.kind", "soft_triplet"),
+    (CHAPTER_5[2:], "metric.loss.kind", "soft_sets"),
+    *(
+        ((f"revisiting_{name}_full",), f"metric.{key}", value)
+        for name, batch, each in (("r1", 32, 4), ("r2", 256, 4), ("r3", 2048, 32))
+        for key, value in (("batch_size", batch), ("images_per_group", each), ("start", CLASSIFIER))
+    ),
     # Diving Deeper, sections III and IV.B
     (CITIES, "partitions.cities.kind", "cities"),
     (CITIES, "partitions.cities.cities.min_photos", 11_000),
@@ -121,6 +134,26 @@ def test_ranking_networks_start_from_a_classifier_that_another_recipe_has_traine
         sections = STAGES[stage].sections
         assert settings_of(recipe).sections(sections) == settings_of("revisiting_l7011").sections(sections)
     assert settings_of(recipe).metric.start == CLASSIFIER
+
+
+@pytest.mark.parametrize(
+    ("recipes", "first"),
+    [(CHAPTER_5, CHAPTER_5[0]), (("revisiting_r_full",), "revisiting_l7011_full")],
+    ids=["L3", "L"],
+)
+def test_full_ranking_networks_share_their_classifier(recipes, first):
+    for recipe in recipes:
+        for stage in ("splits", "partition", "classifier"):
+            sections = STAGES[stage].sections
+            assert settings_of(recipe).sections(sections) == settings_of(first).sections(sections)
+
+
+def test_small_and_large_batches_differ_in_nothing_else():
+    """Else `geoloc claims` would not compare them."""
+    small, large = (settings_of(name).metric for name in ("revisiting_r1", "revisiting_r2"))
+    assert small.batch_size < large.batch_size
+    alike = {"name": small.name, "batch_size": small.batch_size, "learning_rate": small.learning_rate}
+    assert replace(large, **alike) == small
 
 
 def test_every_full_recipe_has_one_for_the_sample():
@@ -260,7 +293,7 @@ def fitted(settings):
     return fit_partition(settings, *geotags())
 
 
-@pytest.mark.parametrize("recipe", [DEFAULT_RECIPE, *COMPARED, *SCALED, *RANKED])
+@pytest.mark.parametrize("recipe", [DEFAULT_RECIPE, *COMPARED, *SCALED])
 def test_partitions_of_the_samples_recipes_fit_a_few_hundred_photos(recipe):
     settings = settings_of(recipe)
     few = {
@@ -287,9 +320,11 @@ def test_full_recipes_are_in_no_pipeline_until_they_are_built():
     assert "weights/alexnet_places205.safetensors" in stages["cities_alexnet_full-classifier"]["deps"]
 
 
-@pytest.mark.parametrize("recipe", [DEFAULT_RECIPE, *COMPARED, *SCALED, *RANKED])
+@pytest.mark.parametrize("recipe", [DEFAULT_RECIPE, *COMPARED, *SCALED])
 def test_the_samples_recipes_need_nothing_that_is_not_here(recipe):
     model, training = settings_of(recipe).model, settings_of(recipe).training
     assert model.weights in ("none", "package") or model.weights.removeprefix(RECIPE) in ("fine", *SCALED)
     assert model.image_size <= 128
     assert training.epochs <= 15
+    metric = settings_of(recipe).metric
+    assert metric is None or (metric.epochs <= 5 and metric.batch_size <= 128)  # minutes, in memory

@@ -59,7 +59,10 @@ def test_a_subset_is_by_source_time_or_version_and_never_by_what_is_unknown():
         assert set(found.row[found.row >= 0]) <= set(expected)
     for subset, words in (
         (Subset(sources=("strete",)), "no reference is of the source 'strete'; sources: street, tourist"),
-        (Subset(taken_from=pd.Timestamp("2030-01-01")), "none of the 400 references is in the subset"),
+        (
+            Subset(taken_from=pd.Timestamp("2030-01-01")),
+            "none of the 400 references is one of: photos taken from 2030-01-01 00:00 on",
+        ),
     ):
         with pytest.raises(ValueError, match=words):
             subset.among(index.references, facts)

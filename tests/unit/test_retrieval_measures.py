@@ -35,6 +35,15 @@ def test_recall_is_the_share_with_one_of_the_class_among_the_k_nearest_others(se
         assert value == pytest.approx(hits / count)
 
 
+def test_images_of_the_querys_own_group_are_not_among_its_others() -> None:
+    x = np.array([[1, 0], [0.99, 0.1], [0.9, 0.4], [0.8, 0.6]], dtype=np.float32)
+    classes, people = [0, 0, 1, 0], np.array(["a", "a", "b", "c"])
+    assert recall_at_k(x, classes, (1, 2))[1] == 0.5  # images 0 and 1 find each other
+    assert recall_at_k(x, classes, (1, 2), [people]) == {1: 0.0, 2: 0.75}
+    with pytest.raises(ValueError, match="a group for each of 4 images"):
+        recall_at_k(x, classes, (1,), [people[:3]])
+
+
 def test_a_constant_embedding_finds_nothing() -> None:
     assert recall_at_k(np.ones((6, 3)), [0, 0, 1, 1, 2, 2], (1, 4, 5)) == {1: 0.0, 4: 0.0, 5: 1.0}
 

@@ -24,6 +24,12 @@ EVERYTHING = parse(
         "partitions": EVERY_KIND,
         "training": {"mode": "fine_tune", "curriculum": {}, "distillation": {"recipe": "other"}},
         "metric": {"mining": {}},
+        "localizers": {"references": {"sources": ["other"]}},
+        "embeddings": {
+            "layer": {"name": "pooling"},
+            "pca": {},
+            "external": {"name": "NetVLAD", "file": "theirs.parquet", "pca": {}},
+        },
     },
 )
 """Settings with every section that there is."""

@@ -191,7 +191,7 @@ class TestSharing:
         assert equal_part(other, wanted, {"kind": "s2"}) is None
 
     @pytest.mark.parametrize(
-        ("chosen", "most"), [("all", (6, 19, 34)), ("scaled", (1, 8, 18))], ids=["all", "scaled"]
+        ("chosen", "most"), [("all", (6, 20, 35)), ("scaled", (1, 8, 18))], ids=["all", "scaled"]
     )
     def test_recipes_share_what_is_equal(self, chosen, most):
         """At most so many splits, features of first weights, and partitions one by one."""
@@ -295,3 +295,18 @@ def test_the_record_survives_its_file(workspace):
     assert dataclasses.replace(before, taken_from="x") != before
     before.write(build.record_path("classifier"))
     assert build.record("classifier") == before
+
+
+def test_an_evaluation_looks_at_the_pool_only_where_it_limits_the_references(workspace):
+    """The facts that limit them, such as times, are in no other output."""
+    limits = {"localizers": {"references": {"taken_until": "2012-01-01"}}}
+    new_data(workspace, "second")
+    assert "evaluation" not in certain(Build(workspace))
+    build = settle(workspace, **limits)
+    pretend(build)
+    assert certain(build) == []
+    assert build.built("evaluation").inputs["data"] == "second.dir"
+    new_data(workspace, "third")
+    assert "evaluation" in certain(build)
+    pretend(build)
+    assert certain(settle(workspace)) == ["evaluation"]

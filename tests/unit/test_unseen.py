@@ -87,7 +87,7 @@ def test_a_teacher_passes_on_what_its_own_weights_have_seen(workspace):
     split_as(Build(workspace, "first"), "xvxu")
     split_as(Build(workspace, "second"), "xvut")
     asking = split_as(Build(workspace, "taught"), "xvtu")
-    assert [other.recipe for _, other in trained_before(asking)] == ["second", "first"]
+    assert [other.recipe for _, other, _ in trained_before(asking)] == ["second", "first"]
     with pytest.raises(SettingsError, match=r"training\.distillation\.recipe must name .* got first, "):
         refuse_seen_tests(asking)
 

@@ -27,6 +27,17 @@ class Choice:
         return f"{self.recipe}:{self.method}"
 
 
+@dataclass(frozen=True)
+class Ranked:
+    """The metric network of a recipe: its name in methods, its batch size, and whether it started from the recipe's own
+    classifier. Networks of equal `setup`, any text, differ in their batch sizes and learning rates only."""
+
+    name: str
+    batch_size: int
+    from_classifier: bool = True
+    setup: str = ""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Built:
     """One recipe's evaluation on a test set, with the facts about its network that roles depend on.
@@ -37,6 +48,9 @@ class Built:
     - `starts_from`: the recipe whose weights the network started from, "" for none.
     - `same_as`: the recipe of which this is another training, with another seed; "" for the recipe itself.
     - `fine_tuned`: whether the backbone was trained; `pretrained`: whether its first weights were not random.
+    - `features`: any text; the features of recipes with equal `features` differ only in the network's weights.
+    - `ranked`: the metric network, None if the recipe has none.
+    - `external`: the name of another program's embeddings, "" for none.
     """
 
     recipe: str
@@ -50,10 +64,14 @@ class Built:
     pretrained: bool = True
     backbone: str = "backbone"
     same_as: str = ""
+    features: str = ""
+    ranked: Ranked | None = None
+    external: str = ""
 
     def trained(self, method: str) -> bool:
-        """Whether a method's answers depend on the training: not those on features of the first weights."""
-        return not method.startswith(f"[{self.backbone}]")
+        """Whether a method's answers depend on the training: not those on features of the first weights or of another
+        program."""
+        return not method.startswith((f"[{self.backbone}]", f"[{self.external}]"))
 
     def __repr__(self) -> str:
         return f"Built({self.recipe}: {self.model} over {', '.join(self.partitions)})"

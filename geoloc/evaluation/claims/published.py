@@ -6,6 +6,9 @@
   partitions each; L2 starts from the weights of L.
 - "ceiling" roles are perfect classifiers. "outdoor" is a method on outdoor photos, "all photos" the same on all.
 - "triangles" and "quadtree" have about equal cell counts.
+- "classification", "NN", "kNN narrow" and "kNN wide" are answers of one network; "first NN" is by its first weights.
+- "metric NN" is by a metric network, "classifier NN" by the classifier that it started from. "large batch NN" and
+  "small batch NN" are by metric networks that differ in their batches.
 - "fine-tuned" is a network; "frozen SVM" and "frozen kNN" are classifiers on features of its first weights.
 """
 
@@ -18,6 +21,8 @@ MARGIN = 0.02
 
 _REVISITING = "Revisiting IM2GPS, section 4.1, figure 8"
 _MULTI_MODAL = "Multi-modal Geolocation, table 6"
+_RETRIEVAL = "Revisiting IM2GPS, section 4.2, figure 8"
+_DISSERTATION = "Vo's dissertation"
 _DIVING = "Diving Deeper into IM2GPS, table 1"
 
 
@@ -148,6 +153,55 @@ PUBLISHED_CLAIMS: tuple[Claim, ...] = tuple(
             "fc7 features + SVM 18.77 %, fc7 features + KNN 2.90 % (share of right cities of 37).",
             _DIVING,
             ((1, "frozen SVM"), (-1, "frozen kNN")),
+        ),
+        *_each(
+            ("street", "city"),
+            "retrieval beats classification at fine levels",
+            "Localization by NN image retrieval outperforms the classification result at street and city level.",
+            _RETRIEVAL,
+            ((1, "NN"), (-1, "classification")),
+        ),
+        *_each(
+            ("country", "continent"),
+            "kNN beats NN at coarse levels",
+            "kNN kernel density estimation improves the accuracy, especially at coarse scales.",
+            _RETRIEVAL,
+            ((1, "kNN narrow"), (-1, "NN")),
+        ),
+        *_each(
+            ("country", "continent"),
+            "a larger σ helps more at coarse levels",
+            "Especially at coarse scales (as σ increases): [L] at continent level 53.8 % with σ = 1, 58.9 % with 16.",
+            f"{_RETRIEVAL}; {_DISSERTATION}, table 2.3",
+            ((1, "kNN wide"), (-1, "kNN narrow")),
+        ),
+        *_each(
+            ("city", "country"),
+            "training for cells improves the features",
+            "ImageNet's model can also be used for retrieval, but not as effectively as one trained for geolocation.",
+            f"{_DISSERTATION}, section 2.4.6, table 2.3",
+            ((1, "NN"), (-1, "first NN")),
+        ),
+        *_each(
+            ("city", "country"),
+            "metric fine-tuning improves the features",
+            "Retrieval with the metric networks outperforms retrieval with the classifier that they started from.",
+            f"{_DISSERTATION}, section 5.3.2, table 5.1",
+            ((1, "metric NN"), (-1, "classifier NN")),
+        ),
+        *_each(
+            ("city", "country"),
+            "a metric network beats the first weights",
+            "Trained for cells and then by place, features are better than ImageNet's (by both tables together).",
+            f"after {_DISSERTATION}, tables 2.3 and 5.1",
+            ((1, "metric NN"), (-1, "first NN")),
+        ),
+        *_each(
+            ("city", "country"),
+            "large batches help",
+            "[R2] seems slightly better than [R1], whose batches are an eighth of its own; not significantly.",
+            f"{_DISSERTATION}, section 5.3.2, table 5.1",
+            ((1, "large batch NN"), (-1, "small batch NN")),
         ),
     ]
 )

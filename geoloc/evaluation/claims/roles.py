@@ -14,6 +14,7 @@ import numpy as np
 
 from geoloc.evaluation.claims.claim import Measured
 from geoloc.evaluation.claims.evaluated import ANSWERS, Built, Choice, Head, heads_of, trainings_of
+from geoloc.evaluation.claims.neighbours import NEIGHBOUR_ROLES, bind_neighbours
 from geoloc.partitions.base import Answer
 
 ROLES = {
@@ -33,6 +34,7 @@ ROLES = {
     "all photos": "the same method on all photos",
     "triangles": "[L] over Delaunay triangles, with about as many cells as quadtree",
     "quadtree": "[L] over S2 cells, trained as triangles",
+    **NEIGHBOUR_ROLES,
     "fine-tuned": "a fine-tuned network, by class",
     "frozen SVM": "a linear SVM over fine-tuned's cells, on features of its first weights "
     "(localizers.frozen.kinds: [knn, svm])",
@@ -102,6 +104,7 @@ def bind_roles(built: Sequence[Built], given: Mapping[str, Choice] | None = None
     _bind_meshes(roles, heads)
     _bind_outdoor(roles, built)
     _bind_fine_tuned(roles, heads)
+    bind_neighbours(roles, built, heads)
     return {role: roles[role] for role in ROLES if role in roles}
 
 

@@ -36,13 +36,16 @@ class Relevance:
         raise ValueError(f"protocol must be one of {', '.join(PROTOCOLS)}; got {protocol!r}")
 
 
-def recall_at_k(vectors: ArrayLike, classes: ArrayLike, ks: Sequence[int]) -> dict[int, float]:
+def recall_at_k(
+    vectors: ArrayLike, classes: ArrayLike, ks: Sequence[int], apart: Sequence[ArrayLike] = ()
+) -> dict[int, float]:
     """Returns R@k for each k: the share of images with an image of their class among the k most similar others
     (dissertation table 4.1).
 
     `vectors` float (N, D) are L2-normalised, `classes` (N,). All N images are queries; those alone in their class can
-    only be wrong. A tie is broken against the measure: images of other classes come first. Raises ValueError for fewer
-    than two images, for a vector that is not finite, and for a k below 1.
+    only be wrong. A tie is broken against the measure: images of other classes come first. `apart` are groups (N,) such
+    as photographers: images of a query's own group are not among its others. Raises ValueError for fewer than two
+    images, for a vector that is not finite, and for a k below 1.
     """
     x, label = np.asarray(vectors, dtype=np.float32), np.asarray(classes)
     if x.ndim != 2 or len(x) < 2 or label.shape != (len(x),):
@@ -53,12 +56,19 @@ def recall_at_k(vectors: ArrayLike, classes: ArrayLike, ks: Sequence[int]) -> di
         raise ValueError(f"R@k needs finite vectors; {int((~np.isfinite(x).all(axis=1)).sum())} are not")
     if not ks or min(ks) < 1:
         raise ValueError(f"R@k needs k of at least 1, got {list(ks)}")
+    groups = [np.asarray(group) for group in apart]
+    if any(group.shape != (len(x),) for group in groups):
+        raise ValueError(f"R@k needs a group for each of {len(x)} images, got {[g.shape for g in groups]}")
     rank = np.empty(len(x), dtype=np.int64)
     for start in range(0, len(x), _QUERIES_AT_ONCE):
         rows = np.arange(start, min(start + _QUERIES_AT_ONCE, len(x)))
         similarity = x[rows] @ x.T
         same = label[rows, None] == label
         same[np.arange(len(rows)), rows] = False
+        for group in groups:
+            own = group[rows, None] == group
+            same &= ~own
+            similarity[own] = -np.inf
         best = np.where(same, similarity, -np.inf).max(axis=1)
         others = similarity >= best[:, None]  # wrong images at least as similar as the best right one
         rank[rows] = np.where(np.isfinite(best), (others & (label[rows, None] != label)).sum(axis=1), _NEVER)
