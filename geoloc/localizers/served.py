@@ -1,7 +1,8 @@
 """A build packed into one folder that answers on its own: what is given away to be served.
 
 It holds the exported network, the partitions, the calibration and, where the build has one, the index of the
-classifier's embeddings. Answering imports no torch and reads no workspace.
+classifier's embeddings, with the graph of their layer and their principal components. Answering imports no torch and
+reads no workspace.
 """
 
 from __future__ import annotations
@@ -36,14 +37,17 @@ from geoloc.processors import network_threads
 if TYPE_CHECKING:
     from geoloc.partitions.base import Partition
     from geoloc.retrieval.index import ReferenceIndex
+    from geoloc.retrieval.pca import Pca
 
 FORMAT = 1
-FACTS, GRAPH, PARTITIONS, CALIBRATION, INDEX = (
+FACTS, GRAPH, PARTITIONS, CALIBRATION, INDEX, LAYER_GRAPH, COMPONENTS = (
     "served.json",
     "network.onnx",
     "partitions",
     "calibration",
     "index",
+    "layer.onnx",
+    "pca.safetensors",
 )
 METHODS = ("class", "nn", "knn")
 COLUMNS = ("latitude", "longitude", "place", "confidence", "region", "alternatives", "method", "error")
@@ -52,13 +56,39 @@ a photo has no answer."""
 _LONGEST_PATH = 4096
 
 
+@dataclass(frozen=True)
+class References:
+    """What a packed build finds neighbours with: the saved index, the graph of the layer that embeds (None: the
+    classifier's own), the principal components of its embeddings (None: none), and which references may be found, bool
+    [R] (None: all)."""
+
+    index: Path
+    graph: Path | None = None
+    pca: Path | None = None
+    among: NDArray[np.bool_] | None = None
+
+    def pack(self, folder: Path) -> None:
+        """Write them to the folder of a packed build."""
+        for file, name in ((self.graph, LAYER_GRAPH), (self.pca, COMPONENTS)):
+            if file is not None:
+                link_or_copy(file, folder / name)
+        if self.among is None or self.among.all():
+            shutil.copytree(self.index, folder / INDEX, copy_function=link_or_copy)
+            return
+        from geoloc.retrieval.index import ReferenceIndex  # FAISS takes a second to import
+
+        index = ReferenceIndex.load(self.index)
+        index.remove(index.references.loc[~self.among, "photo_id"].tolist())
+        index.save(folder / INDEX)
+
+
 def pack(
     folder: Path,
     *,
     graph: Path,
     partitions: Mapping[str, Path],
     calibration: Calibration,
-    index: Path | None,
+    references: References | None,
     settings: LocalizerSettings,
     model_name: str,
 ) -> None:
@@ -70,8 +100,8 @@ def pack(
         shutil.copytree(saved, folder / PARTITIONS / name, copy_function=link_or_copy)
     (folder / CALIBRATION).mkdir()
     calibration.save(folder / CALIBRATION)
-    if index is not None:
-        shutil.copytree(index, folder / INDEX, copy_function=link_or_copy)
+    if references is not None:
+        references.pack(folder)
     facts = {
         "format": FORMAT,
         "partitions": list(partitions),
@@ -150,10 +180,25 @@ class Served:
             answers, called = localizer.locate(p[name]), localizer.name
             found = regions_of(self.calibration, name, partition, p)
         else:
-            answers, called = self._by_neighbour(
-                self.network.unit_embeddings(pixels, batch), method, alternatives
-            )
+            answers, called = self._by_neighbour(self._embed(pixels, batch), method, alternatives)
         return _answer_rows(answers, called, found)
+
+    def _embed(self, pixels: Sequence[NDArray[np.uint8]], batch_size: int) -> NDArray[np.float32]:
+        """Embeddings as the index has them, float32 [N, D]."""
+        vectors = self._embedder.unit_embeddings(pixels, batch_size)
+        return vectors if self._pca is None else self._pca.transform(vectors)
+
+    @functools.cached_property
+    def _embedder(self) -> GraphNetwork:
+        file = self.folder / LAYER_GRAPH
+        return GraphNetwork(Graph.open(file, network_threads())) if file.is_file() else self.network
+
+    @functools.cached_property
+    def _pca(self) -> Pca | None:
+        from geoloc.retrieval.pca import Pca
+
+        file = self.folder / COMPONENTS
+        return Pca.load(file) if file.is_file() else None
 
     @functools.cached_property
     def _index(self) -> ReferenceIndex:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from geoloc.files import atomic_path, read_json, read_parquet, write_json, write_parquet
+from geoloc.retrieval.embeddings import SHIFTED
 from geoloc.retrieval.references import NEAR_DUPLICATES
 
 
@@ -37,6 +38,7 @@ def take_from_embeddings(folder: Path, groups: Mapping[str, str]) -> None:
     A reader must not see the folder meanwhile: give a copy, and put that in its place.
     """
     removed = readable = 0
+    first: dict[str, int] = {}
     for photos in sorted(folder.glob("photos-*.parquet")):
         frame = read_parquet(photos, ("photo_id", "readable"))
         gone = frame["photo_id"].isin(list(groups)).to_numpy()
@@ -48,6 +50,7 @@ def take_from_embeddings(folder: Path, groups: Mapping[str, str]) -> None:
         with atomic_path(vectors) as temporary, temporary.open("wb") as stream:
             np.save(stream, stored[~gone[has_vector]], allow_pickle=False)
         write_parquet(photos, frame[~gone].reset_index(drop=True))
+        first[photos.stem] = int(gone.argmax())
         removed += int(gone.sum())
         readable += int((gone & has_vector).sum())
     if removed:
@@ -56,6 +59,8 @@ def take_from_embeddings(folder: Path, groups: Mapping[str, str]) -> None:
         meta["photos"] -= removed
         meta["readable"] -= readable
         meta["photo_ids"] = ""  # of other photos than these
+        before = meta.get(SHIFTED, {})
+        meta[SHIFTED] = before | {part: min(row, before.get(part, row)) for part, row in first.items()}
         write_json(folder / "meta.json", meta)
 
 

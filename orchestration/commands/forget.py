@@ -94,5 +94,9 @@ def _tell(done: Done) -> None:
             "DVC may still keep older data versions, with the bytes: remove them from its cache and remote with: "
             "geoloc forget --gc cache --gc remote"
         )
+    if done.external:
+        print(
+            f"embeddings by another program still have them; remove their rows from: {', '.join(done.external)}"
+        )
     if done.short_ids:
         print(f"logs and histories were not searched for {', '.join(done.short_ids)}: too short to be a name")

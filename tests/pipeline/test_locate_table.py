@@ -62,6 +62,20 @@ def test_a_table_has_the_answers_of_single_photos_and_counts_bad_ones(made, phot
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.parametrize("method", ["knn", "combined"])
+def test_a_table_is_answered_by_neighbours_too(made, photos, tmp_path, capsys, method):
+    output = tmp_path / "answers.parquet"
+    command = ["--table", str(photos), "--output", str(output), "--method", method]
+    assert geoloc(made, "locate", *command) == 0
+    capsys.readouterr()
+    found = pd.read_parquet(output).set_index("row")
+    single = ask(made, capsys, *files(made, 0, 1, 2), "--method", method)
+    for row, one in enumerate(single):
+        assert found.loc[row, "method"] == one["method"]
+        assert found.loc[row, "latitude"] == pytest.approx(one["latitude"])
+        assert found.loc[row, "confidence"] == pytest.approx(one["confidence"], abs=1e-6)
+
+
 def test_a_killed_call_goes_on_after_its_finished_parts(made, photos, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(table, "PART_PHOTOS", 6)
     command = ["locate", "--table", str(photos), "--output", str(tmp_path / "a.parquet")]
