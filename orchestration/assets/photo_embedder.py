@@ -80,7 +80,7 @@ class PhotoEmbedder:
     def made(self, model: str) -> bool:
         """Whether embeddings that this hash names are by this network, run by torch or as its exported graph: a GPU may
         have made them, and a processor looks."""
-        return model in (self.model, self._of_graph()) or model == self._of_torch()
+        return model == self.model or model == self._of_graph() or model == self._of_torch()
 
     def _of_graph(self) -> str | None:
         return self._reduced(sha256_bytes(self.graph.read_bytes())) if self.graph.exists() else None

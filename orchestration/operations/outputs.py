@@ -18,7 +18,7 @@ from geoloc.retrieval.takedown import take_from_embeddings, take_from_index, tak
 from orchestration.assets.inputs import EMBEDDED_BY
 from orchestration.lineage.build import Build, files_content
 from orchestration.plan.chain import EXTERNAL_FILE, SPLITS_FILE, STAGES
-from orchestration.run.facts import facts_folder
+from orchestration.run.facts import ENGINE, facts_folder, keep_facts, read_facts
 from orchestration.run.reuse import built_recipes
 from orchestration.stores.pipeline import dvc_stage_name
 from orchestration.workspace import Workspace
@@ -139,8 +139,13 @@ def _update_records(build: Build, noted: Mapping[str, Any]) -> None:
             content = files_content(files, STAGES[stage])
             new[stage] = (note["content"], content)
             changed = dataclasses.replace(changed, content=content, files=files, inputs=inputs)
-        if changed != record:
-            changed.write(build.record_path(stage))
+        if changed == record:
+            continue
+        # Other facts were of what it was; by this one a build knows that it can copy embeddings from here.
+        engine = read_facts(build, record).get(ENGINE)
+        if engine is not None and changed.content != record.content:
+            keep_facts(build, changed, {ENGINE: engine})
+        changed.write(build.record_path(stage))
 
 
 def changed_stages(noted: Mapping[str, Any]) -> list[str]:
