@@ -17,7 +17,7 @@ def test_references_that_may_not_be_found_are_not_packed(tmp_path):
     (tmp_path / "packed").mkdir()
     References(tmp_path / "saved", among=np.arange(6) % 2 == 0).pack(tmp_path / "packed")
     packed = ReferenceIndex.load(tmp_path / "packed" / "index")
-    assert list(packed.search(vectors[1:3], 6).photo_ids(3)[1]) == ["p2", "p0", "p4"]
+    assert sorted(packed.search(vectors[1:2], 6).photo_ids(3)[0]) == ["p0", "p2", "p4"]
     take_from_index(tmp_path / "packed" / "index", {"p0": "group"})
     assert sorted(ReferenceIndex.load(tmp_path / "packed" / "index").references["photo_id"]) == ["p2", "p4"]
     assert len(ReferenceIndex.load(tmp_path / "saved")) == 6
