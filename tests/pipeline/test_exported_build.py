@@ -97,7 +97,7 @@ def located_without_torch(workspace: Workspace, photo: str, *options: str, recip
     """The answer of a new process, which fails if it imported what takes seconds."""
     script = (
         "import sys; from orchestration.cli import main; done = main(sys.argv[1:]);"
-        "sys.exit(done or ', '.join({'torch', 'torchvision', 'sklearn', 'dagster', 'mlflow'} & set(sys.modules)))"
+        "sys.exit(done or ', '.join({'torch', 'sklearn', 'dagster', 'mlflow'} & set(sys.modules)) or None)"
     )
     command = ["--workspace", str(workspace.root), "locate", "--recipe", recipe, "--json", *options, photo]
     done = subprocess.run(
