@@ -121,9 +121,9 @@ def joined(parts: Sequence[Embeddings]) -> Embeddings:
 
 def _fact(ids: pd.Series, facts: pd.DataFrame, name: str) -> pd.Series:
     """A column of `facts` for each photo id, null where it does not know the photo."""
-    absent = [column for column in ("photo_id", name) if column not in facts.columns]
-    if absent:
-        raise RetrievalError(f"the facts of references need the column {absent[0]}")
+    missing = [column for column in ("photo_id", name) if column not in facts.columns]
+    if missing:
+        raise RetrievalError(f"the facts of references need the column {missing[0]}")
     return facts.drop_duplicates("photo_id").set_index("photo_id")[name].reindex(ids).reset_index(drop=True)
 
 
