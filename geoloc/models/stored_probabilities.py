@@ -6,7 +6,7 @@ the classifier was trained on are in the first and not in the second: on these i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,3 +94,19 @@ def write_probabilities(
     values.flush()
     rows = np.where(predicted, np.cumsum(predicted) - 1, -1)
     write_parquet(folder / PHOTOS_FILE, photos.drop(columns="predicted").assign(row=rows)[list(COLUMNS)])
+
+
+def take_from_probabilities(folder: Path | str, photo_ids: Collection[str]) -> None:
+    """Rewrite a folder without some photos: their facts and probabilities are gone, the others are as before. No-op
+    where it has none of them."""
+    folder = Path(folder)
+    stored = StoredProbabilities.load(folder)
+    if not stored.photos["photo_id"].isin(list(photo_ids)).any():
+        return
+    kept = stored.photos[~stored.photos["photo_id"].isin(list(photo_ids))].reset_index(drop=True)
+    rows = kept["row"].to_numpy(dtype=np.int64)
+    values = stored.values[rows[rows >= 0]].copy()
+    for name in (PHOTOS_FILE, VALUES_FILE):
+        (folder / name).unlink()  # it may be a hard link to a file elsewhere, and is mapped
+    predicted = kept.drop(columns="row").assign(predicted=rows >= 0)
+    write_probabilities(folder, predicted, stored.cells, [values])

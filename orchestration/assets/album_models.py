@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 
 from geoloc.files import write_json
-from geoloc.localizers.by_album.context import HMM_FILE, SeenPhotos, TimeModels
-from geoloc.localizers.by_album.hmm import count_transitions
+from geoloc.localizers.by_album.context import SeenPhotos, TimeModels
+from geoloc.localizers.by_album.hmm import HMM_FILE, count_transitions
 from geoloc.localizers.by_album.localizers import or_single
 from geoloc.localizers.settings import AlbumSettings, network_file
 from geoloc.models.sequence_network import build_sequence_network, save_sequence_network

@@ -28,7 +28,8 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         "  geoloc locate photo.jpg --method nn --references source=yfcc --references until=2012-01-01\n"
         "  geoloc locate photo.jpg --method neighbours --level city --map where.html\n"
         "  geoloc locate photo.jpg --method combined       classes and neighbours together\n"
-        "  geoloc locate --album holiday/ --recipe planet_albums --map track.html\n\n"
+        "  geoloc locate --album holiday/ --recipe planet_albums --map track.html\n"
+        "  geoloc locate --table photos.csv --output answers.parquet\n\n"
         "If the build has localizers.calibrate, confidences are scaled by a temperature fitted on validation photos.\n"
         "If it has localizers.coverages, each answer comes with regions: cells that contain the photo with the given\n"
         "probability, outlined on the map. A note above an answer says at which levels the build is worse than its\n"
@@ -47,6 +48,18 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         "--anchors",
         action="store_true",
         help="with --album: photos whose EXIF has a place are answered with it, marked, and tell of the others",
+    )
+    parser.add_argument(
+        "--table",
+        type=Path,
+        metavar="FILE",
+        help="locate the photos of a CSV or Parquet table (column file, relative to the table) into --output",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="with --table: the Parquet file of answers; a call that was killed goes on where it was",
     )
     add_recipe(parser)
     parser.add_argument(
@@ -118,7 +131,10 @@ def run(options: argparse.Namespace) -> int:
         tuple(options.references),
     )
     _check_album(options, question)
+    _check_table(options)
     workspace = open_workspace(options, tracks=False)
+    if options.table:
+        return _run_table(options, question, workspace)
     if options.map:
         _check_map(options.map, options.photos)
     if options.album:
@@ -127,11 +143,8 @@ def run(options: argparse.Namespace) -> int:
     from orchestration.lineage.build import Build
     from orchestration.locate.locate import locate, map_page
 
-    def say(line: str) -> None:
-        print(f"geoloc: {line}", file=sys.stderr, flush=True)
-
     build = Build(workspace, options.recipe)
-    places = locate(build, options.photos, question, say)
+    places = locate(build, options.photos, question, _say)
     if options.map:
         from geoloc.files import write_text
 
@@ -144,21 +157,21 @@ def run(options: argparse.Namespace) -> int:
         print(f"\nmap: {options.map}")
     if any(place.answered for place in places):
         return 0
-    say("no photo was located")
+    _say("no photo was located")
     return 1
 
 
 def _check_album(options: argparse.Namespace, question: Question) -> None:
-    """Raise UsageError for photos and an album, for neither, and for options that an album's answers do not have."""
+    """Raise UsageError for photos and an album, and for options that an album's answers do not have."""
     if options.anchors and not options.album:
         raise UsageError("--anchors needs --album FOLDER")
-    if bool(options.album) == bool(options.photos):
-        raise UsageError(
-            f"--album {options.album} and PHOTO {options.photos[0]} exclude each other"
-            if options.album
-            else "name at least one PHOTO, or --album FOLDER"
-        )
     if options.album:
+        if options.photos:
+            raise UsageError(f"--album {options.album} and the photo {options.photos[0]} exclude each other")
+        if options.table or options.output:
+            raise UsageError(
+                f"--album {options.album} and {'--table' if options.table else '--output'} exclude each other"
+            )
         for name, default in vars(Question()).items():
             if getattr(question, name) != default:
                 option = f"--{name.replace('_', '-')}"
@@ -178,10 +191,7 @@ def _album(workspace: Workspace, options: argparse.Namespace) -> int:
     from orchestration.lineage.build import Build
     from orchestration.locate.album import album_page, locate_album
 
-    def say(line: str) -> None:
-        print(f"geoloc: {line}", file=sys.stderr, flush=True)
-
-    album = locate_album(Build(workspace, options.recipe), options.album, anchors=options.anchors, say=say)
+    album = locate_album(Build(workspace, options.recipe), options.album, anchors=options.anchors, say=_say)
     if options.map:
         from geoloc.files import write_text
 
@@ -191,14 +201,61 @@ def _album(workspace: Workspace, options: argparse.Namespace) -> int:
         print(f"\nmap: {options.map}")
     if album.answered:
         return 0
-    say("no photo was located")
+    _say("no photo was located")
     return 1
+
+
+def _say(line: str) -> None:
+    print(f"geoloc: {line}", file=sys.stderr, flush=True)
+
+
+def _run_table(options: argparse.Namespace, question: Question, workspace: Workspace) -> int:
+    """Locate the photos of a table."""
+    from orchestration.commands.common import counter
+    from orchestration.lineage.build import Build
+    from orchestration.locate.table import locate_table
+
+    with counter("photos located") as bar:
+        summary = locate_table(
+            Build(workspace, options.recipe), options.table, options.output, question, _say, bar.update
+        )
+    print(f"{summary}; answers: {options.output}")
+    return 0 if summary.located else 1
+
+
+def _check_table(options: argparse.Namespace) -> None:
+    """Raise UsageError, before anything is computed, for options that do not go together."""
+    if options.table is None:
+        if options.output:
+            raise UsageError(
+                "--output is for --table; answers of single photos go to a page with --map, or --json"
+            )
+        if not options.photos and not options.album:
+            raise UsageError(
+                "name the photos to locate, or a table of them with --table, or a folder with --album"
+            )
+        return
+    if options.photos:
+        raise UsageError(f"--table {options.table} and the photo {options.photos[0]} exclude each other")
+    if options.map or options.json:
+        raise UsageError(f"--table and {'--map' if options.map else '--json'} exclude each other")
+    if options.output is None:
+        raise UsageError("--table needs --output FILE.parquet for the answers")
+    if options.output.suffix.lower() != ".parquet":
+        raise UsageError(f"--output must name a Parquet file (.parquet); got {options.output}")
+    _check_writable(options.output, "--output")
+    if options.output.exists() and options.table.exists() and options.table.samefile(options.output):
+        raise UsageError(f"--output {options.output} would replace the table; name another file")
+
+
+def _check_writable(file: Path, option: str) -> None:
+    above = next(folder for folder in file.absolute().parents if folder.exists())
+    if file.is_dir() or not above.is_dir() or not os.access(above, os.W_OK):
+        raise UsageError(f"{option} must name a file that can be written; got {file}")
 
 
 def _check_map(file: Path, photos: Sequence[Path]) -> None:
     """Raise UsageError, before anything is computed, for a map that cannot be written or would replace a photo."""
-    above = next(folder for folder in file.absolute().parents if folder.exists())
-    if file.is_dir() or not above.is_dir() or not os.access(above, os.W_OK):
-        raise UsageError(f"--map must name a file that can be written; got {file}")
+    _check_writable(file, "--map")
     if file.exists() and any(photo.exists() and photo.samefile(file) for photo in photos):
         raise UsageError(f"--map {file} would replace a photo that is asked about; name another file")

@@ -14,11 +14,9 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from geoloc.localizers.by_album.context import HMM_FILE
-from geoloc.localizers.by_album.hmm import Transitions
+from geoloc.localizers.by_album.hmm import HMM_FILE, Transitions
 from geoloc.localizers.by_album.together import SPREAD, in_order, spread_km, together
 from geoloc.localizers.settings import HMMSettings
-from geoloc.models.prediction import predict_probabilities_of_pixels
 from geoloc.photos.screening import EARLIEST, LATEST
 from geoloc.photos.settings import SequenceSettings
 from geoloc.photos.sources.fields import times
@@ -27,7 +25,7 @@ from geoloc.sphere import distance_km
 from orchestration.lineage.build import Build
 from orchestration.locate.by_class import ByClass
 from orchestration.locate.locate import verified
-from orchestration.locate.photos import photo_files, read_photos
+from orchestration.locate.photos import photo_files, read_photo
 from orchestration.locate.question import Question
 from orchestration.workspace import WorkspaceError
 
@@ -166,18 +164,16 @@ def _read(by_class: ByClass, files: list[Path], scaled: bool) -> tuple[pd.DataFr
     parts = []
     for start in range(0, len(files), AT_ONCE):
         some = files[start : start + AT_ONCE]
-        read = read_photos(some)
+        read = [read_photo(file) for file in some]
         p = np.full((len(some), by_class.partitions[main].cell_count), np.nan, dtype=np.float32)
-        if read.pixels:
-            readable = [i for i, error in enumerate(read.errors) if error is None]
-            limits = by_class.settings
-            found = predict_probabilities_of_pixels(
-                by_class.network, read.pixels, limits.batch_size, limits.crops
-            )
-            p[readable] = (by_class.calibration.scaled(found) if scaled else found)[main]
+        readable = [row for row, one in enumerate(read) if one.pixels is not None]
+        if readable:
+            pixels = [one.pixels for one in read if one.pixels is not None]
+            p[readable] = by_class.probabilities(pixels, scaled=scaled)[main]
         parts.append(p)
-        for file, name, error in zip(some, read.names, read.errors, strict=True):
-            rows.append({"photo_id": name, "error": error, **_facts(None if error else _exif_of(file))})
+        for file, one in zip(some, read, strict=True):
+            facts = _facts(_exif_of(file) if one.error is None else None)
+            rows.append({"photo_id": one.name, "error": one.error, **facts})
     columns = ["photo_id", "error", "taken_at", "utc_offset_hours", "latitude", "longitude"]
     table = pd.DataFrame(rows, columns=columns)
     written = pa.array(table["taken_at"].astype(object).where(table["taken_at"].notna(), None), pa.string())

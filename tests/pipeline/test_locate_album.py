@@ -12,13 +12,13 @@ import pytest
 import yaml
 from PIL import Image
 
-from geoloc.localizers.by_album.context import HMM_FILE
-from geoloc.localizers.by_album.hmm import count_transitions
+from geoloc.localizers.by_album.hmm import HMM_FILE, count_transitions
 from geoloc.localizers.settings import HMMSettings
 from geoloc.photos.catalog import read_catalog
 from geoloc.photos.sequences import make_sequences
 from geoloc.photos.settings import SequenceSettings
 from orchestration.assets.inputs import load_partitions
+from orchestration.locate.by_class import ByClass
 from orchestration.plan.chain import output_folder
 from orchestration.workspace import Workspace
 from tests.pipeline.conftest import geoloc
@@ -84,17 +84,15 @@ def _alone(workspace: Workspace, capsys, photo: Path) -> str:
 
 def test_photos_that_changed_because_of_the_others_are_told(made, folder, capsys, monkeypatch):
     """Four photos are sure of one cell, and one is a little surer of another."""
-    from orchestration.locate import album as module
-
     cells = load_partitions(output_folder(made, "default", "partition"))["fine"].cell_count
 
-    def said(network: object, photos: list, *limits: object) -> dict[str, np.ndarray]:
+    def said(by_class: ByClass, photos: list, scaled: bool) -> dict[str, np.ndarray]:
         p = np.full((len(photos), cells), 0.01 / (cells - 2), dtype=np.float32)
         p[:, :2] = 0.9, 0.09
         p[2, :2] = 0.4, 0.59  # 2.jpg
         return {"fine": p, "coarse": np.ones((len(photos), 1), dtype=np.float32)}
 
-    monkeypatch.setattr(module, "predict_probabilities_of_pixels", said)
+    monkeypatch.setattr(ByClass, "probabilities", said)
     photos = {Path(one["photo"]).name: one for one in ask(made, capsys, "--album", str(folder))["photos"]}
     assert [name for name, one in photos.items() if one["changed"]] == ["2.jpg"]
     assert photos["2.jpg"]["answer"]["latitude"] == photos["0.jpg"]["answer"]["latitude"]
@@ -155,11 +153,11 @@ def test_a_build_with_a_markov_model_answers_by_it(made, folder, capsys, tmp_pat
     [
         (["--album", "nowhere"], "--album must be a folder of photos, got nowhere"),
         (["--album", "{empty}"], "has no files"),
-        (["--album", "{empty}", "a.jpg"], "and PHOTO a.jpg exclude each other"),
+        (["--album", "{empty}", "a.jpg"], "and the photo a.jpg exclude each other"),
         (["--anchors", "a.jpg"], "--anchors needs --album FOLDER"),
         (["--album", "{empty}", "--method", "nn"], "and --method exclude each other"),
         (["--album", "{empty}", "--abstain-below", "0.5"], "and --abstain-below exclude each other"),
-        ([], "name at least one PHOTO, or --album FOLDER"),
+        ([], "or a folder with --album"),
     ],
 )
 def test_what_makes_no_sense_is_one_line(made, tmp_path, capsys, options, message):

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from geoloc.localizers.base import Answers
-from geoloc.localizers.by_album.hmm import Transitions
+from geoloc.localizers.by_album.hmm import HMM_FILE, Transitions
 from geoloc.localizers.by_album.localizers import AverageLocalizer, HMMLocalizer, or_single
 from geoloc.localizers.by_class.cells import ClassLocalizer
 from geoloc.localizers.settings import AlbumSettings, network_file
@@ -32,9 +32,7 @@ if TYPE_CHECKING:
     from geoloc.partitions.base import Partition
 
 Probabilities = NDArray[np.float32]
-M2_FILE, PRIOR_FILE, DAYLIGHT_FILE, HMM_FILE = (
-    f"{n}.safetensors" for n in ("m2", "prior", "daylight", "hmm")
-)
+M2_FILE, PRIOR_FILE, DAYLIGHT_FILE = (f"{name}.safetensors" for name in ("m2", "prior", "daylight"))
 TOP = 10
 """Most probable cells that a network over top cells sees where no M2 says how many."""
 NO_TIME_OF_POSTING, NO_CAMERA_TIME = "no time of posting", "no camera time"

@@ -30,6 +30,8 @@ from geoloc.localizers.settings import HMMSettings
 from geoloc.photos.sequences import Sequences
 
 FloatArray = NDArray[np.float64]
+HMM_FILE = "hmm.safetensors"
+"""The counted transitions, in the output of the stage album_models."""
 _BLOCK = 128
 """Steps of Viterbi whose scores are held at once: memory grows with the root of a long album, not with it."""
 
