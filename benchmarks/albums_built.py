@@ -12,10 +12,14 @@ from pathlib import Path
 
 import pandas as pd
 
+from geoloc.evaluation.claims.claim import BIAS
+from geoloc.evaluation.claims.context import CONTEXT_CLAIMS
 from geoloc.evaluation.diagnostics import Diagnostics
 from geoloc.evaluation.result import Evaluation
 from orchestration.assets.context_answers import ALONE, COMPARED
 from orchestration.lineage.build import Build
+from orchestration.results.claims import NOT_BUILT, claims
+from orchestration.tables import p_text, with_interval
 from orchestration.workspace import Workspace
 
 LEVELS = ("street", "city", "region", "country", "continent")
@@ -86,7 +90,29 @@ def main() -> int:
             counts = ", ".join(f"{m} {n}" for m, n in zip(some["method"], some["photos"], strict=True))
             print(f"  {reason}: {counts}")
         print()
+    tested(options.workspace, options.test)
     return 0
+
+
+def tested(workspace: Path, test: str) -> None:
+    """Print the claims on time, albums and people that what is built can test."""
+    found = claims(Workspace.open(workspace), test).table
+    found = found[found["claim"].isin({one.name for one in CONTEXT_CLAIMS}) & (found["verdict"] != NOT_BUILT)]
+    print(f"claims ({int(found['asked'].max()) if len(found) else 0} were asked; p corrected for that):")
+    for row in found.itertuples():
+        of_bias = row.level == BIAS
+        size = with_interval(
+            row.difference,
+            row.low,
+            row.high,
+            sign="+",
+            digits=3 if of_bias else 1,
+            scale=1.0 if of_bias else 100.0,
+        )
+        print(
+            f"  {row.claim}, {row.level}: {row.verdict}; {size} {'nats' if of_bias else 'points'}, "
+            f"p {p_text(row.p_corrected)}"
+        )
 
 
 if __name__ == "__main__":

@@ -210,7 +210,9 @@ def probabilities_frame(
     return pd.DataFrame(
         {
             "photo_id": photos["photo_id"].astype("str"),
-            "known": _among(photos["photo_id"].astype("str"), pd.Series(np.asarray(known_ids, dtype=object), dtype="str")),
+            "known": _among(
+                photos["photo_id"].astype("str"), pd.Series(np.asarray(known_ids, dtype=object), dtype="str")
+            ),
             "readable": ~has | np.isfinite(sums),
             "sum": sums,
             "smallest": least,
