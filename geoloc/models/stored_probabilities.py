@@ -80,7 +80,7 @@ def write_probabilities(
     folder = Path(folder)
     predicted = photos["predicted"].to_numpy(dtype=bool)
     count = int(predicted.sum())
-    values = np.lib.format.open_memmap(  # type: ignore[no-untyped-call]
+    values = np.lib.format.open_memmap(
         folder / VALUES_FILE, mode="w+", dtype=np.float32, shape=(count, cells)
     )
     done = 0

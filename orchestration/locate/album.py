@@ -245,11 +245,13 @@ def _answered(
     for i, row in enumerate(table.itertuples()):
         cell, anchor = found.cells[i], bool(placed[i])
         sure = 1.0 if anchor else float(found.probabilities[i, cell]) if cell >= 0 else 0.0
-        answer = None if np.isnan(where[i, 0]) else Spot(*map(float, where[i]), names[i], sure)
+        answer = (
+            None if np.isnan(where[i, 0]) else Spot(float(where[i, 0]), float(where[i, 1]), names[i], sure)
+        )
         by_itself = (
             None
             if own[i] < 0
-            else Spot(*map(float, alone[i]), names[len(table) + i], float(single[i, own[i]]))
+            else Spot(float(alone[i, 0]), float(alone[i, 1]), names[len(table) + i], float(single[i, own[i]]))
         )
         changed = bool(answer is not None and not anchor and cell != own[i])
         photos.append(

@@ -42,7 +42,7 @@ class Stage:
     description: str
     after: tuple[str, ...] = ()
     when: str = ""
-    only: tuple[tuple[str, str, str], ...] = ()
+    only: tuple[tuple[str, str, object], ...] = ()
     looks_at_pool: bool = False
     pool_when: str = ""
     shows_checks: bool = False

@@ -117,6 +117,8 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
     told = [row["claim"], row["source"], row["level"], row["methods"]]
     if row["verdict"] == NOT_BUILT:
         return [*told, "", "", "", f"{NOT_BUILT}: {row['note']}", ""]
-    of_bias = {"scale": 1.0, "digits": 3} if row["level"] == BIAS else {}
-    difference = with_interval(row["difference"], row["low"], row["high"], sign="+", **of_bias)
+    scale, digits = (1.0, 3) if row["level"] == BIAS else (100.0, 1)
+    difference = with_interval(
+        row["difference"], row["low"], row["high"], sign="+", digits=digits, scale=scale
+    )
     return [*told, f"{row['n']:,}", difference, p_text(row["p_corrected"]), row["verdict"], row["note"]]

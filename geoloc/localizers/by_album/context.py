@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -156,7 +157,7 @@ class ContextMethods:
         if self.time is None:
             return
         time, posted, points = self.time, seen.photos["posted_at"], self.partition.answers()
-        nothing = np.where(pd.isna(posted), NO_TIME_OF_POSTING, None)
+        nothing = _reason(posted, NO_TIME_OF_POSTING)
         timed = time.with_time(seen)
         if timed is not None:
             yield self._by("M2", or_single(timed, seen.single), nothing, "corrected by the time of posting")
@@ -166,7 +167,7 @@ class ContextMethods:
         if time.daylight is not None and seen.vectors is not None:
             taken = seen.photos["taken_at"]
             p = or_single(time.daylight.apply(seen.single, seen.vectors, taken, points[:, 0]), seen.single)
-            nothing = np.where(pd.isna(taken), NO_CAMERA_TIME, None)
+            nothing = _reason(taken, NO_CAMERA_TIME)
             yield self._by("daylight", p, nothing, "weighed by the sun's height at the camera's hour")
 
     def _of_albums(self, seen: SeenPhotos) -> Iterator[tuple[str, Answered]]:
@@ -217,9 +218,17 @@ def by_person(photos: pd.DataFrame, most: int) -> list[NDArray[np.int64]]:
     owners, _ = pd.factorize(photographer_keys(photos))
     order = np.argsort(owners, kind="stable").astype(np.int64)
     begins = np.flatnonzero(np.append(True, np.diff(owners[order]) != 0)) if len(order) else np.zeros(1, int)
-    cuts, start = [], 0
-    for begin, end in zip(begins, [*begins[1:], len(order)], strict=True):
+    cuts: list[int] = []
+    start = 0
+    for begin, end in itertools.pairwise([*map(int, begins), len(order)]):
         if begin > start and end - start > most:
             cuts.append(begin)
             start = begin
     return np.split(order, cuts)
+
+
+def _reason(times: pd.Series, why: str) -> NDArray[np.object_]:
+    """`why` for each photo without a time, None for the others."""
+    found = np.full(len(times), None, dtype=object)
+    found[times.isna().to_numpy()] = why
+    return found
