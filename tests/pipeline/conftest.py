@@ -15,8 +15,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import dagster as dg
+import numpy as np
 import pytest
 import yaml
+from numpy.typing import NDArray
 
 from orchestration.cli import main
 from orchestration.lineage.build import Build
@@ -63,6 +65,19 @@ def _no_model_for_servers(monkeypatch: pytest.MonkeyPatch) -> None:
     """MLflow's export of a network takes 8 s. The build of `original` makes one; trainings of tests do without."""
     for stage in ("classifier", "metric"):
         monkeypatch.setattr(f"orchestration.assets.{stage}.log_served_model", lambda *arguments: "")
+
+
+@pytest.fixture(autouse=True)
+def _blank_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To draw its figures is most of a report's time. Those of `original` and of tests marked `drawn` are drawn; the
+    tests of tests/unit look at all kinds."""
+    if "drawn" not in request.keywords:
+        for module in ("style", "photo_figures"):
+            monkeypatch.setattr(f"geoloc.reports.{module}.pixels", _blank)
+
+
+def _blank(*arguments: object) -> NDArray[np.uint8]:
+    return np.full((4, 4, 4), 255, np.uint8)
 
 
 def _no_export(*arguments: object) -> float:
