@@ -122,8 +122,7 @@ def test_a_changed_note_rebuilds_the_report_and_nothing_else(workspace):
     assert "&lt;b&gt;changed&lt;/b&gt;" in page
 
 
-@pytest.mark.drawn
-def test_building_again_gives_the_same_bytes(workspace):
+def test_building_again_gives_the_same_bytes(workspace, drawn):
     before = contents(workspace)
     assert geoloc(workspace, "build", "--force") == 0
     assert contents(workspace) == before
