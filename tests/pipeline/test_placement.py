@@ -15,7 +15,7 @@ from geoloc.photos.catalog import read_catalog
 from geoloc.photos.shards import ShardReader
 from orchestration.lineage.build import Build
 from orchestration.stores.placement import artifacts_uri, settle
-from orchestration.stores.tracking import log_served_model, tracked_run, tracking_uri
+from orchestration.stores.tracking import tracked_run, tracking_uri
 from orchestration.workspace import Workspace
 from tests.pipeline.conftest import geoloc
 
@@ -98,9 +98,7 @@ def train(workspace: Workspace, rate: float) -> None:
 
 
 @pytest.mark.slow
-def test_a_copied_and_a_moved_workspace_train_and_locate_on_their_own(
-    workspace, original, tmp_path, capfd, monkeypatch
-):
+def test_a_copied_and_a_moved_workspace_train_and_locate_on_their_own(workspace, original, tmp_path, capfd):
     first = workspace.root
     second = copy(first, tmp_path / ODD / "w")
     stored = read_catalog(second.pool).dropna(subset="shard").iloc[0]
@@ -110,8 +108,6 @@ def test_a_copied_and_a_moved_workspace_train_and_locate_on_their_own(
     shutil.rmtree(first)
     for rate, place in ((0.002, second), (0.003, None)):
         here = place or Workspace.open(shutil.move(second.root, tmp_path / "moved"))
-        if place is None:  # the model for servers, which takes 8 s, must not name its place either
-            monkeypatch.setattr("orchestration.assets.classifier.log_served_model", log_served_model)
         train(here, rate)
         assert not first.exists()
         assert mentions(here, first) == mentions(here, original) == []
