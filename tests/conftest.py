@@ -39,6 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What is imported by now is never garbage: looking for some in it, again and again, takes 5 % of all time."""
+    """What is imported by now is never garbage. To look for some in it, again and again, took 4 of the 58 CPU seconds
+    of a test that builds all."""
     gc.collect()
     gc.freeze()
