@@ -34,10 +34,11 @@ from geoloc.reports.reference_figures import reference_group
 from geoloc.reports.report import ReportInput, figure_file, write_report
 from geoloc.reports.summary import bent_warnings
 from geoloc.reports.thoughts import FigureGroup, gather_thoughts
+from geoloc.reports.track_figures import posting_group, track_group
 from orchestration.assets.inputs import load_partitions, model_names, read_photos
 from orchestration.lineage.checks import results_for_now
 from orchestration.lineage.origin import git_state
-from orchestration.plan.chain import TRAINING_FILE, inputs_of
+from orchestration.plan.chain import TRACKS_FILE, TRAINING_FILE, inputs_of
 from orchestration.run.stage import StageResult, StageRun
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def build(run: StageRun) -> StageResult:
     thoughts = _thoughts(run, evaluations[main], main, photos, partitions)
     thoughts += reference_group(_table(run.input("evaluation") / main, REFERENCE_SIZE))
     thoughts += _embeddings(run, main, photos, names)
+    thoughts += _context(run, main, photos)
     report = ReportInput(
         workspace=run.workspace.root.name,
         recipe=run.settings.recipe,
@@ -167,6 +169,16 @@ def _embeddings(
             return None if data is None else thumbnail(data, 160)
 
         return embedding_groups(maps, tables("units"), picture)
+
+
+def _context(run: StageRun, test: str, photos: pd.DataFrame) -> tuple[FigureGroup, ...]:
+    """Tracks of albums, and when photos are posted, for a recipe with models of albums or time."""
+    file = run.input("evaluation") / TRACKS_FILE.format(test=test)
+    tracks = read_parquet(file) if file.exists() else pd.DataFrame()
+    groups = track_group(tracks, tracks["method"].iloc[0] if len(tracks) else "")
+    if run.settings.time is not None:
+        groups += posting_group(photos["longitude"], photos["posted_at"])
+    return groups
 
 
 def _stored_bytes(photo: pd.Series, reader: ShardReader) -> bytes | None:
@@ -307,7 +319,12 @@ def _provenance(run: StageRun) -> Mapping[str, str | None]:
         **{f"content of {name}": record.content for name, record in recorded.items()},
         **{
             f"MLflow run of the {name}": recorded[stage].mlflow_run
-            for stage, name in (("classifier", "classifier"), ("metric", "metric network"))
+            for stage, name in (
+                ("classifier", "classifier"),
+                ("metric", "metric network"),
+                ("time_model", "models of time"),
+                ("album_models", "models of albums"),
+            )
             if stage in recorded
         },
         "MLflow run of the evaluation": evaluation.mlflow_run,

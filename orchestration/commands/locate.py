@@ -28,6 +28,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         "  geoloc locate photo.jpg --method nn --references source=yfcc --references until=2012-01-01\n"
         "  geoloc locate photo.jpg --method neighbours --level city --map where.html\n"
         "  geoloc locate photo.jpg --method combined       classes and neighbours together\n"
+        "  geoloc locate --album holiday/ --recipe planet_albums --map track.html\n"
         "  geoloc locate --table photos.csv --output answers.parquet\n\n"
         "If the build has localizers.calibrate, confidences are scaled by a temperature fitted on validation photos.\n"
         "If it has localizers.coverages, each answer comes with regions: cells that contain the photo with the given\n"
@@ -36,6 +37,18 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         run,
     )  # fmt: skip
     parser.add_argument("photos", type=Path, nargs="*", metavar="PHOTO")
+    parser.add_argument(
+        "--album",
+        type=Path,
+        metavar="FOLDER",
+        help="answer for all photos of a folder together, in order of their EXIF times, and say which of them changed "
+        "their answer because of the others",
+    )
+    parser.add_argument(
+        "--anchors",
+        action="store_true",
+        help="with --album: photos whose EXIF has a place are answered with it, marked, and tell of the others",
+    )
     parser.add_argument(
         "--table",
         type=Path,
@@ -117,12 +130,15 @@ def run(options: argparse.Namespace) -> int:
         options.k,
         tuple(options.references),
     )
+    _check_album(options, question)
     _check_table(options)
     workspace = open_workspace(options, tracks=False)
     if options.table:
         return _run_table(options, question, workspace)
     if options.map:
         _check_map(options.map, options.photos)
+    if options.album:
+        return _album(workspace, options)
     # Only now, with the question checked: torch takes seconds to import.
     from orchestration.lineage.build import Build
     from orchestration.locate.locate import locate, map_page
@@ -140,6 +156,50 @@ def run(options: argparse.Namespace) -> int:
     if options.map and not options.json:
         print(f"\nmap: {options.map}")
     if any(place.answered for place in places):
+        return 0
+    _say("no photo was located")
+    return 1
+
+
+def _check_album(options: argparse.Namespace, question: Question) -> None:
+    """Raise UsageError for photos and an album, and for options that an album's answers do not have."""
+    if options.anchors and not options.album:
+        raise UsageError("--anchors needs --album FOLDER")
+    if options.album:
+        if options.photos:
+            raise UsageError(f"--album {options.album} and the photo {options.photos[0]} exclude each other")
+        if options.table or options.output:
+            raise UsageError(
+                f"--album {options.album} and {'--table' if options.table else '--output'} exclude each other"
+            )
+        for name, default in vars(Question()).items():
+            if getattr(question, name) != default:
+                option = f"--{name.replace('_', '-')}"
+                raise UsageError(
+                    f"--album {options.album} and {option} exclude each other: an album is answered by class, over the "
+                    "main partition"
+                )
+
+
+def _album(workspace: Workspace, options: argparse.Namespace) -> int:
+    """Answer for an album; returns 1 if none of its photos was located."""
+    from orchestration.locate.photos import photo_files
+
+    files = photo_files(options.album)
+    if options.map:
+        _check_map(options.map, files)
+    from orchestration.lineage.build import Build
+    from orchestration.locate.album import album_page, locate_album
+
+    album = locate_album(Build(workspace, options.recipe), options.album, anchors=options.anchors, say=_say)
+    if options.map:
+        from geoloc.files import write_text
+
+        write_text(options.map, album_page(album))
+    print(json.dumps(album.to_dict(), indent=2, ensure_ascii=False) if options.json else album)
+    if options.map and not options.json:
+        print(f"\nmap: {options.map}")
+    if album.answered:
         return 0
     _say("no photo was located")
     return 1
@@ -170,8 +230,10 @@ def _check_table(options: argparse.Namespace) -> None:
             raise UsageError(
                 "--output is for --table; answers of single photos go to a page with --map, or --json"
             )
-        if not options.photos:
-            raise UsageError("name the photos to locate, or a table of them with --table")
+        if not options.photos and not options.album:
+            raise UsageError(
+                "name the photos to locate, or a table of them with --table, or a folder with --album"
+            )
         return
     if options.photos:
         raise UsageError(f"--table {options.table} and the photo {options.photos[0]} exclude each other")

@@ -11,6 +11,7 @@ from typing import Any
 from geoloc.files import atomic_folder, file_hashes, link_or_copy, read_parquet, write_json
 from geoloc.localizers.chosen.choice import ALONE
 from geoloc.localizers.chosen.neighbourhood import COMBINED
+from geoloc.models.stored_probabilities import take_from_probabilities
 from geoloc.retrieval.external import FeaturesError, read_features
 from geoloc.retrieval.pca import PCA_FILE
 from geoloc.retrieval.settings import ExternalSettings
@@ -24,7 +25,7 @@ from orchestration.stores.pipeline import dvc_stage_name
 from orchestration.workspace import Workspace
 
 Groups = Mapping[str, str]
-MODELS = ("partition", "classifier", "metric")
+MODELS = ("partition", "classifier", "metric", "time_model", "album_models")
 """Stages that learn from photos: what they learned cannot be taken out, only trained again. Principal components of
 embeddings are such a model too."""
 _FITTED = tuple(f"{kind}-{model}" for kind in (ALONE, COMBINED) for model in EMBEDDED_BY)
@@ -38,6 +39,10 @@ def _splits(folder: Path, groups: Groups) -> None:
 def _indexes(folder: Path, groups: Groups) -> None:
     for one in sorted(path.parent for path in folder.rglob("references.parquet")):
         take_from_index(one, groups)
+
+
+def _probabilities(folder: Path, groups: Groups) -> None:
+    take_from_probabilities(folder, list(groups))
 
 
 def _calibration(folder: Path, groups: Groups) -> None:
@@ -63,6 +68,7 @@ _TAKE: dict[str, Callable[[Path, Groups], None]] = {
     "metric_embeddings": take_from_embeddings,
     "external_embeddings": take_from_embeddings,
     "index": _indexes,
+    "class_probabilities": _probabilities,
     "evaluation": _calibration,
 }
 """How photos leave an output. A report shows photos and numbers from them: it is removed, and made again by a build."""
@@ -85,6 +91,9 @@ def look_at_outputs(workspace: Workspace, groups: Groups) -> dict[str, Any]:
             continue
         counts = {stage: int(split.isin(["train", "validation"]).sum()) for stage in MODELS}
         counts["partition"] = counts["index"] = int((split == "train").sum())
+        apart = "context" if (frame["split"] == "context").any() else "train"
+        counts["time_model"] = int(split.isin([apart, "validation"]).sum())
+        counts["album_models"] = int(split.isin(["train", "context", "validation"]).sum())
         for stage in (*_TAKE, *MODELS, "report"):
             record = build.record(stage)
             if record is not None and build.content(stage) == record.content:

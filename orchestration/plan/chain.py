@@ -42,7 +42,7 @@ class Stage:
     description: str
     after: tuple[str, ...] = ()
     when: str = ""
-    only: tuple[tuple[str, str, str], ...] = ()
+    only: tuple[tuple[str, str, object], ...] = ()
     looks_at_pool: bool = False
     pool_when: str = ""
     shows_checks: bool = False
@@ -102,6 +102,25 @@ CHAIN: tuple[Stage, ...] = (
         when="embeddings.of_classifier",
     ),
     Stage(
+        "class_probabilities", ("splits", "partition", "classifier"),
+        ("localizers.crops", "localizers.batch_size"), "models", ("pytorch", "numpy"),
+        "Probabilities of the main partition's cells for photos that the classifier was not trained on, with the album "
+        "and times of every photo.",
+        when="context", looks_at_pool=True,
+    ),
+    Stage(
+        "time_model", ("partition", "class_probabilities", "embeddings"),
+        ("seed", "training.seed", "time"), "models", ("pytorch", "mlflow"),
+        "Models that correct the classifier's answers by the time of posting, and by daylight.",
+        when="time", only=(("embeddings", "time.daylight", True),),
+    ),
+    Stage(
+        "album_models", ("partition", "class_probabilities", "embeddings", "time_model"),
+        ("seed", "training.seed", "albums"), "models", ("pytorch", "mlflow"),
+        "A Markov model and networks over the photos of an album or person, on stored embeddings and probabilities.",
+        when="albums", only=(("embeddings", "albums.on_embeddings", True),),
+    ),
+    Stage(
         "metric", ("splits", "partition", "classifier"), ("seed", *_METRIC), "models", ("pytorch", "mlflow"),
         "A network whose embeddings of photos of one place are near each other, trained on the training photos.",
         when="metric",
@@ -131,9 +150,13 @@ CHAIN: tuple[Stage, ...] = (
         "evaluation",
         (
             "splits", "partition", "classifier", "features", "embeddings", "metric_embeddings", "external_embeddings",
-            "index",
+            "index", "class_probabilities", "time_model", "album_models",
         ),
-        ("seed", "index", "localizers", "evaluation", "metric.name", "embeddings.external.name"), "evaluation",
+        (
+            "seed", "index", "localizers", "evaluation", "metric.name", "embeddings.external.name", "time.network",
+            "time.prior", "time.daylight", "albums",
+        ),
+        "evaluation",
         ("pandas", "mlflow"),
         "Accuracy at five levels with photographer-clustered intervals, baselines, ceilings and comparisons.",
         pool_when="localizers.references",
@@ -158,6 +181,8 @@ TRAINING_FILE = "training.json"
 """Beside it: the history of its training, epoch by epoch."""
 CHOICES_FILE = "neighbour-choices-{model}.json"
 """In the output of the stage evaluation: what was chosen on validation photos for the neighbours of a model."""
+TRACKS_FILE = "tracks-{test}.parquet"
+"""In the output of the stage evaluation: some albums, of a recipe with a section albums."""
 SHARED = ("photos",)
 """Stages that do not depend on the recipe: built once for the workspace."""
 

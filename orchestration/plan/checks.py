@@ -37,6 +37,8 @@ def checks_of(settings: BuildSettings, stage: str) -> tuple[Check, ...]:
         return (Check("splits"),)
     if stage in ("features", "embeddings", "metric_embeddings", "external_embeddings"):
         return (Check("embeddings"),)
+    if stage == "class_probabilities":
+        return (Check("class_probabilities"),)
     if stage == "partition":
         return tuple(
             Check("partition", name, {"minimum_photos": _least_photos(one)})

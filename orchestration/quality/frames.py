@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from geoloc.photos.consistency import CHECKS
+from geoloc.photos.sequences import EARLIEST_ZONE_HOURS
 from orchestration.quality.suites import ExpectationOutcome, QualityError, SuiteResult, run_suite
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ __all__ = [
     "catalog_frame",
     "embeddings_frame",
     "partition_frame",
+    "probabilities_frame",
     "run_suite",
     "splits_frame",
 ]
@@ -177,4 +179,45 @@ def embeddings_frame(
     known = _among(ids, pd.Series(np.asarray(known_ids, dtype=object), dtype="str"))
     return pd.DataFrame(
         {"photo_id": ids, "known": known, "finite": finite, "norm": norm, "distance_from_mean": distance}
+    )
+
+
+def probabilities_frame(
+    photos: pd.DataFrame, values: NDArray[np.floating], known_ids: ArrayLike
+) -> pd.DataFrame:
+    """Returns the frame for expectations/class_probabilities.json: a row for each of `photos` (photo_id, split,
+    photographer, source, album, taken_at, posted_at, row), whose probabilities are row `row` of `values` [M, C].
+
+    Columns photo_id, `known` (among known_ids), `readable`, `sum` and `smallest` of
+    the probabilities (null for a photo without, or unreadable), `album_splits` (the number of splits of its album's
+    photos, null without an album), `clock` ("posted first" where the photo was taken after it was posted by more than
+    any zone allows, else "plausible"; null where a time is unknown) and `has_time`.
+    """
+    row = photos["row"].to_numpy(dtype=np.int64)
+    total, smallest = np.full(len(values), np.nan), np.full(len(values), np.nan)
+    for start in range(0, len(values), _BLOCK):
+        part = np.asarray(values[start : start + _BLOCK])
+        total[start : start + _BLOCK] = part.sum(axis=1, dtype=np.float64)
+        smallest[start : start + _BLOCK] = part.min(axis=1)
+    has = row >= 0
+    sums, least = np.full(len(row), np.nan), np.full(len(row), np.nan)
+    sums[has], least[has] = total[row[has]], smallest[row[has]]
+    owner, source = (photos[name].astype("str").fillna("") for name in ("photographer", "source"))
+    album = (owner + "\0" + source + "\0" + photos["album"].astype("str")).where(photos["album"].notna())
+    taken, posted = pd.to_datetime(photos["taken_at"]), pd.to_datetime(photos["posted_at"])
+    early = (taken - posted) / pd.Timedelta(hours=1) > EARLIEST_ZONE_HOURS
+    both = taken.notna() & posted.notna()
+    return pd.DataFrame(
+        {
+            "photo_id": photos["photo_id"].astype("str"),
+            "known": _among(
+                photos["photo_id"].astype("str"), pd.Series(np.asarray(known_ids, dtype=object), dtype="str")
+            ),
+            "readable": ~has | np.isfinite(sums),
+            "sum": sums,
+            "smallest": least,
+            "album_splits": photos["split"].groupby(album).transform("nunique").to_numpy(dtype=np.float64),
+            "clock": pd.Series(np.where(early, "posted first", "plausible"), photos.index).where(both),
+            "has_time": (taken.notna() | posted.notna()).to_numpy(),
+        }
     )

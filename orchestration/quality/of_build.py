@@ -8,7 +8,13 @@ from geoloc.photos.catalog import read_catalog
 from geoloc.photos.split_checks import check_splits
 from orchestration.assets.inputs import EMBEDDED_BY, embedding_folders, load_partitions, read_photos, stored
 from orchestration.lineage.build import Build
-from orchestration.quality.frames import catalog_frame, embeddings_frame, partition_frame, splits_frame
+from orchestration.quality.frames import (
+    catalog_frame,
+    embeddings_frame,
+    partition_frame,
+    probabilities_frame,
+    splits_frame,
+)
 
 
 def frame_of(build: Build, stage: str, about: str = "") -> pd.DataFrame:
@@ -19,6 +25,8 @@ def frame_of(build: Build, stage: str, about: str = "") -> pd.DataFrame:
         return splits(build)
     if stage == "partition":
         return partition(build, about)
+    if stage == "class_probabilities":
+        return class_probabilities(build)
     return embeddings(build, {made: model for model, made in EMBEDDED_BY.items()}[stage])
 
 
@@ -46,3 +54,12 @@ def embeddings(build: Build, model: str) -> pd.DataFrame:
     made = Embeddings.load(embedding_folders(build)[model])
     known = stored(read_photos(build.folder("splits")))["photo_id"]
     return embeddings_frame(made.photo_ids, made.vectors, known)
+
+
+def class_probabilities(build: Build) -> pd.DataFrame:
+    """One row a photo that models of time and albums know."""
+    from geoloc.models.stored_probabilities import StoredProbabilities
+
+    made = StoredProbabilities.load(build.folder("class_probabilities"))
+    known = stored(read_photos(build.folder("splits")))["photo_id"]
+    return probabilities_frame(made.photos, made.values, known)

@@ -28,13 +28,14 @@ from orchestration.quality.frames import (
     catalog_frame,
     embeddings_frame,
     partition_frame,
+    probabilities_frame,
     run_suite,
     splits_frame,
 )
 from tests.data.quality_frames import FakePartition, good_catalog, good_checks, good_splits, good_vectors
 
 FOLDER = Path(__file__).parents[2] / "expectations"
-SUITES = ("catalog", "splits", "partition", "embeddings")
+SUITES = ("catalog", "splits", "partition", "embeddings", "class_probabilities")
 Rule = tuple[str, str]  # expectation type without "expect_", column
 
 
@@ -233,6 +234,51 @@ def embeddings(plant: Callable[[list[Any], np.ndarray], Any] | None = None) -> p
     return embeddings_frame(ids, vectors, [*(f"p{n:03}" for n in range(40)), None])
 
 
+PROBABILITIES: dict[str, tuple[Callable[[pd.DataFrame, np.ndarray], Any], Rule, str]] = {
+    "no id": (lambda p, v: p.loc.__setitem__((3, "photo_id"), None), (NULL, "photo_id"), "critical"),
+    "doubled": (lambda p, v: p.loc.__setitem__((3, "photo_id"), "p004"), (UNIQUE, "photo_id"), "critical"),
+    "unknown photo": (lambda p, v: p.loc.__setitem__((3, "photo_id"), "gone"), (IN_SET, "known"), "critical"),
+    "unreadable": (lambda p, v: v.__setitem__(slice(0, 5), np.nan), (IN_SET, "readable"), "warning"),
+    "scores": (lambda p, v: v.__setitem__(3, v[3] * 2), (BETWEEN, "sum"), "critical"),
+    "negative": (
+        lambda p, v: v.__setitem__((3, slice(0, 2)), [-0.25, 0.75]),
+        (BETWEEN, "smallest"),
+        "critical",
+    ),
+    "album cut": (
+        lambda p, v: p.loc.__setitem__((29, "split"), "validation"),
+        (BETWEEN, "album_splits"),
+        "warning",
+    ),
+    "clocks ahead": (
+        lambda p, v: p.loc.__setitem__((slice(0, 3), "taken_at"), pd.Timestamp("2030-01-01")),
+        (IN_SET, "clock"),
+        "info",
+    ),
+    "no times": (
+        lambda p, v: p.loc.__setitem__((slice(0, 20), ["taken_at", "posted_at"]), pd.NaT),
+        (IN_SET, "has_time"),
+        "info",
+    ),
+}
+
+
+def probabilities(plant: Callable[[pd.DataFrame, np.ndarray], Any] | None = None) -> pd.DataFrame:
+    """Thirty photos in albums of five; the first ten are of train and have no probabilities."""
+    at = np.arange(30)
+    taken = pd.Series(pd.Timestamp("2012-05-01") + pd.to_timedelta(at, "h")).astype("datetime64[us]")
+    photos = pd.DataFrame({"photo_id": [f"p{n:03}" for n in at], "split": ["train"] * 10 + ["test"] * 20})
+    photos = photos.assign(
+        photographer=[f"who{n // 10}" for n in at], source="s", album=[f"a{n // 5}" for n in at], taken_at=taken,
+        posted_at=taken + pd.Timedelta(days=1), row=[-1] * 10 + list(range(20)),
+    )  # fmt: skip
+    photos[["photo_id", "split"]] = photos[["photo_id", "split"]].astype(object)
+    values = np.full((20, 4), 0.25)
+    if plant:
+        plant(photos, values)
+    return probabilities_frame(photos, values, [*(f"p{n:03}" for n in range(40)), None])
+
+
 def good(suite: str) -> pd.DataFrame:
     catalog = good_catalog()
     return {
@@ -240,6 +286,7 @@ def good(suite: str) -> pd.DataFrame:
         "splits": lambda: splits_frame(catalog, good_splits(catalog), good_checks()),
         "partition": lambda: partition_frame(FakePartition()),
         "embeddings": embeddings,
+        "class_probabilities": probabilities,
     }[suite]()
 
 
@@ -311,6 +358,12 @@ def test_embedding_faults(fault: str) -> None:
     expect_one(run("embeddings", embeddings(plant)), rule, severity)
 
 
+@pytest.mark.parametrize("fault", PROBABILITIES)
+def test_probability_faults(fault: str) -> None:
+    plant, rule, severity = PROBABILITIES[fault]
+    expect_one(run("class_probabilities", probabilities(plant)), rule, severity)
+
+
 def expect_one(result: SuiteResult, rule: Rule, severity: str) -> None:
     assert failures(result) == {rule: severity}
     counts = (result.passed, result.critical_failures, result.warnings)
@@ -340,6 +393,7 @@ def test_every_rule_has_a_fault() -> None:
         + [("column_max_to_be_between", f"check_{name}") for name in SPLIT_CHECKS],
         "partition": [rule for _, rule, _ in PARTITION.values()] + [(ROWS, "")],
         "embeddings": [rule for _, rule, _ in EMBEDDINGS.values()] + [(ROWS, "")],
+        "class_probabilities": [rule for _, rule, _ in PROBABILITIES.values()] + [(ROWS, "")],
     }
     for suite in SUITES:
         rules = [

@@ -40,6 +40,8 @@ MESHES = ("coarse", "fine", "finep")
 M1 = tuple(f"m1_{mesh}_full" for mesh in MESHES)
 M1_CYCLES = tuple(f"m1_{mesh}_cycles_full" for mesh in MESHES)
 CITIES = ("cities_alexnet_full", "cities_googlenet_full")
+ALBUMS = ("planet_albums_full",)
+M3 = ("m3_coarse_full", "m3_fine_full")
 
 PUBLISHED = [
     # PlaNet, section 4
@@ -104,6 +106,34 @@ PUBLISHED = [
     (M1, "training.optimiser", "sgd"),
     (M1, "training.schedule", "linear"),
     *(((f"m1_{m}_full",), "model.weights", f"recipe:m1_{m}_cycles_full") for m in MESHES),
+    # PlaNet, "Sequence Geolocation with LSTMs" and table 2b
+    (ALBUMS, "partitions.fine.s2.max_photos", 10_000),
+    (ALBUMS, "albums.averages", ("album",)),
+    (ALBUMS, "albums.hmm.divide_by", "counted"),
+    (ALBUMS, "albums.hmm.decode", "viterbi"),
+    *(
+        (ALBUMS, f"albums.networks.{name}.{key}", value)
+        for name, kind, offset, length in (
+            ("LSTM", "lstm", 0, None),
+            ("LSTM off1", "lstm", 1, None),
+            ("LSTM off2", "lstm", 2, None),
+            ("LSTM rep", "repeated", 0, None),
+            ("LSTM rep 25", "repeated", 0, 25),
+            ("BLSTM 25", "bidirectional", 0, 25),
+        )
+        for key, value in (("network.kind", kind), ("network.offset", offset), ("length", length))
+    ),
+    # Multi-modal Geolocation, sections 3.2, 3.3 and A.2, table 2
+    (M3, "time.network.top", 10),
+    (M3, "time.network.hidden", 542 * 3),
+    (M3, "time.network.dropout", 0.5),
+    (M3, "time.learning_rate", 0.005),
+    (M3, "albums.averages", ("user",)),
+    (M3, "albums.networks.M3.network.kind", "bidirectional"),
+    (M3, "albums.networks.M3.sequences.by", "user"),
+    (M3, "albums.networks.M3.sequences.clock", "posted"),
+    (M3, "albums.networks.M3.length", 24),
+    (M3, "albums.networks.M3.one_per_group", True),
 ]
 """Recipes, a setting, and what was published: read from the papers, not from the recipes."""
 
@@ -125,6 +155,18 @@ def test_every_recipe_parses_and_says_what_it_is(recipe):
     assert settings_of(recipe).recipe == recipe
     if recipe != DEFAULT_RECIPE:
         assert (WORKSPACE.recipes / f"{recipe}.yaml").read_text().startswith("# ")
+
+
+@pytest.mark.parametrize("mesh", ["coarse", "fine"])
+def test_models_of_people_are_over_the_image_models_of_m1(mesh):
+    """As published: only the splits differ, and what the weights come from."""
+    assert settings_of(f"m1_{mesh}").partitions == settings_of(f"m3_{mesh}").partitions
+    for kind in ("_cycles_full", "_full"):
+        one, other = (settings_of(f"{model}_{mesh}{kind}") for model in ("m1", "m3"))
+        assert one.partitions == other.partitions
+        assert one.training == other.training
+        assert replace(one.model, weights="none") == replace(other.model, weights="none")
+        assert other.splits.context is not None
 
 
 @pytest.mark.parametrize("recipe", RANKED)
