@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from geoloc.models.batches import Batch
 from geoloc.models.cross_view import CrossViewNetwork
-from geoloc.models.matching import bearings
 from geoloc.models.prediction import mixed_precision, run_network
 
 
@@ -34,23 +33,29 @@ def embed_tiles(
     model: CrossViewNetwork,
     batches: Iterable[Batch],
     count: int,
-    rotations: int,
+    up: NDArray[np.float64],
     precision: str = "float32",
 ) -> NDArray[np.float32]:
-    """Embeddings of `count` tiles, north up, in each of R rotations (matching.bearings): float32 (N, R, D); NaN for an
-    unreadable tile. The rotations are made on the model's device."""
-    found = np.full((count, rotations, model.embedding_size), np.nan, dtype=np.float32)
-    turns = bearings(rotations).tolist()
+    """Embeddings of `count` tiles, north up, seen with each of R bearings at the top: float32 (N, R, D); NaN for an
+    unreadable tile. `up` are degrees, (R,) for all tiles or (N, R). The rotations are made on the model's device."""
+    up = np.broadcast_to(up, (count, up.shape[-1])).astype(np.float32)
+    found = np.full((*up.shape, model.embedding_size), np.nan, dtype=np.float32)
+    rows = np.empty(0, dtype=np.int64)
+
+    def asked(batches: Iterable[Batch]) -> Iterator[Batch]:
+        nonlocal rows
+        for batch in batches:
+            rows = batch.row_indices
+            yield batch
 
     def forward(images: torch.Tensor) -> dict[str, torch.Tensor]:
         normal = model.preprocess.normalise(images)
+        turns = torch.from_numpy(up[rows]).to(images.device)
         with mixed_precision(images.device, precision):
-            parts = [
-                model.tiles(normal, torch.full((len(normal),), turn, device=normal.device)) for turn in turns
-            ]
+            parts = [model.tiles(normal, turn) for turn in turns.T]
         return {"vectors": torch.stack(parts, dim=1)}
 
-    for batch, outputs in run_network(model, forward, batches):
+    for batch, outputs in run_network(model, forward, asked(batches)):
         if outputs is not None:
             found[batch.row_indices] = outputs["vectors"]
     return found

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-_AT_ONCE = 2**24
-"""Distances in memory at a time."""
+_AT_ONCE, _PHOTOS = 2**24, 1024
+"""Distances in memory at a time; photos of a block."""
 
 
 def bearings(rotations: int) -> NDArray[np.float64]:
@@ -42,18 +42,26 @@ def distance_blocks(
     photos: NDArray[np.float32], tiles: NDArray[np.float32], device: torch.device | None = None
 ) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
     """Yields a slice of Q photos float32 (Q, D), their squared distances [A, N] to N tiles (N, R, D) in their best
-    rotations, and those rotations int64 [A, N]. A photo or tile with NaN is infinitely far from all."""
+    rotations, and those rotations int64 [A, N]. A photo or tile with NaN is infinitely far from all.
+
+    Exact; `tiles` may be a memory map, of which a bounded part is read at a time.
+    """
     device = device or torch.device("cpu")
     count, rotations, dimensions = tiles.shape
-    every = torch.from_numpy(np.ascontiguousarray(tiles)).to(device).reshape(count * rotations, dimensions)
-    lengths = every.square().sum(dim=1)
-    rows = max(1, _AT_ONCE // max(1, len(every)))
-    for start in range(0, len(photos), rows):
-        some = torch.from_numpy(np.ascontiguousarray(photos[start : start + rows])).to(device)
-        squared = torch.addmm(lengths[None, :], some, every.T, alpha=-2) + some.square().sum(dim=1)[:, None]
-        squared = squared.clamp_min_(0).nan_to_num_(nan=torch.inf).view(len(some), count, rotations)
-        nearest = squared.min(dim=2)
-        yield slice(start, start + len(some)), nearest.values, nearest.indices
+    together = max(1, _AT_ONCE // (_PHOTOS * rotations))
+    for start in range(0, len(photos), _PHOTOS):
+        some = torch.tensor(photos[start : start + _PHOTOS], device=device)
+        lengths = some.square().sum(dim=1)[:, None]
+        apart = torch.empty((len(some), count), device=device)
+        turned = torch.empty((len(some), count), dtype=torch.int64, device=device)
+        for first in range(0, count, together):
+            block = torch.tensor(tiles[first : first + together], device=device).reshape(-1, dimensions)
+            squared = torch.addmm(block.square().sum(dim=1)[None, :], some, block.T, alpha=-2).add_(lengths)
+            squared = squared.clamp_min_(0).nan_to_num_(nan=torch.inf).view(len(some), -1, rotations)
+            nearest = squared.min(dim=2)
+            apart[:, first : first + together] = nearest.values
+            turned[:, first : first + together] = nearest.indices
+        yield slice(start, start + len(some)), apart, turned
 
 
 def distances(

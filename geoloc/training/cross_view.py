@@ -17,7 +17,7 @@ from geoloc.losses.metric import metric_loss
 from geoloc.losses.orientation import orientation_loss
 from geoloc.models.cross_view import CrossViewNetwork, CrossViewShape
 from geoloc.models.cross_view_prediction import embed_photos, embed_tiles
-from geoloc.models.matching import best_threshold, distance_blocks, distances, ranks
+from geoloc.models.matching import bearings, best_threshold, distance_blocks, distances, ranks
 from geoloc.models.prediction import mixed_precision
 from geoloc.settings import replace, settings_hash
 from geoloc.training import loop
@@ -212,7 +212,8 @@ def embed_pairs(
     """Embeddings of the photos (N, D) and of the tiles (N, R, D) of N pairs, without augmentation."""
     every = np.arange(len(source))
     photos = embed_photos(model, source.photos(every, batch_size, 0), len(source), precision)
-    return photos, embed_tiles(model, source.tiles(every, batch_size), len(source), rotations, precision)
+    tiles = source.tiles(every, batch_size)
+    return photos, embed_tiles(model, tiles, len(source), bearings(rotations), precision)
 
 
 def match_scores(
@@ -260,8 +261,8 @@ def match_scores(
 def with_hard_pairs(
     order: NDArray[np.int64], near: NDArray[np.int64], batch_size: int, share: float, seed: int, epoch: int
 ) -> NDArray[np.int64]:
-    """`order` int64 (N,) rearranged so that `share` of each batch are hard negatives of others in it, from `near` (N, K)
-    (-1: none). Each pair comes once; where no hard negative is left, the next pair of `order` follows.
+    """`order` int64 (N,) rearranged so that `share` of each batch are hard negatives of others in it, from `near`
+    (N, K; -1: none). Each pair comes once; where no hard negative is left, the next pair of `order` follows.
     """
     numbers = np.random.default_rng([seed, epoch, 1])
     waiting = dict.fromkeys(order.tolist())
