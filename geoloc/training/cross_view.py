@@ -188,8 +188,8 @@ def validation_measures(
     wrong = pairs.unmatched(settings.negative_km, source.seed)
     every = np.arange(len(pairs))
     if settings.kind != "embedding":
-        matched = -match_scores(model, source, every, turns, settings.precision)
-        unmatched = -match_scores(model, source, wrong, turns, settings.precision)
+        matched = -match_scores(model, source, every, bearings(turns), settings.precision)
+        unmatched = -match_scores(model, source, wrong, bearings(turns), settings.precision)
         unmatched[wrong < 0] = np.nan
         return {
             "reciprocal_rank": None,
@@ -220,16 +220,17 @@ def match_scores(
     model: CrossViewNetwork,
     source: PairSource,
     tile_of: NDArray[np.int64],
-    rotations: int,
+    up: NDArray[np.float64],
     precision: str = "float32",
 ) -> NDArray[np.float32]:
-    """Logits float32 (N,) of N photos with the tiles at `tile_of`, each the highest over R rotations of the tile; NaN
-    if one of the two is unreadable."""
+    """Logits float32 (N,) of N photos with the tiles at `tile_of`, each the highest over R rotations of the tile, with
+    `up` (R,) or (N, R) at the top; NaN if one of the two is unreadable."""
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
     found = np.full(len(source), np.nan, dtype=np.float32)
-    every, turns = np.arange(len(source)), np.arange(rotations) * (360 / rotations)
+    every = np.arange(len(source))
+    turns = torch.from_numpy(np.broadcast_to(up, (len(source), up.shape[-1])).astype(np.float32))
     both = zip(source.photos(every, 32, 0), source.tiles(np.maximum(tile_of, 0), 32), strict=True)
     start = 0
     try:
@@ -247,10 +248,8 @@ def match_scores(
             tiles = tile.images[torch.from_numpy(kept[tiles_kept])].to(device)
             with torch.inference_mode(), mixed_precision(device, precision):
                 scores = [
-                    model.match(
-                        photos, model.seen(tiles, torch.full((len(tiles),), float(turn), device=device))
-                    )
-                    for turn in turns
+                    model.match(photos, model.seen(tiles, turn))
+                    for turn in turns[torch.from_numpy(asked[kept])].to(device).T
                 ]
                 found[asked[kept]] = torch.stack(scores).amax(dim=0).float().cpu().numpy()
     finally:

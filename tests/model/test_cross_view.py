@@ -20,6 +20,7 @@ from geoloc.losses.orientation import orientation_loss
 from geoloc.losses.settings import MetricLossSettings
 from geoloc.models.cross_view import CrossViewNetwork, build_cross_view, load_cross_view, save_cross_view
 from geoloc.models.cross_view_prediction import headings_of
+from geoloc.models.matching import bearings
 from geoloc.models.panorama import PanoramaPreprocess
 from geoloc.models.settings import ModelSettings
 from geoloc.models.tiles import seen_tiles
@@ -318,9 +319,9 @@ def test_an_unreadable_image_costs_its_pair_only(world: Any) -> None:
     assert np.flatnonzero(np.isnan(of_tiles).any(axis=(1, 2))).tolist() == [2]
     hybrid = network(replace(SETTINGS, kind="hybrid", orientation=None, select_by="last"))
     source = replace_model(source, hybrid)
-    scores = match_scores(hybrid, source, np.full(40, 2), 1)
+    scores = match_scores(hybrid, source, np.full(40, 2), bearings(1))
     assert np.isnan(scores).all()
-    scores = match_scores(hybrid, source, np.arange(40), 4)
+    scores = match_scores(hybrid, source, np.arange(40), bearings(4))
     assert np.flatnonzero(np.isnan(scores)).tolist() == [1, 2]
 
 

@@ -35,9 +35,9 @@ class Found:
 
 @dataclass(frozen=True)
 class OverheadIndex:
-    """N tiles: `tiles` (COLUMNS, and any others), `vectors` float32 (N, R, D), `up` float64 (R,), the bearing at the top
-    of each rotation (NaN: the mean of all), and `north` float32 (N, D), embeddings with north at the top if those are
-    not among the vectors. `model` is the hash of the network's file; `calibration` None: not calibrated."""
+    """N tiles: `tiles` (COLUMNS, and any others), `vectors` float32 (N, R, D), `up` float64 (R,), the bearing at the
+    top of each rotation (NaN: the mean of all), and `north` float32 (N, D), embeddings with north at the top if those
+    are not among the vectors. `model` is the hash of the network's file; `calibration` None: not calibrated."""
 
     tiles: pd.DataFrame
     vectors: NDArray[np.float32]
@@ -142,8 +142,8 @@ def make_index(
 ) -> OverheadIndex:
     """An index of N tiles (COLUMNS) from their embeddings (N, R, D) in the rotations of `search`, by `embedder`.
 
-    A tile without an embedding (NaN) is left out. Raises ValueError for missing columns, or embeddings of another number
-    of tiles or rotations.
+    A tile without an embedding (NaN) is left out. Raises ValueError for missing columns, or embeddings of another
+    number of tiles or rotations.
     """
     absent = [name for name in COLUMNS if name not in tiles.columns]
     if absent:

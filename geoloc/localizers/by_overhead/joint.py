@@ -11,8 +11,8 @@ DEFAULT_MASS = 0.9
 def log_priors(
     probabilities: NDArray[np.floating], cell: NDArray[np.int64], mass: float = DEFAULT_MASS
 ) -> NDArray[np.float64]:
-    """The log prior of each of N tiles, float64 (Q, N), from a classifier's probabilities of C cells (Q, C) and the cell
-    of each tile int64 (N,), -1 for none.
+    """The log prior of each of N tiles, float64 (Q, N), from a classifier's probabilities of C cells (Q, C) and the
+    cell of each tile int64 (N,), -1 for none.
 
     A cell's probability is shared by its tiles. Only the most probable cells count, as many as hold `mass` of a photo's
     probability: tiles elsewhere have -inf. So have all tiles of a photo with NaN. Raises ValueError for a mass outside
