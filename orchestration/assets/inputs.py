@@ -14,11 +14,13 @@ from geoloc.files import read_json, read_parquet
 from geoloc.models.settings import ModelSettings
 from geoloc.partitions import load_partition
 from geoloc.photos.catalog import read_catalog
+from geoloc.photos.pair_splits import OVERHEAD, PAIR_COLUMNS, PICTURE_COLUMNS, STREET
+from geoloc.photos.pairs import overhead_pool
 from geoloc.photos.splits import FACTS
 from geoloc.settings import SettingsError, replace
 from geoloc.training.metric_settings import CLASSIFIER, MetricSettings
 from orchestration.lineage.build import Build
-from orchestration.plan.chain import GRAPH_FILE, MODEL_FILE, SPLITS_FILE
+from orchestration.plan.chain import GRAPH_FILE, MODEL_FILE, PAIRS_FILE, PICTURES_FILE, SPLITS_FILE
 from orchestration.plan.settings import BuildSettings, weights_file
 from orchestration.run.stage import StageRun
 from orchestration.workspace import WorkspaceError
@@ -73,6 +75,22 @@ def with_pixels(pool: Path, photos: pd.DataFrame) -> pd.DataFrame:
             f"{found.loc[other, 'photo_id'].iloc[0]}; build the splits again with: geoloc build"
         )
     return found.drop(columns="bytes")
+
+
+def read_pair_table(pairs: Path) -> pd.DataFrame:
+    """The table of the pairs stage, one row per pair: geoloc.photos.pair_splits.PAIR_COLUMNS."""
+    return read_parquet(pairs / PAIRS_FILE, PAIR_COLUMNS)
+
+
+def pair_photos(pool: Path, pairs: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The street photos and the overhead tiles of the pairs stage, each with the current location of its bytes: those
+    of street photos in `pool`, those of tiles in `overhead_pool(pool)`.
+
+    Raises WorkspaceError if a pool's bytes of a picture are different or missing.
+    """
+    pictures = read_parquet(pairs / PICTURES_FILE, PICTURE_COLUMNS)
+    street, tiles = (pictures[pictures["view"] == view].reset_index(drop=True) for view in (STREET, OVERHEAD))
+    return with_pixels(pool, street), with_pixels(overhead_pool(pool), tiles)
 
 
 def load_partitions(folder: Path) -> dict[str, Partition]:

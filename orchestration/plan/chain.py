@@ -84,6 +84,11 @@ CHAIN: tuple[Stage, ...] = (
         after=("photos",), looks_at_pool=True,
     ),
     Stage(
+        "pairs", (), ("seed", "cross_view.splits"), "data", ("parquet",),
+        "Pairs of a street photo and an overhead tile: train, validation and test, city- and photographer-disjoint.",
+        after=("photos",), when="cross_view", looks_at_pool=True,
+    ),
+    Stage(
         "partition", ("splits",), ("partitions",), "partitions", ("parquet",),
         "One or several partitions of the Earth into cells, fitted on the training photos: the classifier's classes.",
     ),
@@ -154,6 +159,8 @@ GRAPH_FILE = "network.onnx"
 """The exported network, in the outputs of the stages classifier, features and metric; missing if the export failed."""
 SPLITS_FILE = "splits.parquet"
 """The table of the splits stage, a row a photo."""
+PAIRS_FILE, PICTURES_FILE, LEFT_OUT_FILE = "pairs.parquet", "photos.parquet", "left_out.parquet"
+"""The tables of the stage pairs: a row a pair, a row a picture of these, and a row a pair that is left out."""
 TRAINING_FILE = "training.json"
 """Beside it: the history of its training, epoch by epoch."""
 CHOICES_FILE = "neighbour-choices-{model}.json"

@@ -35,6 +35,8 @@ def checks_of(settings: BuildSettings, stage: str) -> tuple[Check, ...]:
         return (Check("catalog"),)
     if stage == "splits":
         return (Check("splits"),)
+    if stage == "pairs":
+        return (Check("pairs"),)
     if stage in ("features", "embeddings", "metric_embeddings", "external_embeddings"):
         return (Check("embeddings"),)
     if stage == "partition":

@@ -4,11 +4,28 @@ from __future__ import annotations
 
 import pandas as pd
 
+from geoloc.files import read_parquet
 from geoloc.photos.catalog import read_catalog
+from geoloc.photos.pair_splits import PICTURE_COLUMNS
+from geoloc.photos.pairs import overhead_pool
 from geoloc.photos.split_checks import check_splits
-from orchestration.assets.inputs import EMBEDDED_BY, embedding_folders, load_partitions, read_photos, stored
+from orchestration.assets.inputs import (
+    EMBEDDED_BY,
+    embedding_folders,
+    load_partitions,
+    read_pair_table,
+    read_photos,
+    stored,
+)
 from orchestration.lineage.build import Build
-from orchestration.quality.frames import catalog_frame, embeddings_frame, partition_frame, splits_frame
+from orchestration.plan.chain import PICTURES_FILE
+from orchestration.quality.frames import (
+    catalog_frame,
+    embeddings_frame,
+    pairs_frame,
+    partition_frame,
+    splits_frame,
+)
 
 
 def frame_of(build: Build, stage: str, about: str = "") -> pd.DataFrame:
@@ -17,6 +34,8 @@ def frame_of(build: Build, stage: str, about: str = "") -> pd.DataFrame:
         return catalog(build)
     if stage == "splits":
         return splits(build)
+    if stage == "pairs":
+        return pairs(build)
     if stage == "partition":
         return partition(build, about)
     return embeddings(build, {made: model for model, made in EMBEDDED_BY.items()}[stage])
@@ -32,6 +51,14 @@ def splits(build: Build) -> pd.DataFrame:
     table = read_photos(build.folder("splits"))[["photo_id", "split", "reason"]]
     photos = read_catalog(build.workspace.pool)
     return splits_frame(photos, table, check_splits(photos, table, build.settings.splits))
+
+
+def pairs(build: Build) -> pd.DataFrame:
+    """The pairs, with what the pools store of them now."""
+    folder, pool = build.folder("pairs"), build.workspace.pool
+    catalogs = [read_catalog(one, ["photo_id", "sha256"]) for one in (pool, overhead_pool(pool))]
+    pictures = read_parquet(folder / PICTURES_FILE, PICTURE_COLUMNS)
+    return pairs_frame(read_pair_table(folder), pictures, *catalogs)
 
 
 def partition(build: Build, name: str) -> pd.DataFrame:
