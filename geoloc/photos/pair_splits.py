@@ -6,8 +6,8 @@ How a pair gets its split, highest priority first:
 2. Test keeps all pairs of its cities. Validation leaves out what is too near to test, train what is too near to either:
    pairs by a photographer of the other side, near-duplicates of its street photos, equal bytes of its tiles, and pairs
    within apart_km.
-What is left out has a reason. So has a pair whose pictures the pool no longer stores, one that repeats another pair byte
-by byte, and one whose tile is no square.
+What is left out has a reason. So has a pair whose pictures the pool no longer stores, one that repeats another pair
+byte by byte, and one whose tile is no square.
 """
 
 from __future__ import annotations
