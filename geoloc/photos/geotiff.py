@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,15 @@ def open_raster(place: Place | str) -> Iterator[Raster]:
         raise RasterError(f"{place} is not a file")
     # Imported here: GDAL takes long to load, and only this needs it.
     import rasterio
-    from rasterio.errors import RasterioError
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(fetched(place))
         try:
             stack.enter_context(rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR", CPL_DEBUG=False))
-            dataset = stack.enter_context(rasterio.open(file))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)  # _GeoTiff says it in an error
+                dataset = stack.enter_context(rasterio.open(file))
         except RasterioError as error:
             raise RasterError(f"{place} is no raster that can be read: {one_line(str(error))}") from None
         yield _GeoTiff(dataset, place)

@@ -59,7 +59,7 @@ def add_tile_options(parser: argparse.ArgumentParser, *, metres: float | None) -
     default = f"{metres:g}" if metres else "as the recipe's pairs"
     parser.add_argument(
         "--metres",
-        type=_positive,
+        type=positive,
         default=metres,
         metavar="M",
         help=f"width of a tile on the ground (default: {default})",
@@ -210,7 +210,8 @@ def opened_raster(path: str, zoom: int | None) -> Any:
     return open_raster(place)
 
 
-def _positive(text: str) -> float:
+def positive(text: str) -> float:
+    """A number of metres from an option."""
     return _number(text, 0.0, 100_000.0, "a number of metres above 0 and at most 100000")
 
 

@@ -37,14 +37,16 @@ def write(root: Path, files: dict[str, int | str]) -> Path:
 
 
 def cvusa(root: Path) -> Path:
-    return write(root, {
-        "splits/train-19zl.csv": "bingmap/19/0000002.jpg,streetview/panos/0000002.jpg,streetview/annotations/0000002.png\n"
-        "bingmap/19/0000001.jpg,streetview/panos/0000001.jpg,streetview/annotations/0000001.png\n",
-        "splits/val-19zl.csv": "bingmap/19/0000003.jpg,streetview/panos/0000003.jpg,streetview/annotations/0000003.png\n",
-        "split_locations/all.csv": "40.1,-90.1,40.10001,-90.10001,12\n41.2,-91.2,41.2,-91.2,200\n42.3,-92.3,42.3,-92.3,0\n",
-        **{f"bingmap/19/000000{n}.jpg": n for n in (1, 2, 3)},
-        **{f"streetview/panos/000000{n}.jpg": 10 + n for n in (1, 2, 3)},
-    })  # fmt: skip
+    def row(n: int) -> str:
+        return (
+            f"bingmap/19/000000{n}.jpg,streetview/panos/000000{n}.jpg,streetview/annotations/000000{n}.png\n"
+        )
+
+    places = "40.1,-90.1,40.10001,-90.10001,12\n41.2,-91.2,41.2,-91.2,200\n42.3,-92.3,42.3,-92.3,0\n"
+    lists = {"splits/train-19zl.csv": row(2) + row(1), "splits/val-19zl.csv": row(3)}
+    tiles = {f"bingmap/19/000000{n}.jpg": n for n in (1, 2, 3)}
+    panoramas = {f"streetview/panos/000000{n}.jpg": 10 + n for n in (1, 2, 3)}
+    return write(root, {**lists, "split_locations/all.csv": places, **tiles, **panoramas})
 
 
 def cvact(root: Path) -> Path:
@@ -82,7 +84,8 @@ def gtcrossview(root: Path) -> Path:
         "train.overhead.txt": "denver/o/1.jpg 0\ndenver/o/2.jpg 0\n",
         "seattle_test.streetview.txt": "3.jpg 1\n",
         "seattle_test.overhead.txt": "o3.jpg 0\n",
-        "places.csv": "file,latitude,longitude,heading\ndenver/s/1.jpg,39.7,-104.9,15\ndenver/o/2.jpg,39.8,-104.8,\no3.jpg,47.6,-122.3,\n",
+        "places.csv": "file,latitude,longitude,heading\ndenver/s/1.jpg,39.7,-104.9,15\n"
+        "denver/o/2.jpg,39.8,-104.8,\no3.jpg,47.6,-122.3,\n",
         "denver/s/1.jpg": 1, "denver/s/2.jpg": 2, "3.jpg": 3, "denver/o/1.jpg": 11, "denver/o/2.jpg": 12, "o3.jpg": 13,
     })  # fmt: skip
 
