@@ -26,7 +26,8 @@ def pairs(rank, candidates, **columns):
     count = len(rank)
     given = {
         "city": [f"c{i % 3}" for i in range(count)], "photographer": [f"p{i // 2}" for i in range(count)],
-        "rank": np.asarray(rank, float), "candidates": candidates, "metres": 10.0, "right_best": 1.0, "right_fixed": 0.5,
+        "rank": np.asarray(rank, float), "candidates": candidates, "metres": 10.0, "right_best": 1.0,
+        "right_fixed": 0.5,
         "heading_error": np.nan,
     }  # fmt: skip
     return pd.DataFrame(given | columns)
