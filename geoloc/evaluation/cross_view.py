@@ -29,9 +29,11 @@ ALIGNED = "aligned"
 SCORES_FILE, PAIRS_FILE, DISTANCES_FILE, HEADINGS_FILE = (
     "scores.parquet", "pairs.parquet", "distances.parquet", "headings.parquet",
 )  # fmt: skip
+CANDIDATES_FILE, CANDIDATES_OF, CANDIDATES = "candidates.parquet", "16 rotations", 20
+"""The best candidates of each photo are kept of this method, this many."""
 PAIR_COLUMNS = (
-    "method", "pair_id", "photo_id", "overhead_id", "best_overhead_id", "city", "photographer", "rank", "candidates",
-    "metres", "distance", "unmatched_distance", "right_best", "right_fixed", "heading", "heading_found",
+    "method", "pair_id", "photo_id", "overhead_id", "best_overhead_id", "city", "photographer", "latitude",
+    "longitude", "rank", "candidates", "metres", "distance", "unmatched_distance", "right_best", "right_fixed", "heading", "heading_found",
     "heading_error",
 )  # fmt: skip
 
@@ -39,12 +41,15 @@ PAIR_COLUMNS = (
 @dataclass(frozen=True)
 class CrossViewEvaluation:
     """`scores`: measures.overhead.COLUMNS and the method. `pairs`: a row for each method and test pair (PAIR_COLUMNS).
-    `distances` and `headings`: histograms by method."""
+    `distances` and `headings`: histograms by method. `candidates`: the best tiles of each photo (method, pair_id, place
+    from 1, overhead_id, latitude, longitude, distance, up: the bearing at the top of the best rotation); empty for a
+    network that scores pairs."""
 
     scores: pd.DataFrame
     pairs: pd.DataFrame
     distances: pd.DataFrame
     headings: pd.DataFrame
+    candidates: pd.DataFrame
 
     def save(self, folder: Path) -> None:
         """Write the tables into an existing folder."""
@@ -54,7 +59,7 @@ class CrossViewEvaluation:
     @classmethod
     def load(cls, folder: Path) -> CrossViewEvaluation:
         """What `save` wrote. Raises DamagedFile or FileNotFoundError for missing or damaged tables."""
-        names = (SCORES_FILE, PAIRS_FILE, DISTANCES_FILE, HEADINGS_FILE)
+        names = (SCORES_FILE, PAIRS_FILE, DISTANCES_FILE, HEADINGS_FILE, CANDIDATES_FILE)
         return cls(*(read_parquet(folder / name, ("method",)) for name in names))
 
     def _tables(self) -> dict[str, pd.DataFrame]:
@@ -63,6 +68,7 @@ class CrossViewEvaluation:
             PAIRS_FILE: self.pairs,
             DISTANCES_FILE: self.distances,
             HEADINGS_FILE: self.headings,
+            CANDIDATES_FILE: self.candidates,
         }
 
 
@@ -93,8 +99,14 @@ def evaluate_cross_view(
 
     Candidates of a photo are the tiles of the test pairs of its city. Each photo has one random unmatched tile.
     """
-    made = _embedding_methods if settings.kind == "embedding" else _scoring_methods
-    tables = [rows.assign(method=name) for name, rows in made(test, validation, settings, seed).items()]
+    if settings.kind == "embedding":
+        found = _embed(test, settings), _embed(validation, settings)
+        made = _embedding_methods(test, validation, *found, settings, seed)
+        candidates = _candidates(test, found[0])
+    else:
+        made = _scoring_methods(test, validation, settings, seed)
+        candidates = pd.DataFrame({"method": pd.Series(dtype="str")})
+    tables = [rows.assign(method=name) for name, rows in made.items()]
     every = pd.concat(tables, ignore_index=True)
     scores, near, turned = [], [], []
     for name, rows in every.groupby("method", sort=False):
@@ -107,13 +119,19 @@ def evaluate_cross_view(
         every[[*PAIR_COLUMNS, *(f"chance_{limit}m" for limit in METRES)]],
         pd.concat(near, ignore_index=True),
         pd.concat(turned, ignore_index=True),
+        candidates,
     )
 
 
 def _embedding_methods(
-    test: PairSource, validation: PairSource, settings: CrossViewSettings, seed: int
+    test: PairSource,
+    validation: PairSource,
+    of_test: _Embedded,
+    of_validation: _Embedded,
+    settings: CrossViewSettings,
+    seed: int,
 ) -> dict[str, pd.DataFrame]:
-    found = [_embed(source, settings) for source in (test, validation)]
+    found = [of_test, of_validation]
     shape, made = test.model.shape, {}
     for name in method_names(settings):
         held, ups = [], np.empty(0)
@@ -193,6 +211,31 @@ def _ranked(
     return _with_headings(_verified(rows, fixed), pairs.heading[every], aligned)
 
 
+def _candidates(test: PairSource, found: _Embedded) -> pd.DataFrame:
+    """The best tiles of each photo among those of its city, in the best of 16 rotations."""
+    up, parts = bearings(ROTATIONS), []
+    for _, group in test.pairs.rows.groupby("city", sort=True):
+        at = group.index.to_numpy()
+        apart, turned = distances(found.photos[at], found.tiles[at])
+        best = np.argsort(apart, axis=1, kind="stable")[:, :CANDIDATES]
+        rows = group.iloc[best.ravel()]
+        parts.append(
+            pd.DataFrame(
+                {
+                    "method": CANDIDATES_OF,
+                    "pair_id": np.repeat(group["pair_id"].to_numpy(dtype=object), best.shape[1]),
+                    "place": np.tile(np.arange(1, best.shape[1] + 1), len(at)),
+                    "overhead_id": rows["overhead_id"].to_numpy(dtype=object),
+                    "latitude": rows["tile_latitude"].to_numpy(),
+                    "longitude": rows["tile_longitude"].to_numpy(),
+                    "distance": np.take_along_axis(apart, best, axis=1).ravel(),
+                    "up": up[np.take_along_axis(turned, best, axis=1)].ravel(),
+                }
+            )
+        )
+    return pd.concat(parts, ignore_index=True)
+
+
 def _headings(
     source: PairSource,
     found: _Embedded,
@@ -253,7 +296,7 @@ def _scored(name: str, source: PairSource, settings: CrossViewSettings, seed: in
 
 def _blank(source: PairSource) -> pd.DataFrame:
     """The columns that describe the pairs, and NaN for what is measured."""
-    known = ["pair_id", "photo_id", "overhead_id", "city", "photographer", "heading"]
+    known = ["pair_id", "photo_id", "overhead_id", "city", "photographer", "latitude", "longitude", "heading"]
     rows = source.pairs.rows[known].copy()
     rows["best_overhead_id"] = None
     measured = [name for name in PAIR_COLUMNS if name not in rows.columns and name != "method"]

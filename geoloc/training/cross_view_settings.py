@@ -140,6 +140,11 @@ class CrossViewSettings(LoopSettings):
         help="how the trained network is searched with; the training does not use it",
     )
 
+    @property
+    def indexed(self) -> bool:
+        """Whether tiles can be indexed: they have embeddings."""
+        return self.kind == "embedding"
+
     def check(self, key: str) -> None:
         """Raise SettingsError if fields contradict each other."""
         super().check(key)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoloc.models.settings import OF_CLASSIFIER, OF_METRIC, RECIPE
+from geoloc.training.cross_view_settings import CrossViewSettings
 from geoloc.training.metric_settings import CLASSIFIER, MetricSettings
 from orchestration.workspace import Workspace
 
@@ -71,6 +72,11 @@ _METRIC = (
     *(f"metric.{name}" for name in MetricSettings.model_fields if name != "name"),
 )  # fmt: skip
 """The settings that a metric network depends on. Its first weights are those of metric.start."""
+
+_CROSS_VIEW = tuple(
+    f"cross_view.{name}" for name in CrossViewSettings.model_fields if name not in ("splits", "search")
+)
+"""The settings that a cross-view network depends on."""
 
 CHAIN: tuple[Stage, ...] = (
     Stage(
@@ -133,6 +139,24 @@ CHAIN: tuple[Stage, ...] = (
         "FAISS indexes over the training photos' embeddings: the references that queries are matched with.",
     ),
     Stage(
+        "cross_view_model", ("pairs",), ("seed", *_CROSS_VIEW), "models", ("pytorch", "mlflow"),
+        "A network that matches street photos with overhead tiles, trained on the training pairs.",
+        when="cross_view",
+    ),
+    Stage(
+        "overhead_index", ("pairs", "cross_view_model"),
+        ("seed", "cross_view.search", "cross_view.negative_km", "cross_view.precision"), "retrieval", ("numpy",),
+        "The overhead tiles of the test cities, embedded in several rotations; calibrated on validation pairs.",
+        when="cross_view.indexed",
+    ),
+    Stage(
+        "cross_view_evaluation", ("pairs", "cross_view_model"),
+        ("seed", "cross_view.search.batch_size", "cross_view.negative_km", "cross_view.precision"), "evaluation",
+        ("pandas", "mlflow"),
+        "Recall, verification and orientation in cities never trained on, by rotations at test time.",
+        when="cross_view",
+    ),
+    Stage(
         "evaluation",
         (
             "splits", "partition", "classifier", "features", "embeddings", "metric_embeddings", "external_embeddings",
@@ -144,7 +168,8 @@ CHAIN: tuple[Stage, ...] = (
         pool_when="localizers.references",
     ),
     Stage(
-        "report", ("splits", "partition", "classifier", "metric", "evaluation"),
+        "report",
+        ("splits", "partition", "classifier", "metric", "cross_view_model", "cross_view_evaluation", "evaluation"),
         ("note", "splits"), "evaluation", ("html",),
         "One offline HTML file with the tables, maps, examples and provenance; the same numbers as JSON and CSV.",
         after=("photos",), looks_at_pool=True, shows_checks=True,
@@ -186,7 +211,7 @@ class Borrowing:
     only: tuple[str, str] | None = None
 
 
-WEIGHTS = ("model.weights", "metric.start")
+WEIGHTS = ("model.weights", "metric.start", "cross_view.model.weights")
 """The settings that may name a file of initial weights; a stage uses one of them at most."""
 
 BORROWINGS: tuple[Borrowing, ...] = (

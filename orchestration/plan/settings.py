@@ -16,6 +16,7 @@ from geoloc.photos.settings import SplitSettings
 from geoloc.retrieval.settings import EmbeddingSettings, IndexSettings
 from geoloc.settings import Name, Settings, SettingsError, parse, replace, setting, used
 from geoloc.settings import changes as settings_changes
+from geoloc.training.cross_view_settings import CrossViewSettings
 from geoloc.training.metric_settings import CLASSIFIER, MetricSettings
 from geoloc.training.settings import TrainingSettings
 from geoloc.yaml_files import read_yaml
@@ -53,6 +54,9 @@ class BuildSettings(Settings):
     metric: MetricSettings | None = setting(
         None,
         help="a network trained so that photos of one place are near each other, and its neighbours; null: none",
+    )
+    cross_view: CrossViewSettings | None = setting(
+        None, help="a network that matches street photos with overhead tiles, and its index; null: none"
     )
     embeddings: EmbeddingSettings = setting(EmbeddingSettings())
     index: IndexSettings = setting(IndexSettings())
@@ -97,6 +101,11 @@ class BuildSettings(Settings):
     def metric_seed(self) -> int:
         """The seed of the metric network's training: its own, else the build's."""
         return self.seed if self.metric is None or self.metric.seed is None else self.metric.seed
+
+    @property
+    def cross_view_seed(self) -> int:
+        """The seed of the cross-view network's training: its own, else the build's."""
+        return self.seed if self.cross_view is None or self.cross_view.seed is None else self.cross_view.seed
 
     def sections(self, names: Collection[str]) -> dict[str, Any]:
         """The values of the named sections or settings (such as "model.backbone") that can change a result, by name.
@@ -164,6 +173,8 @@ def load_settings(workspace: Workspace, recipe: str = DEFAULT_RECIPE) -> BuildSe
             settings = replace(settings, training=replace(settings.training, seed=seed))
             if settings.metric is not None:
                 settings = replace(settings, metric=replace(settings.metric, seed=seed))
+            if settings.cross_view is not None:
+                settings = replace(settings, cross_view=replace(settings.cross_view, seed=seed))
         _check_borrowed(workspace, settings)
         return settings
     except SettingsError as error:

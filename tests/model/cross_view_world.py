@@ -33,7 +33,13 @@ def tile_with_wedge(colour: np.ndarray, bearing: float) -> np.ndarray:
 
 
 def made(
-    count: int, seed: int, photos: Stored, tiles: Stored, headless: int = 0, cities: int = 4
+    count: int,
+    seed: int,
+    photos: Stored,
+    tiles: Stored,
+    headless: int = 0,
+    cities: int = 4,
+    easy: bool = False,
 ) -> CrossViewPairs:
     """Pairs of `count` places, 1 km apart; the first `headless` have no heading. The photo has the wedge's colour,
     on the side of the picture where the wedge is."""

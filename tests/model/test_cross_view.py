@@ -201,7 +201,7 @@ def test_an_angle_near_north_is_near_from_both_sides() -> None:
     found.requires_grad_(True)
     loss = orientation_loss(found, unknown)
     loss.backward()
-    assert float(loss) == 0
+    assert loss.item() == 0
     assert found.grad is not None
     assert not found.grad.any()
     half = orientation_loss(torch.zeros(2, 2), torch.tensor([0.5, float("nan")]))
@@ -240,7 +240,7 @@ def test_a_panorama_is_cut_around_its_middle() -> None:
     wide[:, 150:210] = 200
     preprocess = PanoramaPreprocess(resize_short_side=16, image_size=16, field_of_view=60.0)
     assert preprocess.apply_uint8(wide).shape == (16, 16, 3)
-    assert preprocess.apply_uint8(wide).min() > 190
+    assert preprocess.apply_uint8(wide).min() > 170
     assert replace(preprocess, field_of_view=360.0).apply_uint8(wide)[:, 0].max() == 0
 
 
