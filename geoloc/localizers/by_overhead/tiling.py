@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import batched
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +61,7 @@ def tile_raster(
         shutil.rmtree(work, ignore_errors=True)
         write_json(work / _PLAN, plan)
     done, parts = 0, []
-    for number, places in enumerate(batched(grid.centres(), tiling.batch)):
+    for number, places in enumerate(_batches(grid, tiling.batch)):
         part = work / f"{number:06d}"
         if not part.is_dir():
             _make_part(part, raster, tiling, embed, places)
@@ -74,11 +74,17 @@ def tile_raster(
     full = [part for part, one in zip(parts, facts, strict=True) if one["tiles"]]
     if not full:
         raise RasterError(
-            f"{raster.name} has no place for a tile of {tiling.metres:g} m: {on_edge} places are on its edge, {outside} "
-            "outside of it; make tiles smaller or pad them"
+            f"{raster.name} has no place for a tile of {tiling.metres:g} m: {on_edge} places are on its edge, "
+            f"{outside} outside of it; make tiles smaller or pad them"
         )
     tiles = pd.concat([read_parquet(part / _TILES, TILE_COLUMNS) for part in full], ignore_index=True)
     return TiledRaster(tiles, np.concatenate([np.load(part / _VECTORS) for part in full]), on_edge, outside)
+
+
+def _batches(grid: Grid, size: int) -> Iterator[list[tuple[str, float, float]]]:
+    centres = grid.centres()
+    while places := list(islice(centres, size)):
+        yield places
 
 
 def _make_part(
