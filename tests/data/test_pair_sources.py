@@ -253,3 +253,20 @@ def test_photos_beside_the_raster_and_rasters_without_a_place_are_told(workspace
     bare = write_tiff(tmp_path / "area.tif", np.zeros((9, 9, 3), np.uint8), Affine.identity(), None)
     assert run(workspace, "overhead", bare) == 1
     assert "area.tif has no coordinate system" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("share", "least", "most"), [("1", 10, 24), ("0", 0, 0)])
+def test_the_sample_has_as_many_tiles_as_asked_for(tmp_path, share, least, most):
+    options = [
+        "--photos",
+        "24",
+        "--processes",
+        "1",
+        "--overhead-share",
+        share,
+        "--folder",
+        str(tmp_path / "planet"),
+    ]
+    assert main(["sample", *options]) == 0
+    lines = (tmp_path / "planet" / "pairs.csv").read_text().splitlines()
+    assert least <= len(lines) - 1 <= most
