@@ -33,8 +33,8 @@ CANDIDATES_FILE, CANDIDATES_OF, CANDIDATES = "candidates.parquet", "16 rotations
 """The best candidates of each photo are kept of this method, this many."""
 PAIR_COLUMNS = (
     "method", "pair_id", "photo_id", "overhead_id", "best_overhead_id", "city", "photographer", "latitude",
-    "longitude", "rank", "candidates", "metres", "distance", "unmatched_distance", "right_best", "right_fixed", "heading", "heading_found",
-    "heading_error",
+    "longitude", "rank", "candidates", "metres", "distance", "unmatched_distance", "right_best", "right_fixed",
+    "matched_fixed", "unmatched_fixed", "heading", "heading_found", "heading_error",
 )  # fmt: skip
 
 
@@ -306,16 +306,19 @@ def _blank(source: PairSource) -> pd.DataFrame:
 
 
 def _verified(rows: pd.DataFrame, fixed: float | None) -> pd.DataFrame:
-    """Rows with right_best and right_fixed: the share of the matched and the unmatched pair that a threshold tells
-    right. An unreadable pair is wrong."""
+    """Rows with right_best and right_fixed, the share of the matched and the unmatched pair that a threshold tells
+    right, and matched_fixed and unmatched_fixed, either by itself, 0 or 1. An unreadable pair is wrong."""
     near = rows["distance"].to_numpy(dtype=np.float64)
     far = rows["unmatched_distance"].to_numpy(dtype=np.float64)
     best = best_threshold(near, far[np.isfinite(far)])[0]
-    made = {}
-    for name, threshold in (("right_best", best), ("right_fixed", fixed)):
-        if threshold is not None:
-            with np.errstate(invalid="ignore"):
-                made[name] = ((near <= threshold) * 1.0 + (far > threshold)) / 2
+    made = {"right_best": ((near <= best) * 1.0 + (far > best)) / 2}
+    if fixed is not None:
+        matched, unmatched = (near <= fixed) * 1.0, (far > fixed) * 1.0
+        made |= {
+            "right_fixed": (matched + unmatched) / 2,
+            "matched_fixed": matched,
+            "unmatched_fixed": unmatched,
+        }
     return rows.assign(**made)
 
 
