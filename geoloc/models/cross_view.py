@@ -164,7 +164,8 @@ class CrossViewNetwork(nn.Module):
 
 
 class ServedPhotos(nn.Module):
-    """The tower of photos for serving: pixels uint8 [B, 3, S, S] to embeddings [B, D], as an overhead index is asked."""
+    """The tower of photos for serving: pixels uint8 [B, 3, S, S] to embeddings [B, D], which an overhead index is asked
+    with."""
 
     def __init__(self, model: CrossViewNetwork) -> None:
         super().__init__()
