@@ -37,8 +37,8 @@ class Found:
 class OverheadIndex:
     """N tiles: `tiles` (COLUMNS, and any others), `vectors` float32 (N, R, D), `up` float64 (R,), the bearing at the
     top of each rotation (NaN: the mean of all), and `north` float32 (N, D), embeddings with north at the top if those
-    are not among the vectors. `model` is the hash of the network's file; `calibration` None: not calibrated; `unit`: whether
-    embeddings have length 1."""
+    are not among the vectors. `model` is the hash of the network's file; `calibration` None: not calibrated; `unit`:
+    whether embeddings have length 1."""
 
     tiles: pd.DataFrame
     vectors: NDArray[np.float32]
