@@ -106,5 +106,5 @@ def test_claims_tell_what_is_not_built_and_which_options_fit(workspace, capsys):
     asked = ["--workspace", str(workspace.root), "claims", "--cross-view"]
     assert main(asked) == 1
     assert "no recipe with a section cross_view is built" in capsys.readouterr().err
-    assert main([*asked, "--role", "fine=plain:[L]9C"]) == 1
+    assert main([*asked, "--role", "fine=plain:[L]9C"]) == 2
     assert "--cross-view has roles and test pairs of its own" in capsys.readouterr().err
