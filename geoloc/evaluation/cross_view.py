@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from geoloc.evaluation.measures.overhead import (
     METRES,
@@ -17,8 +18,15 @@ from geoloc.evaluation.measures.overhead import (
 )
 from geoloc.files import read_parquet, write_parquet
 from geoloc.models.cross_view_prediction import embed_photos, embed_tiles, headings_of
-from geoloc.models.matching import bearings, best_threshold, distances, indexed_rotations, ranks
-from geoloc.sphere import distance_km
+from geoloc.models.matching import (
+    bearings,
+    best_threshold,
+    distance_blocks,
+    indexed_rotations,
+    pair_distances,
+    ranking,
+)
+from geoloc.sphere import EARTH_RADIUS_KM, distance_km, unit_vectors
 from geoloc.training.cross_view import match_scores
 from geoloc.training.cross_view_pairs import PairSource
 from geoloc.training.cross_view_settings import CrossViewSettings
@@ -180,35 +188,30 @@ def _ranked(
 ) -> pd.DataFrame:
     pairs, photos = test.pairs, found[0].photos
     rows = _blank(test)
-    every, wrong = np.arange(len(pairs)), pairs.unmatched(settings.negative_km, seed)
+    wrong = pairs.unmatched(settings.negative_km, seed)
     places = pairs.rows[["tile_latitude", "tile_longitude"]].to_numpy(dtype=np.float64)
     for _, group in pairs.rows.groupby("city", sort=True):
         at = group.index.to_numpy()
-        apart, turned = distances(photos[at], held[0][at])
-        own = np.arange(len(at))
-        rows.loc[at, "rank"] = ranks(apart, own).astype(np.float64)
+        one = ranking(photos[at], held[0][at], np.arange(len(at)))
+        best = at[one.best]
+        rows.loc[at, "rank"] = one.rank.astype(np.float64)
         rows.loc[at, "candidates"] = len(at)
-        best = apart.argmin(axis=1)
-        rows.loc[at, "best_overhead_id"] = group["overhead_id"].to_numpy(dtype=object)[best]
-        km = distance_km(
-            group["latitude"].to_numpy()[:, None], group["longitude"].to_numpy()[:, None],
-            places[at, 0][None, :], places[at, 1][None, :],
-        )  # fmt: skip
-        # Embeddings that are all equal have no best tile.
-        tied = (apart <= apart.min(axis=1, keepdims=True)).sum(axis=1) > 1
-        broken = ~np.isfinite(apart.min(axis=1)) | tied
-        rows.loc[at, "metres"] = np.where(broken, np.nan, 1000 * km[own, best])
+        rows.loc[at, "best_overhead_id"] = np.where(
+            one.best >= 0, pairs.rows["overhead_id"].to_numpy(dtype=object)[best], None
+        )
+        here = group[["latitude", "longitude"]].to_numpy(dtype=np.float64)
+        metres = 1000 * distance_km(here[:, 0], here[:, 1], places[best, 0], places[best, 1])
+        rows.loc[at, "metres"] = np.where(one.best >= 0, metres, np.nan)
+        tree, points = cKDTree(unit_vectors(*places[at].T)), unit_vectors(*here.T)
         for limit in METRES:
-            rows.loc[at, f"chance_{limit}m"] = (1000 * km <= limit).mean(axis=1)
-        rows.loc[at, "distance"] = apart[own, own]
-        rotation = turned[own, own]
-        rows.loc[at, "heading_found"] = _headings(test, found[0], at, rotation, ups, held[0], aligned)
-    far = np.full(len(pairs), np.nan)
-    for pair in np.flatnonzero(wrong >= 0):
-        far[pair] = distances(photos[[pair]], held[0][[wrong[pair]]])[0][0, 0]
-    rows["unmatched_distance"] = far
+            chord = 2 * np.sin(limit / 1000 / EARTH_RADIUS_KM / 2)
+            near = tree.query_ball_point(points, chord, return_length=True)
+            rows.loc[at, f"chance_{limit}m"] = near / len(at)
+        rows.loc[at, "distance"] = one.distance
+        rows.loc[at, "heading_found"] = _headings(test, found[0], at, one.rotation, ups, held[0], aligned)
+    rows["unmatched_distance"] = pair_distances(photos, held[0], wrong)
     fixed = _threshold(validation, found[1].photos, held[1], settings, seed)
-    return _with_headings(_verified(rows, fixed), pairs.heading[every], aligned)
+    return _with_headings(_verified(rows, fixed), pairs.heading, aligned)
 
 
 def _candidates(test: PairSource, found: _Embedded) -> pd.DataFrame:
@@ -216,23 +219,24 @@ def _candidates(test: PairSource, found: _Embedded) -> pd.DataFrame:
     up, parts = bearings(ROTATIONS), []
     for _, group in test.pairs.rows.groupby("city", sort=True):
         at = group.index.to_numpy()
-        apart, turned = distances(found.photos[at], found.tiles[at])
-        best = np.argsort(apart, axis=1, kind="stable")[:, :CANDIDATES]
-        rows = group.iloc[best.ravel()]
-        parts.append(
-            pd.DataFrame(
-                {
-                    "method": CANDIDATES_OF,
-                    "pair_id": np.repeat(group["pair_id"].to_numpy(dtype=object), best.shape[1]),
-                    "place": np.tile(np.arange(1, best.shape[1] + 1), len(at)),
-                    "overhead_id": rows["overhead_id"].to_numpy(dtype=object),
-                    "latitude": rows["tile_latitude"].to_numpy(),
-                    "longitude": rows["tile_longitude"].to_numpy(),
-                    "distance": np.take_along_axis(apart, best, axis=1).ravel(),
-                    "up": up[np.take_along_axis(turned, best, axis=1)].ravel(),
-                }
+        for some, values, indices in distance_blocks(found.photos[at], found.tiles[at]):
+            apart, turned, asked = values.numpy(), indices.numpy(), group.iloc[some]
+            best = np.argsort(apart, axis=1, kind="stable")[:, :CANDIDATES]
+            rows = group.iloc[best.ravel()]
+            parts.append(
+                pd.DataFrame(
+                    {
+                        "method": CANDIDATES_OF,
+                        "pair_id": np.repeat(asked["pair_id"].to_numpy(dtype=object), best.shape[1]),
+                        "place": np.tile(np.arange(1, best.shape[1] + 1), len(asked)),
+                        "overhead_id": rows["overhead_id"].to_numpy(dtype=object),
+                        "latitude": rows["tile_latitude"].to_numpy(),
+                        "longitude": rows["tile_longitude"].to_numpy(),
+                        "distance": np.take_along_axis(apart, best, axis=1).ravel(),
+                        "up": up[np.take_along_axis(turned, best, axis=1)].ravel(),
+                    }
+                )
             )
-        )
     return pd.concat(parts, ignore_index=True)
 
 
@@ -264,9 +268,9 @@ def _threshold(
     """The threshold with the best accuracy on a set of pairs; None without pairs."""
     if not len(source):
         return None
-    apart, _ = distances(photos, held)
-    every, wrong = np.arange(len(source)), source.pairs.unmatched(settings.negative_km, seed)
-    return best_threshold(apart[every, every], apart[every, wrong][wrong >= 0])[0]
+    wrong = source.pairs.unmatched(settings.negative_km, seed)
+    near, far = (pair_distances(photos, held, tiles) for tiles in (np.arange(len(source)), wrong))
+    return best_threshold(near, far[wrong >= 0])[0]
 
 
 def _scoring_methods(

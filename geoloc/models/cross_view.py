@@ -101,7 +101,11 @@ class CrossViewNetwork(nn.Module):
         self, images: torch.Tensor, up: torch.Tensor, scale: torch.Tensor | None = None
     ) -> torch.Tensor:
         """Embeddings [B, D] of tiles [B, 3, S, S], seen with the bearings `up` [B] at the top (see models.tiles)."""
-        return self._embed(self.seen(images, up, scale), TILE)
+        return self.embed_seen(self.seen(images, up, scale))
+
+    def embed_seen(self, seen: torch.Tensor) -> torch.Tensor:
+        """Embeddings [B, D] of tiles that `seen` has made."""
+        return self._embed(seen, TILE)
 
     def seen(self, images: torch.Tensor, up: torch.Tensor, scale: torch.Tensor | None = None) -> torch.Tensor:
         """Tiles uint8 or normalised [B, 3, S, S] as the network sees them, float32."""
@@ -157,6 +161,19 @@ class CrossViewNetwork(nn.Module):
             f"CrossViewNetwork({s.kind}, {self.settings.backbone}{towers}, {self.embedding_size} dimensions, "
             f"{self.preprocess.image_size} px{', polar tiles' if s.polar else ''})"
         )
+
+
+class ServedPhotos(nn.Module):
+    """The tower of photos for serving: pixels uint8 [B, 3, S, S] to embeddings [B, D], which an overhead index is asked
+    with."""
+
+    def __init__(self, model: CrossViewNetwork) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Embeddings of photos."""
+        return self.model.photos(images)
 
 
 class NormByView(nn.Module):

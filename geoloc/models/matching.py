@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -85,6 +86,52 @@ def ranks(apart: NDArray[np.float32], truth: NDArray[np.int64]) -> NDArray[np.in
     own = np.take_along_axis(apart, truth[:, None], axis=1)
     found = (apart <= own).sum(axis=1)
     return np.where(np.isfinite(own[:, 0]), found, apart.shape[1]).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Of Q photos among N tiles: `rank` of the true tile as `ranks` has it, its squared `distance` and best `rotation`,
+    and `best` int64, the nearest tile: -1 where several are equally near, or none has a distance."""
+
+    rank: NDArray[np.int64]
+    distance: NDArray[np.float32]
+    rotation: NDArray[np.int64]
+    best: NDArray[np.int64]
+
+
+def ranking(
+    photos: NDArray[np.float32],
+    tiles: NDArray[np.float32],
+    truth: NDArray[np.int64],
+    device: torch.device | None = None,
+) -> Ranking:
+    """Where the true tile of each of Q photos (Q, D), at `truth` int64 (Q,), is among N tiles (N, R, D). A part of the
+    photos is in memory at a time."""
+    parts = []
+    for rows, values, indices in distance_blocks(photos, tiles, device):
+        apart, turned, own = values.cpu().numpy(), indices.cpu().numpy(), truth[rows]
+        each, nearest = np.arange(len(apart)), apart.min(axis=1, keepdims=True)
+        alone = ((apart <= nearest).sum(axis=1) == 1) & np.isfinite(nearest[:, 0])
+        best = np.where(alone, apart.argmin(axis=1), -1)
+        parts.append((ranks(apart, own), apart[each, own], turned[each, own], best))
+    if not parts:
+        none = np.empty(0, dtype=np.int64)
+        return Ranking(none, none.astype(np.float32), none, none)
+    return Ranking(*(np.concatenate([part[i] for part in parts]) for i in range(4)))
+
+
+def pair_distances(
+    photos: NDArray[np.float32], tiles: NDArray[np.float32], tile_of: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Squared distances float32 (Q,) of photos (Q, D) to one of N tiles (N, R, D) each, at `tile_of`, in its best
+    rotation; NaN where `tile_of` is -1 or an embedding is not known."""
+    found = np.full(len(photos), np.nan, dtype=np.float32)
+    rows = max(1, _AT_ONCE // max(1, tiles.shape[1] * tiles.shape[2]))
+    for start in range(0, len(photos), rows):
+        some = slice(start, start + rows)
+        apart = np.square(photos[some, None] - tiles[np.maximum(tile_of[some], 0)]).sum(axis=2).min(axis=1)
+        found[some] = np.where(tile_of[some] >= 0, apart, np.nan)
+    return found
 
 
 def best_threshold(matched: NDArray[np.floating], unmatched: NDArray[np.floating]) -> tuple[float, float]:

@@ -17,7 +17,7 @@ from geoloc.losses.metric import metric_loss
 from geoloc.losses.orientation import orientation_loss
 from geoloc.models.cross_view import CrossViewNetwork, CrossViewShape
 from geoloc.models.cross_view_prediction import embed_photos, embed_tiles
-from geoloc.models.matching import bearings, best_threshold, distance_blocks, distances, ranks
+from geoloc.models.matching import bearings, best_threshold, distance_blocks, pair_distances, ranking
 from geoloc.models.prediction import mixed_precision
 from geoloc.settings import replace, settings_hash
 from geoloc.training import loop
@@ -197,12 +197,12 @@ def validation_measures(
             "verification_accuracy": best_threshold(matched, unmatched[wrong >= 0])[1],
         }
     photos, tiles = embed_pairs(model, source, turns, 64, settings.precision)
-    apart, _ = distances(photos, tiles, next(model.parameters()).device)
-    rank = ranks(apart, every)
+    found = ranking(photos, tiles, every, next(model.parameters()).device)
+    unmatched = pair_distances(photos, tiles, wrong)
     return {
-        "reciprocal_rank": float((1 / rank).mean()),
-        "recall_at_1": float((rank == 1).mean()),
-        "verification_accuracy": best_threshold(apart[every, every], apart[every, wrong][wrong >= 0])[1],
+        "reciprocal_rank": float((1 / found.rank).mean()),
+        "recall_at_1": float((found.rank == 1).mean()),
+        "verification_accuracy": best_threshold(found.distance, unmatched[wrong >= 0])[1],
     }
 
 

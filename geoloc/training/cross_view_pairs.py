@@ -43,6 +43,13 @@ class CrossViewPairs:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def only(self, kept: NDArray[np.int64]) -> CrossViewPairs:
+        """The pairs at these positions."""
+        frames = (one.iloc[kept].reset_index(drop=True) for one in (self.rows, self.photos, self.tiles))
+        return CrossViewPairs(
+            *frames, self.heading[kept], self.place[kept], self.photo[kept], self.tile[kept]
+        )
+
     @property
     def without_heading(self) -> int:
         """The number of pairs whose heading is unknown."""
@@ -62,7 +69,7 @@ class CrossViewPairs:
         each other, bool (A, O) each. A tile nearer than `negative_km` to the photo's own is neither."""
         same = self.tile[anchors, None] == self.tile[others]
         same |= self.photo[anchors, None] == self.photo[others]
-        squared = 2 - 2 * self.place[anchors] @ self.place[others].T
+        squared = np.maximum(2 - 2 * self.place[anchors] @ self.place[others].T, 0)
         limit = 4 * np.sin(min(negative_km / EARTH_RADIUS_KM, np.pi) / 2) ** 2
         return same, ~same & (squared >= limit)
 

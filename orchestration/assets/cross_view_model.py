@@ -6,9 +6,11 @@ import dataclasses
 import shutil
 
 import pandas as pd
+import torch
 
 from geoloc.files import write_json
-from geoloc.models.cross_view import save_cross_view
+from geoloc.models.cross_view import ServedPhotos, save_cross_view
+from geoloc.models.embedder import Embedder, example_input
 from geoloc.photos.splits import TEST, TRAIN, VALIDATION
 from geoloc.settings import SettingsError
 from geoloc.training.cross_view import train_cross_view
@@ -23,7 +25,7 @@ from orchestration.assets.progress import teller
 from orchestration.assets.unseen import refuse_seen_tests
 from orchestration.plan.chain import MODEL_FILE, TRAINING_FILE
 from orchestration.run.stage import StageResult, StageRun
-from orchestration.stores.tracking import tracked_run
+from orchestration.stores.tracking import log_served_model, tracked_run
 
 CURVES = ("loss", "learning_rate", "reciprocal_rank", "recall_at_1", "verification_accuracy")
 TOLD = {
@@ -67,6 +69,12 @@ def build(run: StageRun) -> StageResult:
         del facts["resumed_at_step"]
         write_json(run.output / TRAINING_FILE, facts)
         tracker.artefacts(run.output)
+    if settings.indexed:
+        # torch.export warns of filters that are not contiguous.
+        model.to(memory_format=torch.contiguous_format)
+        tower = model.towers[0]
+        assert isinstance(tower, Embedder)
+        log_served_model(run.workspace, tracker.run_id, ServedPhotos(model).eval(), example_input(tower))
     shutil.rmtree(run.scratch / "checkpoints")
     history = pd.DataFrame(result.history)
     return StageResult(

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
-from geoloc.localizers.by_overhead.calibration import calibrate
+from geoloc.localizers.by_overhead.calibration import Calibration, calibrate
 from geoloc.localizers.by_overhead.embedding import CrossViewEmbedder
 from geoloc.localizers.by_overhead.index import make_index
 from geoloc.models.cross_view_prediction import embed_tiles, headings_of
 from geoloc.models.matching import bearings, distances, indexed_rotations
 from geoloc.photos.splits import TEST, VALIDATION
 from geoloc.training.cross_view import embed_pairs
+from geoloc.training.cross_view_pairs import PairSource
 from orchestration.assets.inputs import cross_view_settings, pair_sources
 from orchestration.plan.chain import MODEL_FILE
 from orchestration.run.stage import StageResult, StageRun
+
+CALIBRATED = 5000
+"""The most validation pairs that the calibration is of: each is compared with all."""
 
 
 def build(run: StageRun) -> StageResult:
@@ -23,24 +29,7 @@ def build(run: StageRun) -> StageResult:
     network = embedder.network
     test, validation = pair_sources(run.build, network, (TEST, VALIDATION))
 
-    # Of validation pairs: what a match is, how sure it is, and how far headings are off at the photo's own tile.
-    photos, turned = embed_pairs(network, validation, search.rotations, search.batch_size, settings.precision)
-    shape = network.shape
-    held, up = indexed_rotations(turned, search.matching, shape.rotation_range, shape.normalise)
-    apart, best = distances(photos, held)
-    own, wrong = (
-        np.arange(len(photos)),
-        validation.pairs.unmatched(settings.negative_km, run.settings.seed),
-    )
-    if search.matching == "average":
-        found = headings_of(network, photos, turned[:, 0], np.zeros(len(photos)))
-        found = found if network.tells_orientation else np.full(len(photos), np.nan)
-    else:
-        rotation = best[own, own]
-        found = headings_of(network, photos, held[own, rotation], up[rotation])
-    errors = (found - validation.pairs.heading + 180) % 360 - 180
-    calibration = calibrate(apart, apart[own, wrong][wrong >= 0], errors)
-
+    calibration = _calibration(run, embedder, validation)
     once = test.pairs.rows.drop_duplicates("overhead_id")
     every = once.index.to_numpy()
     tiles = once[["overhead_id", "tile_latitude", "tile_longitude", "metres_per_pixel", "city"]].rename(
@@ -64,3 +53,25 @@ def build(run: StageRun) -> StageResult:
             if value is not None
         }
     return StageResult({**facts, "unreadable": len(once) - len(index)})
+
+
+def _calibration(run: StageRun, embedder: CrossViewEmbedder, validation: PairSource) -> Calibration | None:
+    """What validation pairs tell: what a match is, how sure it is, and how far headings are off at the own tile."""
+    settings, network = cross_view_settings(run.build), embedder.network
+    search, shape = settings.search, network.shape
+    if len(validation) > CALIBRATED:
+        kept = np.linspace(0, len(validation) - 1, CALIBRATED).astype(np.int64)
+        validation = dataclasses.replace(validation, pairs=validation.pairs.only(kept))
+    photos, turned = embed_pairs(network, validation, search.rotations, search.batch_size, settings.precision)
+    held, up = indexed_rotations(turned, search.matching, shape.rotation_range, shape.normalise)
+    apart, best = distances(photos, held)
+    own = np.arange(len(photos))
+    if search.matching != "average":
+        found = headings_of(network, photos, held[own, best[own, own]], up[best[own, own]])
+    elif network.tells_orientation:
+        found = headings_of(network, photos, turned[:, 0], np.zeros(len(photos)))
+    else:
+        found = np.full(len(photos), np.nan)
+    wrong = validation.pairs.unmatched(settings.negative_km, run.settings.seed)
+    errors = (found - validation.pairs.heading + 180) % 360 - 180
+    return calibrate(apart, apart[own, wrong][wrong >= 0], errors)

@@ -37,7 +37,7 @@ def checks_of(settings: BuildSettings, stage: str) -> tuple[Check, ...]:
         return (Check("splits"),)
     if stage == "pairs":
         return (Check("pairs"),)
-    if stage in ("features", "embeddings", "metric_embeddings", "external_embeddings"):
+    if stage in ("features", "embeddings", "metric_embeddings", "external_embeddings", "overhead_index"):
         return (Check("embeddings"),)
     if stage == "partition":
         return tuple(

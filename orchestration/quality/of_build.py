@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from geoloc.files import read_parquet
@@ -38,6 +39,8 @@ def frame_of(build: Build, stage: str, about: str = "") -> pd.DataFrame:
         return pairs(build)
     if stage == "partition":
         return partition(build, about)
+    if stage == "overhead_index":
+        return overhead(build)
     return embeddings(build, {made: model for model, made in EMBEDDED_BY.items()}[stage])
 
 
@@ -73,3 +76,15 @@ def embeddings(build: Build, model: str) -> pd.DataFrame:
     made = Embeddings.load(embedding_folders(build)[model])
     known = stored(read_photos(build.folder("splits")))["photo_id"]
     return embeddings_frame(made.photo_ids, made.vectors, known)
+
+
+def overhead(build: Build) -> pd.DataFrame:
+    """One row a tile of the overhead index, by its first embedding. Embeddings that are compared with their lengths are
+    scaled to length 1: their directions are looked at."""
+    from geoloc.localizers.by_overhead.index import OverheadIndex
+
+    index = OverheadIndex.open(build.folder("overhead_index"))
+    vectors = np.array(index.vectors[:, 0])
+    if not index.unit:
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    return embeddings_frame(index.ids, vectors, read_pair_table(build.folder("pairs"))["overhead_id"])

@@ -42,7 +42,7 @@ def made(
     easy: bool = False,
 ) -> CrossViewPairs:
     """Pairs of `count` places, 1 km apart; the first `headless` have no heading. The photo has the wedge's colour,
-    on the side of the picture where the wedge is."""
+    on the side of the picture where the wedge is; if it is `easy`, photo and tile have it everywhere."""
     numbers = np.random.default_rng(seed)
     rows, stored_photos, stored_tiles = [], [], []
     for at in range(count):
@@ -50,10 +50,11 @@ def made(
         heading, side = numbers.uniform(0, 360), numbers.uniform(-40, 40)
         column = round(SIDE / 2 + side / 90 * SIDE)
         photo = np.full((SIDE, SIDE, 3), 90.0)
-        photo[:, max(0, column - 6) : column + 6] = colour
+        photo[:, 0 if easy else max(0, column - 6) : SIDE if easy else column + 6] = colour
         name = f"{seed}-{at}"
         stored_photos.append((f"p{name}", "s", photos.put(photo + numbers.normal(0, 4, photo.shape)), 1))
-        stored_tiles.append((f"o{name}", "s", tiles.put(tile_with_wedge(colour, heading + side)), 1))
+        tile = np.broadcast_to(colour, photo.shape) if easy else tile_with_wedge(colour, heading + side)
+        stored_tiles.append((f"o{name}", "s", tiles.put(tile), 1))
         rows.append(
             {
                 "pair_id": name, "photo_id": f"p{name}", "overhead_id": f"o{name}", "photographer": f"w{at % 7}",

@@ -15,7 +15,7 @@ from geoloc.files import DamagedFile
 from geoloc.localizers.by_overhead.calibration import Calibration, calibrate
 from geoloc.localizers.by_overhead.embedding import CrossViewEmbedder
 from geoloc.localizers.by_overhead.index import OverheadIndex, make_index
-from geoloc.localizers.by_overhead.joint import log_priors
+from geoloc.localizers.by_overhead.joint import locate_jointly, log_priors
 from geoloc.localizers.by_overhead.localizer import locate_by_overhead
 from geoloc.models.cross_view import CrossViewNetwork, build_cross_view, save_cross_view
 from geoloc.models.settings import ModelSettings
@@ -187,6 +187,13 @@ def test_the_photo_classifier_leaves_only_likely_tiles() -> None:
     assert locate_by_overhead(index, embedder, photo).candidate[0, 0] == 1
     joint = locate_by_overhead(index, embedder, photo, k=9, log_prior=priors)
     assert set(joint.candidate[0]) == {3, 4, 5, 6, 7, -1}
+
+    class Thirds:
+        def assign(self, latitude: Any, longitude: Any) -> np.ndarray:
+            return np.floor(np.asarray(longitude) / 0.03 + 1e-9).astype(np.int64)
+
+    found = locate_jointly(index, embedder, photo, np.array([[0.1, 0.9, 0.0]]), Thirds(), k=9)  # type: ignore[arg-type]
+    assert set(found.candidate[0]) == {3, 4, 5, -1}
     assert np.isneginf(log_priors(np.full((1, 3), np.nan), cell)).all()
     assert np.isfinite(log_priors(np.array([[1.0, 0, 0]]), cell, mass=1.0)).sum() == 3
 

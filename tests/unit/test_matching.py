@@ -20,6 +20,12 @@ def test_distances_and_ranks_are_those_of_brute_force(seed, photos, tiles, rotat
     apart, turned = matching.distances(asked, indexed)
     truth = numbers.integers(0, tiles, photos)
     found = matching.ranks(apart, truth)
+    whole = matching.ranking(asked, indexed, truth)
+    assert whole.rank.tolist() == found.tolist()
+    assert matching.pair_distances(asked, indexed, truth) == pytest.approx(whole.distance)
+    for q, best in enumerate(whole.best):
+        nearest = np.flatnonzero(np.isclose(apart[q], apart[q].min()))
+        assert best == (nearest[0] if len(nearest) == 1 else -1)
     for q in range(photos):
         each = ((asked[q] - indexed) ** 2).sum(axis=2)
         assert apart[q] == pytest.approx(each.min(axis=1))
@@ -34,6 +40,10 @@ def test_equal_embeddings_rank_last_and_broken_ones_too():
     same[1] = np.nan
     apart, _ = matching.distances(same, np.eye(4, dtype=np.float32)[:, None])
     assert matching.ranks(apart, np.array([0, 1, 2]))[1] == 4
+    assert matching.ranking(same[:1], np.ones((5, 2, 4), np.float32), np.array([2])).best.tolist() == [-1]
+    assert np.isnan(
+        matching.pair_distances(same, np.ones((5, 2, 4), np.float32), np.array([-1, 0, -1]))
+    ).all()
 
 
 @given(

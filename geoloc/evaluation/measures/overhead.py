@@ -20,6 +20,7 @@ BEST_THRESHOLD, FIXED_THRESHOLD = "verification, best threshold", "verification,
 MEAN_ERROR, MEDIAN_ERROR = "orientation error, mean", "orientation error, median"
 ALL = "all cities"
 RESAMPLES = 1000
+_NONE = [float("nan")] * 2  # the interval of one photographer, or of one city
 COLUMNS = ("group", "measure", "value", "low", "high", "city_low", "city_high", "chance", "n")
 
 
@@ -41,7 +42,10 @@ def measure_pairs(pairs: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     groups = [(ALL, pairs), *((str(city), rows) for city, rows in pairs.groupby("city", sort=True))]
     if len(groups) == 2:
         groups = groups[:1]
-    rows = [row for name, group in groups for row in _measures(name, group.reset_index(drop=True), seed)]
+    ranked = bool(pairs["rank"].notna().any())
+    rows = [
+        row for name, group in groups for row in _measures(name, group.reset_index(drop=True), ranked, seed)
+    ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -63,17 +67,18 @@ def distance_histogram(
     return pd.DataFrame({"from": edges[:-1], "to": edges[1:], "matched": counts[0], "unmatched": counts[1]})
 
 
-def _measures(group: str, pairs: pd.DataFrame, seed: int) -> Iterator[tuple[object, ...]]:
+def _measures(group: str, pairs: pd.DataFrame, ranked: bool, seed: int) -> Iterator[tuple[object, ...]]:
     owners = photographer_clusters(pairs["photographer"])
     cities = photographer_clusters(pairs["city"])
 
     def share(name: str, values: NDArray[np.float64], chance: float) -> tuple[object, ...]:
         bounds = [
-            [float(one[0]) for one in shares(values[:, None], who).interval()] for who in (owners, cities)
+            [float(one[0]) for one in shares(values[:, None], who).interval()] if who.max() else _NONE
+            for who in (owners, cities)
         ]
         return group, name, float(values.mean()), *bounds[0], *bounds[1], chance, len(values)
 
-    if pairs["rank"].notna().any():
+    if ranked:
         rank = pairs["rank"].to_numpy(dtype=np.float64, na_value=np.inf)
         candidates = pairs["candidates"].to_numpy(dtype=np.int64)
         for at in AT:
@@ -104,13 +109,15 @@ def _orientation(
     error = pairs["heading_error"].abs().to_numpy(dtype=np.float64)[known]
     whose = [photographer_clusters(one[known]) for one in (owners, cities)]
     bounds = [
-        [float(one[0]) for one in differences(error[:, None], who, scale=180.0).interval()] for who in whose
+        [float(one[0]) for one in differences(error[:, None], who, scale=180.0).interval()]
+        if who.max()
+        else _NONE
+        for who in whose
     ]
     scaled = [[180 * one for one in both] for both in bounds]
     yield group, MEAN_ERROR, float(error.mean()), *scaled[0], *scaled[1], 90.0, len(error)
     medians = []
     for who in whose:
-        alone = len(np.unique(who)) < 2
         found = interval(resampled_medians(error, who, resamples=RESAMPLES, seed=seed))
-        medians.append([np.nan, np.nan] if alone else [float(one) for one in found])
+        medians.append([float(one) for one in found] if who.max() else _NONE)
     yield group, MEDIAN_ERROR, float(np.median(error)), *medians[0], *medians[1], 90.0, len(error)

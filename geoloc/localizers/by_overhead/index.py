@@ -37,7 +37,8 @@ class Found:
 class OverheadIndex:
     """N tiles: `tiles` (COLUMNS, and any others), `vectors` float32 (N, R, D), `up` float64 (R,), the bearing at the
     top of each rotation (NaN: the mean of all), and `north` float32 (N, D), embeddings with north at the top if those
-    are not among the vectors. `model` is the hash of the network's file; `calibration` None: not calibrated."""
+    are not among the vectors. `model` is the hash of the network's file; `calibration` None: not calibrated; `unit`:
+    whether embeddings have length 1."""
 
     tiles: pd.DataFrame
     vectors: NDArray[np.float32]
@@ -45,6 +46,7 @@ class OverheadIndex:
     north: NDArray[np.float32] | None
     model: str
     calibration: Calibration | None
+    unit: bool = True
 
     def __len__(self) -> int:
         return len(self.tiles)
@@ -99,7 +101,8 @@ class OverheadIndex:
         if self.calibration is not None:
             self.calibration.save(folder / CALIBRATION_FILE)
         up = [None if np.isnan(one) else float(one) for one in self.up]
-        write_json(folder / FACTS_FILE, {"format": FORMAT, "model": self.model, "up": up})
+        facts = {"format": FORMAT, "model": self.model, "up": up, "unit": self.unit}
+        write_json(folder / FACTS_FILE, facts)
 
     @classmethod
     def open(cls, folder: Path | str) -> OverheadIndex:
@@ -120,7 +123,7 @@ class OverheadIndex:
         north = _array(folder / NORTH_FILE) if (folder / NORTH_FILE).exists() else None
         known = folder / CALIBRATION_FILE
         calibration = Calibration.load(known) if known.exists() else None
-        return cls(tiles, vectors, up, north, facts["model"], calibration)
+        return cls(tiles, vectors, up, north, facts["model"], calibration, facts["unit"])
 
     def _check(self, photos: NDArray[np.float32]) -> None:
         if photos.ndim != 2 or photos.shape[1] != self.vectors.shape[2]:
@@ -157,7 +160,7 @@ def make_index(
     shape = embedder.network.shape
     held, up = indexed_rotations(vectors, search.matching, shape.rotation_range, shape.normalise)
     north = vectors[:, 0] if search.matching == "average" and embedder.network.tells_orientation else None
-    return OverheadIndex(tiles, held, up, north, embedder.model, calibration)
+    return OverheadIndex(tiles, held, up, north, embedder.model, calibration, shape.normalise)
 
 
 def _array(path: Path) -> NDArray[np.float32]:

@@ -5,7 +5,29 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from geoloc.localizers.by_overhead.embedding import CrossViewEmbedder
+from geoloc.localizers.by_overhead.index import OverheadIndex
+from geoloc.localizers.by_overhead.localizer import OverheadAnswers, locate_by_overhead
+from geoloc.partitions.base import Partition
+
 DEFAULT_MASS = 0.9
+
+
+def locate_jointly(
+    index: OverheadIndex,
+    embedder: CrossViewEmbedder,
+    photos: NDArray[np.float32],
+    probabilities: NDArray[np.floating],
+    partition: Partition,
+    k: int = 10,
+    mass: float = DEFAULT_MASS,
+) -> OverheadAnswers:
+    """Answers for photos by their embeddings (Q, D) and a photo classifier's probabilities (Q, C) of the cells of
+    `partition`: as locate_by_overhead, among the tiles of the most probable cells that hold `mass` of a photo's
+    probability. Raises the errors of locate_by_overhead and log_priors."""
+    places = index.tiles[["latitude", "longitude"]]
+    cell = np.asarray(partition.assign(places["latitude"], places["longitude"]), dtype=np.int64)
+    return locate_by_overhead(index, embedder, photos, k, log_priors(probabilities, cell, mass))
 
 
 def log_priors(
