@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 METRES_PER_DEGREE = math.radians(1) * EARTH_RADIUS_KM * 1000
-MOST_TILES = 5_000_000
+MOST_TILES = 1_000_000
 
 Floats = NDArray[np.float64]
 

@@ -97,6 +97,11 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         help="position and heading on the overhead tiles of this index (see geoloc index overhead), by a recipe with a "
         "section cross_view",
     )
+    parser.add_argument(
+        "--joint",
+        action="store_true",
+        help="--overhead: only on tiles where the recipe's photo classifier thinks it likely",
+    )
     parser.add_argument("--json", action="store_true", help="machine-readable answers")
     parser.add_argument(
         "--map", type=Path, metavar="FILE", help="also draw the answers on an offline HTML map"
@@ -118,6 +123,8 @@ def run(options: argparse.Namespace) -> int:
     )
     if options.overhead is not None:
         _check_overhead(question)
+    elif options.joint:
+        raise UsageError("--joint is for --overhead INDEX, which is missing")
     workspace = open_workspace(options, tracks=False)
     if options.map:
         _check_map(options.map, options.photos)
@@ -133,7 +140,9 @@ def run(options: argparse.Namespace) -> int:
     if options.overhead is not None:
         from orchestration.locate.by_overhead import locate_overhead, overhead_map
 
-        found = locate_overhead(build, options.overhead, options.photos, options.alternatives, say)
+        found = locate_overhead(
+            build, options.overhead, options.photos, options.alternatives, say, joint=options.joint
+        )
         places, draw = found, partial(overhead_map, found)
     else:
         places = locate(build, options.photos, question, say)

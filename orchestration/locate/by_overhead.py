@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from geoloc.files import atomic_folder, read_parquet, write_json
 from geoloc.photos.pair_splits import OVERHEAD, PICTURE_COLUMNS
@@ -24,17 +25,20 @@ from orchestration.lineage.build import Build
 from orchestration.lineage.verify import out_of_date, require_recorded
 from orchestration.locate.located import Alternative, Located
 from orchestration.locate.photos import read_photos
+from orchestration.locate.question import Question
 from orchestration.plan.chain import MODEL_FILE, PICTURES_FILE
 from orchestration.workspace import WorkspaceError
 
 if TYPE_CHECKING:
     from geoloc.localizers.by_overhead.embedding import CrossViewEmbedder
     from geoloc.localizers.by_overhead.localizer import OverheadAnswers
+    from geoloc.partitions.base import Partition
 
 Say = Callable[[str], None]
 AREA_FILE = "area.json"
 """In the folder of an index that `geoloc index overhead` made: of which raster, tiles and recipe."""
 MODEL, INDEX = "cross_view_model", "overhead_index"
+CLASSES = ("partition", "classifier")
 METHOD = "[overhead]"
 _OTHER_SIZE = 1.25  # tiles so much larger or smaller than those of training are told
 _WEDGE_KM = 0.1  # of the heading on the map
@@ -63,15 +67,22 @@ class LocatedOverhead(Located):
 
 
 def locate_overhead(
-    build: Build, index_folder: Path, photos: Sequence[Path], alternatives: int, say: Say
+    build: Build,
+    index_folder: Path,
+    photos: Sequence[Path],
+    alternatives: int,
+    say: Say,
+    *,
+    joint: bool = False,
 ) -> list[LocatedOverhead]:
-    """Locate photo files on the tiles of an overhead index, by the recipe's cross-view network.
+    """Locate photo files on the tiles of an overhead index, by the recipe's cross-view network; `joint`: only on those
+    where its photo classifier thinks it likely, with both probabilities together.
 
     A photo that is outside of the index's area, or no readable photo, gets an answer without coordinates, whose `error`
     says so. Raises WorkspaceError where the recipe has no such network, it is not what its record says, or the index is
     of another network or not calibrated; UsageError if there is no index.
     """
-    _require(build, (MODEL,), say)
+    _require(build, (MODEL, *(CLASSES if joint else ())), say)
     read = read_photos(photos)
     if bad := read.unreadable:
         say(
@@ -101,11 +112,25 @@ def locate_overhead(
             f"the index {index_folder} has no calibration, without which a photo outside of its area cannot be told: "
             "make it again with geoloc index overhead"
         )
-    found = locate_by_overhead(index, embedder, embedder.photos(read.pixels), alternatives)
+    embedded, method = embedder.photos(read.pixels), METHOD
+    if joint:
+        from geoloc.localizers.by_overhead.joint import locate_jointly
+
+        likely = _likely(build, read.pixels, say)
+        method = f"{METHOD} in {likely.name}"
+        found = locate_jointly(
+            index, embedder, embedded, likely.probabilities, likely.partition, alternatives
+        )
+    else:
+        found = locate_by_overhead(index, embedder, embedded, alternatives)
     places = index.tiles[["latitude", "longitude"]].to_numpy(np.float64)
-    made = iter([_located(found, row, places, index.calibration.reach) for row in range(len(read.pixels))])
+    made = iter(
+        [_located(found, row, places, index.calibration.reach, joint) for row in range(len(read.pixels))]
+    )
     return [
-        replace(next(made), photo=name) if error is None else LocatedOverhead(name, METHOD, error=error)
+        replace(next(made), photo=name, method=method)
+        if error is None
+        else LocatedOverhead(name, method, error=error)
         for name, error in zip(read.names, read.errors, strict=True)
     ]
 
@@ -238,13 +263,34 @@ def _tile_metres(build: Build) -> float | None:
     return None if metres.isna().all() else round(float(metres.median()), 3)
 
 
-def _located(found: OverheadAnswers, row: int, places: np.ndarray, reach: float) -> LocatedOverhead:
-    """The answer for one readable photo, as yet without its name."""
+@dataclass(frozen=True)
+class _Likely:
+    """The classifier's probabilities float32 [N, C] of the cells of its main partition, and its name in tables."""
+
+    name: str
+    probabilities: NDArray[np.float32]
+    partition: Partition
+
+
+def _likely(build: Build, pixels: Sequence[NDArray[np.uint8]], say: Say) -> _Likely:
+    """Where the recipe's photo classifier thinks N photos likely."""
+    from orchestration.locate.by_class import ByClass
+
+    classes = ByClass.open(build, Question(), say)
+    main = classes.method.partitions[0]
+    return _Likely(classes.name, classes.probabilities(pixels)[main], classes.partitions[main])
+
+
+def _located(
+    found: OverheadAnswers, row: int, places: NDArray[np.float64], reach: float, joint: bool
+) -> LocatedOverhead:
+    """The answer for one readable photo, as yet without its name and method."""
     distance = float(found.distance[row])
     if not found.inside[row]:
+        where = " where the photo classifier thinks it likely" if joint else ""
         error = (
-            f"outside of the index's area: no tile is near enough (squared distance {distance:.3g}; 95 % of validation "
-            f"photos have their own within {reach:.3g})"
+            f"outside of the index's area: no tile is near enough{where} (squared distance {distance:.3g}; 95 % of "
+            f"validation photos have their own within {reach:.3g})"
             if math.isfinite(distance)
             else "the network gave no embedding"
         )

@@ -21,6 +21,7 @@ from geoloc.photos.geotiff import open_raster
 from geoloc.photos.pair_splits import PAIR_COLUMNS, PICTURE_COLUMNS
 from geoloc.sphere import distance_km
 from orchestration.cli import main
+from orchestration.lineage.build import Build
 from orchestration.locate import by_overhead
 from orchestration.plan.chain import PAIRS_FILE, PICTURES_FILE, STAGES
 from tests.unit.pretended import bare_workspace, pretend_stage, record_as_built, write_recipe
@@ -155,6 +156,45 @@ def test_the_heading_is_told_with_its_error_and_drawn(workspace, area, tmp_path,
     )[0]
     assert all(longitude >= 11.0 for _, longitude in ring)
     assert "M" in (tmp_path / "map.html").read_text()
+
+
+def test_a_joint_answer_is_where_the_classifier_thinks_it_likely(
+    workspace, area, tmp_path, capsys, monkeypatch
+):
+    build = Build(workspace, "above")
+    for stage in ("partition", "classifier"):
+        pretend_stage(build, STAGES[stage])
+    assert index(workspace, area, tmp_path / "index") == 0
+    capsys.readouterr()
+    asked = [
+        "locate",
+        photo(tmp_path / "in.jpg", 125, 60),
+        "--recipe",
+        "above",
+        "--overhead",
+        tmp_path / "index",
+    ]
+    assert geoloc(workspace, *asked, "--json") == 0
+    (alone,) = json.loads(capsys.readouterr().out)
+
+    def likely(north_first):
+        class Halves:
+            def assign(self, latitude, longitude):
+                return (np.asarray(latitude) < alone["latitude"] + 0.0002).astype(np.int64)
+
+        shares = np.array([[0.99, 0.01] if north_first else [0.01, 0.99]], np.float32)
+        return lambda build, pixels, say: by_overhead._Likely("[L]2C", shares, Halves())
+
+    monkeypatch.setattr(by_overhead, "_likely", likely(False))
+    assert geoloc(workspace, *asked, "--joint", "--json") == 0
+    (same,) = json.loads(capsys.readouterr().out)
+    assert (same["latitude"], same["method"]) == (alone["latitude"], "[overhead] in [L]2C")
+    monkeypatch.setattr(by_overhead, "_likely", likely(True))
+    geoloc(workspace, *asked, "--joint", "--json")
+    (moved,) = json.loads(capsys.readouterr().out)
+    assert moved["latitude"] is None or moved["latitude"] > alone["latitude"]
+    assert geoloc(workspace, *asked[:-2], "--joint") == 2
+    assert "--joint is for --overhead INDEX" in capsys.readouterr().err
 
 
 def test_a_run_that_was_stopped_goes_on_where_it_was(area, tmp_path):

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from geoloc.photos.addresses import SourceError
 from geoloc.photos.geotiff import open_raster
 from geoloc.photos.map_tiles import open_tiles
 from geoloc.photos.rasters import Grid, RasterError, cut_tile, ground_size
@@ -201,3 +202,24 @@ def test_utm_agrees_with_proj(latitude, longitude):
 
     (x,), (y,) = transform("EPSG:4326", "EPSG:32755", [longitude], [latitude])
     assert np.allclose(from_utm(x, y, zone=55, south=True), (latitude, longitude), atol=1e-8)
+
+
+def test_rasters_are_read_from_addresses(tmp_path):
+    import fsspec
+    from rasterio.transform import from_origin
+
+    memory = fsspec.filesystem("memory")
+    write_tiff(
+        tmp_path / "a.tif", np.full((50, 50, 3), 7, np.uint8), from_origin(11, 48, 1e-5, 1e-5), "EPSG:4326"
+    )
+    map_tiles(tmp_path / "tiles", around=0)
+    memory.pipe("/rasters/a.tif", (tmp_path / "a.tif").read_bytes())
+    for file in (tmp_path / "tiles").rglob("*.png"):
+        memory.pipe(f"/rasters/tiles/{file.relative_to(tmp_path / 'tiles').as_posix()}", file.read_bytes())
+    with open_raster("memory://rasters/a.tif") as raster:
+        assert cut_tile(raster, 47.99975, 11.00025, 20, 8).covered == 1
+    with open_tiles("memory://rasters/tiles") as raster:
+        assert (raster.width, raster.height) == (256, 256)
+        assert cut_tile(raster, *PLACE, metres=5, pixels=8).covered > 0
+    with pytest.raises(SourceError, match="nothing"), open_raster("memory://rasters/nothing.tif"):
+        pass
