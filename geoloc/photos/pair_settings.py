@@ -23,7 +23,9 @@ def _cities(value: Any) -> int | tuple[str, ...]:
     )
 
 
-Cities = Annotated[int | tuple[str, ...], PlainValidator(_cities)]
+Cities = Annotated[
+    int | tuple[str, ...], PlainValidator(_cities, json_schema_input_type=int | tuple[str, ...])
+]
 """A number of cities, or their names."""
 
 

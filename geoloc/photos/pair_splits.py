@@ -6,8 +6,8 @@ How a pair gets its split, highest priority first:
 2. Test keeps all pairs of its cities. Validation leaves out what is too near to test, train what is too near to either:
    pairs by a photographer of the other side, near-duplicates of its street photos, equal bytes of its tiles, and pairs
    within apart_km.
-What is left out has a reason. So has a pair whose pictures the pool no longer stores, one that repeats another pair byte
-by byte, and one whose tile is no square.
+What is left out has a reason. So has a pair whose pictures the pool no longer stores, one that repeats another pair
+byte by byte, and one whose tile is no square.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ class _Plan:
         self.table, self.settings = table, settings
         self.split = np.full(len(table), None, dtype=object)
         self.reason = np.full(len(table), None, dtype=object)
-        self.city = np.full(len(table), "", dtype=object)
+        self.city = table["city"].to_numpy(dtype=object, na_value=None)
 
     def leave_out_faulty(self) -> None:
         """Pairs that no side can use."""
@@ -138,8 +138,9 @@ class _Plan:
         rows = np.flatnonzero(self._undecided())
         used = self.table.iloc[rows]
         blocks = strata(used["latitude"], used["longitude"], self.settings.block_level)
-        named = used["city"].to_numpy(dtype=object, na_value=None)
-        self.city[rows] = [f"block {b}" if n is None else n for n, b in zip(named, blocks, strict=True)]
+        self.city[rows] = [
+            f"block {b}" if n is None else n for n, b in zip(self.city[rows], blocks, strict=True)
+        ]
         sizes = pd.Series(self.city[rows]).value_counts()
         test = self._chosen("test", sizes, set(), seed)
         validation = self._chosen("validation", sizes, test, seed)
