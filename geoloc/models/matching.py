@@ -15,7 +15,7 @@ _AT_ONCE, _PHOTOS = 2**24, 1024
 
 def bearings(rotations: int) -> NDArray[np.float64]:
     """The bearings at the top of a tile in its rotations, degrees float64 (R,), the first north."""
-    return np.arange(rotations) * (360.0 / rotations)
+    return np.asarray(np.arange(rotations) * (360.0 / rotations))
 
 
 def indexed_rotations(

@@ -45,9 +45,17 @@ class CrossViewPairs:
 
     def only(self, kept: NDArray[np.int64]) -> CrossViewPairs:
         """The pairs at these positions."""
-        frames = (one.iloc[kept].reset_index(drop=True) for one in (self.rows, self.photos, self.tiles))
+        rows, photos, tiles = (
+            one.iloc[kept].reset_index(drop=True) for one in (self.rows, self.photos, self.tiles)
+        )
         return CrossViewPairs(
-            *frames, self.heading[kept], self.place[kept], self.photo[kept], self.tile[kept]
+            rows,
+            photos,
+            tiles,
+            self.heading[kept],
+            self.place[kept],
+            self.photo[kept],
+            self.tile[kept],
         )
 
     @property
@@ -126,12 +134,15 @@ def cross_view_pairs(
                 f"the {name} pairs need their images: {which} {lost} is not stored in the pool"
             )
         stored.append(found.reset_index(drop=True))
+    photo, tile = (pd.factorize(rows[key])[0].astype(np.int64) for key in ("photo_id", "overhead_id"))
     return CrossViewPairs(
         rows,
-        *stored,
+        stored[0],
+        stored[1],
         rows["heading"].to_numpy(dtype=np.float64, na_value=np.nan),
         unit_vectors(rows["tile_latitude"], rows["tile_longitude"]),
-        *(pd.factorize(rows[key])[0].astype(np.int64) for key in ("photo_id", "overhead_id")),
+        photo,
+        tile,
     )
 
 

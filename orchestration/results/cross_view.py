@@ -69,7 +69,8 @@ def cross_view_report(workspace: Workspace) -> CrossViewReport:
     count together in its claims. Raises WorkspaceError if none is built."""
     known = known_recipes(workspace)
     seeded = [recipe for recipe in built_recipes(workspace) if without_seed(recipe) in known]
-    scores, pairs = [], {}
+    scores: list[pd.DataFrame] = []
+    pairs: dict[str, list[pd.DataFrame]] = {}
     for recipe in dict.fromkeys([*known, *seeded]):
         build = Build(workspace, recipe)
         if build.record("cross_view_evaluation") is None:

@@ -57,6 +57,8 @@ def test_a_cross_view_network_from_training_to_report(workspace, capsys):
     assert facts(workspace, "above", "overhead_index")["tiles"].value == len(index)
     assert geoloc(workspace, "audit", "above/cross_view_evaluation") == 0
     assert "above/cross_view_model" in capsys.readouterr().out
+    assert geoloc(workspace, "audit", str(test["photo_id"].iloc[0])) == 0
+    assert "query of above/cross_view_evaluation" in capsys.readouterr().out
     before = build.built("cross_view_model").content
     only = ("--only", "cross_view_model", "--force", "--no-commit")
     assert geoloc(workspace, "build", "--recipe", "above", *only) == 0

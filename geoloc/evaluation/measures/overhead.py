@@ -26,8 +26,8 @@ COLUMNS = ("group", "measure", "value", "low", "high", "city_low", "city_high", 
 
 def top_percent(candidates: NDArray[np.int64], floor: bool = False) -> NDArray[np.float64]:
     """How many of N candidates are the top 1 %: N // 100 + 1, or N // 100 with `floor` (NaN where that is 0)."""
-    count = np.asarray(candidates) // 100
-    return np.where(count > 0, count, np.nan) if floor else count + 1.0
+    count = np.asarray(candidates, dtype=np.float64) // 100
+    return np.asarray(np.where(count > 0, count, np.nan) if floor else count + 1)
 
 
 def measure_pairs(pairs: pd.DataFrame, seed: int = 0) -> pd.DataFrame:

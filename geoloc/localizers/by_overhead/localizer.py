@@ -67,7 +67,7 @@ def locate_by_overhead(
     if log_prior is not None:
         scores = scores + log_prior
     near = (apart <= index.calibration.reach) & np.isfinite(scores)
-    inside = near.any(axis=1)
+    inside: NDArray[np.bool_] = np.asarray(near.any(axis=1))
     highest = np.where(np.isfinite(scores), scores, -np.inf).max(axis=1, initial=-np.inf, keepdims=True)
     with np.errstate(invalid="ignore"):
         weights = np.where(np.isfinite(scores), np.exp(scores - highest), 0.0)
