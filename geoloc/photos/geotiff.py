@@ -38,7 +38,7 @@ def open_raster(place: Place | str) -> Iterator[Raster]:
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)  # _GeoTiff says it in an error
                 dataset = stack.enter_context(rasterio.open(file))
         except RasterioError as error:
-            raise RasterError(f"{place} is no raster that can be read: {one_line(str(error))}") from None
+            raise RasterError(f"{place} is no raster that can be read: {one_line(error)}") from None
         yield _GeoTiff(dataset, place)
 
 
@@ -108,7 +108,7 @@ class _GeoTiff:
                 pixels = np.ascontiguousarray(np.moveaxis(found, 0, -1))
         except RasterioError as error:
             raise RasterError(
-                f"{self.name} cannot be read near column {left}, row {top}: {one_line(str(error))}"
+                f"{self.name} cannot be read near column {left}, row {top}: {one_line(error)}"
             ) from None
         return Window(pixels, mask > 0, left, top, wide / shape[1], high / shape[0])
 

@@ -139,7 +139,7 @@ class _MapTiles:
                 picture.load()
                 yield picture
         except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:
-            raise RasterError(f"{where} is no picture that can be read: {one_line(str(error))}") from None
+            raise RasterError(f"{where} is no picture that can be read: {one_line(error)}") from None
 
     def _found(self) -> Iterator[tuple[tuple[int, int], str]]:
         most = 2**self._zoom

@@ -282,7 +282,7 @@ def _in_name(files: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     found = (
         files.str.rsplit("/", n=1).str[-1].map(lambda name: (_DECIMALS.findall(name) or [("nan", "nan")])[-1])
     )
-    return tuple(found.str[at].astype(np.float64).to_numpy() for at in (0, 1))  # type: ignore[return-value]
+    return tuple(found.str[at].astype(np.float64).to_numpy() for at in (0, 1))
 
 
 def _csv(file: Path, **options: object) -> pd.DataFrame:
@@ -290,7 +290,7 @@ def _csv(file: Path, **options: object) -> pd.DataFrame:
     if not file.is_file():
         raise SourceError(f"{file} is not a file")
     try:
-        return pd.read_csv(file, dtype=str, keep_default_na=False, na_values=[""], **options)  # type: ignore[call-overload]
+        return pd.read_csv(file, dtype=str, keep_default_na=False, na_values=[""], **options)
     except (ValueError, UnicodeDecodeError) as error:  # pandas' ParserError and EmptyDataError are such
         raise SourceError(f"{file} is not a CSV table: {str(error).splitlines()[0]}") from None
 
