@@ -32,13 +32,13 @@ from PIL import Image
 from torchvision.io import ImageReadMode, decode_jpeg
 
 from geoloc.memory import freed_memory_kept
-from geoloc.models.batches import processors
 from geoloc.models.classifier import Classifier, build_classifier
 from geoloc.models.engine import ExportedNetwork, engine_name, ready_network
 from geoloc.models.export import export_network
 from geoloc.models.graph import FEATURES, Graph
 from geoloc.models.settings import ModelSettings
 from geoloc.photos.shards import ShardWriter
+from geoloc.processors import processors
 from geoloc.retrieval.embeddings import EmbeddingSettings, extract_embeddings
 
 WANTED_RATIO = 0.9

@@ -170,6 +170,15 @@ def atomic_folder(folder: Path | str) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def link_or_copy(source: Path | str, target: Path | str) -> None:
+    """A hard link to a file, or its bytes if the file system has none. Safe for files that are replaced, never
+    edited."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
 def remove_temporary(folder: Path | str) -> None:
     """Remove what killed `atomic_path` and `atomic_folder` left in `folder` itself. No-op if it is missing.
 

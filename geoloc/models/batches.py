@@ -6,7 +6,6 @@ faster, because it writes RGB directly into the array. Both release the interpre
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +22,7 @@ from torchvision.io import ImageReadMode, decode_jpeg
 from geoloc.models.preprocess import Preprocess
 from geoloc.models.settings import Augmentation
 from geoloc.photos.shards import ShardReader
+from geoloc.processors import processors
 
 NOT_STORED = "the pool holds no bytes of this photo"
 _CHUNK = 8
@@ -107,11 +107,6 @@ def batches_of_pixels(
         images = np.stack([preprocess.apply_uint8(photo, crop) for photo in some])
         positions = np.arange(start, start + len(some))
         yield Batch(torch.from_numpy(images).permute(0, 3, 1, 2), positions, none, ())
-
-
-def processors() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _batches(

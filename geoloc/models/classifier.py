@@ -75,19 +75,6 @@ class Classifier(Heads, Embedder):
         )
 
 
-class Served(nn.Module):
-    """A classifier for serving: pixels uint8 [B, 3, S, S] to probabilities [B, C], those of each head sum to 1 and
-    are in the order of its partitions."""
-
-    def __init__(self, model: Classifier) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Probabilities of the cells, the heads concatenated."""
-        return torch.cat([s.softmax(dim=1) for s in self.model.split(self.model(images)).values()], dim=1)
-
-
 def build_classifier(
     settings: ModelSettings, heads: Mapping[str, int], seed: int, parents: Parents | None = None
 ) -> Classifier:

@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 import onnxruntime
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from geoloc.files import sha256_bytes
@@ -38,9 +39,23 @@ class ExportedNetwork(Heads, nn.Module):
         """Scores [B, C] of images uint8 [B, 3, S, S]; features if it has no heads."""
         return self._run(images, SCORES if self.heads else FEATURES)
 
+    def probabilities(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Probabilities of the cells by head, [B, C of the head], of images uint8 [B, 3, S, S]."""
+        found = self.graph.probabilities(self._channels_last(images))
+        return {name: torch.from_numpy(p) for name, p in found.items()}
+
+    def unit_embeddings(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """L2-normalised features [B, D] of images uint8 [B, 3, S, S], and their norms [B] before that."""
+        vectors, norms = self.graph.unit_embeddings(self._channels_last(images))
+        return torch.from_numpy(vectors), torch.from_numpy(norms)
+
     def _run(self, images: torch.Tensor, output: str) -> torch.Tensor:
-        (found,) = self.graph.run(np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy()), [output])
+        (found,) = self.graph.run(self._channels_last(images), [output])
         return torch.from_numpy(found)
+
+    @staticmethod
+    def _channels_last(images: torch.Tensor) -> NDArray[np.uint8]:
+        return np.ascontiguousarray(images.permute(0, 2, 3, 1).numpy())
 
     def __repr__(self) -> str:
         return f"ExportedNetwork({self.graph!r})"

@@ -77,3 +77,26 @@ class Graph:
         """The named outputs for images, uint8 [B, S, S, 3], which the graph normalises itself."""
         found: list[NDArray[np.float32]] = self.session.run(list(outputs), {IMAGES: images})
         return found
+
+    def probabilities(self, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        """The probabilities of the cells of each head, float32 [B, C of the head], for images as in `run`."""
+        (scores,) = self.run(images, [SCORES])
+        ends = np.cumsum(list(self.heads.values()))[:-1]
+        return {
+            name: _softmax(of_head)
+            for name, of_head in zip(self.heads, np.split(scores, ends, axis=1), strict=True)
+        }
+
+    def unit_embeddings(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """L2-normalised features, float32 [B, D], and their norms [B] before that, for images as in `run`. The vector
+        of a norm of 0 is 0; if the norm is not finite, neither is the vector."""
+        (features,) = self.run(images, [FEATURES])
+        norms = np.linalg.norm(features, axis=1, keepdims=True)
+        with np.errstate(invalid="ignore"):
+            return features / np.maximum(norms, np.float32(1e-12)), norms[:, 0]
+
+
+def _softmax(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Softmax of each row."""
+    raised = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return raised / raised.sum(axis=1, keepdims=True)

@@ -120,6 +120,8 @@ def _mean_over_crops(
     """Probabilities of `count` photos and the positions of unreadable ones; `batches_of(crop)` gives the batches."""
 
     def forward(images: torch.Tensor) -> dict[str, torch.Tensor]:
+        if isinstance(model, ExportedNetwork):  # by NumPy, as where there is no torch: equal to the last bit
+            return model.probabilities(images)
         scores = model.split(model(images).float())
         return {name: of_head.softmax(dim=1) for name, of_head in scores.items()}
 
@@ -150,9 +152,11 @@ def unit_embeddings(
     network: Any = model  # nn.Module does not declare embed and preprocess
 
     def forward(images: torch.Tensor) -> dict[str, torch.Tensor]:
+        if isinstance(model, ExportedNetwork):
+            vectors, norms = model.unit_embeddings(images)
+            return {"vectors": vectors, "norms": norms}
         with mixed_precision(images.device, precision):
-            inputs = images if isinstance(model, ExportedNetwork) else network.preprocess.normalise(images)
-            features = network.embed(inputs)
+            features = network.embed(network.preprocess.normalise(images))
         features = features.float()
         norms = torch.linalg.vector_norm(features, dim=1, keepdim=True)
         return {"vectors": features / norms.clamp_min(1e-12), "norms": norms[:, 0]}

@@ -52,20 +52,26 @@ class Preprocess(Settings):
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise SettingsError(f"{key}.mean and std must be three numbers each, std above 0")
 
+    def resized(self, photo: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """A photo uint8 [H, W, 3] with the short side `resize_short_side`; the photo itself if it has it already.
+        `apply_uint8` of the result is that of the photo."""
+        height, width = photo.shape[:2]
+        short = self.resize_short_side
+        if min(height, width) == short:
+            return photo
+        if height <= width:
+            height, width = short, int(short * width / height)
+        else:
+            height, width = int(short * height / width), short
+        return np.asarray(Image.fromarray(photo).resize((width, height), _FILTERS[self.interpolation]))
+
     def apply_uint8(self, photo: NDArray[np.uint8], crop: str = "centre") -> NDArray[np.uint8]:
         """The centre crop of a photo, or another of CROPS: uint8 [H, W, 3] to uint8 [S, S, 3], S = image_size.
 
         The long side after resizing and both offsets of the centre are rounded down.
         """
+        photo, size = self.resized(photo), self.image_size
         height, width = photo.shape[:2]
-        short, size = self.resize_short_side, self.image_size
-        if min(height, width) != short:
-            if height <= width:
-                height, width = short, int(short * width / height)
-            else:
-                height, width = int(short * height / width), short
-            image = Image.fromarray(photo).resize((width, height), _FILTERS[self.interpolation])
-            photo = np.asarray(image)
         top, left = (height - size) // 2, (width - size) // 2
         if crop != "centre":
             top = 0 if crop.startswith("top") else height - size

@@ -111,6 +111,19 @@ def decode_rgb(data: bytes, limits: Limits | None = None) -> NDArray[np.uint8]:
     return np.array(_rgb_or_grey(_upright(_load(image))).convert("RGB"))
 
 
+def checked_pixels(data: bytes, limits: Limits | None = None) -> NDArray[np.uint8]:
+    """The pixels that the pool would hold of an image file: `decode_rgb` of what `check_and_normalise` stores, but most
+    photos are decoded only once. Raises UnreadablePhoto."""
+    limits = limits or Limits()
+    image = _open(data, limits)
+    stripped, why = _plain(image, data, limits)
+    if stripped is not None and why is None:
+        picture, foreign = _decoded(stripped)
+        if not foreign:
+            return np.array(picture.convert("RGB"))
+    return decode_rgb(_encoded(image, limits))
+
+
 def perceptual_hash(image: Image.Image) -> str:
     """64-bit perceptual hash, 16 hex digits: signs of the low frequencies of a 32 × 32 cosine transform.
 

@@ -28,6 +28,7 @@ from geoloc.photos.quarantine import LABEL, PHOTO, Reason, Rejected
 from geoloc.photos.screening import screen
 from geoloc.photos.settings import IngestSettings
 from geoloc.photos.sources.candidates import Candidates, Load
+from geoloc.photos.tombstones import Tombstones
 from geoloc.photos.warned import Warned, counted_warnings, reading
 
 _PROGRESS_EVERY = 100
@@ -54,7 +55,7 @@ def ingest(
     bytes at its place and by its photographer (or, where there are no bytes, its photo_id at its place). A photo_id
     that another photo has gets the source's name in front, or digits of its bytes behind. Equal bytes in another source
     are another photo; where place or photographer differ, both labels are recorded. Everything that cannot be added is
-    in quarantine with a reason; nothing stops the run.
+    in quarantine with a reason; nothing stops the run. What was taken down (geoloc.photos.takedown) is only counted.
 
     A shard is written whole, synced and renamed before the catalog names it, so a run killed at any moment leaves a
     good pool, and the same run started again ends with the same bytes as one that was never killed. Old shards and rows
@@ -98,6 +99,7 @@ class _Run:
         self.appender = PoolAppender(pool, source)
         self.summary = IngestSummary(source)
         self.known = Known(pool, source)
+        self.tombstones = Tombstones(pool, key)
         self.quarantined: Counter[str] = Counter()
         self.fields: Counter[str] = Counter()
         self.labels: Counter[str] = Counter()
@@ -135,6 +137,10 @@ class _Run:
         screened = screen(batch, self.source, self.key, origin, self.settings.max_file_bytes)
         self.turn_away(screened.turned_away)
         part = Batch(batch, screened.table, screened.rows, origin)
+        stays = self.tombstones.staying(part, self.source)
+        if len(stays) < len(part.ids):
+            self.summary.taken_down += len(part.ids) - len(stays)
+            part = Batch(batch, screened.table.take(pa.array(stays)), screened.rows[stays], origin)
         fresh = self.without_known(part)
         pictured = part.pictured[fresh]
         if pictured.any():
@@ -232,6 +238,8 @@ class _Run:
             if result.rejected is not None:
                 why = result.rejected
                 self.turn_away_row(part, row, why.reason, why.detail, result.input_sha256)
+            elif self.tombstones.has_bytes(result.input_sha256, result.sha256):
+                self.summary.taken_down += 1  # and no row of quarantine, which would name it again
             elif self.is_new(part, row, result):
                 photo = result.photo
                 assert photo is not None

@@ -65,7 +65,7 @@ class PoolAppender:
         self._away: list[pa.Table] = []
         self._kept: list[pa.Table] = []
         self._shard: ShardWriter | None = None
-        self._next = self._clean()
+        self._next = remove_leftovers(pool)
 
     @property
     def shard_size(self) -> int:
@@ -135,24 +135,26 @@ class PoolAppender:
             self._shard.discard()
             self._shard = None
 
-    def _clean(self) -> int:
-        """Remove what a killed process left behind; the number of the next shard."""
-        shards = self.pool / SHARDS_FOLDER
-        shards.mkdir(exist_ok=True)
-        for leftover in (*self.pool.glob(".*.part"), *shards.glob(".*.part")):
-            leftover.unlink()
-        catalog.remove_unnamed_parts(self.pool)
-        named: set[str | None] = set()
-        for table in catalog.batches(self.pool, ["shard"]):
-            named.update(table["shard"].unique().to_pylist())
-        last = -1
-        for path in sorted(shards.iterdir()):
-            match = _SHARD_NAME.fullmatch(path.name)
-            if match and path.name not in named:
-                path.unlink()
-            elif match:
-                last = max(last, int(match[1]))
-        for name in named:  # also those that are not on this disk
-            match = _SHARD_NAME.fullmatch(name or "")
-            last = max(last, int(match[1])) if match else last
-        return last + 1
+
+def remove_leftovers(pool: Path) -> int:
+    """Remove what a killed process left behind in a locked pool: temporary files, and shards that no catalog names.
+    Returns the number of the next shard."""
+    shards = pool / SHARDS_FOLDER
+    shards.mkdir(exist_ok=True)
+    for leftover in (*pool.glob(".*.part"), *shards.glob(".*.part")):
+        leftover.unlink()
+    catalog.remove_unnamed_parts(pool)
+    named: set[str | None] = set()
+    for table in catalog.batches(pool, ["shard"]):
+        named.update(table["shard"].unique().to_pylist())
+    last = -1
+    for path in sorted(shards.iterdir()):
+        match = _SHARD_NAME.fullmatch(path.name)
+        if match and path.name not in named:
+            path.unlink()
+        elif match:
+            last = max(last, int(match[1]))
+    for name in named:  # also those that are not on this disk
+        match = _SHARD_NAME.fullmatch(name or "")
+        last = max(last, int(match[1])) if match else last
+    return last + 1

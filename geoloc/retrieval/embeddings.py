@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _META, _UNREADABLE = "meta.json", "unreadable.parquet"
+SHIFTED = "shifted"
+"""In meta.json, where photos were taken down: see EarlierParts."""
 _NOT_OF_A_RUN = ("models", "layer", "pca", "external")
 """Settings that change no vector of a network: the layer is part of it, and components are of finished embeddings."""
 
@@ -307,7 +309,7 @@ def _earlier_parts(folder: Path, run: dict[str, Any], batch_size: int) -> Earlie
     try:
         before = read_json(folder / _META, dict)
         if before.get("finished") and all(before.get(name) == value for name, value in run.items()):
-            return EarlierParts(folder, before["parts"], batch_size)
+            return EarlierParts(folder, before["parts"], batch_size, before.get(SHIFTED))
     except (FileNotFoundError, DamagedFile):
         pass
     return None

@@ -6,6 +6,7 @@ See embeddings.py for the format.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +75,13 @@ class EarlierParts:
 
     A network gives equal bytes for equal photos in equal batches, so what is taken from here is what it would compute:
     a batch is found by the ids and bytes of all its photos. Photos that come last leave earlier batches as they were.
+    `shifted` gives, by the name of a part that photos were taken out of, the row from which its photos are in other
+    batches than those that the network saw.
     """
 
-    def __init__(self, folder: Path, parts: int, batch_size: int) -> None:
+    def __init__(
+        self, folder: Path, parts: int, batch_size: int, shifted: Mapping[str, int] | None = None
+    ) -> None:
         self._vectors: list[NDArray[Any]] = []
         self._found: dict[bytes, tuple[int, int, int, list[str | None]]] = {}
         for part in range(parts):
@@ -85,7 +90,10 @@ class EarlierParts:
             row = np.append(0, np.cumsum(photos["readable"].to_numpy(dtype=bool)))
             reasons = photos["reason"].astype(object).where(photos["reason"].notna(), None).tolist()
             names = batch_names(photos["photo_id"], photos["content"], batch_size)
+            whole = (shifted or {}).get(photos_path(folder, part).stem)
             for start, name in zip(range(0, len(photos), batch_size), names, strict=True):
+                if whole is not None and start + batch_size > whole:
+                    break
                 end = min(start + batch_size, len(photos))
                 self._found[name] = (part, int(row[start]), int(row[end]), reasons[start:end])
 

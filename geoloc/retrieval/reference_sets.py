@@ -70,6 +70,13 @@ class Subset:
         return inside
 
 
+def in_random_order(count: int, seed: int, among: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
+    """Returns the rows of `count` references that `among` [R] allows, shuffled: the first n are a random subset, within
+    the first n + 1."""
+    allowed = np.arange(count) if among is None else np.flatnonzero(among)
+    return np.random.default_rng([seed, 0]).permutation(allowed)
+
+
 def source_shares(neighbours: Neighbours, facts: pd.DataFrame, tops: Sequence[int] = TOPS) -> pd.DataFrame:
     """The share of each source among the `top` nearest, over all queries, and in the index: columns top, source,
     share (of the neighbours found), index_share.

@@ -9,8 +9,7 @@ import pandas as pd
 import torch
 
 from geoloc.files import sha256_bytes, write_json
-from geoloc.models.classifier import Classifier, Served, save_model
-from geoloc.models.embedder import example_input
+from geoloc.models.classifier import Classifier, save_model
 from geoloc.models.engine import ExportedNetwork, ready_network
 from geoloc.photos.validation_parts import SELECTION, of_part
 from geoloc.training.classification import train_classifier
@@ -27,7 +26,7 @@ from orchestration.assets.progress import teller
 from orchestration.assets.unseen import refuse_seen_tests
 from orchestration.plan.chain import MODEL_FILE, TRAINING_FILE
 from orchestration.run.stage import StageResult, StageRun
-from orchestration.stores.tracking import log_served_model, tracked_run
+from orchestration.stores.tracking import tracked_run
 
 CURVES = ("loss", "learning_rate", "validation_loss", "accuracy", "accuracy_25km", "accuracy_750km")
 GRAPH_FROM = 10_000
@@ -80,9 +79,6 @@ def build(run: StageRun) -> StageResult:
         del facts["resumed_at_step"]
         write_json(run.output / TRAINING_FILE, facts)
         tracker.artefacts(run.output)
-    # torch.export warns of filters that are not contiguous.
-    model.to(memory_format=torch.contiguous_format)
-    log_served_model(run.workspace, tracker.run_id, Served(model).eval(), example_input(model))
     shutil.rmtree(run.scratch / "checkpoints")
     history = pd.DataFrame(result.history)
     return StageResult(

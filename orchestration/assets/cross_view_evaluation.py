@@ -45,6 +45,7 @@ def build(run: StageRun) -> StageResult:
 
 
 def _metric_name(row: object) -> str:
-    """The name of a measure in MLflow, without the characters that it does not allow."""
-    name = f"{row.group}/{row.method}/{row.measure}".replace("@", " at ")  # type: ignore[attr-defined]
+    """The name of a measure in MLflow, which takes it for a path, without the characters that it does not allow."""
+    measure = str(row.measure).replace("//", "div").replace("@", " at ")  # type: ignore[attr-defined]
+    name = f"{row.group}/{row.method}/{measure}"  # type: ignore[attr-defined]
     return "".join(c if c.isalnum() or c in "_-. /" else "_" for c in name)

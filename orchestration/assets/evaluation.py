@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +27,13 @@ from geoloc.evaluation.result import Evaluation
 from geoloc.files import write_json, write_parquet
 from geoloc.localizers.by_neighbour import locate_by_neighbours
 from geoloc.localizers.frozen.localizer import frozen_table
+from geoloc.localizers.served import References, pack
 from geoloc.models.engine import engine_name
 from geoloc.photos.owners import photographer_keys
 from geoloc.photos.trips import are_trips
 from geoloc.retrieval.embeddings import Embeddings
 from geoloc.retrieval.index import NEAR_DUPLICATES, ReferenceIndex
+from geoloc.retrieval.pca import PCA_FILE
 from orchestration.assets.answers import (
     Answered,
     ByClass,
@@ -51,7 +54,10 @@ from orchestration.assets.inputs import (
     stored,
     with_pixels,
 )
+from orchestration.assets.subsets import references_among
+from orchestration.plan.chain import GRAPH_FILE
 from orchestration.run.stage import StageResult, StageRun
+from orchestration.stores.serving import log_served_build, registered_name
 from orchestration.stores.tracking import tracked_run
 
 if TYPE_CHECKING:
@@ -112,7 +118,9 @@ def build(run: StageRun) -> StageResult:
         for name, diagnostics in behind.items()
         for title, table in diagnostics.overview().items()
     }
-    return StageResult(metadata, _log_to_mlflow(run, made))
+    run_id = _log_to_mlflow(run, made)
+    metadata |= _log_model(run, run_id, by_class)
+    return StageResult(metadata, run_id)
 
 
 def _measure(
@@ -320,6 +328,49 @@ def _log_to_mlflow(run: StageRun, made: dict[str, Evaluation]) -> str:
             )
         tracker.artefacts(run.output)
     return tracker.run_id
+
+
+def _log_model(run: StageRun, run_id: str, by_class: ByClass) -> dict[str, str]:
+    """Log what answers (network, partitions, calibration, index) as one model of the run that has its metrics, and
+    register it. Returns facts for people: without an exported network there is no such model."""
+    graph = run.input("classifier") / GRAPH_FILE
+    if not graph.is_file():
+        run.log("no model is registered: the classifier has no exported network")
+        return {"registered model": "none: the classifier has no exported network"}
+    packed = run.scratch / "served"
+    shutil.rmtree(packed, ignore_errors=True)
+    pack(
+        packed,
+        graph=graph,
+        partitions={name: run.input("partition") / name for name in by_class.partitions},
+        calibration=by_class.calibration,
+        references=_served_references(run),
+        settings=run.settings.localizers,
+        model_name=model_names(len(by_class.partitions))["classifier"],
+    )
+    model = log_served_build(run.workspace, run_id, run.settings.recipe, packed)
+    shutil.rmtree(packed)
+    return {"registered model": f"{registered_name(run.settings.recipe)} ({model})"}
+
+
+def _served_references(run: StageRun) -> References | None:
+    """What the registered model finds neighbours with; None where it answers by class only."""
+    folder = embedding_folders(run.build).get("classifier")
+    if folder is None:
+        return None
+    layer, pca = folder / GRAPH_FILE, folder / PCA_FILE
+    of_layer = run.settings.embeddings.layer is not None
+    if of_layer and not layer.is_file():
+        run.log("the registered model answers by class only: the layer that embeds has no exported network")
+        return None
+    saved, wanted = run.input("index") / "classifier", run.settings.localizers.references
+    index = None if wanted is None else ReferenceIndex.load(saved, mapped=True)
+    return References(
+        saved,
+        layer if of_layer else None,
+        pca if pca.is_file() else None,
+        None if index is None else references_among(run.workspace, index, wanted),
+    )
 
 
 def _metric_name(name: str) -> str:

@@ -15,9 +15,8 @@ from orchestration.assets.exporting import export_to_output
 from orchestration.assets.inputs import read_photos, stored, with_pixels
 from orchestration.assets.reducing import reduced
 from orchestration.plan.chain import GRAPH_FILE
+from orchestration.run.facts import ENGINE
 from orchestration.run.stage import StageResult, StageRun, progress_logger
-
-ENGINE = "engine"
 
 
 def extract(run: StageRun, model: Embedder | LayerEmbedder | ExportedNetwork) -> StageResult:

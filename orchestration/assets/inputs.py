@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from geoloc.models.cross_view import CrossViewNetwork
     from geoloc.models.engine import ExportedNetwork
     from geoloc.models.metric import MetricNetwork
+    from geoloc.models.photo_network import PhotoNetwork
     from geoloc.partitions.base import Partition
     from geoloc.training.cross_view_pairs import PairSource
 
@@ -225,6 +226,30 @@ def load_trained(build: Build, partitions: Mapping[str, Partition]) -> Classifie
     folder = build.folder("classifier")
     file = folder / MODEL_FILE
     network = ready_network(folder / GRAPH_FILE, lambda: load_model(file), file)
+    _check_trained(build, network, partitions)
+    return network
+
+
+def open_trained(
+    build: Build, partitions: Mapping[str, Partition], *, accelerated: bool = False
+) -> PhotoNetwork:
+    """As `load_trained`, to run over decoded photos; imports torch only where there is no exported graph, and, if
+    `accelerated`, where there is a GPU."""
+    from geoloc.models.photo_network import open_photo_network
+
+    def load() -> Classifier:
+        from geoloc.models.classifier import load_model
+
+        return load_model(file)
+
+    folder = build.folder("classifier")
+    file = folder / MODEL_FILE
+    network = open_photo_network(folder / GRAPH_FILE, load, file, accelerated=accelerated)
+    _check_trained(build, network, partitions)
+    return network
+
+
+def _check_trained(build: Build, network: Any, partitions: Mapping[str, Partition]) -> None:
     reason = ""
     try:
         network.check_heads(cell_counts(partitions))
@@ -239,7 +264,6 @@ def load_trained(build: Build, partitions: Mapping[str, Partition]) -> Classifie
             f"the classifier of {build.recipe} was not built for its partitions: {reason}; "
             f"build it again with: {build.command()}"
         )
-    return network
 
 
 def teacher_embeddings(run: StageRun, photos: pd.DataFrame) -> NDArray[np.float32] | None:

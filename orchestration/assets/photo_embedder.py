@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geoloc.files import sha256_bytes
-from geoloc.models.classifier import load_model
-from geoloc.models.embedder import Embedder, build_embedder
-from geoloc.models.engine import ExportedNetwork, ready_network
-from geoloc.models.layers import LayerEmbedder, at_layer
-from geoloc.models.metric import load_metric_network
-from geoloc.models.prediction import unit_embeddings_of_pixels
-from geoloc.retrieval.embeddings import model_hash
+from geoloc.models.photo_network import GraphNetwork, TorchNetwork, open_photo_network
 from geoloc.retrieval.pca import PCA_FILE, Pca
 from orchestration.assets.inputs import EMBEDDED_BY, model_settings
 from orchestration.lineage.build import Build
 from orchestration.plan.chain import GRAPH_FILE, MODEL_FILE
 from orchestration.workspace import WorkspaceError
+
+if TYPE_CHECKING:
+    from geoloc.models.embedder import Embedder
+    from geoloc.models.layers import LayerEmbedder
+
+# Torch is imported inside the functions that need it: it takes seconds, and an exported graph needs none of it.
 
 
 @dataclass(frozen=True)
@@ -32,17 +33,17 @@ class PhotoEmbedder:
     `graph` is the file of the exported network, which may be missing; `load` makes the torch network.
     """
 
-    network: Embedder | LayerEmbedder | ExportedNetwork
+    network: GraphNetwork | TorchNetwork
     pca: Pca | None
     graph: Path
     load: Callable[[], Embedder | LayerEmbedder]
 
     @classmethod
-    def open(cls, build: Build, model: str) -> PhotoEmbedder:
+    def open(cls, build: Build, model: str, *, accelerated: bool = False) -> PhotoEmbedder:
         """What made the build's embeddings by `model` (classifier, backbone or metric).
 
-        Raises WorkspaceError where the settings' backbone cannot be made, FileNotFoundError and DamagedFile for files
-        of the build that cannot be read.
+        `accelerated`: for many photos, on a GPU if there is one. Raises WorkspaceError where the settings' backbone
+        cannot be made, FileNotFoundError and DamagedFile for files of the build that cannot be read.
         """
         settings, embedded = build.settings.embeddings, build.folder(EMBEDDED_BY[model])
         folder = embedded if model == "backbone" else build.folder(model)
@@ -51,20 +52,18 @@ class PhotoEmbedder:
         file = None if model == "backbone" else folder / MODEL_FILE
 
         def load() -> Embedder | LayerEmbedder:
-            if file is None:
-                whole = _backbone(build)
-            else:
-                whole = load_metric_network(file) if model == "metric" else load_model(file)
-            found: Embedder | LayerEmbedder = at_layer(whole, settings.layer)
+            from geoloc.models.layers import at_layer
+
+            found: Embedder | LayerEmbedder = at_layer(_whole(build, model, file), settings.layer)
             return found
 
-        network = ready_network(graph, load, file, settings.precision)
+        network = open_photo_network(graph, load, file, settings.precision, accelerated=accelerated)
         return cls(network, None if settings.pca is None else Pca.load(embedded / PCA_FILE), graph, load)
 
     def embed(self, photos: Sequence[NDArray[np.uint8]], batch_size: int) -> NDArray[np.float32]:
         """Embeddings of N decoded photos, uint8 [H, W, 3] each: float32 [N, D], L2-normalised, comparable with the
         index's."""
-        vectors = unit_embeddings_of_pixels(self.network, photos, batch_size)
+        vectors = self.network.unit_embeddings(photos, batch_size)
         return vectors if self.pca is None else self.pca.transform(vectors)
 
     @property
@@ -76,24 +75,42 @@ class PhotoEmbedder:
     @property
     def model(self) -> str:
         """The hash that names its embeddings (Embeddings.model)."""
-        return self._reduced(model_hash(self.network))
+        return self._reduced(_hash_of(self.network))
 
     def made(self, model: str) -> bool:
         """Whether embeddings that this hash names are by this network, run by torch or as its exported graph: a GPU may
         have made them, and a processor looks."""
-        return model == self.model or model == self._on_the_other_engine()
+        return model == self.model or model == self._of_graph() or model == self._of_torch()
 
-    def _on_the_other_engine(self) -> str | None:
-        if isinstance(self.network, ExportedNetwork):
-            return self._reduced(model_hash(self.load()))
+    def _of_graph(self) -> str | None:
         return self._reduced(sha256_bytes(self.graph.read_bytes())) if self.graph.exists() else None
+
+    def _of_torch(self) -> str:
+        from geoloc.retrieval.embeddings import model_hash
+
+        return self._reduced(model_hash(self.load()))
 
     def _reduced(self, model: str) -> str:
         return model if self.pca is None else self.pca.model_of(model)
 
 
-def _backbone(build: Build) -> Embedder:
-    """The network with its first weights, made from the settings. Raises WorkspaceError if it cannot be made."""
+def _hash_of(network: GraphNetwork | TorchNetwork) -> str:
+    if isinstance(network, GraphNetwork):
+        return network.graph.content
+    from geoloc.retrieval.embeddings import model_hash
+
+    return model_hash(network.network)
+
+
+def _whole(build: Build, model: str, file: Path | None) -> Embedder:
+    """A network for torch to run; the backbone with its first weights is made from the settings. Raises WorkspaceError
+    if it cannot be made."""
+    from geoloc.models.classifier import load_model
+    from geoloc.models.embedder import build_embedder
+    from geoloc.models.metric import load_metric_network
+
+    if file is not None:
+        return load_metric_network(file) if model == "metric" else load_model(file)
     try:
         return build_embedder(model_settings(build), build.settings.seed).eval()
     except ValueError as error:

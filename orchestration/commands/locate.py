@@ -15,6 +15,7 @@ from orchestration.commands.common import open_workspace
 from orchestration.commands.parsing import add_command, add_recipe, at_least
 from orchestration.errors import UsageError
 from orchestration.locate.question import COMBINATIONS, LEVELS, METHODS, MODELS, Question
+from orchestration.workspace import Workspace
 
 if TYPE_CHECKING:
     from orchestration.locate.located import Located
@@ -32,6 +33,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         "  geoloc locate photo.jpg --method nn --references source=yfcc --references until=2012-01-01\n"
         "  geoloc locate photo.jpg --method neighbours --level city --map where.html\n"
         "  geoloc locate photo.jpg --method combined       classes and neighbours together\n"
+        "  geoloc locate --table photos.csv --output answers.parquet\n"
         "  geoloc locate photo.jpg --recipe cross_view --overhead area      position and heading on overhead tiles\n\n"
         "If the build has localizers.calibrate, confidences are scaled by a temperature fitted on validation photos.\n"
         "If it has localizers.coverages, each answer comes with regions: cells that contain the photo with the given\n"
@@ -39,7 +41,19 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         "best baseline. Files that are no photos are named; the exit status is 1 if nothing was located.",
         run,
     )  # fmt: skip
-    parser.add_argument("photos", type=Path, nargs="+", metavar="PHOTO")
+    parser.add_argument("photos", type=Path, nargs="*", metavar="PHOTO")
+    parser.add_argument(
+        "--table",
+        type=Path,
+        metavar="FILE",
+        help="locate the photos of a CSV or Parquet table (column file, relative to the table) into --output",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="with --table: the Parquet file of answers; a call that was killed goes on where it was",
+    )
     add_recipe(parser)
     parser.add_argument(
         "--method",
@@ -121,19 +135,19 @@ def run(options: argparse.Namespace) -> int:
         options.k,
         tuple(options.references),
     )
+    _check_table(options)
     if options.overhead is not None:
         _check_overhead(question)
     elif options.joint:
         raise UsageError("--joint is for --overhead INDEX, which is missing")
     workspace = open_workspace(options, tracks=False)
+    if options.table:
+        return _run_table(options, question, workspace)
     if options.map:
         _check_map(options.map, options.photos)
     # Only now, with the question checked: torch takes seconds to import.
     from orchestration.lineage.build import Build
     from orchestration.locate.locate import locate, map_page
-
-    def say(line: str) -> None:
-        print(f"geoloc: {line}", file=sys.stderr, flush=True)
 
     build = Build(workspace, options.recipe)
     places: Sequence[Located]
@@ -141,11 +155,11 @@ def run(options: argparse.Namespace) -> int:
         from orchestration.locate.by_overhead import locate_overhead, overhead_map
 
         found = locate_overhead(
-            build, options.overhead, options.photos, options.alternatives, say, joint=options.joint
+            build, options.overhead, options.photos, options.alternatives, _say, joint=options.joint
         )
         places, draw = found, partial(overhead_map, found)
     else:
-        places = locate(build, options.photos, question, say)
+        places = locate(build, options.photos, question, _say)
         draw = partial(map_page, build, places)
     if options.map:
         from geoloc.files import write_text
@@ -159,7 +173,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"\nmap: {options.map}")
     if any(place.answered for place in places):
         return 0
-    say("no photo was located")
+    _say("no photo was located")
     return 1
 
 
@@ -175,10 +189,57 @@ def _check_overhead(question: Question) -> None:
             )
 
 
-def _check_map(file: Path, photos: Sequence[Path]) -> None:
-    """Raise UsageError, before anything is computed, for a map that cannot be written or would replace a photo."""
+def _say(line: str) -> None:
+    print(f"geoloc: {line}", file=sys.stderr, flush=True)
+
+
+def _run_table(options: argparse.Namespace, question: Question, workspace: Workspace) -> int:
+    """Locate the photos of a table."""
+    from orchestration.commands.common import counter
+    from orchestration.lineage.build import Build
+    from orchestration.locate.table import locate_table
+
+    with counter("photos located") as bar:
+        summary = locate_table(
+            Build(workspace, options.recipe), options.table, options.output, question, _say, bar.update
+        )
+    print(f"{summary}; answers: {options.output}")
+    return 0 if summary.located else 1
+
+
+def _check_table(options: argparse.Namespace) -> None:
+    """Raise UsageError, before anything is computed, for options that do not go together."""
+    if options.table is None:
+        if options.output:
+            raise UsageError(
+                "--output is for --table; answers of single photos go to a page with --map, or --json"
+            )
+        if not options.photos:
+            raise UsageError("name the photos to locate, or a table of them with --table")
+        return
+    if options.photos:
+        raise UsageError(f"--table {options.table} and the photo {options.photos[0]} exclude each other")
+    if options.overhead is not None:
+        raise UsageError(f"--table {options.table} and --overhead {options.overhead} exclude each other")
+    if options.map or options.json:
+        raise UsageError(f"--table and {'--map' if options.map else '--json'} exclude each other")
+    if options.output is None:
+        raise UsageError("--table needs --output FILE.parquet for the answers")
+    if options.output.suffix.lower() != ".parquet":
+        raise UsageError(f"--output must name a Parquet file (.parquet); got {options.output}")
+    _check_writable(options.output, "--output")
+    if options.output.exists() and options.table.exists() and options.table.samefile(options.output):
+        raise UsageError(f"--output {options.output} would replace the table; name another file")
+
+
+def _check_writable(file: Path, option: str) -> None:
     above = next(folder for folder in file.absolute().parents if folder.exists())
     if file.is_dir() or not above.is_dir() or not os.access(above, os.W_OK):
-        raise UsageError(f"--map must name a file that can be written; got {file}")
+        raise UsageError(f"{option} must name a file that can be written; got {file}")
+
+
+def _check_map(file: Path, photos: Sequence[Path]) -> None:
+    """Raise UsageError, before anything is computed, for a map that cannot be written or would replace a photo."""
+    _check_writable(file, "--map")
     if file.exists() and any(photo.exists() and photo.samefile(file) for photo in photos):
         raise UsageError(f"--map {file} would replace a photo that is asked about; name another file")

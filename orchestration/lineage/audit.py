@@ -53,7 +53,12 @@ def audit_asked(workspace: Workspace, asked: Asked) -> dict[str, Any]:
         shared = asked.stage in SHARED
         behind = _photos(build, shared, build.built(asked.stage).inputs.get("data"))
         if not shared and made_of_other_splits(build, build.built(asked.stage)):
-            behind["note"] = f"{build.name('splits')} was built again since: the counts are of the splits now"
+            splits, count = build.name("splits"), build.built("splits").taken_down
+            behind["note"] = (
+                f"{_taken_down(count)} from {splits} since: the counts are of those that are left"
+                if count
+                else f"{splits} was built again since: the counts are of the splits now"
+            )
         return tree | {"named_by": asked.why} | number | {"photos": behind, "differs": differences(tree)}
     state = _data_leaf(workspace)
     behind = _photos(Build(workspace), True, state["content"])
@@ -146,7 +151,8 @@ class _Audit:
     def of_input(self, record: Record, name: str, content: str) -> dict[str, Any]:
         """An input as it was when `record` was made; marked as replaced if it was built again since."""
         if name == "data":
-            return _leaf(name, content, _data_state(self.build.workspace, content))
+            leaf = _leaf(name, content, _data_state(self.build.workspace, content))
+            return leaf | {"taken_down": record.taken_down} if record.taken_down else leaf
         for row, recipe in borrowings(record.settings):
             if row.name == name:
                 return self.of_recipe(recipe, row.stage, content)
@@ -163,7 +169,10 @@ class _Audit:
             there = all(file.is_file() for file in files)
             return _leaf(name, content, _state(content_hash(*files) if there else None, content))
         tree = self.of_stage(name)
-        return tree if tree["content"] == content else _leaf(self.build.name(name), content, "replaced")
+        if tree["content"] == content:
+            return tree
+        leaf = _leaf(self.build.name(name), content, "replaced")
+        return leaf | {"taken_down": tree["taken_down"]} if tree.get("taken_down") else leaf
 
     def of_recipe(self, recipe: str, stage: str, content: str) -> dict[str, Any]:
         """An output borrowed from another recipe. If it was built again since, it is not walked: it may lead back
@@ -192,10 +201,18 @@ def _state(found: str | None, recorded: str) -> str:
 
 def _on_disk(node: dict[str, Any]) -> str:
     """The state of an output, with the files that changed."""
+    if "settings" not in node and node.get(
+        "taken_down"
+    ):  # a leaf: photos, or an output that is not as it was
+        return f"{node['on_disk']}: {_taken_down(node['taken_down'])} since"
     files = [name for name in node.get("changed_files", ()) if name != "."]
     if node["on_disk"] != "changed" or not files:
         return str(node["on_disk"])
     return f"changed: {', '.join(files[:3])}" + (f" and {len(files) - 3} more" if len(files) > 3 else "")
+
+
+def _taken_down(count: int) -> str:
+    return f"{count:,} photo{'s' * (count != 1)} {'were' if count != 1 else 'was'} taken down"
 
 
 def answer_lines(answer: dict[str, Any]) -> Iterator[str]:
@@ -252,6 +269,8 @@ def audit_lines(tree: dict[str, Any]) -> Iterator[str]:
             for name, part in node["parts"].items():
                 if part["taken_from"]:
                     yield f"{indent}{name} taken from {part['taken_from']}, equal in inputs, settings and code"
+            if count := node["taken_down"]:
+                yield f"{indent}{_taken_down(count)} since it was made: it cannot be made again as it was"
             for check in node["checks"]:
                 yield f"{indent}check {check['name']}: {check['result']}" + (
                     f" ({check['detail']})" if check["result"] != "passed" and check["detail"] else ""

@@ -42,7 +42,8 @@ class Record:
     `inputs` maps the name of each input to its content hash (`data`: DVC's version of the photos). `taken_from` names
     the output of another recipe that was reused, together with its runs and times. `parts` are made, and reused, one by
     one. `files` maps each file of the output to its SHA-256, also those that are not content (`volatile` in the chain);
-    empty in records of older versions.
+    empty in records of older versions. `taken_down`: photos that were behind the output and were taken down since, so
+    that it cannot be made again as it was.
     """
 
     artefact: str
@@ -66,6 +67,7 @@ class Record:
     parts: dict[str, Part] = field(default_factory=dict)
     accepted: tuple[Acceptance, ...] = ()
     files: dict[str, str] = field(default_factory=dict)
+    taken_down: int = 0
 
     @classmethod
     def read(cls, path: Path) -> Record | None:

@@ -35,7 +35,7 @@ def require_recorded(build: Build, stages: Sequence[str], links: Sequence[str] =
         unread = [above for above, *_ in STAGES[name].only if above not in record.inputs]
         for above in [one for one in STAGES[name].inputs if one not in unread]:
             used = record.inputs.get(above, "none")
-            if above in records and used != records[above].content:
+            if above in records and used != records[above].content and not _lost_photos(above, records):
                 raise _unusable(
                     build,
                     f"{build.name(name)} was made from another {build.name(above)} than the one there now "
@@ -43,6 +43,11 @@ def require_recorded(build: Build, stages: Sequence[str], links: Sequence[str] =
                 )
         _require_no_failed_check(build, name, record)
     return records
+
+
+def _lost_photos(name: str, records: Mapping[str, Record]) -> bool:
+    """Whether an output is the splits that all was made from, but for photos that were taken down since."""
+    return name == "splits" and records[name].taken_down > 0
 
 
 def require_as_embedded(build: Build, embeddings: Record) -> None:

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from geoloc.localizers.chosen.choice import ALONE, CELLS, PRODUCT, Choice, default_choice, load_choices
 from geoloc.localizers.chosen.neighbourhood import COMBINED, Neighbourhood
 from geoloc.localizers.confidence.calibration import Calibration
+from geoloc.localizers.confidence.regions import regions_of
+from geoloc.models.preprocess import Preprocess
 from orchestration.assets.inputs import load_partitions
 from orchestration.lineage.build import Build
-from orchestration.locate.by_class import ByClass, regions_of
+from orchestration.locate.by_class import ByClass
 from orchestration.locate.by_neighbour import ByNeighbour, reasons
 from orchestration.locate.located import Found
 from orchestration.locate.nearby import nearby
@@ -48,7 +50,7 @@ class ByChosen:
         partitions = load_partitions(build.folder("partition"))
         main, partition = next(iter(partitions.items()))
         opened = ByNeighbour.open(build, replace(question, method="knn", level=None))
-        by_class = ByClass.open(build, Question(), say) if combined else None
+        by_class = ByClass.open(build, Question(many=question.many), say) if combined else None
         choices, calibration = _chosen(build, question, main, say)
         wanted = [one for one in choices if (one.way != ALONE) == combined and one.level == question.level]
         settings = build.settings.localizers
@@ -78,6 +80,12 @@ class ByChosen:
         """Whether confidences were made probabilities on validation photos."""
         return self.choice.scaling is not None
 
+    @property
+    def preprocess(self) -> Preprocess | None:
+        """How its networks get a photo; None if the one for classes gets it another way."""
+        own = self.opened.preprocess
+        return own if self.by_class is None or self.by_class.preprocess == own else None
+
     def locate(self, photos: Sequence[NDArray[np.uint8]]) -> Found:
         """Locate N photos, uint8 [H, W, 3] each. Regions are of the main partition; None where the build has none."""
         vectors = self.opened.embed(photos)
@@ -89,10 +97,8 @@ class ByChosen:
         assert answers.neighbours is not None
         near = nearby(self.neighbourhood.index.references, answers.neighbours, self.choice.modes(evidence))
         raw = self.neighbourhood.probabilities(evidence, self.regions, p)
-        regions = regions_of(
-            self.calibration, self.neighbourhood.partition, self.main,
-            self.calibration.scaled({self.main: raw})[self.main],
-        )  # fmt: skip
+        scaled = self.calibration.scaled({self.main: raw})
+        regions = regions_of(self.calibration, self.main, self.neighbourhood.partition, scaled)
         return Found(answers, [reasons(answers, row) for row in range(len(photos))], regions, near)
 
 

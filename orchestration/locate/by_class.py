@@ -20,15 +20,14 @@ from geoloc.localizers.by_class.methods import (
 )
 from geoloc.localizers.by_class.overlay import OverlayLocalizer
 from geoloc.localizers.confidence.calibration import Calibration
-from geoloc.localizers.confidence.conformal import ConformalRegions
+from geoloc.localizers.confidence.regions import regions_of
 from geoloc.localizers.settings import LocalizerSettings
-from geoloc.models.classifier import Classifier
-from geoloc.models.engine import ExportedNetwork
-from geoloc.models.prediction import predict_probabilities_of_pixels
+from geoloc.models.photo_network import PhotoNetwork
+from geoloc.models.preprocess import Preprocess
 from geoloc.sphere import LEVELS_KM
-from orchestration.assets.inputs import load_partitions, load_trained, model_names, read_photos, stored
+from orchestration.assets.inputs import load_partitions, model_names, open_trained, read_photos, stored
 from orchestration.lineage.build import Build
-from orchestration.locate.located import Found, Region
+from orchestration.locate.located import Found
 from orchestration.locate.question import Question
 from orchestration.workspace import WorkspaceError
 
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
 class ByClass:
     """A build's classifier, and a localizer over its probabilities. Make it with `open`."""
 
-    network: Classifier | ExportedNetwork
+    network: PhotoNetwork
     partitions: Mapping[str, Partition]
     method: ClassMethod
     calibration: Calibration
@@ -56,7 +55,7 @@ class ByClass:
         """
         partitions = load_partitions(build.folder("partition"))
         method = _method(build, question, partitions)  # first: it needs no network
-        network = load_trained(build, partitions)
+        network = open_trained(build, partitions, accelerated=question.many)
         calibration = _calibration(build, partitions, say)
         return cls(network, partitions, method, calibration, build.settings.localizers, question.level)
 
@@ -64,6 +63,11 @@ class ByClass:
     def name(self) -> str:
         """The method's name, as in tables."""
         return self.method.localizer.name
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """How the network gets a photo."""
+        return self.network.preprocess
 
     @property
     def within_km(self) -> float | None:
@@ -80,9 +84,10 @@ class ByClass:
 
         Regions are of the partition that answers, the main one where several do; None where the build fitted none.
         """
-        probabilities = self.probabilities(photos)
+        probabilities, main = self.probabilities(photos), self.method.partitions[0]
         answers = self.method.locate(probabilities)
-        return Found(answers, self._reasons(answers, probabilities), self._regions(probabilities))
+        regions = regions_of(self.calibration, main, self.partitions[main], probabilities)
+        return Found(answers, self._reasons(answers, probabilities), regions)
 
     def probabilities(self, photos: Sequence[NDArray[np.uint8]]) -> dict[str, NDArray[np.float32]]:
         """Scaled, by partition, float32 [N, C]."""
@@ -90,9 +95,7 @@ class ByClass:
 
     def _probabilities(self, photos: Sequence[NDArray[np.uint8]]) -> dict[str, NDArray[np.float32]]:
         """By partition, float32 [N, C]: means over the crops that the settings want, as in evaluation."""
-        return predict_probabilities_of_pixels(
-            self.network, photos, self.settings.batch_size, self.settings.crops
-        )
+        return self.network.probabilities(photos, self.settings.batch_size, self.settings.crops)
 
     def _reasons(self, answers: Answers, probabilities: Mapping[str, NDArray[np.float32]]) -> list[list[str]]:
         """The evidence for each alternative of each photo: its cell, or its cells in all partitions."""
@@ -127,22 +130,6 @@ class ByClass:
         finest = max(self.method.partitions, key=lambda one: self.partitions[one].cell_count)
         of = self.partitions[finest].tokens()
         return [[f"cell {of[cell]}" for cell in row] for row in answers.cells.cell]
-
-    def _regions(self, probabilities: Mapping[str, NDArray[np.float32]]) -> list[tuple[Region, ...] | None]:
-        name = self.method.partitions[0]
-        return regions_of(self.calibration, self.partitions[name], name, probabilities[name])
-
-
-def regions_of(
-    calibration: Calibration, partition: Partition, name: str, probabilities: NDArray[np.float32]
-) -> list[tuple[Region, ...] | None]:
-    """The regions of N photos over the cells of the partition `name`; None each where none were fitted."""
-    if name not in calibration.regions:
-        return [None] * len(probabilities)
-    tokens = np.array(partition.tokens(), dtype=object)
-    areas = partition.areas_km2()
-    by_coverage = [_regions_of(one, name, probabilities, areas, tokens) for one in calibration.regions[name]]
-    return [tuple(regions) for regions in zip(*by_coverage, strict=True)]
 
 
 def _method(build: Build, question: Question, partitions: Mapping[str, Partition]) -> ClassMethod:
@@ -225,20 +212,3 @@ def _calibration(
         f"classifier, partition or number of crops; build it again with: {build.command()}"
     )
     return Calibration.none()
-
-
-def _regions_of(
-    conformal: ConformalRegions,
-    partition: str,
-    probabilities: NDArray[np.float32],
-    areas: NDArray[np.float64],
-    tokens: NDArray[np.object_],
-) -> list[Region]:
-    """The region of each photo at one coverage."""
-    found = conformal.predict(probabilities, areas)
-    if np.isinf(conformal.threshold):
-        return [Region(conformal.coverage, partition, len(tokens), None, True, None)] * len(found)
-    return [
-        Region(conformal.coverage, partition, int(size), float(area), False, tuple(tokens[cells]))
-        for size, area, cells in zip(found.size, found.area_km2, found.cells, strict=True)
-    ]

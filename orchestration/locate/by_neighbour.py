@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from geoloc.localizers.base import Answers
 from geoloc.localizers.by_neighbour import DensityLocalizer, NearestLocalizer, NeighbourLocalizer
+from geoloc.models.preprocess import Preprocess
 from geoloc.retrieval.modes import find_modes
 from geoloc.sphere import LEVELS_KM, distance_km
 from orchestration.assets.inputs import model_names
@@ -41,8 +42,8 @@ class ByNeighbour:
         and UsageError for options that it cannot fulfil.
         """
         limits = build.settings.localizers
-        embedder = PhotoEmbedder.open(build, question.model)
-        heads = getattr(embedder.network, "heads", None) or build.settings.partitions  # a layer has no heads
+        embedder = PhotoEmbedder.open(build, question.model, accelerated=question.many)
+        heads = embedder.network.heads or build.settings.partitions  # a layer has no heads
         name = model_names(len(heads), build.settings)[question.model]
         index = open_index(build, question.model, embedder)
         among = may_be_found(build, question, index)
@@ -62,6 +63,11 @@ class ByNeighbour:
     def name(self) -> str:
         """The method's name, as in tables; with other references than the evaluation's it is no method of those."""
         return self.localizer.name + self.asked
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """How the network gets a photo."""
+        return self.embedder.network.preprocess
 
     def embed(self, photos: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Embeddings of N photos, uint8 [H, W, 3] each: float32 [N, D], as the index has them."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
+from geoloc.localizers.base import Answers
 from geoloc.localizers.confidence.abstention import abstain_below
 from geoloc.places import nearest_places
-from geoloc.reports.region_map import region_map_html
 from orchestration.assets.inputs import EMBEDDED_BY, load_partitions
 from orchestration.lineage.build import Build
 from orchestration.lineage.record import Record
@@ -19,7 +20,7 @@ from orchestration.lineage.stale import expected
 from orchestration.lineage.verify import out_of_date, require_as_embedded, require_recorded, unchecked
 from orchestration.locate.located import Alternative, Found, Located, PhotoLocalizer
 from orchestration.locate.measured import Shortfall, measures, shortfalls
-from orchestration.locate.photos import read_photos
+from orchestration.locate.photos import ReadPhoto, read_photo
 from orchestration.locate.question import Question
 from orchestration.plan.chain import STAGES
 from orchestration.workspace import WorkspaceError
@@ -43,28 +44,117 @@ def locate(
     """
     question = question or Question()
     loaded = _outputs(build, question)
-    read = read_photos(photos)
-    if bad := read.unreadable:
+    read = [read_photo(photo) for photo in photos]
+    if bad := [f"{one.name}: {one.error}" for one in read if one.pixels is None]:
         more = f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
         say(
             f"{len(bad)} of {len(photos)} photo{'s' * (len(photos) > 1)} cannot be read: {'; '.join(bad[:NAMED])}{more}"
         )
-    if not read.pixels:
-        return [Located(name, "", error=why) for name, why in zip(read.names, read.errors, strict=True)]
+    if len(bad) == len(read):
+        return [Located(one.name, "", error=one.error) for one in read]
+    return _opened(build, question, loaded, say).locate(read)
+
+
+def open_build(build: Build, question: Question, say: Callable[[str], None]) -> Opened:
+    """What answers the question, once what the build saved is known to be what its records say. Raises and says what
+    `locate` does."""
+    return _opened(build, question, _outputs(build, question), say)
+
+
+def _opened(build: Build, question: Question, loaded: Sequence[str], say: Callable[[str], None]) -> Opened:
     records = _verified(build, question, loaded, say)
     localizer = _open(build, question, say)
     worse = shortfalls(build, localizer.name, question.level) if measures(build, records) else ()
-    found, rows = localizer.locate(read.pixels), iter(range(len(read.pixels)))
-    return [
-        _located(found, next(rows), name, localizer, question, worse)
-        if error is None
-        else _unanswered(name, localizer, error)
-        for name, error in zip(read.names, read.errors, strict=True)
-    ]
+    return Opened(localizer, question, worse)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A way of answering, opened on a build for one question; `worse` holds for all its answers."""
+
+    localizer: PhotoLocalizer
+    question: Question
+    worse: tuple[Shortfall, ...] = ()
+
+    def locate(self, read: Sequence[ReadPhoto]) -> list[Located]:
+        """The answer for each of N photo files, in order; without coordinates for those that could not be read."""
+        pixels = [one.pixels for one in read if one.pixels is not None]
+        located = iter(self._located([one.name for one in read if one.pixels is not None], pixels))
+        return [
+            self._unanswered(one.name, one.error) if one.pixels is None else next(located) for one in read
+        ]
+
+    def _unanswered(self, photo: str, error: str | None) -> Located:
+        of = self.localizer
+        return Located(photo, of.name, error=error, within_km=of.within_km, scaled=of.scaled)
+
+    def _located(self, names: Sequence[str], pixels: Sequence[NDArray[np.uint8]]) -> list[Located]:
+        """The answers for readable photos."""
+        if not pixels:
+            return []
+        found, limit = self.localizer.locate(pixels), self.question.abstain_below
+        answers = found.answers if limit is None else abstain_below(found.answers, limit)
+        places = _place_names(answers)
+        return [self._one(name, row, found, answers, places[row]) for row, name in enumerate(names)]
+
+    def _one(
+        self, photo: str, row: int, found: Found, answers: Answers, places: NDArray[np.object_]
+    ) -> Located:
+        """The answer for one readable photo; `places` are the names of its answer and its alternatives."""
+        confidence, error = float(found.answers.confidence[row]), None
+        if answers.abstained[row] and not found.answers.abstained[row]:
+            # Rounded down: "the confidence, 0.5, is below 0.5" would be no explanation of 0.49999.
+            shown = math.floor(confidence * 1e4) / 1e4
+            error = f"the confidence, {shown:g}, is below {self.question.abstain_below:g}"
+        silent = replace(
+            self._unanswered(photo, error),
+            confidence=confidence,
+            regions=found.regions[row],
+            nearby=found.nearby[row] if found.nearby else None,
+        )
+        other = answers.alternatives
+        if answers.abstained[row] or other is None:
+            return silent
+        alternatives = tuple(
+            Alternative(
+                float(other.latitude[row, i]),
+                float(other.longitude[row, i]),
+                places[1 + i],
+                float(other.weight[row, i]),
+                found.reasons[row][i],
+            )
+            for i in np.flatnonzero(~np.isnan(other.latitude[row]))
+        )
+        return replace(
+            silent,
+            latitude=float(answers.latitude[row]),
+            longitude=float(answers.longitude[row]),
+            place=places[0],
+            alternatives=alternatives,
+            worse_than_baseline=self.worse,
+        )
+
+
+def _place_names(answers: Answers) -> NDArray[np.object_]:
+    """The names of N answers and their A alternatives, [N, 1 + A]; None where there is none."""
+    other = answers.alternatives
+    latitude, longitude = answers.latitude[:, None], answers.longitude[:, None]
+    if other is not None:
+        latitude = np.concatenate([latitude, other.latitude], axis=1)
+        longitude = np.concatenate([longitude, other.longitude], axis=1)
+    names, known = np.full(latitude.shape, None, dtype=object), ~np.isnan(latitude)
+    points = np.stack([latitude[known], longitude[known]], axis=1)
+    # Answers by class repeat the points of cells.
+    distinct, of_point = np.unique(points, axis=0, return_inverse=True)
+    texts = np.array([str(place) for place in nearest_places(distinct[:, 0], distinct[:, 1])], dtype=object)
+    names[known] = texts[of_point.ravel()]
+    return names
 
 
 def map_page(build: Build, places: Sequence[Located]) -> str:
     """One offline HTML page with the answers, their alternatives, regions, neighbours and modes on the world map."""
+    from geoloc.reports.region_map import region_map_html  # and Jinja with it: only maps pay
+
     wanted = any(place.regions for place in places)
     partitions = load_partitions(build.folder("partition")) if wanted else {}
     described = [
@@ -179,61 +269,3 @@ def _open(build: Build, question: Question, say: Callable[[str], None]) -> Photo
     from orchestration.locate.by_neighbour import ByNeighbour
 
     return ByNeighbour.open(build, question)
-
-
-def _unanswered(photo: str, localizer: PhotoLocalizer, error: str | None) -> Located:
-    """The answer for a photo without coordinates."""
-    return Located(photo, localizer.name, error=error, within_km=localizer.within_km, scaled=localizer.scaled)
-
-
-def _located(
-    found: Found,
-    row: int,
-    photo: str,
-    localizer: PhotoLocalizer,
-    question: Question,
-    worse: tuple[Shortfall, ...],
-) -> Located:
-    """The answer for one readable photo."""
-    answers, confidence = found.answers.take([row]), float(found.answers.confidence[row])
-    error = None
-    if question.abstain_below is not None and not answers.abstained[0]:
-        answers = abstain_below(answers, question.abstain_below)
-        if answers.abstained[0]:
-            # Rounded down: "the confidence, 0.5, is below 0.5" would be no explanation of 0.49999.
-            error = (
-                f"the confidence, {math.floor(confidence * 1e4) / 1e4:g}, is below {question.abstain_below:g}"
-            )
-    silent = replace(
-        _unanswered(photo, localizer, error),
-        confidence=confidence,
-        regions=found.regions[row],
-        nearby=found.nearby[row] if found.nearby else None,
-    )
-    other = answers.alternatives
-    if answers.abstained[0] or other is None:
-        return silent
-    known = np.flatnonzero(~np.isnan(other.latitude[0]))
-    places = nearest_places(
-        np.append(answers.latitude, other.latitude[0][known]),
-        np.append(answers.longitude, other.longitude[0][known]),
-    )
-    names = [str(place) for place in places]
-    alternatives = tuple(
-        Alternative(
-            float(other.latitude[0, i]),
-            float(other.longitude[0, i]),
-            name,
-            float(other.weight[0, i]),
-            found.reasons[row][i],
-        )
-        for i, name in zip(known, names[1:], strict=True)
-    )
-    return replace(
-        silent,
-        latitude=float(answers.latitude[0]),
-        longitude=float(answers.longitude[0]),
-        place=names[0],
-        alternatives=alternatives,
-        worse_than_baseline=worse,
-    )

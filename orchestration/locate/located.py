@@ -10,30 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoloc.localizers.base import Answers
+from geoloc.localizers.confidence.regions import Region
+from geoloc.models.preprocess import Preprocess
 from orchestration.locate.measured import Shortfall
 from orchestration.locate.nearby import Nearby
-
-
-@dataclass(frozen=True)
-class Region:
-    """Cells of `partition` that contain the photo with probability `coverage`: count, tokens, area in km².
-
-    Where calibration could promise that coverage only for all cells together, `anywhere` is True, and tokens and area
-    are None.
-    """
-
-    coverage: float
-    partition: str
-    cells: int
-    area_km2: float | None
-    anywhere: bool
-    tokens: tuple[str, ...] | None
-
-    def __str__(self) -> str:
-        if self.anywhere:
-            return f"{100 * self.coverage:g} % region: anywhere"
-        cells = "1 cell" if self.cells == 1 else f"{self.cells:,} cells"
-        return f"{100 * self.coverage:g} % region: {cells}, {_area(self.area_km2 or 0.0)}"
 
 
 @dataclass(frozen=True)
@@ -134,12 +114,9 @@ class PhotoLocalizer(Protocol):
     def scaled(self) -> bool:
         """Whether a fitted temperature scales the confidences."""
 
+    @property
+    def preprocess(self) -> Preprocess | None:
+        """How its network gets a photo; None if it has several that get it in different ways."""
+
     def locate(self, photos: Sequence[NDArray[np.uint8]]) -> Found:
         """Locate N photos, uint8 [H, W, 3] each, N at least 1."""
-
-
-def _area(km2: float) -> str:
-    """An area for people: 3.4 million km², 12,300 km², 0.42 km²."""
-    if km2 >= 999_500:
-        return f"{km2 / 1e6:.1f} million km²"
-    return f"{float(f'{km2:.3g}'):,g} km²"  # three digits: more would claim a precision that a region does not have

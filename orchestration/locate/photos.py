@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geoloc.photos.decoding import Limits, UnreadablePhoto, check_and_normalise, decode_rgb
+from geoloc.photos.decoding import Limits, UnreadablePhoto, checked_pixels
 from geoloc.photos.quarantine import Reason
 
 KINDS = {
@@ -24,32 +24,34 @@ KINDS = {
 
 
 @dataclass(frozen=True)
-class Photos:
-    """Photo files: their names, the pixels of the readable ones, uint8 [H, W, 3] each, and why each other is not."""
+class ReadPhoto:
+    """One photo file: its name, its pixels uint8 [H, W, 3], or why there are none, for people and as a `Reason`."""
 
-    names: tuple[str, ...]
-    pixels: tuple[NDArray[np.uint8], ...]
-    errors: tuple[str | None, ...]
-
-    @property
-    def unreadable(self) -> list[str]:
-        """A line for each photo that could not be read."""
-        return [f"{name}: {why}" for name, why in zip(self.names, self.errors, strict=True) if why]
+    name: str
+    pixels: NDArray[np.uint8] | None = None
+    error: str | None = None
+    reason: Reason | None = None
 
 
-def read_photos(files: Sequence[Path]) -> Photos:
-    """Read photo files with the checks and limits of photos that enter the pool. Raises nothing for a bad one."""
-    pixels: list[NDArray[np.uint8]] = []
-    errors: list[str | None] = []
-    for file in files:
-        try:
-            pixels.append(decode_rgb(check_and_normalise(_bytes(file)).bytes))
-            errors.append(None)
-        except UnreadablePhoto as error:
-            errors.append(str(error))
-        except OSError as error:
-            errors.append(error.strerror or str(error))
-    return Photos(tuple(map(_printable, files)), tuple(pixels), tuple(errors))
+def read_photo(
+    file: Path, prepare: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None
+) -> ReadPhoto:
+    """Read a photo file with the checks and limits of photos that enter the pool. Raises nothing for a bad one.
+
+    `prepare` is applied to the pixels, such as to keep less of them.
+    """
+    name = _printable(file)
+    try:
+        pixels = checked_pixels(_bytes(file))
+        return ReadPhoto(name, pixels if prepare is None else prepare(pixels))
+    except UnreadablePhoto as error:
+        return ReadPhoto(name, None, str(error), error.reason)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        return ReadPhoto(name, None, error.strerror, Reason.MISSING_FILE)
+    except OSError as error:
+        return ReadPhoto(name, None, error.strerror or str(error), Reason.UNREADABLE_FILE)
+    except ValueError as error:  # a path with a null byte
+        return ReadPhoto(name, None, str(error), Reason.UNREADABLE_FILE)
 
 
 def _bytes(file: Path) -> bytes:

@@ -26,7 +26,8 @@ class Question:
     within that level; `combine` asks for a combination of all partitions. By neighbour: `model` is the one whose
     embeddings are used, `k` the number of neighbours that vote (knn; None: localizers.k), `references` the limits of
     what may be found, KEY=VALUE with a key of REFERENCE_KEYS (none: localizers.references). An answer with a confidence
-    below `abstain_below`, in [0, 1], is withheld.
+    below `abstain_below`, in [0, 1], is withheld. `many`: it is asked of so many photos that a GPU is worth the seconds
+    that torch takes to import.
 
     Raises UsageError for a value that is not allowed, and for options that exclude each other, naming both.
     """
@@ -40,6 +41,7 @@ class Question:
     abstain_below: float | None = None
     k: int | None = None
     references: tuple[str, ...] = ()
+    many: bool = False
 
     def __post_init__(self) -> None:
         for option, value, allowed in (

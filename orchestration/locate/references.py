@@ -12,7 +12,6 @@ from geoloc.retrieval.references import RetrievalError, require_references
 from geoloc.retrieval.settings import ReferenceSettings
 from geoloc.settings import SettingsError, parse
 from orchestration.assets.photo_embedder import PhotoEmbedder
-from orchestration.assets.subsets import references_among
 from orchestration.errors import UsageError
 from orchestration.lineage.build import Build
 from orchestration.locate.question import Question
@@ -50,6 +49,9 @@ def may_be_found(build: Build, question: Question, index: ReferenceIndex) -> NDA
     wanted = _wanted(question) if question.references else build.settings.localizers.references
     if wanted is None:
         return None
+    # Only here: it imports what measures references, which takes a second.
+    from orchestration.assets.subsets import references_among
+
     verify_data(build.workspace)
     try:
         return references_among(build.workspace, index, wanted)

@@ -95,10 +95,11 @@ def measure_recipe(
     collection = read_set(layout, folder)
     images = images_of(collection, part)
     _require_built(build, model)
-    from orchestration.assets.photo_embedder import PhotoEmbedder  # imports torch
+    from orchestration.assets.photo_embedder import PhotoEmbedder  # imports ONNX Runtime
 
     batch = build.settings.embeddings.batch_size
-    vectors = _embed(PhotoEmbedder.open(build, model), images, batch, progress)
+    embedder = PhotoEmbedder.open(build, model, accelerated=True)
+    vectors = _embed(embedder, images, batch, progress)
     rows = measure(collection, layout, vectors, part)
     return Measured(layout, f"{model} of {build.recipe}", len(vectors), vectors.shape[1], rows)
 

@@ -16,6 +16,8 @@ from orchestration.tables import markdown
 
 TABLE_ROWS = 50
 """The most rows that are kept of a table: the output has all."""
+ENGINE = "engine"
+"""The fact that names what ran a network; its last digits depend on it."""
 _FILE = "facts.json"
 
 

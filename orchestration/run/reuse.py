@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from geoloc.files import content_hash
+from geoloc.files import content_hash, link_or_copy
 from orchestration.lineage.build import Build
 from orchestration.lineage.record import Record
 from orchestration.lineage.stale import Expected
@@ -47,14 +46,7 @@ def part_content(folder: Path) -> str:
 def link_tree(source: Path, target: Path) -> None:
     """Copy a folder by hard links, or by bytes if the file system has none. Safe because outputs are replaced,
     never edited."""
-
-    def link(file: str, copy: str) -> None:
-        try:
-            os.link(file, copy)
-        except OSError:
-            shutil.copy2(file, copy)
-
-    shutil.copytree(source, target, copy_function=link, dirs_exist_ok=True)
+    shutil.copytree(source, target, copy_function=link_or_copy, dirs_exist_ok=True)
 
 
 def _others(build: Build, stage: str) -> Iterator[tuple[Build, Record]]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from geoloc.files import damage_named, one_line, read_json, read_text, write_json
 from geoloc.yaml_files import read_yaml
+from orchestration.stores.take_downs import require_no_take_down
 from orchestration.workspace import Workspace, WorkspaceError
 
 if TYPE_CHECKING:
@@ -71,8 +72,10 @@ def verify_data(workspace: Workspace) -> str:
     """The data version, once data/ on disk is known to be it; everything that reads photos asks this first.
 
     Files whose size, inode and time of change are those of the last check are not read again, as in DVC. Raises
-    WorkspaceError that lists the differences, and what to do, if data/ is not the version in data.dvc.
+    WorkspaceError that lists the differences, and what to do, if data/ is not the version in data.dvc, and while a
+    take-down is unfinished.
     """
+    require_no_take_down(workspace)
     version, files = data_version(workspace), _file_states(workspace.pool)
     state = {"version": version, "files": files}
     if _read_state(workspace) == state:
@@ -122,6 +125,14 @@ def record_data(workspace: Workspace) -> str:
     """`dvc add data`: record the content of data/ as a new version in data.dvc; returns that version."""
     with_repo(workspace, lambda repo: repo.add([str(workspace.pool)]))
     return data_version(workspace)
+
+
+def collect_garbage(workspace: Workspace, *, remote: bool = False) -> None:
+    """`dvc gc --workspace`: keep only what data.dvc and dvc.lock name now in DVC's cache, and in the default remote.
+
+    Older versions of photos and builds that are nowhere else are lost.
+    """
+    with_repo(workspace, lambda repo: repo.gc(workspace=True, cloud=remote, force=True))
 
 
 def photos_of_version(workspace: Workspace, version: str) -> frozenset[str]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
+from orchestration.stores.take_downs import require_no_take_down
 from orchestration.workspace import Workspace, WorkspaceError
 
 POLL_SECONDS = 0.5
@@ -31,8 +32,11 @@ def build_lock(workspace: Workspace, who: str, wait: Callable[[str], None] | Non
 
 
 @contextlib.contextmanager
-def photos_lock(workspace: Workspace, who: str) -> Iterator[None]:
-    """Hold the workspace for adding photos and recording the new data version. Raises BusyError, WorkspaceError."""
+def photos_lock(workspace: Workspace, who: str, *, taking_down: bool = False) -> Iterator[None]:
+    """Hold the workspace for adding photos and recording the new data version. Raises BusyError, WorkspaceError, also
+    while a take-down is unfinished, except for `taking_down`."""
+    if not taking_down:
+        require_no_take_down(workspace)
     with _hold(
         _lock_file(workspace, "photos"), who, f"another command ({{}}) adds photos to {workspace.root}"
     ):

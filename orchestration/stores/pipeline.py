@@ -108,6 +108,20 @@ def write_pipeline(workspace: Workspace, recipe: str, say: Callable[[str], None]
     return _write_stages(workspace, stages)
 
 
+def forget_stages(workspace: Workspace, names: Collection[str]) -> None:
+    """Remove stages from dvc.lock: what it named of them is not kept for it, and it is not what is on disk."""
+    lock = workspace.root / "dvc.lock"
+
+    def unlock(repo: Repo) -> None:
+        with repo.lock:
+            locked = read_yaml(lock, dict)
+            locked["stages"] = {name: one for name, one in locked["stages"].items() if name not in names}
+            write_text(lock, yaml.safe_dump(locked, sort_keys=False))
+
+    if lock.exists():
+        with_repo(workspace, unlock)
+
+
 def drop_recipes(workspace: Workspace, recipes: Collection[str]) -> None:
     """Remove the stages of recipes from dvc.lock and dvc.yaml; their outputs stay in build/.
 
@@ -120,16 +134,7 @@ def drop_recipes(workspace: Workspace, recipes: Collection[str]) -> None:
             f"--drop must name recipes with stages in dvc.yaml: {', '.join(known) or 'none'}; got {', '.join(unknown)}"
         )
     dropped = {name for name, stage in stages.items() if _recipe(stage) in recipes}
-    lock = workspace.root / "dvc.lock"
-
-    def unlock(repo: Repo) -> None:
-        with repo.lock:
-            locked = read_yaml(lock, dict)
-            locked["stages"] = {name: one for name, one in locked["stages"].items() if name not in dropped}
-            write_text(lock, yaml.safe_dump(locked, sort_keys=False))
-
-    if lock.exists():  # first: a drop that is killed here is completed by the same command
-        with_repo(workspace, unlock)
+    forget_stages(workspace, dropped)  # first: a drop that is killed here is completed by the same command
     _write_stages(workspace, {name: stage for name, stage in stages.items() if name not in dropped})
 
 

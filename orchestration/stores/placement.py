@@ -60,10 +60,12 @@ def settle(workspace: Workspace) -> bool:
 
 
 def forget_place(description: Path) -> None:
-    """Replace the absolute path in the file MLmodel of a logged model by the model's id."""
+    """Replace absolute paths in the file MLmodel of a logged model: by the model's id, and by names in its folder."""
     text = description.read_text(encoding="utf-8")
     model = description.parent.parent.name
-    write_text(description, re.sub(r"(?m)^artifact_path: .*$", f"artifact_path: models:/{model}", text))
+    text = re.sub(r"(?m)^artifact_path: .*$", f"artifact_path: models:/{model}", text)
+    text = re.sub(r"(?m)^( +(?:uri|model_code_path): )/.*/([^/\n]+)$", r"\1\2", text)
+    write_text(description, text)
 
 
 def _is_at(database: sqlite3.Connection, here: str) -> bool:

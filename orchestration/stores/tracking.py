@@ -59,7 +59,7 @@ def tracked_run(
 
     `resume_file` stores the run's id, so that a training that was killed continues in the same run.
     """
-    mlflow = _mlflow(workspace)
+    mlflow = mlflow_of(workspace)
     client = mlflow.MlflowClient()
     experiment = _experiment(client, workspace)
     run_id = _unfinished_run(client, resume_file)
@@ -85,7 +85,7 @@ def log_served_model(workspace: Workspace, run_id: str, model: Any, example: Any
     The exported program is for serving. geoloc itself reads the safetensors file beside it: no pickle is loaded
     anywhere.
     """
-    mlflow = _mlflow(workspace)
+    mlflow = mlflow_of(workspace)
     import torch
     from mlflow.models import infer_signature
 
@@ -114,7 +114,8 @@ def tracking_uri(workspace: Workspace) -> str:
     return f"sqlite+pysqlite:///{quote(str(workspace.mlflow / 'mlflow.db'))}"
 
 
-def _mlflow(workspace: Workspace) -> Any:
+def mlflow_of(workspace: Workspace) -> Any:
+    """MLflow with the workspace's store, which is made if it is missing. Raises DamagedFile if it is damaged."""
     workspace.mlflow.mkdir(exist_ok=True)
     check_mlflow(workspace)
     settle(workspace)

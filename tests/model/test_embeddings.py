@@ -18,6 +18,7 @@ from geoloc.models.preprocess import Preprocess
 from geoloc.retrieval.embeddings import Embeddings, EmbeddingSettings, extract_embeddings, model_hash
 from geoloc.retrieval.pca import PCA_FILE, Pca
 from geoloc.retrieval.settings import PcaSettings
+from geoloc.retrieval.takedown import take_from_embeddings
 from geoloc.settings import SettingsError, parse
 
 SETTINGS = EmbeddingSettings(batch_size=4, shard_rows=7, dtype="float32", workers=2)  # parts of 8 photos
@@ -163,6 +164,19 @@ def test_what_an_earlier_folder_has_is_copied_and_the_bytes_are_those_of_a_full_
         extract_embeddings(TinyNetwork(model), reader, of, tmp_path / name / "e", using, seen.append, known)
         assert seen[-1]["copied"] == copied, name
         assert content_hash(tmp_path / name / "e") == content_hash(tmp_path / name / "full" / "e"), name
+
+
+def test_batches_that_a_take_down_changed_are_not_copied(pool, tmp_path):
+    reader, rows = pool
+    known, whole, made = (tmp_path / name / "e" for name in ("known", "whole", "made"))
+    extract_embeddings(TinyNetwork(), reader, rows, known, SETTINGS)
+    for gone in (14, 9):  # of the second part
+        take_from_embeddings(known, {rows["photo_id"].iloc[gone]: "group"})
+    left, seen = rows.drop(index=[9, 14]), []
+    extract_embeddings(TinyNetwork(), reader, left, whole, SETTINGS)
+    extract_embeddings(TinyNetwork(), reader, left, made, SETTINGS, seen.append, earlier=known)
+    assert seen[-1]["copied"] == 8  # the first part's: photo 8 is now in a batch with photo 12
+    assert content_hash(made) == content_hash(whole)
 
 
 def test_kill_9_then_resume_ends_in_the_same_bytes(pool, tmp_path):

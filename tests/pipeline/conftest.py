@@ -60,8 +60,8 @@ def _torch_runs_networks() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _no_model_for_servers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """MLflow's export of a network takes 8 s. The build of `original` makes one; trainings of tests do without."""
-    for stage in ("classifier", "metric", "cross_view_model"):
+    """MLflow's export of a network takes 8 s; trainings of tests do without."""
+    for stage in ("metric", "cross_view_model"):
         monkeypatch.setattr(f"orchestration.assets.{stage}.log_served_model", lambda *arguments: "")
 
 

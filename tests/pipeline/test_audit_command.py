@@ -38,7 +38,6 @@ def names(workspace):
     build = Build(workspace)
     trained = build.built("classifier")
     index = build.folder("index") / "classifier" / "index.faiss"
-    (logged,) = {path.name for path in (workspace.mlflow / "artifacts" / "models").glob("m-*")}
     locked = read_stages(workspace.root / "dvc.lock")["default-index"]["outs"][0]["md5"]
     return {
         "report": "report",
@@ -49,8 +48,7 @@ def names(workspace):
         trained.content: "classifier",
         trained.content[:8].upper(): "classifier",
         trained.mlflow_run: "classifier",
-        f"models:/{logged}": "classifier",
-        f"mlflow/artifacts/models/{logged}": "classifier",
+        f"mlflow/artifacts/{trained.mlflow_run}": "classifier",
         sha256_bytes(index.read_bytes())[:12]: "index",
         locked: "index",
         "photos": "photos",

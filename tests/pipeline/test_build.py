@@ -295,22 +295,3 @@ def test_the_photos_stage_counts_tiles_and_pairs(built):
     facts = read_json(output_folder(built, "default", "photos") / "summary.json")
     assert facts["pairs"] == len(read_pairs(built.pool)) > 0
     assert facts["overhead_tiles"] == len(read_catalog(overhead_pool(built.pool))) > 0
-
-
-def test_the_exported_model_serves_the_probabilities_of_the_saved_one(built):
-    import mlflow
-    import numpy as np
-    import torch
-
-    from geoloc.models.classifier import load_model
-    from geoloc.models.embedder import example_input
-    from orchestration.stores.tracking import tracking_uri
-
-    record = Build(built).record("classifier")
-    model = load_model(output_folder(built, "default", "classifier") / "model.safetensors")
-    photos = example_input(model, batch_size=3)
-    mlflow.set_tracking_uri(tracking_uri(built))
-    served = mlflow.pyfunc.load_model(f"runs:/{record.mlflow_run}/model").predict(photos.numpy())
-    with torch.inference_mode():
-        expected = model(photos).softmax(dim=1).numpy()
-    np.testing.assert_allclose(served, expected, atol=1e-5)

@@ -23,6 +23,7 @@ from geoloc.sphere import distance_km, unit_vectors
 from orchestration.lineage.build import Build
 from orchestration.plan.chain import MODEL_FILE
 from tests.pipeline.conftest import facts, geoloc
+from tests.pipeline.traces import Sought, traces
 
 RECIPE = {
     "embeddings": {
@@ -32,7 +33,7 @@ RECIPE = {
         "pca": {"dimensions": 16},
         "external": {"name": "Place", "file": "features/place.parquet"},
     },
-    "localizers": {"neighbours": {"methods": ["levels", "product"]}},
+    "localizers": {"neighbours": {"methods": ["levels", "product"]}, "coverages": [0.5]},
     "evaluation": {"explained": 0},
 }
 
@@ -109,6 +110,27 @@ def test_from_settings_to_answers(workspace, tmp_path, capsys):
         assert one.error_km == pytest.approx(km.min(), abs=10)  # cosines are float32
     assert geoloc(workspace, "audit", "special/external_embeddings") == 0
     assert "external" in capsys.readouterr().out
+
+    # A take-down: the photo leaves all of these, and what was chosen on validation photos goes on.
+    gone = next(one for one in references["photo_id"] if one != row.photo_id)
+    place = catalog.set_index("photo_id").loc[gone]
+    with ShardReader(workspace.pool) as reader:
+        data = reader.read(place["shard"], int(place["offset"]), int(place["length"]))
+    sought = Sought(gone, data, float(place["latitude"]), float(place["longitude"]))
+    chosen = [*locate[:4], "neighbours", "--json", str(picture)]
+    assert geoloc(workspace, *chosen) == 0
+    before = json.loads(capsys.readouterr().out)[0]
+    assert geoloc(workspace, "forget", "--photo", gone, "--reason", "asked", "--gc", "cache") == 0
+    told = capsys.readouterr().out
+    assert "special/embeddings (1 of them)" in told
+    assert "remove their rows from: features/place.parquet" in told
+    assert {one.partition(":")[0] for one in traces(workspace.root, sought)} == {"features/place.parquet"}
+    assert geoloc(workspace, *chosen) == 0
+    after = json.loads(capsys.readouterr().out)[0]
+    assert [after[name] for name in ("method", "scaled", "within_km")] == [
+        before[name] for name in ("method", "scaled", "within_km")
+    ]
+    assert (after["regions"] is None) == (before["regions"] is None)
 
     # Components that are not those of the record do not answer.
     (folder / PCA_FILE).unlink()

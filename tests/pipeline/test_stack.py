@@ -33,7 +33,7 @@ def test_the_library_imports_nothing_of_the_orchestration():
 
 
 LIBRARY = [
-    {"sphere", "settings", "files", "yaml_files", "memory"},
+    {"sphere", "settings", "files", "yaml_files", "memory", "processors"},
     {"photos", "land", "places", "countries"},
     {"partitions"},
     {"losses", "models"},
@@ -53,7 +53,7 @@ HOUSE = [
     {"run"},
     {"assets"},
     {"quality"},
-    {"graph", "results", "locate"},
+    {"graph", "results", "locate", "operations"},
     {"commands"},
     {"cli", "definitions"},
 ]

@@ -12,10 +12,11 @@ from orchestration.assets.unseen import refuse_seen_tests
 from orchestration.cli import main
 from orchestration.lineage.build import Build
 from orchestration.lineage.stale import stale_stages
-from orchestration.plan.chain import STAGES, borrowed, inputs_of
+from orchestration.operations.outputs import look_at_outputs, take_from_outputs
+from orchestration.plan.chain import LEFT_OUT_FILE, PAIRS_FILE, PICTURES_FILE, STAGES, borrowed, inputs_of
 from orchestration.plan.settings import BuildSettings, load_settings
 from orchestration.workspace import Workspace
-from tests.unit.pretended import bare_workspace, pretend, write_recipe
+from tests.unit.pretended import bare_workspace, pretend, pretend_stage, record_as_built, write_recipe
 from tests.unit.test_unseen import split_as
 
 FAMILY = ["pairs", "cross_view_model", "overhead_index", "cross_view_evaluation"]
@@ -108,3 +109,33 @@ def test_claims_tell_what_is_not_built_and_which_options_fit(workspace, capsys):
     assert "no recipe with a section cross_view is built" in capsys.readouterr().err
     assert main([*asked, "--role", "fine=plain:[L]9C"]) == 2
     assert "--cross-view has roles and test pairs of its own" in capsys.readouterr().err
+
+
+def test_a_photo_is_taken_out_of_the_pairs_with_its_tile(workspace):
+    build = above(workspace)
+    pairs = pd.DataFrame(
+        {"photo_id": ["a", "b", "c"], "overhead_id": ["ta", "t", "t"], "split": ["train", "train", "test"]}
+    )
+    pictures = pd.DataFrame(
+        {"photo_id": ["a", "b", "c", "ta", "t", "a"], "view": ["street"] * 3 + ["overhead"] * 3}
+    )
+    pretend_stage(build, STAGES["pairs"])
+    for name, table in ((PAIRS_FILE, pairs), (PICTURES_FILE, pictures), (LEFT_OUT_FILE, pairs[:0])):
+        table.to_parquet(build.folder("pairs") / name)
+    record_as_built(build, STAGES["pairs"])
+    for stage in FAMILY[1:]:
+        pretend_stage(build, STAGES[stage])
+    noted = look_at_outputs(workspace, {"a": "x"})
+    assert {name: one["learned"] for name, one in noted.items()} == {
+        f"above/{stage}": int(stage == "cross_view_model") for stage in FAMILY
+    }
+    take_from_outputs(workspace, {"a": "x"}, noted)
+    kept = pd.read_parquet(build.folder("pairs") / PICTURES_FILE)
+    assert kept.apply(tuple, axis=1).tolist() == [
+        ("b", "street"), ("c", "street"), ("t", "overhead"), ("a", "overhead"),
+    ]  # fmt: skip
+    assert pd.read_parquet(build.folder("pairs") / PAIRS_FILE)["photo_id"].tolist() == ["b", "c"]
+    assert build.built("cross_view_model").taken_down == 1
+    assert not build.folder("overhead_index").exists()
+    assert not build.folder("cross_view_evaluation").exists()
+    assert stale_stages(build, {"cross_view_model"}) == {}, "what it learned stays, and is known"

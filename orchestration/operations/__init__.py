@@ -1,0 +1,1 @@
+"""Operations: what is done to a workspace over its life. Take-down."""
