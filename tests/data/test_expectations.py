@@ -236,7 +236,11 @@ EMBEDDINGS: dict[str, tuple[Callable[[list[Any], np.ndarray], Any], Rule, str]] 
 
 PAIRS: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], Rule, str]] = {
     "a pair twice": (lambda p: put(p, 1, "pair_id", "p002+o002"), (UNIQUE, "pair_id"), "critical"),
-    "another split": (lambda p: put(p, 29, "split", "unused"), (IN_SET, "split"), "critical"),
+    "another split": (
+        lambda p: put(put(put(p, 29, "split", "unused"), 29, "city", "alone"), 29, "photographer", "alone"),
+        (IN_SET, "split"),
+        "critical",
+    ),
     "no validation": (
         lambda p: p[p["split"] != "validation"].reset_index(drop=True),
         ("column_distinct_values_to_contain_set", "split"),
