@@ -7,16 +7,15 @@ from geoloc.files import write_parquet
 from geoloc.photos.pair_splits import PAIR_COLUMNS, joined_pairs, pictures_of, split_pairs
 from geoloc.photos.quarantine import PAIR, read_quarantine
 from geoloc.photos.splits import UNUSED
-from geoloc.settings import SettingsError
+from orchestration.assets.inputs import cross_view_settings
 from orchestration.plan.chain import LEFT_OUT_FILE, PAIRS_FILE, PICTURES_FILE
 from orchestration.run.stage import StageResult, StageRun
 
 
 def build(run: StageRun) -> StageResult:
-    settings = run.settings.cross_view
-    if settings is None:
-        raise SettingsError(f"cross_view must be a section, which {run.settings.recipe} does not have")
-    table = split_pairs(joined_pairs(run.workspace.pool), settings.splits, run.settings.seed)
+    table = split_pairs(
+        joined_pairs(run.workspace.pool), cross_view_settings(run.build).splits, run.settings.seed
+    )
     used = table[table["split"] != UNUSED].reset_index(drop=True)
     left_out = table[table["split"] == UNUSED]
     write_parquet(run.output / PAIRS_FILE, used[list(PAIR_COLUMNS)])

@@ -23,8 +23,9 @@ from orchestration.assets.inputs import read_pair_table
 from orchestration.errors import UsageError
 from orchestration.lineage.build import Build
 from orchestration.lineage.verify import out_of_date, require_recorded
+from orchestration.locate.locate import NAMED
 from orchestration.locate.located import Alternative, Located
-from orchestration.locate.photos import read_photos
+from orchestration.locate.photos import read_photo
 from orchestration.locate.question import Question
 from orchestration.plan.chain import MODEL_FILE, PICTURES_FILE
 from orchestration.workspace import WorkspaceError
@@ -83,15 +84,15 @@ def locate_overhead(
     of another network or not calibrated; UsageError if there is no index.
     """
     _require(build, (MODEL, *(CLASSES if joint else ())), say)
-    read = read_photos(photos)
-    if bad := read.unreadable:
+    read = [read_photo(photo) for photo in photos]
+    pixels = [one.pixels for one in read if one.pixels is not None]
+    if bad := [f"{one.name}: {one.error}" for one in read if one.pixels is None]:
+        more = f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
         say(
-            f"{len(bad)} of {len(photos)} photo{'s' * (len(photos) > 1)} cannot be read: {'; '.join(bad[:5])}"
+            f"{len(bad)} of {len(photos)} photo{'s' * (len(photos) > 1)} cannot be read: {'; '.join(bad[:NAMED])}{more}"
         )
-    if not read.pixels:
-        return [
-            LocatedOverhead(name, "", error=why) for name, why in zip(read.names, read.errors, strict=True)
-        ]
+    if not pixels:
+        return [LocatedOverhead(one.name, "", error=one.error) for one in read]
     # Only now: torch takes seconds to import, and photos and build may have been refused.
     from geoloc.localizers.by_overhead.index import FACTS_FILE, OverheadIndex
     from geoloc.localizers.by_overhead.localizer import locate_by_overhead
@@ -112,11 +113,11 @@ def locate_overhead(
             f"the index {index_folder} has no calibration, without which a photo outside of its area cannot be told: "
             "make it again with geoloc index overhead"
         )
-    embedded, method = embedder.photos(read.pixels), METHOD
+    embedded, method = embedder.photos(pixels), METHOD
     if joint:
         from geoloc.localizers.by_overhead.joint import locate_jointly
 
-        likely = _likely(build, read.pixels, say)
+        likely = _likely(build, pixels, say)
         method = f"{METHOD} in {likely.name}"
         found = locate_jointly(
             index, embedder, embedded, likely.probabilities, likely.partition, alternatives
@@ -124,14 +125,12 @@ def locate_overhead(
     else:
         found = locate_by_overhead(index, embedder, embedded, alternatives)
     places = index.tiles[["latitude", "longitude"]].to_numpy(np.float64)
-    made = iter(
-        [_located(found, row, places, index.calibration.reach, joint) for row in range(len(read.pixels))]
-    )
+    made = iter([_located(found, row, places, index.calibration.reach, joint) for row in range(len(pixels))])
     return [
-        replace(next(made), photo=name, method=method)
-        if error is None
-        else LocatedOverhead(name, method, error=error)
-        for name, error in zip(read.names, read.errors, strict=True)
+        LocatedOverhead(one.name, method, error=one.error)
+        if one.pixels is None
+        else replace(next(made), photo=one.name, method=method)
+        for one in read
     ]
 
 

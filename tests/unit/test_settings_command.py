@@ -24,6 +24,7 @@ EVERYTHING = parse(
         "partitions": EVERY_KIND,
         "training": {"mode": "fine_tune", "curriculum": {}, "distillation": {"recipe": "other"}},
         "metric": {"mining": {}},
+        "cross_view": {"orientation": {}, "mining": {}, "augmentation": {"flip": False}},
         "localizers": {"references": {"sources": ["other"]}},
         "embeddings": {
             "layer": {"name": "pooling"},
