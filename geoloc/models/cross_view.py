@@ -33,6 +33,7 @@ class CrossViewShape(Settings):
     kind: str = setting("embedding")
     towers: str = setting("separate")
     embedding_size: int | None = setting(None)
+    grid: int = setting(1)
     hidden: int = setting(512)
     orientation_hidden: int | None = setting(None)
     scale: Number | None = setting(None)
@@ -176,6 +177,19 @@ class ServedPhotos(nn.Module):
         return self.model.photos(images)
 
 
+class GridPooling(nn.Module):
+    """The mean over each part of a grid: [B, D, h, w] to [B, D·G²]. Where things are in the picture stays known, as by
+    the fully connected layers of AlexNet."""
+
+    def __init__(self, grid: int) -> None:
+        super().__init__()
+        self.grid = grid
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Pool."""
+        return functional.adaptive_avg_pool2d(features, self.grid).flatten(1)
+
+
 class NormByView(nn.Module):
     """Two batch norms in the place of one, for photos and for tiles: their statistics differ where weights are
     shared. `view` says which one is next."""
@@ -204,6 +218,10 @@ def build_cross_view(settings: ModelSettings, shape: CrossViewShape, seed: int) 
         towers.append(build_embedder(settings, seed + 1))
     elif shape.towers == "shared_but_batch_norm":
         _norms_by_view(towers[0])
+    if shape.grid > 1:
+        for tower in towers:
+            tower.pooling = GridPooling(shape.grid)
+            tower.embedding_size *= shape.grid**2
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed + 2)  # not the backbones' seeds
         return CrossViewNetwork(towers, shape, settings)

@@ -127,6 +127,7 @@ def shape_of(settings: CrossViewSettings) -> CrossViewShape:
         kind=settings.kind,
         towers=settings.towers if settings.kind != "classification" else "separate",
         embedding_size=settings.embedding_size if embedding else None,
+        grid=settings.grid,
         hidden=settings.hidden,
         orientation_hidden=settings.orientation.hidden if embedding and settings.orientation else None,
         scale=settings.loss.scale if embedding and settings.loss.learnt_scale else None,

@@ -78,6 +78,13 @@ class CrossViewSettings(LoopSettings):
     towers: Literal["separate", "shared_last_layer", "shared_but_batch_norm", "shared"] = setting(
         "separate", when=("kind", WITH_TWO_VIEWS), help="which weights the towers of photos and tiles share"
     )
+    grid: int = setting(
+        1,
+        minimum=1,
+        maximum=16,
+        help="the last feature map is averaged over this many parts each way, in place of model.pooling, so that where "
+        "things are stays known; 1: model.pooling",
+    )
     embedding_size: int | None = setting(
         256,
         minimum=1,

@@ -126,7 +126,7 @@ def build(run: StageRun) -> StageResult:
 
 def _cross_view(run: StageRun) -> CrossViewEvaluation | None:
     """The evaluation of the cross-view network; None if the recipe has none."""
-    if run.settings.cross_view is None:
+    if "cross_view_evaluation" not in inputs_of(run.settings, run.stage):
         return None
     return CrossViewEvaluation.load(run.input("cross_view_evaluation"))
 

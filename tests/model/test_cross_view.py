@@ -18,7 +18,13 @@ from torch.nn import functional
 from geoloc.losses.metric import metric_loss
 from geoloc.losses.orientation import orientation_loss
 from geoloc.losses.settings import MetricLossSettings
-from geoloc.models.cross_view import CrossViewNetwork, build_cross_view, load_cross_view, save_cross_view
+from geoloc.models.cross_view import (
+    CrossViewNetwork,
+    GridPooling,
+    build_cross_view,
+    load_cross_view,
+    save_cross_view,
+)
 from geoloc.models.cross_view_prediction import headings_of
 from geoloc.models.matching import bearings
 from geoloc.models.panorama import PanoramaPreprocess
@@ -134,7 +140,7 @@ def test_six_channels_start_as_the_mean_of_both_views() -> None:
         {"loss": MetricLossSettings(kind="dbl_pairs", normalise=False, learnt_scale=True), "polar": True},
         {"towers": "shared_but_batch_norm", "model": NORMED, "field_of_view": 90.0},
         {"kind": "classification", "select_by": "last"},
-        {"kind": "hybrid", "select_by": "last"},
+        {"kind": "hybrid", "select_by": "last", "grid": 2},
     ],
     ids=["pairs", "batch norm", "classification", "hybrid"],
 )
@@ -242,6 +248,13 @@ def test_a_panorama_is_cut_around_its_middle() -> None:
     assert preprocess.apply_uint8(wide).shape == (16, 16, 3)
     assert preprocess.apply_uint8(wide).min() > 170
     assert replace(preprocess, field_of_view=360.0).apply_uint8(wide)[:, 0].max() == 0
+
+
+def test_a_grid_keeps_where_things_are() -> None:
+    maps = torch.zeros(1, 2, 4, 4)
+    maps[0, 1, 3, 0] = 4
+    assert GridPooling(2)(maps).tolist() == [[0, 0, 0, 0, 0, 0, 1, 0]]
+    assert network(replace(SETTINGS, grid=2, embedding_size=None)).embedding_size == 4 * 512
 
 
 class Stop(Exception):

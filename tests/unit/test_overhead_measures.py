@@ -105,6 +105,10 @@ def test_orientation_counts_known_headings_only():
     errors = [-170.0, 10.0, 20.0, np.nan]
     table = measure_pairs(pairs([1] * 4, 50, heading_error=errors))
     assert value(table, MEAN_ERROR) == pytest.approx(200 / 3)
+    several = measure_pairs(pairs([1] * 40, 50, heading_error=np.linspace(-120, 60, 40)))
+    for measure in (MEAN_ERROR, MEDIAN_ERROR):
+        assert 0 < value(several, measure, column="low") < value(several, measure)
+        assert value(several, measure) < value(several, measure, column="high") < 180
     assert value(table, MEDIAN_ERROR) == 20
     assert value(table, MEDIAN_ERROR, column="n") == 3
     assert value(table, MEAN_ERROR, column="chance") == 90

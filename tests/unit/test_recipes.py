@@ -54,6 +54,7 @@ PUBLISHED = [
     (CROSS_VIEW, "cross_view.search.rotations", 16),
     (CROSS_VIEW, "cross_view.polar", False),
     (ALEXNETS, "cross_view.model.backbone", "alexnet"),
+    (ALEXNETS, "cross_view.grid", 6),
     (EXHAUSTIVE[1:], "cross_view.model.backbone", "resnet101"),
     (EXHAUSTIVE, "cross_view.batch_size", 128),
     (EXHAUSTIVE, "cross_view.negatives", "all"),

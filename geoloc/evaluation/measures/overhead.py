@@ -114,8 +114,7 @@ def _orientation(
         else _NONE
         for who in whose
     ]
-    scaled = [[180 * one for one in both] for both in bounds]
-    yield group, MEAN_ERROR, float(error.mean()), *scaled[0], *scaled[1], 90.0, len(error)
+    yield group, MEAN_ERROR, float(error.mean()), *bounds[0], *bounds[1], 90.0, len(error)
     medians = []
     for who in whose:
         found = interval(resampled_medians(error, who, resamples=RESAMPLES, seed=seed))
