@@ -115,7 +115,7 @@ class _Plan:
         self.table, self.settings = table, settings
         self.split = np.full(len(table), None, dtype=object)
         self.reason = np.full(len(table), None, dtype=object)
-        self.city = table["city"].to_numpy(dtype=object, na_value=None)
+        self.city = table["city"].to_numpy(dtype=object, na_value=None).copy()
 
     def leave_out_faulty(self) -> None:
         """Pairs that no side can use."""
