@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from geoloc.evaluation.cross_view import CrossViewEvaluation
 from geoloc.evaluation.diagnostics import FILE as DIAGNOSTICS_FILE
 from geoloc.evaluation.diagnostics import REFERENCE_SIZE, Diagnostics
 from geoloc.evaluation.explaining.explanations import FILE as EXPLANATIONS_FILE
@@ -30,6 +31,7 @@ from geoloc.reports.embedding_figures import embedding_groups
 from geoloc.reports.examples import Example, ExampleNeighbour, ExampleSet, pick_examples, thumbnail
 from geoloc.reports.gallery import GALLERY_FILE, GalleryInput
 from geoloc.reports.gallery_choice import gather_gallery
+from geoloc.reports.overhead_figures import cross_view_group, score_table
 from geoloc.reports.reference_figures import reference_group
 from geoloc.reports.report import ReportInput, figure_file, write_report
 from geoloc.reports.summary import bent_warnings
@@ -44,6 +46,8 @@ from orchestration.run.stage import StageResult, StageRun
 if TYPE_CHECKING:
     from geoloc.partitions.base import Partition
 
+CROSS_VIEW = "street photos and overhead tiles"
+"""The title of the table of cross-view scores."""
 EXAMPLES = 6
 """Number of best and of worst photos shown per method."""
 THOUGHTS_IN_DAGSTER = ("probabilities-1", "surest", "calibration")
@@ -72,6 +76,9 @@ def build(run: StageRun) -> StageResult:
     thoughts += reference_group(_table(run.input("evaluation") / main, REFERENCE_SIZE))
     thoughts += _embeddings(run, main, photos, names)
     thoughts += _context(run, main, photos)
+    cross_view = _cross_view(run)
+    if cross_view is not None:
+        thoughts += _cross_view_figures(run, cross_view, photos)
     report = ReportInput(
         workspace=run.workspace.root.name,
         recipe=run.settings.recipe,
@@ -84,13 +91,14 @@ def build(run: StageRun) -> StageResult:
         partitions=partitions,
         training={
             network: pd.DataFrame(read_json(run.input(network) / TRAINING_FILE, dict)["history"])
-            for network in ("classifier", "metric")
+            for network in ("classifier", "metric", "cross_view_model")
             if network in present
         },
         splits=_sizes(photos, counted),
         warnings=bent_warnings(counted),
         checks=_checks(run, splits),
-        diagnostics=_diagnostics(run.input("evaluation") / main),
+        diagnostics=_diagnostics(run.input("evaluation") / main)
+        | ({} if cross_view is None else {CROSS_VIEW: score_table(cross_view)}),
         further_diagnostics={name: _diagnostics(run.input("evaluation") / name) for name in evaluations},
         thoughts=thoughts,
         quarantine=count_reasons(read_quarantine(run.workspace.pool)),
@@ -116,6 +124,26 @@ def build(run: StageRun) -> StageResult:
             if one.name in THOUGHTS_IN_DAGSTER
         }
     )
+
+
+def _cross_view(run: StageRun) -> CrossViewEvaluation | None:
+    """The evaluation of the cross-view network; None if the recipe has none."""
+    if "cross_view_evaluation" not in inputs_of(run.settings, run.stage):
+        return None
+    return CrossViewEvaluation.load(run.input("cross_view_evaluation"))
+
+
+def _cross_view_figures(
+    run: StageRun, found: CrossViewEvaluation, photos: pd.DataFrame
+) -> tuple[FigureGroup, ...]:
+    pool = overhead_pool(run.workspace.pool)
+    tiles = read_catalog(pool).set_index("photo_id")
+    with ShardReader(run.workspace.pool) as street, ShardReader(pool) as overhead:
+        return cross_view_group(
+            found,
+            lambda photo_id: _stored_bytes(photos.loc[photo_id], street),
+            lambda tile_id: _stored_bytes(tiles.loc[tile_id], overhead),
+        )
 
 
 def _diagnostics(folder: Path) -> dict[str, pd.DataFrame]:
@@ -324,6 +352,8 @@ def _provenance(run: StageRun) -> Mapping[str, str | None]:
                 ("metric", "metric network"),
                 ("time_model", "models of time"),
                 ("album_models", "models of albums"),
+                ("cross_view_model", "cross-view network"),
+                ("cross_view_evaluation", "cross-view evaluation"),
             )
             if stage in recorded
         },

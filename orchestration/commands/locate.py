@@ -7,13 +7,18 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orchestration.commands.common import open_workspace
 from orchestration.commands.parsing import add_command, add_recipe, at_least
 from orchestration.errors import UsageError
 from orchestration.locate.question import COMBINATIONS, LEVELS, METHODS, MODELS, Question
 from orchestration.workspace import Workspace
+
+if TYPE_CHECKING:
+    from orchestration.locate.located import Located
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
@@ -29,7 +34,8 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         "  geoloc locate photo.jpg --method neighbours --level city --map where.html\n"
         "  geoloc locate photo.jpg --method combined       classes and neighbours together\n"
         "  geoloc locate --album holiday/ --recipe planet_albums --map track.html\n"
-        "  geoloc locate --table photos.csv --output answers.parquet\n\n"
+        "  geoloc locate --table photos.csv --output answers.parquet\n"
+        "  geoloc locate photo.jpg --recipe cross_view --overhead area      position and heading on overhead tiles\n\n"
         "If the build has localizers.calibrate, confidences are scaled by a temperature fitted on validation photos.\n"
         "If it has localizers.coverages, each answer comes with regions: cells that contain the photo with the given\n"
         "probability, outlined on the map. A note above an answer says at which levels the build is worse than its\n"
@@ -111,6 +117,18 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         metavar="CONFIDENCE",
         help="give no answer with a lower confidence, from 0 to 1",
     )
+    parser.add_argument(
+        "--overhead",
+        type=Path,
+        metavar="INDEX",
+        help="position and heading on the overhead tiles of this index (see geoloc index overhead), by a recipe with a "
+        "section cross_view",
+    )
+    parser.add_argument(
+        "--joint",
+        action="store_true",
+        help="--overhead: only on tiles where the recipe's photo classifier thinks it likely",
+    )
     parser.add_argument("--json", action="store_true", help="machine-readable answers")
     parser.add_argument(
         "--map", type=Path, metavar="FILE", help="also draw the answers on an offline HTML map"
@@ -132,6 +150,10 @@ def run(options: argparse.Namespace) -> int:
     )
     _check_album(options, question)
     _check_table(options)
+    if options.overhead is not None:
+        _check_overhead(question)
+    elif options.joint:
+        raise UsageError("--joint is for --overhead INDEX, which is missing")
     workspace = open_workspace(options, tracks=False)
     if options.table:
         return _run_table(options, question, workspace)
@@ -144,11 +166,21 @@ def run(options: argparse.Namespace) -> int:
     from orchestration.locate.locate import locate, map_page
 
     build = Build(workspace, options.recipe)
-    places = locate(build, options.photos, question, _say)
+    places: Sequence[Located]
+    if options.overhead is not None:
+        from orchestration.locate.by_overhead import locate_overhead, overhead_map
+
+        found = locate_overhead(
+            build, options.overhead, options.photos, options.alternatives, _say, joint=options.joint
+        )
+        places, draw = found, partial(overhead_map, found)
+    else:
+        places = locate(build, options.photos, question, _say)
+        draw = partial(map_page, build, places)
     if options.map:
         from geoloc.files import write_text
 
-        write_text(options.map, map_page(build, places))
+        write_text(options.map, draw())
     if options.json:
         print(json.dumps([place.to_dict() for place in places], indent=2, ensure_ascii=False))
     else:
@@ -205,6 +237,18 @@ def _album(workspace: Workspace, options: argparse.Namespace) -> int:
     return 1
 
 
+def _check_overhead(question: Question) -> None:
+    """Raise UsageError for options that are for other ways of answering."""
+    plain = Question(alternatives=question.alternatives)
+    for name in ("method", "model", "partition", "level", "combine", "abstain_below", "k", "references"):
+        if getattr(question, name) != getattr(plain, name):
+            option = name.replace("_", "-")
+            raise UsageError(
+                f"--overhead and --{option} {getattr(question, name)} exclude each other: --{option} is for answers "
+                "without overhead tiles"
+            )
+
+
 def _say(line: str) -> None:
     print(f"geoloc: {line}", file=sys.stderr, flush=True)
 
@@ -237,6 +281,8 @@ def _check_table(options: argparse.Namespace) -> None:
         return
     if options.photos:
         raise UsageError(f"--table {options.table} and the photo {options.photos[0]} exclude each other")
+    if options.overhead is not None:
+        raise UsageError(f"--table {options.table} and --overhead {options.overhead} exclude each other")
     if options.map or options.json:
         raise UsageError(f"--table and {'--map' if options.map else '--json'} exclude each other")
     if options.output is None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoloc.models.settings import OF_CLASSIFIER, OF_METRIC, RECIPE
+from geoloc.training.cross_view_settings import CrossViewSettings
 from geoloc.training.metric_settings import CLASSIFIER, MetricSettings
 from orchestration.workspace import Workspace
 
@@ -72,6 +73,11 @@ _METRIC = (
 )  # fmt: skip
 """The settings that a metric network depends on. Its first weights are those of metric.start."""
 
+_CROSS_VIEW = tuple(
+    f"cross_view.{name}" for name in CrossViewSettings.model_fields if name not in ("splits", "search")
+)
+"""The settings that a cross-view network depends on."""
+
 CHAIN: tuple[Stage, ...] = (
     Stage(
         "photos", (), (), "data", ("parquet", "dvc"),
@@ -82,6 +88,11 @@ CHAIN: tuple[Stage, ...] = (
         "splits", (), ("seed", "splits"), "data", ("parquet",),
         "Train, validation, test and external test sets: photographer-disjoint, no near-duplicate straddles.",
         after=("photos",), looks_at_pool=True,
+    ),
+    Stage(
+        "pairs", (), ("seed", "cross_view.splits"), "data", ("parquet",),
+        "Pairs of a street photo and an overhead tile: train, validation and test, city- and photographer-disjoint.",
+        after=("photos",), when="cross_view", looks_at_pool=True,
     ),
     Stage(
         "partition", ("splits",), ("partitions",), "partitions", ("parquet",),
@@ -147,6 +158,24 @@ CHAIN: tuple[Stage, ...] = (
         "FAISS indexes over the training photos' embeddings: the references that queries are matched with.",
     ),
     Stage(
+        "cross_view_model", ("pairs",), ("seed", *_CROSS_VIEW), "models", ("pytorch", "mlflow"),
+        "A network that matches street photos with overhead tiles, trained on the training pairs.",
+        when="cross_view",
+    ),
+    Stage(
+        "overhead_index", ("pairs", "cross_view_model"),
+        ("seed", "cross_view.search", "cross_view.negative_km", "cross_view.precision"), "retrieval", ("numpy",),
+        "The overhead tiles of the test cities, embedded in several rotations; calibrated on validation pairs.",
+        when="cross_view.indexed",
+    ),
+    Stage(
+        "cross_view_evaluation", ("pairs", "cross_view_model"),
+        ("seed", "cross_view.search.batch_size", "cross_view.negative_km", "cross_view.precision"), "evaluation",
+        ("pandas", "mlflow"),
+        "Recall, verification and orientation in cities never trained on, by rotations at test time.",
+        when="cross_view",
+    ),
+    Stage(
         "evaluation",
         (
             "splits", "partition", "classifier", "features", "embeddings", "metric_embeddings", "external_embeddings",
@@ -162,7 +191,8 @@ CHAIN: tuple[Stage, ...] = (
         pool_when="localizers.references",
     ),
     Stage(
-        "report", ("splits", "partition", "classifier", "metric", "evaluation"),
+        "report",
+        ("splits", "partition", "classifier", "metric", "cross_view_model", "cross_view_evaluation", "evaluation"),
         ("note", "splits"), "evaluation", ("html",),
         "One offline HTML file with the tables, maps, examples and provenance; the same numbers as JSON and CSV.",
         after=("photos",), looks_at_pool=True, shows_checks=True,
@@ -177,6 +207,8 @@ GRAPH_FILE = "network.onnx"
 """The exported network, in the outputs of the stages classifier, features and metric; missing if the export failed."""
 SPLITS_FILE = "splits.parquet"
 """The table of the splits stage, a row a photo."""
+PAIRS_FILE, PICTURES_FILE, LEFT_OUT_FILE = "pairs.parquet", "photos.parquet", "left_out.parquet"
+"""The tables of the stage pairs: a row a pair, a row a picture of these, and a row a pair that is left out."""
 TRAINING_FILE = "training.json"
 """Beside it: the history of its training, epoch by epoch."""
 CHOICES_FILE = "neighbour-choices-{model}.json"
@@ -204,7 +236,7 @@ class Borrowing:
     only: tuple[str, str] | None = None
 
 
-WEIGHTS = ("model.weights", "metric.start")
+WEIGHTS = ("model.weights", "metric.start", "cross_view.model.weights")
 """The settings that may name a file of initial weights; a stage uses one of them at most."""
 
 BORROWINGS: tuple[Borrowing, ...] = (

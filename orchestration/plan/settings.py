@@ -17,6 +17,7 @@ from geoloc.retrieval.settings import EmbeddingSettings, IndexSettings
 from geoloc.settings import Name, Settings, SettingsError, parse, replace, setting, used
 from geoloc.settings import changes as settings_changes
 from geoloc.training.context_settings import TimeSettings
+from geoloc.training.cross_view_settings import CrossViewSettings
 from geoloc.training.metric_settings import CLASSIFIER, MetricSettings
 from geoloc.training.settings import TrainingSettings
 from geoloc.yaml_files import read_yaml
@@ -61,6 +62,9 @@ class BuildSettings(Settings):
     )
     albums: AlbumSettings | None = setting(
         None, help="answers for all photos of an album or person together; null: none"
+    )
+    cross_view: CrossViewSettings | None = setting(
+        None, help="a network that matches street photos with overhead tiles, and its index; null: none"
     )
     embeddings: EmbeddingSettings = setting(EmbeddingSettings())
     index: IndexSettings = setting(IndexSettings())
@@ -122,6 +126,11 @@ class BuildSettings(Settings):
         """The seed of the training of a network over sequences: its own, else that of the training."""
         own = None if self.albums is None else self.albums.networks[name].seed
         return self.training_seed if own is None else own
+
+    @property
+    def cross_view_seed(self) -> int:
+        """The seed of the cross-view network's training: its own, else the build's."""
+        return self.seed if self.cross_view is None or self.cross_view.seed is None else self.cross_view.seed
 
     def sections(self, names: Collection[str]) -> dict[str, Any]:
         """The values of the named sections or settings (such as "model.backbone") that can change a result, by name.
@@ -337,6 +346,8 @@ def _reseeded(settings: BuildSettings, seed: int) -> BuildSettings:
     """The settings with this seed in the sections of further networks."""
     if settings.metric is not None:
         settings = replace(settings, metric=replace(settings.metric, seed=seed))
+    if settings.cross_view is not None:
+        settings = replace(settings, cross_view=replace(settings.cross_view, seed=seed))
     if settings.time is not None:
         settings = replace(settings, time=replace(settings.time, seed=seed))
     if settings.albums is not None:

@@ -27,15 +27,23 @@ from orchestration.quality.frames import (
     SuiteResult,
     catalog_frame,
     embeddings_frame,
+    pairs_frame,
     partition_frame,
     probabilities_frame,
     run_suite,
     splits_frame,
 )
-from tests.data.quality_frames import FakePartition, good_catalog, good_checks, good_splits, good_vectors
+from tests.data.quality_frames import (
+    FakePartition,
+    good_catalog,
+    good_checks,
+    good_pairs,
+    good_splits,
+    good_vectors,
+)
 
 FOLDER = Path(__file__).parents[2] / "expectations"
-SUITES = ("catalog", "splits", "partition", "embeddings", "class_probabilities")
+SUITES = ("catalog", "splits", "pairs", "partition", "embeddings", "class_probabilities")
 Rule = tuple[str, str]  # expectation type without "expect_", column
 
 
@@ -227,6 +235,71 @@ EMBEDDINGS: dict[str, tuple[Callable[[list[Any], np.ndarray], Any], Rule, str]] 
 }
 
 
+PAIRS: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], Rule, str]] = {
+    "a pair twice": (lambda p: put(p, 1, "pair_id", "p002+o002"), (UNIQUE, "pair_id"), "critical"),
+    "another split": (
+        lambda p: put(put(put(p, 29, "split", "unused"), 29, "city", "alone"), 29, "photographer", "alone"),
+        (IN_SET, "split"),
+        "critical",
+    ),
+    "no validation": (
+        lambda p: p[p["split"] != "validation"].reset_index(drop=True),
+        ("column_distinct_values_to_contain_set", "split"),
+        "critical",
+    ),
+    "a photo that is not stored": (
+        lambda p: put(p, 1, "photo_id", "p999"),
+        (IN_SET, "photo_stored"),
+        "critical",
+    ),
+    "a tile that is not stored": (
+        lambda p: put(p, 1, "overhead_id", "o999"),
+        (IN_SET, "tile_stored"),
+        "critical",
+    ),
+    "a full turn": (lambda p: put(p, 1, "heading", 360.0), (BETWEEN, "heading"), "critical"),
+    "signed degrees": (lambda p: put(p, 1, "heading", -10.0), (BETWEEN, "heading"), "critical"),
+    "a heading without north": (
+        lambda p: put(p, 1, "heading_reference", None),
+        (IN_SET, "heading_reference"),
+        "critical",
+    ),
+    "magnetic north": (
+        lambda p: put(p, range(1, 12), "heading_reference", "magnetic"),
+        (IN_SET, "from_true_north"),
+        "warning",
+    ),
+    "a photo beside its tile": (
+        lambda p: put(p, 1, "tile_longitude", 17.201),
+        (IN_SET, "tile_covers_photo"),
+        "critical",
+    ),
+    "a tile of another place": (
+        lambda p: put(p, 25, "tile_latitude", 48.0),
+        (BETWEEN, "metres_apart"),
+        "critical",
+    ),
+    "a city on two sides": (lambda p: put(p, 1, "city", "city0"), (BETWEEN, "city_sides"), "critical"),
+    "a photographer on two sides": (
+        lambda p: put(p, 1, "photographer", "who0"),
+        (BETWEEN, "photographer_sides"),
+        "critical",
+    ),
+    "a photo on two sides": (lambda p: put(p, 1, "photo_id", "p000"), (BETWEEN, "photo_sides"), "critical"),
+    "a tile on two sides": (lambda p: put(p, 1, "overhead_id", "o000"), (BETWEEN, "tile_sides"), "critical"),
+    "tiles of unknown size": (
+        lambda p: p.assign(metres_per_pixel=np.nan),
+        (NULL, "metres_per_pixel"),
+        "info",
+    ),
+}
+
+
+def pairs(plant: Callable[[pd.DataFrame], pd.DataFrame] = lambda p: p) -> pd.DataFrame:
+    table, *others = good_pairs()
+    return pairs_frame(plant(table), *others)
+
+
 def embeddings(plant: Callable[[list[Any], np.ndarray], Any] | None = None) -> pd.DataFrame:
     ids, vectors = [f"p{n:03}" for n in range(30)], good_vectors()
     if plant:
@@ -284,6 +357,7 @@ def good(suite: str) -> pd.DataFrame:
     return {
         "catalog": lambda: catalog_frame(catalog),
         "splits": lambda: splits_frame(catalog, good_splits(catalog), good_checks()),
+        "pairs": pairs,
         "partition": lambda: partition_frame(FakePartition()),
         "embeddings": embeddings,
         "class_probabilities": probabilities,
@@ -344,6 +418,12 @@ def test_split_check_failures(name: str) -> None:
     assert "12: 12 photos, such as p1" in [row.observed for row in result.rows]
 
 
+@pytest.mark.parametrize("fault", PAIRS)
+def test_pair_faults(fault: str) -> None:
+    plant, rule, severity = PAIRS[fault]
+    expect_one(run("pairs", pairs(plant)), rule, severity)
+
+
 @pytest.mark.parametrize("fault", PARTITION)
 def test_partition_faults(fault: str) -> None:
     plant, rule, severity = PARTITION[fault]
@@ -374,6 +454,7 @@ def expect_one(result: SuiteResult, rule: Rule, severity: str) -> None:
     ("suite", "parameter", "rule"),
     [
         ("catalog", {"minimum_photos": 41}, (ROWS, "")),
+        ("pairs", {"minimum_pairs": 31}, (ROWS, "")),
         ("partition", {"minimum_cells": 5}, (ROWS, "")),
         ("partition", {"minimum_photos": 2}, (BETWEEN, "photo_count")),
         ("embeddings", {"minimum_photos": 31}, (ROWS, "")),
@@ -391,6 +472,7 @@ def test_every_rule_has_a_fault() -> None:
         + [(ROWS, ""), (BETWEEN, "hours_from_taken_to_posted")],
         "splits": [rule for _, rule, _ in SPLITS.values()]
         + [("column_max_to_be_between", f"check_{name}") for name in SPLIT_CHECKS],
+        "pairs": [rule for _, rule, _ in PAIRS.values()] + [(ROWS, "")],
         "partition": [rule for _, rule, _ in PARTITION.values()] + [(ROWS, "")],
         "embeddings": [rule for _, rule, _ in EMBEDDINGS.values()] + [(ROWS, "")],
         "class_probabilities": [rule for _, rule, _ in PROBABILITIES.values()] + [(ROWS, "")],

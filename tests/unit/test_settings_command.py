@@ -27,6 +27,7 @@ EVERYTHING = parse(
         "metric": {"mining": {}},
         "time": {"daylight": True},
         "albums": {"networks": {"LSTM": {}}},
+        "cross_view": {"orientation": {}, "mining": {}, "augmentation": {"flip": False}},
         "localizers": {"references": {"sources": ["other"]}},
         "embeddings": {
             "layer": {"name": "pooling"},
