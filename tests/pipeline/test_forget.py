@@ -18,8 +18,9 @@ from geoloc.photos.quarantine import read_quarantine
 from geoloc.photos.shards import ShardReader
 from geoloc.photos.tombstones import read_tombstones
 from orchestration.lineage.build import Build
+from orchestration.lineage.stale import why_stale
 from orchestration.operations import take_down
-from orchestration.plan.chain import output_folder
+from orchestration.plan.chain import STAGES, output_folder
 from orchestration.stores.take_downs import journal_path
 from orchestration.workspace import Workspace
 from tests.photo_fixtures import jpeg
@@ -92,6 +93,8 @@ def test_a_photo_leaves_every_file_of_a_built_workspace(workspace: Workspace, tm
     for stage in ("splits", "features"):
         assert geoloc(workspace, "build", "--only", stage) == 0
     assert "still up to date: features" in capsys.readouterr().out
+    # What was measured is gone: it is measured again even if all above it comes out as it was.
+    assert why_stale(build, STAGES["evaluation"])
     # Of other splits they are made anew, and copy what is left of those before.
     larger_test = {"splits": SMALL["splits"] | {"test": {"share": 0.3}}}
     (workspace.root / "params.yaml").write_text(yaml.safe_dump(SMALL | larger_test))
