@@ -5,17 +5,16 @@ from __future__ import annotations
 import argparse
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from hashlib import sha256
 from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from geoloc.files import write_parquet
 from geoloc.photos.pair_settings import PairSplitSettings
 from geoloc.photos.pair_splits import split_pairs
 from geoloc.photos.shards import ShardWriter
+from geoloc.photos.splits import UNUSED
 from geoloc.processors import processors
 from geoloc.sample.generate import photo_jpegs, tile_jpegs
 from geoloc.sample.records import tile_records
@@ -27,7 +26,6 @@ SETTINGS = SampleSettings(
     rural_share=0.0, dirt=NO_DIRT,
 )  # fmt: skip
 """Outdoor photos of cities, nearly all with a tile. The committed sample has pairs of a quarter of the outdoor ones."""
-SPLITS = PairSplitSettings(test=10, validation=4, least_pairs=40)
 SHARD, PAIRS = "photos-000000.tar", "pairs.parquet"
 _CHUNK = 16
 
@@ -41,27 +39,8 @@ def shots(photos: int) -> pd.DataFrame:
     return table.loc[tile_records(table).index].reset_index(drop=True)
 
 
-def draw(options: argparse.Namespace) -> str:
-    """Draw --pairs pairs of --shots into the folder --planet: pools street/ and overhead/, and PAIRS."""
-    folder: Path = options.planet
-    table = shots(int(options.pairs * 1.2)) if options.shots is None else pd.read_parquet(options.shots)
-    table = table.sample(min(options.pairs, len(table)), random_state=0).reset_index(drop=True)
-    chunks = [table.iloc[start : start + _CHUNK] for start in range(0, len(table), _CHUNK)]
-    views = {
-        "street": partial(photo_jpegs, size=SIZE),
-        "overhead": partial(tile_jpegs, seed=SEED, size=SIZE, metres_per_pixel=1.0),
-    }
-    stored = {}
-    with ProcessPoolExecutor(processors(), mp_context=get_context("spawn")) as pool:
-        drawn = {view: list(pool.map(make, chunks)) for view, make in views.items()}
-    for view, pictures in drawn.items():
-        with ShardWriter(folder / view, SHARD) as shard:
-            places = []
-            for name, data in zip(
-                table["photo_id"], (one for chunk in pictures for one in chunk), strict=True
-            ):
-                places.append((*shard.add(f"{view[0]}-{name}", data), sha256(data).hexdigest()))
-        stored[view] = pd.DataFrame(places, columns=["offset", "length", "sha256"])
+def split(table: pd.DataFrame) -> pd.DataFrame:
+    """The pairs of shots, split by city. All pictures differ, so that ids stand for their hashes."""
     ids = table["photo_id"].astype("str")
     made = pd.DataFrame(
         {
@@ -69,15 +48,36 @@ def draw(options: argparse.Namespace) -> str:
             "photographer": table["photographer"], "latitude": table["latitude"], "longitude": table["longitude"],
             "tile_latitude": table["latitude"], "tile_longitude": table["longitude"], "metres_per_pixel": 1.0,
             "heading": table["heading"], "heading_reference": "true", "city": table["city_name"].astype("str"),
-            "sha256": stored["street"]["sha256"], "tile_sha256": stored["overhead"]["sha256"], "phash": None,
-            "tile_width": SIZE, "tile_height": SIZE, "stored": True,
+            "sha256": ids, "tile_sha256": ids, "phash": None, "tile_width": SIZE, "tile_height": SIZE, "stored": True,
         }
     )  # fmt: skip
-    split = split_pairs(made, SPLITS, SEED)
-    for view, places in stored.items():
-        split = split.assign(**{f"{view}_{name}": places[name] for name in ("offset", "length")})
-    write_parquet(folder / PAIRS, split.drop(columns="phash"))
-    counts = split.groupby("split").agg(pairs=("pair_id", "size"), cities=("city", "nunique"))
-    mb = sum(float(np.sum(places["length"])) for places in stored.values()) / 1e6
+    settings = PairSplitSettings(test=10, validation=4, least_pairs=max(5, len(table) // 200))
+    return split_pairs(made, settings, SEED).drop(columns="phash")
+
+
+def draw(options: argparse.Namespace) -> str:
+    """Draw those of --pairs pairs of --shots that have a split into the folder --planet: pools street/ and overhead/,
+    and PAIRS."""
+    folder: Path = options.planet
+    table = shots(int(options.pairs * 1.2)) if options.shots is None else pd.read_parquet(options.shots)
+    table = table.sample(min(options.pairs, len(table)), random_state=0).reset_index(drop=True)
+    made = split(table)
+    used = made["split"] != UNUSED
+    table, made = table[used], made[used].reset_index(drop=True)
+    chunks = [table.iloc[start : start + _CHUNK] for start in range(0, len(table), _CHUNK)]
+    views = {
+        "street": partial(photo_jpegs, size=SIZE),
+        "overhead": partial(tile_jpegs, seed=SEED, size=SIZE, metres_per_pixel=1.0),
+    }
+    with ProcessPoolExecutor(processors(), mp_context=get_context("spawn")) as pool:
+        drawn = {view: pool.map(make, chunks) for view, make in views.items()}
+        for view, pictures in drawn.items():
+            with ShardWriter(folder / view, SHARD) as shard:
+                every = (one for chunk in pictures for one in chunk)
+                places = [shard.add(str(i), data) for i, data in enumerate(every)]
+            made[[f"{view}_offset", f"{view}_length"]] = places
+    write_parquet(folder / PAIRS, made)
+    counts = made.groupby("split").agg(pairs=("pair_id", "size"), cities=("city", "nunique"))
+    mb = float(made[["street_length", "overhead_length"]].to_numpy().sum()) / 1e6
     text = ", ".join(f"{row.pairs:,} {row.Index} in {row.cities} cities" for row in counts.itertuples())
     return f"{text}; {mb:.0f} MB"

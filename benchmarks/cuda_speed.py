@@ -292,7 +292,7 @@ def _loss(
         value = loss(x, labels)
         value.backward()
         assert x.grad is not None
-        made[kind, who] = float(value), x.grad
+        made[kind, who] = float(value.detach()), x.grad
 
     seconds = rows.seconds(both, warm_up=1)
     return f"{seconds * 1000:.2f} ms, peak {rows.peak_mb(both):,.0f} MB, loss {made[kind, who][0]:.6f}"
@@ -300,8 +300,8 @@ def _loss(
 
 def _alike(made: dict[tuple[str, str], tuple[float, torch.Tensor]], kind: str) -> str:
     (one, gradient), (two, wanted) = made[kind, "ours"], made[kind, "theirs"]
-    off = float((gradient - wanted).norm() / wanted.norm())
-    text = f"loss off by {abs(one - two) / abs(two):.1e}, gradient by {off:.1e}"
+    off = float((gradient - wanted).norm() / wanted.norm().clamp_min(1e-12))
+    text = f"loss off by {abs(one - two) / max(abs(two), 1e-12):.1e}, gradient by {off:.1e}"
     if not off < 1e-3:
         raise AssertionError(text)
     return text
@@ -316,14 +316,10 @@ def _exact(rows: Rows, count: int, queries: int, dimensions: int, dtype: torch.d
     found = ExactSearch(vectors, rows.device)
     by_hand = asked.cpu().numpy()
     seconds = rows.seconds(lambda: found.search(by_hand, 100))
-    here, _ = found.search(by_hand[:10], 100)
-    there, _ = ExactSearch(vectors.cpu(), "cpu").search(by_hand[:10], 100)
-    same = np.mean(
-        [len(set(one) & set(two)) / 100 for one, two in zip(here.tolist(), there.tolist(), strict=True)]
-    )
-    on_cpu = Rows("cpu", rows.quick).seconds(
-        lambda: ExactSearch(vectors.cpu(), "cpu").search(by_hand[:10], 100), 1, 0
-    )
+    there = ExactSearch(vectors.cpu(), "cpu")
+    each = [set(one) for searcher in (found, there) for one in searcher.search(by_hand[:10], 100)[0].tolist()]
+    same = np.mean([len(one & two) / 100 for one, two in zip(each[:10], each[10:], strict=True)])
+    on_cpu = Rows("cpu", rows.quick).seconds(lambda: there.search(by_hand[:10], 100), 1, 0)
     peak = rows.peak_mb(lambda: found.search(by_hand, 100))
     return (
         f"{seconds * 1000:.1f} ms, {queries / seconds:,.0f} queries a second, peak {peak:,.0f} MB; same as the CPU's "
