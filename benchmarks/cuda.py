@@ -25,6 +25,7 @@ import os
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
 import torch
@@ -70,26 +71,34 @@ def main() -> int:
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         for part in options.part:
-            if part == "planet":
-                from cuda_planet import draw
-
-                rows.row("planet", lambda: draw(options))
-            elif part == "branches":
-                from cuda_branches import branches
-
-                branches(rows, Path(folder))
-            elif part in ("speed", "search"):
-                import cuda_speed
-
-                getattr(cuda_speed, part)(rows, Path(folder))
-            else:
-                from cuda_cross_view import cross_view
-
-                cross_view(rows, Path(folder), options)
+            try:
+                _run(part, rows, Path(folder), options)
+            except Exception:
+                traceback.print_exc(file=sys.stdout)
+                rows.failed.append(f"part {part}")
     print(f"\n{time.perf_counter() - started:.0f} s; {len(rows.failed)} rows failed")
     for failed in rows.failed:
         print(f"  {failed}")
     return 1 if rows.failed else 0
+
+
+def _run(part: str, rows: Rows, folder: Path, options: argparse.Namespace) -> None:
+    if part == "planet":
+        from cuda_planet import draw
+
+        rows.row("planet", draw, options)
+    elif part == "branches":
+        from cuda_branches import branches
+
+        branches(rows, folder)
+    elif part == "cross_view":
+        from cuda_cross_view import cross_view
+
+        cross_view(rows, folder, options)
+    else:
+        import cuda_speed
+
+        getattr(cuda_speed, part)(rows, folder)
 
 
 if __name__ == "__main__":

@@ -194,11 +194,12 @@ def _at_work(world: World) -> None:
     if device == "cuda":
 
         def exactly() -> str:
-            torch.backends.cudnn.allow_tf32 = False
+            convolutions = torch.backends.cudnn.conv
+            before, convolutions.fp32_precision = convolutions.fp32_precision, "ieee"
             try:
                 return against(here, "float32")
             finally:
-                torch.backends.cudnn.allow_tf32 = True
+                convolutions.fp32_precision = before
 
         rows.row("embeddings, float32 without TF32 in convolutions", exactly)
     rows.row(

@@ -96,11 +96,14 @@ class TimeIsOver(Exception):
 
 def cross_view(rows: Rows, folder: Path, options: argparse.Namespace) -> None:
     """Print a row for each training, several at a time, and save all scores."""
+    waited = time.time() + 90
+    while options.planet is not None and not (options.planet / PAIRS).exists() and time.time() < waited:
+        time.sleep(1)  # another process is drawing it
     jobs = [
         Job(**vars(job) | {"quick": rows.quick, "folder": str(folder), "ends": time.time() + options.seconds,
                            "planet_folder": str(options.planet)})
         for job in JOBS
-        if options.planet is not None or not job.planet
+        if not job.planet or (options.planet is not None and (options.planet / PAIRS).exists())
     ]  # fmt: skip
     jobs = jobs[:2] if rows.quick else jobs
     rows.title(

@@ -59,13 +59,13 @@ def speed(rows: Rows, folder: Path) -> None:
 @contextlib.contextmanager
 def _mode(mode: str) -> Iterator[str]:
     """A block in which TF32 is as the mode says; yields the precision for autocast."""
-    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    tf32 = mode != "float32"
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
+    convolutions, products = torch.backends.cudnn.conv, torch.backends.cuda.matmul
+    before = convolutions.fp32_precision, products.fp32_precision
+    convolutions.fp32_precision = products.fp32_precision = "ieee" if mode == "float32" else "tf32"
     try:
         yield mode.partition(",")[0]
     finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+        convolutions.fp32_precision, products.fp32_precision = before
 
 
 def _network(rows: Rows, name: str, size: int, layout: torch.memory_format) -> Classifier:
