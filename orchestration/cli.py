@@ -18,8 +18,10 @@ from orchestration.commands import (
     ingest,
     init,
     locate,
+    promote,
     quarantine,
     retrieval,
+    rollback,
     sample,
     score,
     settings,
@@ -33,6 +35,8 @@ COMMANDS = (
     ingest,
     quarantine,
     build,
+    promote,
+    rollback,
     locate,
     claims,
     compare,
@@ -58,6 +62,7 @@ examples:
   geoloc score theirs.csv truth.csv               how good are anybody's predictions
   geoloc retrieval holidays ~/holidays --features theirs.parquet    published retrieval collections
   geoloc audit report                             what made this report
+  geoloc promote                                  serve the newest build, if it is better than what serves
   geoloc accept index --reason 'only renamed'     its code changed, its output is still good
   geoloc forget --photo ID --reason 'asked to'    take a photo down everywhere
   geoloc init ~/holidays                          a new workspace for photos of your own

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orchestration.commands.common import open_workspace
-from orchestration.commands.parsing import add_command, add_recipe, at_least
+from orchestration.commands.parsing import add_command, at_least
 from orchestration.errors import UsageError
 from orchestration.locate.question import COMBINATIONS, LEVELS, METHODS, MODELS, Question
 from orchestration.workspace import Workspace
@@ -48,7 +48,11 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         metavar="FILE",
         help="with --table: the Parquet file of answers; a call that was killed goes on where it was",
     )
-    add_recipe(parser)
+    parser.add_argument(
+        "--recipe",
+        help="answer by this recipe's build (default: the model in service, see geoloc promote; the default recipe "
+        "where there is none)",
+    )
     parser.add_argument(
         "--method",
         choices=METHODS,
@@ -124,15 +128,14 @@ def run(options: argparse.Namespace) -> int:
     if options.map:
         _check_map(options.map, options.photos)
     # Only now, with the question checked: torch takes seconds to import.
-    from orchestration.lineage.build import Build
-    from orchestration.locate.locate import locate, map_page
+    from orchestration.locate.locate import locate, map_page, who_answers
 
-    build = Build(workspace, options.recipe)
-    places = locate(build, options.photos, question, _say)
+    source = who_answers(workspace, options.recipe, question, _say)
+    places = locate(source, options.photos, question, _say)
     if options.map:
         from geoloc.files import write_text
 
-        write_text(options.map, map_page(build, places))
+        write_text(options.map, map_page(source, places))
     if options.json:
         print(json.dumps([place.to_dict() for place in places], indent=2, ensure_ascii=False))
     else:
@@ -152,13 +155,12 @@ def _say(line: str) -> None:
 def _run_table(options: argparse.Namespace, question: Question, workspace: Workspace) -> int:
     """Locate the photos of a table."""
     from orchestration.commands.common import counter
-    from orchestration.lineage.build import Build
+    from orchestration.locate.locate import who_answers
     from orchestration.locate.table import locate_table
 
+    source = who_answers(workspace, options.recipe, question, _say)
     with counter("photos located") as bar:
-        summary = locate_table(
-            Build(workspace, options.recipe), options.table, options.output, question, _say, bar.update
-        )
+        summary = locate_table(source, options.table, options.output, question, _say, bar.update)
     print(f"{summary}; answers: {options.output}")
     return 0 if summary.located else 1
 

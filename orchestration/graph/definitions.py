@@ -9,6 +9,7 @@ import dagster as dg
 
 from orchestration.graph.assets import asset_key, data_source, recipe_assets, shared_assets
 from orchestration.graph.checks import recipe_checks, shared_checks
+from orchestration.graph.promotion import promotion_asset, promotion_key
 from orchestration.graph.runs import one_at_a_time
 from orchestration.lineage.build import Build
 from orchestration.plan.seeds import plain
@@ -22,7 +23,7 @@ def make_definitions(workspace: Workspace, recipes: Sequence[str]) -> dg.Definit
     jobs = []
     for recipe in recipes:
         build = Build(workspace, recipe)
-        assets += recipe_assets(build)
+        assets += [*recipe_assets(build), promotion_asset(build)]
         checks += recipe_checks(build)
         keys = [asset_key(recipe, stage.name) for stage in build.stages]
         jobs.append(
@@ -30,6 +31,14 @@ def make_definitions(workspace: Workspace, recipes: Sequence[str]) -> dg.Definit
                 job_name(recipe),
                 selection=dg.AssetSelection.assets("data", *keys),
                 description=f"The whole chain for the recipe {recipe}; what is up to date is kept.",
+            )
+        )
+        jobs.append(
+            dg.define_asset_job(
+                f"promote_{job_name(recipe).removeprefix('build_')}",
+                selection=dg.AssetSelection.assets(promotion_key(recipe)),
+                description=f"Compare the newest build of {recipe} with the model in service, and replace that if the "
+                "policy says so.",
             )
         )
     return dg.Definitions(

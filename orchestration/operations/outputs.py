@@ -21,6 +21,7 @@ from orchestration.plan.chain import EXTERNAL_FILE, SPLITS_FILE, STAGES
 from orchestration.run.facts import ENGINE, facts_folder, keep_facts, read_facts
 from orchestration.run.reuse import built_recipes
 from orchestration.stores.pipeline import dvc_stage_name
+from orchestration.stores.serving import SPLITS_FOLDER
 from orchestration.workspace import Workspace
 
 Groups = Mapping[str, str]
@@ -46,10 +47,10 @@ def _calibration(folder: Path, groups: Groups) -> None:
 
 def keep_calibration(folder: Path) -> None:
     """Leave of an evaluation's folder only the files that hold no photo: what was chosen and fitted, for `geoloc
-    locate`."""
+    locate`; and the splits that a run of MLflow has beside it, from which photos are taken by themselves."""
     for path in folder.iterdir():
         if path.is_dir():
-            if path.name not in _FITTED:
+            if path.name not in (*_FITTED, SPLITS_FOLDER):
                 shutil.rmtree(path)
         elif path.suffix != ".json":
             path.unlink()

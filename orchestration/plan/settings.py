@@ -20,11 +20,14 @@ from geoloc.training.metric_settings import CLASSIFIER, MetricSettings
 from geoloc.training.settings import TrainingSettings
 from geoloc.yaml_files import read_yaml
 from orchestration.plan.chain import MODEL_FILE, STAGES, borrowings, output_folder, value_at
+from orchestration.plan.operations_settings import PromotionSettings
 from orchestration.plan.seeds import PLAIN, training_seed, without_seed
 from orchestration.workspace import Workspace
 
 NAMED = ("partitions", "head_weights")
 """Settings that are mappings whose keys are names chosen by the user."""
+OF_WORKSPACE = ("promotion",)
+"""Sections that hold for all recipes: policies of operations."""
 NESTING = ("s2", "latlon")
 """Kinds of partitions that nest: each cell lies within one cell of a coarser partition."""
 DEFAULT_RECIPE = "default"
@@ -58,6 +61,9 @@ class BuildSettings(Settings):
     index: IndexSettings = setting(IndexSettings())
     localizers: LocalizerSettings = setting(LocalizerSettings())
     evaluation: EvaluationSettings = setting(EvaluationSettings())
+    promotion: PromotionSettings = setting(
+        PromotionSettings(), help="of the workspace: only in params.yaml, not in a recipe"
+    )
 
     def check(self, key: str) -> None:
         """Raise SettingsError if sections contradict each other."""
@@ -354,6 +360,8 @@ def _values(workspace: Workspace, recipe: str) -> dict[str, Any]:
             raise SettingsError(f"{where}: recipe is not a setting: a recipe is named by its file")
         if file.parent == workspace.recipes:
             values.pop(STANDALONE, None)
+            if policies := [name for name in OF_WORKSPACE if name in values]:
+                raise SettingsError(f"{where}: {policies[0]} is of the workspace: set it in params.yaml only")
         merged = _merge(merged, values)
     return merged
 
