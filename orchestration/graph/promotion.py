@@ -2,7 +2,7 @@
 
 # No `from __future__ import annotations` here: Dagster reads the annotation of `config` and cannot resolve text.
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -69,6 +69,21 @@ def promotion_asset(build: Build) -> dg.AssetsDefinition:
         return dg.MaterializeResult(metadata=_metadata(found))
 
     return asset
+
+
+def promotion_sensors(assets: Sequence[dg.AssetsDefinition]) -> list[dg.AutomationConditionSensorDefinition]:
+    """The sensor that runs the conditions of these assets, if one has any (promotion.automatic)."""
+    conditional = [one for one in assets if any(spec.automation_condition for spec in one.specs)]
+    if not conditional:
+        return []
+    return [
+        dg.AutomationConditionSensorDefinition(
+            "promotions",
+            target=dg.AssetSelection.assets(*(one.key for one in conditional)),
+            default_status=dg.DefaultSensorStatus.RUNNING,
+            description="Decides about each newly evaluated build whether it replaces the model in service.",
+        )
+    ]
 
 
 def report(workspace: Workspace, found: Outcome) -> None:

@@ -15,6 +15,7 @@ from orchestration.plan.operations_settings import PromotionSettings
 from orchestration.tables import markdown, p_text, with_interval
 
 MAIN_TEST = "test"
+REFRESHED = "the champion's network over the same partitions, with other references: it need not be better"
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +51,9 @@ class Decision:
         return markdown(rows, [name for name in COLUMNS if name not in ("low", "high")]) if rows else ""
 
 
-def decide(found: Contest, policy: PromotionSettings) -> Decision:
-    """Apply the policy."""
+def decide(found: Contest, policy: PromotionSettings, *, refreshed: bool = False) -> Decision:
+    """Apply the policy. `refreshed`: the challenger is the champion's network over the same partitions, with other
+    references; it need not be better, and must not be worse."""
     frozen = found.table[found.table["photos"] == FROZEN]
     if frozen.empty:
         return Decision(
@@ -70,7 +72,7 @@ def decide(found: Contest, policy: PromotionSettings) -> Decision:
         & (frozen["method"] == policy.methods[0])
         & (frozen["measure"] == policy.measure)
     ].iloc[0]
-    better, why = _better(main, policy)
+    better, why = (True, REFRESHED) if refreshed else _better(main, policy)
     judged = found.table["low" if policy.judged_by == "interval" else "difference"]
     worse = found.table[judged.isna() | (judged < -policy.worse_by)]  # without an interval nothing is shown
     allowed = f"more than {100 * policy.worse_by:g} points are not allowed"

@@ -8,9 +8,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from geoloc.files import atomic_folder, file_hashes, link_or_copy, read_parquet, write_json
 from geoloc.localizers.chosen.choice import ALONE
 from geoloc.localizers.chosen.neighbourhood import COMBINED
+from geoloc.photos.growth import REFERENCE
 from geoloc.retrieval.external import FeaturesError, read_features
 from geoloc.retrieval.pca import PCA_FILE
 from geoloc.retrieval.settings import ExternalSettings
@@ -59,6 +62,7 @@ def keep_calibration(folder: Path) -> None:
 
 _TAKE: dict[str, Callable[[Path, Groups], None]] = {
     "splits": _splits,
+    "growth": _splits,
     "features": take_from_embeddings,
     "embeddings": take_from_embeddings,
     "metric_embeddings": take_from_embeddings,
@@ -80,12 +84,15 @@ def look_at_outputs(workspace: Workspace, groups: Groups) -> dict[str, Any]:
         splits = build.folder("splits") / SPLITS_FILE
         if not splits.is_file():
             continue
-        frame = read_parquet(splits, ("photo_id", "split"))
+        later = build.folder("growth") / SPLITS_FILE
+        files = [splits, later] if later.is_file() else [splits]
+        frame = pd.concat([read_parquet(file, ("photo_id", "split")) for file in files])
         split = frame.loc[frame["photo_id"].isin(list(groups)), "split"]
         if split.empty:
             continue
         counts = {stage: int(split.isin(["train", "validation"]).sum()) for stage in MODELS}
-        counts["partition"] = counts["index"] = int((split == "train").sum())
+        counts["partition"] = int((split == "train").sum())
+        counts["index"] = int(split.isin(["train", REFERENCE]).sum())
         for stage in (*_TAKE, *MODELS, "report"):
             record = build.record(stage)
             if record is not None and build.content(stage) == record.content:

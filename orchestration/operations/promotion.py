@@ -14,8 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from geoloc.files import write_json, write_text
-from geoloc.localizers.served import Served
+from geoloc.files import content_hash, write_json, write_text
+from geoloc.localizers.served import GRAPH, INDEX, PARTITIONS, Served
+from geoloc.settings import replace
 from orchestration.lineage.build import Build
 from orchestration.lineage.checks import require_checked
 from orchestration.operations.contest import contest
@@ -103,7 +104,11 @@ def promote(
             decision = Decision(True, ("there was no champion: it is the first",), policy=policy)
         else:
             now.require_whole()
-            decision = decide(contest(workspace, now, challenger, policy, say), policy)
+            refreshed = _refreshes(now, challenger)
+            if refreshed:  # what differs are answers by neighbour
+                policy = replace(policy, methods=(*policy.methods, *({"nn"} - set(policy.methods))))
+            found = contest(workspace, now, challenger, policy, say)
+            decision = decide(found, policy, refreshed=refreshed)
         outcome = PROMOTED if decision.better or force else KEPT
         task = _Task(workspace, challenger, now, decision, outcome, by or getpass.getuser(), reason, force)
         return _carry_out(task)
@@ -275,6 +280,15 @@ def _carry_out(task: _Task) -> Outcome:
 def _any_record(workspace: Workspace) -> bool:
     """Whether anything was ever decided, without importing MLflow."""
     return has_tag(workspace, KIND)
+
+
+def _refreshes(now: Version, challenger: Version) -> bool:
+    """Whether the challenger is the champion's network over the same partitions, with an index both."""
+    same = all(
+        content_hash(now.folder / name) == content_hash(challenger.folder / name)
+        for name in (GRAPH, PARTITIONS)
+    )
+    return same and all((one.folder / INDEX).is_dir() for one in (now, challenger))
 
 
 def _require_usable(workspace: Workspace, challenger: Version) -> None:

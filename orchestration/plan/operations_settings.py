@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from geoloc.settings import Number, Settings, SettingsError, setting
@@ -53,3 +54,50 @@ class PromotionSettings(Settings):
             raise SettingsError(
                 f"{key}.methods must name at least one of class, nn, knn, each once; got {list(self.methods)}"
             )
+
+
+class GrowthSettings(Settings):
+    """What new photos start. Growth and drift are measured since the champion was trained, or since a recipe's splits
+    were made where that was later."""
+
+    admit: Literal["always", "retraining"] = setting(
+        "always",
+        help="when new photos enter the splits: with every build, which then trains again; or with a retraining: until "
+        "then they wait, and those that may train later are references already",
+    )
+    recipes: tuple[str, ...] = setting(
+        (), help="recipes that the daemon (geoloc ui) refreshes and retrains by itself as the photos grow; none: only "
+        "geoloc grow does"
+    )  # fmt: skip
+    retrain_share: Number | None = setting(
+        0.2,
+        minimum=0.0001,
+        help="retrain when the photos have grown by this share; null: never for this reason",
+    )
+    retrain_drift: Number | None = setting(
+        0.2,
+        minimum=0.0001,
+        maximum=1,
+        help="retrain when this share of the photos would have to be elsewhere for the places to be distributed as "
+        "before; null: never for this reason",
+    )
+    retrain_cron: str = setting(
+        "",
+        help="also retrain then if photos wait, as a cron expression (0 3 * * 0: Sundays at three); empty: no",
+    )
+
+    def check(self, key: str) -> None:
+        """Raise SettingsError for what is no cron expression."""
+        if self.retrain_cron and not _CRON.fullmatch(self.retrain_cron.strip()):
+            raise SettingsError(
+                f"{key}.retrain_cron must be a cron expression of five fields, such as 0 3 * * 0, or empty; got "
+                f"{self.retrain_cron!r}"
+            )
+
+    @property
+    def waits(self) -> bool:
+        """Whether new photos wait outside of the splits."""
+        return self.admit == "retraining"
+
+
+_CRON = re.compile(r"([0-9*/,-]+\s+){2}([0-9*/,-]+\s+)([A-Za-z0-9*/,-]+\s+)([A-Za-z0-9*/,-]+)")

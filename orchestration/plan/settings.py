@@ -20,13 +20,13 @@ from geoloc.training.metric_settings import CLASSIFIER, MetricSettings
 from geoloc.training.settings import TrainingSettings
 from geoloc.yaml_files import read_yaml
 from orchestration.plan.chain import MODEL_FILE, STAGES, borrowings, output_folder, value_at
-from orchestration.plan.operations_settings import PromotionSettings
+from orchestration.plan.operations_settings import GrowthSettings, PromotionSettings
 from orchestration.plan.seeds import PLAIN, training_seed, without_seed
 from orchestration.workspace import Workspace
 
 NAMED = ("partitions", "head_weights")
 """Settings that are mappings whose keys are names chosen by the user."""
-OF_WORKSPACE = ("promotion",)
+OF_WORKSPACE = ("growth", "promotion")
 """Sections that hold for all recipes: policies of operations."""
 NESTING = ("s2", "latlon")
 """Kinds of partitions that nest: each cell lies within one cell of a coarser partition."""
@@ -61,6 +61,9 @@ class BuildSettings(Settings):
     index: IndexSettings = setting(IndexSettings())
     localizers: LocalizerSettings = setting(LocalizerSettings())
     evaluation: EvaluationSettings = setting(EvaluationSettings())
+    growth: GrowthSettings = setting(
+        GrowthSettings(), help="of the workspace: only in params.yaml, not in a recipe"
+    )
     promotion: PromotionSettings = setting(
         PromotionSettings(), help="of the workspace: only in params.yaml, not in a recipe"
     )
