@@ -84,8 +84,8 @@ def newcomers(
     known = found["sha256"].notna().to_numpy()
     split = np.where(would_train & apart & known, REFERENCE, UNUSED)
     found["photographer"] = found["photographer"].fillna(pd.Series(owners, index=found.index))
-    reason = np.where(split == UNUSED, "waits for the next training", None)
-    return found.assign(split=split, reason=reason)
+    found = found.assign(split=split)
+    return found.assign(reason=found["split"].map({UNUSED: "waits for the next training"}))
 
 
 def _drift(then: pd.DataFrame, now: pd.DataFrame) -> float:

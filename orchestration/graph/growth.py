@@ -24,6 +24,9 @@ GROWTH_TAG = "geoloc/growth"
 """On runs that growth started: the recipe."""
 VERSION_TAG = "geoloc/growth_version"
 """On runs that growth started: the data version, by which a newer one finds those that still wait."""
+DATA_VERSION = "dagster/data_version"
+GREW = "share of growth"
+"""A fact that only these observations have: those of a run say no more than the version."""
 SENSOR = "photos_grew"
 SECONDS = 60
 Jobs = Mapping[str, Any]
@@ -53,7 +56,12 @@ def growth_sensor(workspace: Workspace, jobs: Jobs) -> dg.SensorDefinition:
         version = data_version(workspace)
         if context.cursor == version:
             return dg.SkipReason(f"the data version is still {version}")
-        recipes = [recipe for recipe in load_settings(workspace).growth.recipes if recipe in jobs]
+        wanted = load_settings(workspace).growth.recipes
+        recipes = [recipe for recipe in wanted if recipe in jobs]
+        if absent := [recipe for recipe in wanted if recipe not in jobs]:
+            context.log.warning(
+                f"not built yet, so not refreshed: {', '.join(absent)} (geoloc build --recipe)"
+            )
         seen = [look(workspace, recipe) for recipe in recipes or sorted(jobs)[:1]]
         requests = [
             _request(jobs[one.recipe].name, one) for one in seen if one.waiting and one.recipe in recipes
@@ -106,14 +114,17 @@ def observation(seen: Seen) -> dg.AssetObservation:
             key: dg.MetadataValue.json(value) if isinstance(value, dict) else value
             for key, value in facts.items()
         },
-        tags={"dagster/data_version": seen.version},
+        tags={DATA_VERSION: seen.version},
     )
 
 
 def report(workspace: Workspace, seen: Seen) -> None:
-    """Add an observation that a command made to Dagster's history."""
+    """Add an observation that a command made to Dagster's history, unless the last one is of the same version."""
     with dagster_instance(workspace) as instance:
-        instance.report_runless_asset_event(observation(seen))
+        recent = [one.asset_observation for one in instance.fetch_observations(DATA_KEY, limit=20).records]
+        grown = [one for one in recent if one is not None and GREW in one.metadata]
+        if not grown or grown[0].tags.get(DATA_VERSION) != seen.version:
+            instance.report_runless_asset_event(observation(seen))
 
 
 def _request(job: str, seen: Seen, *, retrain: bool = False, why: str = "") -> dg.RunRequest:

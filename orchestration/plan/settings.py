@@ -174,6 +174,9 @@ def load_settings(workspace: Workspace, recipe: str = DEFAULT_RECIPE) -> BuildSe
             if settings.metric is not None:
                 settings = replace(settings, metric=replace(settings.metric, seed=seed))
         _check_borrowed(workspace, settings)
+        known = known_recipes(workspace)
+        if unknown := [one for one in settings.growth.recipes if without_seed(one) not in known]:
+            raise SettingsError(f"growth.recipes must name some of {', '.join(known)}; got {unknown[0]!r}")
         return settings
     except SettingsError as error:
         files = settings_files(workspace, recipe)

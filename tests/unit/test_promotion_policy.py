@@ -112,6 +112,7 @@ def test_the_policy_is_of_the_workspace_not_of_a_recipe(tmp_path) -> None:
         ({"promotion": {"worse_by": 2}}, "promotion.worse_by must be at most 1"),
         ({"growth": {"admit": "never"}}, "growth.admit"),
         ({"growth": {"retrain_cron": "weekly"}}, "growth.retrain_cron must be a cron expression"),
+        ({"growth": {"recipes": ["fine"]}}, "growth.recipes must name some of default; got 'fine'"),
         ({"growth": {"retrain_share": 0}}, "growth.retrain_share must be at least"),
     ],
 )
