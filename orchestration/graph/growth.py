@@ -51,7 +51,7 @@ def growth_sensor(workspace: Workspace, jobs: Jobs) -> dg.SensorDefinition:
         ),
     )
     def photos_grew(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-        if not workspace.data_pointer.exists():
+        if not (workspace.data_pointer.exists() and workspace.pool.is_dir()):
             return dg.SkipReason("there are no photos yet")
         version = data_version(workspace)
         if context.cursor == version:

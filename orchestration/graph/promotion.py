@@ -3,16 +3,18 @@
 # No `from __future__ import annotations` here: Dagster reads the annotation of `config` and cannot resolve text.
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from orchestration.graph.assets import OWNERS, PART_TAG, asset_key
 from orchestration.lineage.build import Build
-from orchestration.operations.promotion import Outcome, promote
 from orchestration.plan.seeds import plain
 from orchestration.stores.databases import dagster_instance
 from orchestration.workspace import Workspace
+
+if TYPE_CHECKING:
+    from orchestration.operations.promotion import Outcome
 
 STAGE = "promotion"
 
@@ -50,6 +52,9 @@ def promotion_asset(build: Build) -> dg.AssetsDefinition:
         automation_condition=_when_evaluated() if build.settings.promotion.automatic else None,
     )
     def asset(context: dg.AssetExecutionContext, config: PromotionConfig) -> dg.MaterializeResult:
+        # Only here: it imports what measures and answers, and each build loads this graph.
+        from orchestration.operations.promotion import promote
+
         if config.force and not config.reason.strip():
             raise dg.Failure("force needs a reason: it is recorded")
         found = promote(
@@ -86,7 +91,7 @@ def promotion_sensors(assets: Sequence[dg.AssetsDefinition]) -> list[dg.Automati
     ]
 
 
-def report(workspace: Workspace, found: Outcome) -> None:
+def report(workspace: Workspace, found: "Outcome") -> None:
     """Add a decision that a command made to Dagster's history, as a materialization of the asset."""
     with dagster_instance(workspace) as instance:
         instance.report_runless_asset_event(
@@ -94,7 +99,7 @@ def report(workspace: Workspace, found: Outcome) -> None:
         )
 
 
-def _metadata(found: Outcome) -> Mapping[str, Any]:
+def _metadata(found: "Outcome") -> Mapping[str, Any]:
     table = found.decision.table_text()
     return {
         "outcome": found.outcome,

@@ -60,7 +60,7 @@ class Version:
 
     def require_whole(self) -> None:
         """Raise WorkspaceError if the files of a promoted version are not those that were promoted."""
-        found = self.content()
+        found = self.content() if self.folder.is_dir() else "missing"
         if found != self.tags.get(CONTENT):
             raise WorkspaceError(
                 f"{self} is not what was promoted ({self.folder} has content {found[:12]}, recorded "

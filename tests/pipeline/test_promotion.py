@@ -185,6 +185,9 @@ def test_what_serves_is_what_was_promoted_or_nothing(workspace, capsys) -> None:
     cells.write_bytes(bytes(damaged))
     assert geoloc(workspace, "locate", photo) == 1
     assert "geoloc/1 is not what was promoted" in capsys.readouterr().err
+    shutil.rmtree(now.folder)
+    assert geoloc(workspace, "locate", photo) == 1
+    assert "content missing" in capsys.readouterr().err
 
 
 def test_a_take_down_leaves_the_champion_whole_and_its_splits_without_the_photo(workspace, capsys) -> None:
