@@ -144,7 +144,7 @@ CHAIN: tuple[Stage, ...] = (
         pool_when="localizers.references",
     ),
     Stage(
-        "report", ("splits", "partition", "classifier", "metric", "evaluation"),
+        "report", ("splits", "growth", "partition", "classifier", "metric", "evaluation"),
         ("note", "splits"), "evaluation", ("html",),
         "One offline HTML file with the tables, maps, examples and provenance; the same numbers as JSON and CSV.",
         after=("photos",), looks_at_pool=True, shows_checks=True,
