@@ -22,7 +22,7 @@ from geoloc.evaluation.measures.scores import GEOSCORE, MOST_POINTS, geoscore
 from geoloc.evaluation.measures.trainings import Luck, pooled_luck
 from geoloc.evaluation.result import Evaluation
 from geoloc.files import read_parquet
-from geoloc.localizers.served import Served
+from geoloc.localizers.served import INDEX, Served
 from geoloc.photos.owners import photographer_keys
 from geoloc.photos.shards import ShardReader
 from geoloc.sphere import LEVELS_KM
@@ -32,7 +32,7 @@ from orchestration.plan.operations_settings import PromotionSettings
 from orchestration.plan.seeds import without_seed
 from orchestration.run.reuse import built_recipes
 from orchestration.stores.champion import Version, splits_of
-from orchestration.workspace import Workspace
+from orchestration.workspace import Workspace, WorkspaceError
 
 SCORE = "geoscore"
 FROZEN, NEW = "frozen", "new photographers"
@@ -64,10 +64,15 @@ def contest(
     say: Callable[[str], None] = lambda line: None,
 ) -> Contest:
     """Ask both and compare. Raises WorkspaceError where it is not known what one has seen, or photos of the splits are
-    missing in the pool, ValueError where a model has no such method."""
+    missing in the pool, or one has no index that the policy asks."""
     asked, left_out = comparable(
         read_parquet(splits_of(workspace, champion)), read_parquet(splits_of(workspace, challenger))
     )
+    for version in (champion, challenger):
+        if set(policy.methods) - {"class"} and not (version.folder / INDEX).is_dir():
+            raise WorkspaceError(
+                f"promotion.methods is {', '.join(policy.methods)}, and {version} answers by class only: it has no index"
+            )
     say(f"{len(asked):,} test photos that {champion} and {challenger} have not seen")
     if asked.empty:
         return Contest(pd.DataFrame(columns=list(COLUMNS)), left_out)

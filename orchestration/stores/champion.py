@@ -28,6 +28,8 @@ CONTENT, RECIPE, CHALLENGER, BEFORE, RECORD = (
 """Tags of a promoted version: the hash of its files; its recipe; which version of that it is; the champion before it;
 and the MLflow run with the decision."""
 _SERVED = "served.json"
+_DELETED = "Deleted_Internal"
+"""The stage of versions that a person has deleted: MLflow keeps their rows."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def champion(workspace: Workspace) -> Version | None:
     numbers = _rows(
         workspace, "SELECT version FROM registered_model_aliases WHERE name = ? AND alias = ?", (MODEL, ALIAS)
     )
-    return versions(workspace, MODEL, numbers[0][0])[0] if numbers else None
+    return promoted(workspace, numbers[0][0]) if numbers else None
 
 
 def promoted(workspace: Workspace, number: int) -> Version:
@@ -110,8 +112,9 @@ def versions(workspace: Workspace, name: str, number: int | None = None) -> list
     asked = (name,) if number is None else (name, number)
     rows = _rows(
         workspace,
-        f"SELECT version, source, run_id FROM model_versions WHERE name = ?{only} ORDER BY version",
-        asked,
+        f"SELECT version, source, run_id FROM model_versions WHERE name = ?{only} AND current_stage != ? "
+        "ORDER BY version",
+        (*asked, _DELETED),
     )
     return [
         Version(name, version, model, str(run), _folder(workspace, model), _tags(workspace, name, version))

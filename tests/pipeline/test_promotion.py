@@ -14,6 +14,7 @@ import yaml
 
 from orchestration.operations import promotion
 from orchestration.stores.champion import champion
+from orchestration.stores.tracking import mlflow_of
 from orchestration.workspace import Workspace
 from tests.pipeline import served_world
 from tests.pipeline.conftest import ForkedGeoloc, geoloc
@@ -118,8 +119,6 @@ def test_the_first_serves_a_better_one_replaces_it_and_a_person_rolls_back(works
     assert "| city" in shown["comparison"].value
     import mlflow
 
-    from orchestration.stores.tracking import mlflow_of
-
     mlflow_of(workspace)
     answer = mlflow.pyfunc.load_model("models:/geoloc@champion").predict(
         pd.DataFrame({"photo": [str(workspace.root.parent / "photo.jpg")]})
@@ -171,7 +170,13 @@ def test_what_serves_is_what_was_promoted_or_nothing(workspace, capsys) -> None:
     assert "geoloc-default has no version 7; it has 1, 2" in capsys.readouterr().err
     assert geoloc(workspace, "rollback", "--reason", "x") == 1
     assert "there is no champion" in capsys.readouterr().err
-    assert geoloc(workspace, "promote") == 0
+    (workspace.root / "params.yaml").write_text(yaml.safe_dump({"promotion": {"methods": ["class", "nn"]}}))
+    assert geoloc(workspace, "promote", "--version", "1") == 0
+    assert geoloc(workspace, "promote", "--version", "2") == 1
+    assert "promotion.methods is class, nn, and geoloc/1 answers by class only" in capsys.readouterr().err
+    mlflow_of(workspace).MlflowClient().delete_model_version("geoloc-default", "2")
+    assert geoloc(workspace, "promote", "--version", "2") == 1
+    assert "geoloc-default has no version 2; it has 1" in capsys.readouterr().err
     photo = str(workspace.root.parent / "photo.jpg")
     for options in (["--level", "city"], ["--method", "knn"], ["--method", "nn", "--model", "backbone"]):
         capsys.readouterr()
