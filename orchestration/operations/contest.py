@@ -71,7 +71,8 @@ def contest(
     for version in (champion, challenger):
         if set(policy.methods) - {"class"} and not (version.folder / INDEX).is_dir():
             raise WorkspaceError(
-                f"promotion.methods is {', '.join(policy.methods)}, and {version} answers by class only: it has no index"
+                f"promotion.methods is {', '.join(policy.methods)}, and {version} answers by class only: "
+                "it has no index"
             )
     say(f"{len(asked):,} test photos that {champion} and {challenger} have not seen")
     if asked.empty:
