@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from geoloc.files import read_json, write_json
-from geoloc.photos.catalog import sync_folder
 from orchestration.workspace import Workspace, WorkspaceError
 
 
@@ -24,6 +23,8 @@ def read_journal(workspace: Workspace) -> dict[str, Any] | None:
 
 def write_journal(workspace: Workspace, journal: dict[str, Any]) -> None:
     """Begin a take-down, durably."""
+    from geoloc.photos.catalog import sync_folder  # pandas takes half a second: not for `geoloc --help`
+
     path = journal_path(workspace)
     path.parent.mkdir(exist_ok=True)
     write_json(path, journal)
