@@ -193,9 +193,10 @@ def map_page(source: Build | Champion, places: Sequence[Located]) -> str:
 
     wanted = any(place.regions for place in places)
     partitions: dict[str, Partition] = {}
-    if wanted:
-        of_build = isinstance(source, Build)
-        partitions = load_partitions(source.folder("partition")) if of_build else source.partitions()
+    if wanted and isinstance(source, Build):
+        partitions = load_partitions(source.folder("partition"))
+    elif wanted:
+        partitions = source.partitions()
     described = [
         place.to_dict()
         | {
