@@ -29,7 +29,6 @@ from orchestration.stores.champion import champion
 from orchestration.workspace import Workspace, WorkspaceError
 
 if TYPE_CHECKING:
-    from geoloc.partitions.base import Partition
     from orchestration.locate.by_champion import Champion
 
 NAMED = 5
@@ -192,11 +191,10 @@ def map_page(source: Build | Champion, places: Sequence[Located]) -> str:
     from geoloc.reports.region_map import region_map_html  # and Jinja with it: only maps pay
 
     wanted = any(place.regions for place in places)
-    partitions: dict[str, Partition] = {}
-    if wanted and isinstance(source, Build):
-        partitions = load_partitions(source.folder("partition"))
-    elif wanted:
-        partitions = source.partitions()
+    if isinstance(source, Build):
+        partitions = load_partitions(source.folder("partition")) if wanted else {}
+    else:
+        partitions = source.partitions() if wanted else {}
     described = [
         place.to_dict()
         | {

@@ -70,7 +70,7 @@ def test_the_walk_of_the_page(tmp_path, monkeypatch, capsys) -> None:
         if line == "grow":
             build = Build(Workspace.open("."))
             facts = read_facts(build, build.built("embeddings"))
-            assert facts["copied from the output before"] >= 290  # of 300, without what was quarantined
+            assert facts["copied from the output before"] >= 250  # of 300: whole batches
         if words[0] == "sample" and "--since" not in words:
             _take_a_photo(Path.cwd())
     workspace, root = Workspace.open("."), Path.cwd()
