@@ -161,7 +161,7 @@ def has_tag(workspace: Workspace, key: str) -> bool:
 def _folder(workspace: Workspace, model: str) -> Path:
     """The folder of a logged model's packed build. Relative to the workspace, which may have been moved."""
     inside = workspace.mlflow / "artifacts" / "models" / model / "artifacts" / "artifacts"
-    return next((file.parent for file in sorted(inside.glob(f"*/{_SERVED}"))), inside)
+    return next((file.parent for file in sorted(inside.glob(f"*/{_SERVED}"))), inside / "missing")
 
 
 def _tags(workspace: Workspace, name: str, number: int) -> dict[str, str]:
