@@ -112,6 +112,7 @@ def test_the_sensor_observes_each_version_once_and_a_newer_one_supersedes_what_i
     workspace = waiting.workspace
     job = dg.define_asset_job(job_name("default"), selection="*")
     sensor = graph_growth.growth_sensor(workspace, {"default": job})
+    workspace.pool.mkdir()
     now = [seen("first.dir", waits=False)]
     monkeypatch.setattr(graph_growth, "look", lambda *_: now[0])
 
