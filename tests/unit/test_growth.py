@@ -98,7 +98,7 @@ def test_photos_that_wait_leave_the_trained_alone_until_they_are_admitted(waitin
     admitted = stale_stages(Build(waiting.workspace), everything, admit=True)
     assert admitted["splits"] == ["photos that waited are admitted"]
     assert {"partition", "classifier"} <= set(admitted)
-    # A take-down ends the wait: what learned from the photo is trained again.
+    # A take-down ends the wait: the splits are made again.
     splits = Build(waiting.workspace).built("splits")
     dataclasses.replace(splits, taken_down=1).write(waiting.record_path("splits"))
     assert {"splits", "classifier"} <= set(stale_stages(Build(waiting.workspace), everything))
