@@ -76,10 +76,9 @@ def expected(build: Build, stage: Stage, *, admits: bool = False) -> Expected:
 
 def data_wanted(build: Build, stage: Stage, admits: bool = False) -> str:
     """The data version that a stage's output must be of: the present one, or, where new photos wait, the one that it is
-    of. A take-down ends the wait: an evaluation without the photo needs its splits made again."""
+    of."""
     found = build.record(stage.name) if waits(build.settings, stage) and not admits else None
-    kept = found.inputs.get("data") if found is not None and not found.taken_down else None
-    return kept or data_version(build.workspace)
+    return (found and found.inputs.get("data")) or data_version(build.workspace)
 
 
 def borrowed_content(build: Build, recipe: str, stage: str) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import dagster as dg
 import numpy as np
 import pandas as pd
@@ -98,11 +96,6 @@ def test_photos_that_wait_leave_the_trained_alone_until_they_are_admitted(waitin
     admitted = stale_stages(Build(waiting.workspace), everything, admit=True)
     assert admitted["splits"] == ["photos that waited are admitted"]
     assert {"partition", "classifier"} <= set(admitted)
-    # A take-down ends the wait: the splits are made again.
-    splits = Build(waiting.workspace).built("splits")
-    dataclasses.replace(splits, taken_down=1).write(waiting.record_path("splits"))
-    assert {"splits", "classifier"} <= set(stale_stages(Build(waiting.workspace), everything))
-    splits.write(waiting.record_path("splits"))
     # With the other policy, every growth trains again.
     (waiting.workspace.root / "params.yaml").write_text(yaml.safe_dump({"growth": {"admit": "always"}}))
     assert "splits" in stale_stages(Build(waiting.workspace), everything)
