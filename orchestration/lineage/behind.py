@@ -14,7 +14,7 @@ from geoloc.photos.pairs import overhead_pool, read_pairs
 from geoloc.photos.quarantine import PHOTO, read_quarantine
 from orchestration.lineage.build import Build
 from orchestration.lineage.record import Record
-from orchestration.plan.chain import SPLITS_FILE
+from orchestration.plan.chain import PAIRS_FILE, SPLITS_FILE
 from orchestration.workspace import Workspace
 
 GONE = "not in the pool now"
@@ -162,12 +162,27 @@ def _in_build(build: Build, photo_id: str) -> dict[str, Any]:
     for table in sorted(build.folder("index").glob("*/references.parquet")) if "index" in made else ():
         if (read_parquet(table, ["photo_id"])["photo_id"] == photo_id).any():
             used.append(f"reference in {build.name('index')}/{table.parent.name}")
+    used += _of_pairs(build, photo_id) if "pairs" in made else []
     if "evaluation" in made:
         for test in read_json(build.folder("evaluation") / "evaluations.json", list):
             asked = read_parquet(build.folder("evaluation") / test / "per_photo.parquet", ["photo_id"])
             if (asked["photo_id"] == photo_id).any():
                 used.append(f"query of {build.name('evaluation')} {test}")
     return {"split": split, "reason": _plain(rows["reason"].iloc[0]), "used": used}
+
+
+def _of_pairs(build: Build, photo_id: str) -> list[str]:
+    """What the pairs of a street photo did in the cross-view stages of a build."""
+    pairs = read_parquet(build.folder("pairs") / PAIRS_FILE, ["photo_id", "split"])
+    sides = set(pairs.loc[pairs["photo_id"] == photo_id, "split"])
+    used = [
+        f"{LEARNT[side]} {build.name('cross_view_model')} in a pair"
+        for side in ("train", "validation")
+        if side in sides and build.record("cross_view_model")
+    ]
+    if "test" in sides and build.record("cross_view_evaluation"):
+        used.append(f"query of {build.name('cross_view_evaluation')}")
+    return used
 
 
 def _splits(build: Build) -> pd.DataFrame:

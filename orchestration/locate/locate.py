@@ -96,7 +96,7 @@ def _opened(
         localizer, evaluation = source.open(question), source.evaluation
         measured = (evaluation / "evaluations.json").is_file()
         return Opened(localizer, question, shortfalls(evaluation, localizer.name, None) if measured else ())
-    records = _verified(source, question, loaded, say)
+    records = verified(source, question, loaded, say)
     localizer = _open(source, question, say)
     evaluated = measures(source, records)
     worse = shortfalls(source.folder("evaluation"), localizer.name, question.level) if evaluated else ()
@@ -248,7 +248,7 @@ def _needs_splits(question: Question) -> str:
     return "--combine overlay" if question.combine == "overlay" else ""
 
 
-def _verified(
+def verified(
     build: Build, question: Question, loaded: Sequence[str], say: Callable[[str], None]
 ) -> dict[str, Record]:
     """The records of the outputs that the answer comes from, once all is known to be what they say.

@@ -25,6 +25,7 @@ from geoloc.files import read_parquet
 from geoloc.localizers.served import INDEX, Served
 from geoloc.photos.owners import photographer_keys
 from geoloc.photos.shards import ShardReader
+from geoloc.photos.splits import CONTEXT
 from geoloc.sphere import LEVELS_KM
 from orchestration.assets.inputs import with_pixels
 from orchestration.lineage.build import Build
@@ -95,9 +96,9 @@ def contest(
 def comparable(champion: pd.DataFrame, challenger: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, int]]:
     """The test photos of the challenger's splits that the champion has not learned from, with columns `test` and
     `group` (FROZEN or NEW); and how many are left out, by reason. Both are tables of splits."""
-    tests = challenger[~challenger["split"].isin(["train", "validation", "unused"])]
+    tests = challenger[~challenger["split"].isin(["train", CONTEXT, "validation", "unused"])]
     tests = tests[tests["sha256"].notna()].reset_index(drop=True)
-    learned = champion[champion["split"].isin(["train", "validation"])]
+    learned = champion[champion["split"].isin(["train", CONTEXT, "validation"])]
     bytes_then = champion.set_index("photo_id")["sha256"].reindex(tests["photo_id"]).to_numpy(object)
     split_then = champion.set_index("photo_id")["split"].reindex(tests["photo_id"]).to_numpy(object)
     owners = photographer_keys(tests)
