@@ -26,7 +26,7 @@ class ContextInput:
     def __init__(self, run: StageRun) -> None:
         self.run = run
         self.stored = StoredProbabilities.load(run.input("class_probabilities"))
-        wanted = "embeddings" in inputs_of(run.settings, run.stage) and _needs_embeddings(run)
+        wanted = "embeddings" in inputs_of(run.settings, run.stage)
         self.embeddings = Embeddings.load(run.input("embeddings")) if wanted else None
 
     @property
@@ -55,8 +55,3 @@ class ContextInput:
     def validation(self, part: str) -> SeenPhotos:
         """The validation photos of one use, see photos/validation_parts.py."""
         return self.seen(of_part(self.of_split(VALIDATION), part))
-
-
-def _needs_embeddings(run: StageRun) -> bool:
-    albums, time = run.settings.albums, run.settings.time
-    return bool((albums is not None and albums.on_embeddings) or (time is not None and time.daylight))

@@ -40,7 +40,7 @@ from geoloc.reports.track_figures import posting_group, track_group
 from orchestration.assets.inputs import load_partitions, model_names, read_photos, with_newcomers
 from orchestration.lineage.checks import results_for_now
 from orchestration.lineage.origin import git_state
-from orchestration.plan.chain import TRACKS_FILE, TRAINING_FILE, inputs_of
+from orchestration.plan.chain import STAGES, TRACKS_FILE, TRAINING_FILE, inputs_of
 from orchestration.run.stage import StageResult, StageRun
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ def _context(run: StageRun, test: str, photos: pd.DataFrame) -> tuple[FigureGrou
     file = run.input("evaluation") / TRACKS_FILE.format(test=test)
     tracks = read_parquet(file) if file.exists() else pd.DataFrame()
     groups = track_group(tracks, tracks["method"].iloc[0] if len(tracks) else "")
-    if run.settings.time is not None:
+    if "time_model" in inputs_of(run.settings, STAGES["evaluation"]):
         groups += posting_group(photos["longitude"], photos["posted_at"])
     return groups
 

@@ -132,7 +132,8 @@ CHAIN: tuple[Stage, ...] = (
     ),
     Stage(
         "album_models", ("partition", "class_probabilities", "embeddings", "time_model"),
-        ("seed", "training.seed", "albums"), "models", ("pytorch", "mlflow"),
+        ("seed", "training.seed", "albums", "time.network", "time.prior", "time.daylight"), "models",
+        ("pytorch", "mlflow"),
         "A Markov model and networks over the photos of an album or person, on stored embeddings and probabilities.",
         when="albums", only=(("embeddings", "albums.on_embeddings", True),),
     ),

@@ -198,7 +198,7 @@ def test_a_joint_answer_is_where_the_classifier_thinks_it_likely(
 
 
 def test_a_run_that_was_stopped_goes_on_where_it_was(area, tmp_path):
-    tiling, seen = Tiling(metres=60, pixels=32, step=60, batch=10), []
+    tiling, seen = Tiling(metres=60, pixels=32, step=60, batch=2), []
 
     def embed(tiles):
         if len(seen) == 3:

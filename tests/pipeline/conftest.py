@@ -70,20 +70,30 @@ def _no_model_for_servers(monkeypatch: pytest.MonkeyPatch) -> None:
 Pixels = Callable[..., NDArray[np.uint8]]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _blank_figures() -> Iterator[Pixels]:
-    """To draw its figures is most of a report's time: the reports of tests have blank ones, but `original` and those
-    of tests that take `drawn`. The tests of tests/unit look at all kinds of figures. Gives what draws them."""
-    from geoloc.reports.style import pixels  # imports matplotlib
+def _drawing() -> Pixels:
+    """What draws figures, whether they are blank now or not."""
+    from geoloc.reports import style  # imports matplotlib
 
-    with _figures(lambda *arguments: np.full((4, 4, 4), 255, np.uint8)):
-        yield pixels
+    return getattr(style.pixels, "drawn", style.pixels)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _blank_figures() -> Iterator[None]:
+    """To draw its figures is most of a report's time: the reports of tests have blank ones, but `original` and those
+    of tests that take `drawn`. The tests of tests/unit look at all kinds of figures."""
+
+    def blank(*arguments: object) -> NDArray[np.uint8]:
+        return np.full((4, 4, 4), 255, np.uint8)
+
+    blank.drawn = _drawing()  # type: ignore[attr-defined]
+    with _figures(blank):
+        yield
 
 
 @pytest.fixture
-def drawn(_blank_figures: Pixels) -> Iterator[None]:
+def drawn(_blank_figures: None) -> Iterator[None]:
     """Reports with their figures."""
-    with _figures(_blank_figures):
+    with _figures(_drawing()):
         yield
 
 
@@ -102,9 +112,7 @@ def _no_export(*arguments: object) -> float:
 
 
 @pytest.fixture(scope="session")
-def original(
-    tmp_path_factory: pytest.TempPathFactory, _torch_runs_networks: None, _blank_figures: Pixels
-) -> Iterator[Path]:
+def original(tmp_path_factory: pytest.TempPathFactory, _torch_runs_networks: None) -> Iterator[Path]:
     """A workspace with 300 generated photos and one finished build, made once for all workers of the run.
 
     Only copied: two processes never open one database, and no test finds what another has left.
@@ -118,7 +126,7 @@ def original(
             pytest.fail("the build of the tests' workspace failed in another worker, which tells why")
         if not finished.exists():
             failed.touch()
-            with _figures(_blank_figures):
+            with _figures(_drawing()):
                 _build(root)
             failed.unlink()
             finished.touch()

@@ -17,7 +17,8 @@ from tests.pipeline.conftest import facts, geoloc
 RECIPE = {
     "cross_view": {
         "model": {"backbone": "squeezenet1_1", "resize_short_side": 32, "image_size": 32}, "embedding_size": 8,
-        "splits": {"least_pairs": 2}, "epochs": 2, "batch_size": 8, "learning_rate": 1e-4, "select_by": "last",
+        "splits": {"test": ["Taylors Lakes, AU", "Saint Petersburg, RU"], "validation": ["Bursa, TR"]},
+        "epochs": 2, "batch_size": 8, "learning_rate": 1e-4, "select_by": "last",
         "orientation": {"hidden": 4}, "search": {"rotations": 4, "matching": "average"},
     },
     "evaluation": {"explained": 0},

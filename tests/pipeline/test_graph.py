@@ -93,7 +93,7 @@ def test_the_description_shows_the_maps_of_what_is_built(built):
     assert all(len(text) < 40_000 for text in shown.values())  # each load of the UI carries them
 
 
-def test_what_is_kept_or_taken_over_shows_its_facts(workspace):
+def test_what_is_kept_or_taken_over_shows_its_facts(workspace, drawn):
     before = facts(workspace, "default", "partition")
     assert before["fine/cells"].value > 0
     job = make_definitions(workspace, ["default"]).resolve_job_def(job_name("default"))

@@ -401,7 +401,7 @@ def test_the_samples_recipes_need_nothing_that_is_not_here(recipe):
     model, training = settings_of(recipe).model, settings_of(recipe).training
     assert model.weights in ("none", "package") or model.weights.removeprefix(RECIPE) in ("fine", *SCALED)
     assert model.image_size <= 128
-    assert training.epochs <= 15
+    assert training.epochs <= (15 if training.mode == "fine_tune" else 40)  # a head alone takes seconds
     cross_view = settings_of(recipe).cross_view
     if cross_view is not None:
         assert cross_view.model.weights in ("none", "package")

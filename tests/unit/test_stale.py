@@ -191,7 +191,7 @@ class TestSharing:
         assert equal_part(other, wanted, {"kind": "s2"}) is None
 
     @pytest.mark.parametrize(
-        ("chosen", "most"), [("all", (6, 20, 35)), ("scaled", (1, 8, 18))], ids=["all", "scaled"]
+        ("chosen", "most"), [("all", (10, 25, 42)), ("scaled", (2, 8, 21))], ids=["all", "scaled"]
     )
     def test_recipes_share_what_is_equal(self, chosen, most):
         """At most so many splits, features of first weights, and partitions one by one."""
