@@ -15,12 +15,15 @@ from orchestration.commands import (
     claims,
     compare,
     forget,
+    grow,
     index,
     ingest,
     init,
     locate,
+    promote,
     quarantine,
     retrieval,
+    rollback,
     sample,
     score,
     settings,
@@ -34,6 +37,9 @@ COMMANDS = (
     ingest,
     quarantine,
     build,
+    grow,
+    promote,
+    rollback,
     index,
     locate,
     claims,
@@ -60,6 +66,7 @@ examples:
   geoloc score theirs.csv truth.csv               how good are anybody's predictions
   geoloc retrieval holidays ~/holidays --features theirs.parquet    published retrieval collections
   geoloc audit report                             what made this report
+  geoloc promote                                  serve the newest build, if it is better than what serves
   geoloc accept index --reason 'only renamed'     its code changed, its output is still good
   geoloc forget --photo ID --reason 'asked to'    take a photo down everywhere
   geoloc init ~/holidays                          a new workspace for photos of your own

@@ -37,7 +37,7 @@ from geoloc.reports.report import ReportInput, figure_file, write_report
 from geoloc.reports.summary import bent_warnings
 from geoloc.reports.thoughts import FigureGroup, gather_thoughts
 from geoloc.reports.track_figures import posting_group, track_group
-from orchestration.assets.inputs import load_partitions, model_names, read_photos
+from orchestration.assets.inputs import load_partitions, model_names, read_photos, with_newcomers
 from orchestration.lineage.checks import results_for_now
 from orchestration.lineage.origin import git_state
 from orchestration.plan.chain import STAGES, TRACKS_FILE, TRAINING_FILE, inputs_of
@@ -62,7 +62,7 @@ def build(run: StageRun) -> StageResult:
     }
     main = next(iter(evaluations))
     present = inputs_of(run.settings, run.stage)
-    counted = read_photos(run.input("splits"))
+    counted = with_newcomers(run)
     splits = counted[["photo_id", "split", "reason"]]
     photos = read_catalog(run.workspace.pool).merge(
         splits[["photo_id", "split"]], on="photo_id", validate="1:1"
@@ -96,7 +96,7 @@ def build(run: StageRun) -> StageResult:
         },
         splits=_sizes(photos, counted),
         warnings=bent_warnings(counted),
-        checks=_checks(run, splits),
+        checks=_checks(run, read_photos(run.input("splits"))[["photo_id", "split", "reason"]]),
         diagnostics=_diagnostics(run.input("evaluation") / main)
         | ({} if cross_view is None else {CROSS_VIEW: score_table(cross_view)}),
         further_diagnostics={name: _diagnostics(run.input("evaluation") / name) for name in evaluations},
@@ -257,7 +257,10 @@ def _checks(run: StageRun, splits: pd.DataFrame) -> pd.DataFrame:
         for found in results_for_now(run.build, stage.name).values()
         if found is not None
     ]
-    results = check_splits(read_catalog(run.workspace.pool), splits, run.settings.splits)
+    catalog = read_catalog(run.workspace.pool)
+    if run.settings.growth.waits:  # those that came later are not split yet
+        catalog = catalog[catalog["photo_id"].isin(splits["photo_id"])].reset_index(drop=True)
+    results = check_splits(catalog, splits, run.settings.splits)
     promises = [
         {
             "name": c.name,

@@ -19,7 +19,7 @@ def open_workspace(options: argparse.Namespace, *, tracks: bool = True) -> Works
     from orchestration.stores.placement import settle
 
     workspace = Workspace.open(options.workspace)
-    if "recipe" in options:
+    if getattr(options, "recipe", None) is not None:
         from orchestration.plan.settings import check_recipe_name
 
         check_recipe_name(options.recipe, "--recipe")

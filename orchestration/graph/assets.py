@@ -12,7 +12,7 @@ import dagster as dg
 from orchestration.graph.pictures import KINDS, as_markdown, maps, pictures, small
 from orchestration.graph.versions import version_now, version_of
 from orchestration.lineage.build import Build
-from orchestration.plan.chain import SHARED, Stage, borrowed, inputs_of, looks_at_pool
+from orchestration.plan.chain import SHARED, Stage, borrowed, inputs_of, looks_at_pool, waits
 from orchestration.plan.seeds import plain
 from orchestration.plan.settings import DEFAULT_RECIPE
 from orchestration.run.stage import StageOutcome, run_stage
@@ -30,9 +30,11 @@ SHARED_GROUP = "photos"
 
 
 class BuildConfig(dg.Config):
-    """Options of a run: `force` also builds what is up to date."""
+    """Options of a run: `force` also builds what is up to date; `admit` lets photos that wait (growth.admit) enter the
+    splits."""
 
     force: bool = False
+    admit: bool = False
 
 
 def asset_key(recipe: str, stage: str) -> dg.AssetKey:
@@ -74,7 +76,8 @@ def _asset(build: Build, stage: Stage) -> dg.AssetsDefinition:
     workspace, recipe = build.workspace, build.recipe
     above = dict.fromkeys((*stage.after, *inputs_of(build.settings, stage)))
     deps = [
-        *([DATA_KEY] if looks_at_pool(build.settings, stage) else []),
+        # What waits for a training is not out of date when the photos change.
+        *([DATA_KEY] if looks_at_pool(build.settings, stage) and not waits(build.settings, stage) else []),
         *(asset_key(recipe, name) for name in above),
     ]
     deps += [asset_key(*source) for source in borrowed(build.settings, stage).values()]
@@ -105,6 +108,7 @@ def _asset(build: Build, stage: Stage) -> dg.AssetsDefinition:
             dagster_run=context.run_id,
             force=config.force,
             data=_pinned_data(context, workspace),
+            admit=config.admit,
         )
         return _result(current, outcome)
 

@@ -16,9 +16,11 @@ import pyarrow.parquet as pq
 
 from geoloc.files import atomic_path, remove_temporary
 from geoloc.photos.takedown import Gone, mention
-from geoloc.retrieval.takedown import take_from_index
+from geoloc.retrieval.takedown import take_from_index, take_from_table
 from orchestration.operations.outputs import Groups, keep_calibration
+from orchestration.plan.chain import SPLITS_FILE
 from orchestration.stores.databases import mlflow_database
+from orchestration.stores.serving import SPLITS_FOLDER
 from orchestration.workspace import Workspace
 
 REMOVED = "(taken down)"
@@ -94,6 +96,8 @@ def clean_mlflow(workspace: Workspace, groups: Groups, words: Words) -> None:
     artifacts = workspace.mlflow / "artifacts"
     for references in sorted(artifacts.rglob("references.parquet")):
         take_from_index(references.parent, groups)
+    for splits in sorted(artifacts.rglob(f"{SPLITS_FOLDER}/{SPLITS_FILE}")):
+        take_from_table(splits, groups)
     for evaluations in sorted(artifacts.rglob("evaluations.json")):
         if _is_named_in(evaluations.parent, words):
             keep_calibration(evaluations.parent)

@@ -22,11 +22,14 @@ from geoloc.training.metric_settings import CLASSIFIER, MetricSettings
 from geoloc.training.settings import TrainingSettings
 from geoloc.yaml_files import read_yaml
 from orchestration.plan.chain import MODEL_FILE, STAGES, borrowings, output_folder, value_at
+from orchestration.plan.operations_settings import GrowthSettings, PromotionSettings
 from orchestration.plan.seeds import PLAIN, training_seed, without_seed
 from orchestration.workspace import Workspace
 
 NAMED = ("partitions", "head_weights", "networks")
 """Settings that are mappings whose keys are names chosen by the user."""
+OF_WORKSPACE = ("growth", "promotion")
+"""Sections that hold for all recipes: policies of operations."""
 NESTING = ("s2", "latlon")
 """Kinds of partitions that nest: each cell lies within one cell of a coarser partition."""
 DEFAULT_RECIPE = "default"
@@ -70,6 +73,12 @@ class BuildSettings(Settings):
     index: IndexSettings = setting(IndexSettings())
     localizers: LocalizerSettings = setting(LocalizerSettings())
     evaluation: EvaluationSettings = setting(EvaluationSettings())
+    growth: GrowthSettings = setting(
+        GrowthSettings(), help="of the workspace: only in params.yaml, not in a recipe"
+    )
+    promotion: PromotionSettings = setting(
+        PromotionSettings(), help="of the workspace: only in params.yaml, not in a recipe"
+    )
 
     def check(self, key: str) -> None:
         """Raise SettingsError if sections contradict each other."""
@@ -198,6 +207,9 @@ def load_settings(workspace: Workspace, recipe: str = DEFAULT_RECIPE) -> BuildSe
             settings = replace(settings, training=replace(settings.training, seed=seed))
             settings = _reseeded(settings, seed)
         _check_borrowed(workspace, settings)
+        known = known_recipes(workspace)
+        if unknown := [one for one in settings.growth.recipes if without_seed(one) not in known]:
+            raise SettingsError(f"growth.recipes must name some of {', '.join(known)}; got {unknown[0]!r}")
         return settings
     except SettingsError as error:
         files = settings_files(workspace, recipe)
@@ -422,6 +434,8 @@ def _values(workspace: Workspace, recipe: str) -> dict[str, Any]:
             raise SettingsError(f"{where}: recipe is not a setting: a recipe is named by its file")
         if file.parent == workspace.recipes:
             values.pop(STANDALONE, None)
+            if policies := [name for name in OF_WORKSPACE if name in values]:
+                raise SettingsError(f"{where}: {policies[0]} is of the workspace: set it in params.yaml only")
         merged = _merge(merged, values)
     return merged
 

@@ -18,7 +18,7 @@ from orchestration.lineage.build import Build, files_content
 from orchestration.lineage.checks import require_checked
 from orchestration.lineage.origin import environment, git_state
 from orchestration.lineage.record import Part, Record
-from orchestration.lineage.stale import Expected, expected, files_changed, why_stale
+from orchestration.lineage.stale import Expected, expected, files_changed, photos_wait, why_stale
 from orchestration.plan.chain import STAGES, Stage, borrowed, inputs_of
 from orchestration.plan.settings import BuildSettings
 from orchestration.run.facts import keep_facts, read_facts
@@ -131,14 +131,16 @@ def run_stage(
     dagster_run: str | None = None,
     force: bool = False,
     data: str | None = None,
+    admit: bool = False,
 ) -> StageOutcome:
     """Build a stage's output. Keep the existing one if it is up to date, or reuse an equal output of another recipe.
 
     `data` is the data version that the whole build is of (default: the present one): all stages of a build see the same
-    photos. Raises WorkspaceError if data/ is not that version, if an input is not built, and whatever the stage itself
+    photos. `admit`: photos that wait outside of the splits enter them. Raises WorkspaceError if data/ is not that
+    version, if an input is not built, and whatever the stage itself
     raises; the earlier output then stays in place.
     """
-    outcome = _outcome(build, STAGES[name], log, dagster_run, force, data)
+    outcome = _outcome(build, STAGES[name], log, dagster_run, force, data, admit)
     write_stamps(build.workspace, build.settings, [name])
     return outcome
 
@@ -150,10 +152,12 @@ def _outcome(
     dagster_run: str | None,
     force: bool,
     data: str | None,
+    admit: bool,
 ) -> StageOutcome:
     data = _same_data(build.workspace, data)
     found = build.record(stage.name)
-    if found is not None and not force and not why_stale(build, stage):
+    admits = admit and bool(photos_wait(build, stage))
+    if found is not None and not (force or admits) and not why_stale(build, stage):
         return StageOutcome(
             found, {"unchanged since": found.started_at, **read_facts(build, found)}, reused=True
         )
@@ -162,7 +166,7 @@ def _outcome(
         _require_whole(build, above)
     for recipe, above in borrowed(build.settings, stage).values():
         require_checked(build.of(recipe), above)
-    wanted = expected(build, stage)
+    wanted = expected(build, stage, admits=True)
     if not force and (equal := equal_output(build, wanted)) is not None:
         return _take_over(build, wanted, *equal, log)
     return _make(build, wanted, data, log, dagster_run, force)

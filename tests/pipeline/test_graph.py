@@ -31,6 +31,7 @@ def test_the_graph_is_the_chain(built):
     expected = {dg.AssetKey("data"), dg.AssetKey("photos")}
     build = Build(built)
     expected |= {dg.AssetKey(["default", stage.name]) for stage in build.stages if stage.name != "photos"}
+    expected.add(dg.AssetKey(["default", "promotion"]))
     assert set(graph.get_all_asset_keys()) == expected
     for stage in build.stages:
         key = dg.AssetKey("photos" if stage.name == "photos" else ["default", stage.name])
