@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from geoloc.localizers.base import Answers
 from geoloc.localizers.confidence.abstention import abstain_below
 from geoloc.places import nearest_places
 from orchestration.assets.inputs import EMBEDDED_BY, load_partitions
+from orchestration.lineage.answered import made_by
 from orchestration.lineage.build import Build
 from orchestration.lineage.record import Record
 from orchestration.lineage.stale import expected
@@ -65,16 +67,18 @@ def _opened(build: Build, question: Question, loaded: Sequence[str], say: Callab
     records = _verified(build, question, loaded, say)
     localizer = _open(build, question, say)
     worse = shortfalls(build, localizer.name, question.level) if measures(build, records) else ()
-    return Opened(localizer, question, worse)
+    asked = {name: value for name, value in asdict(question).items() if value not in (None, (), False)}
+    return Opened(localizer, question, worse, made_by(build.recipe, records, asked))
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A way of answering, opened on a build for one question; `worse` holds for all its answers."""
+    """A way of answering, opened on a build for one question; `worse` and `made_by` hold for all its answers."""
 
     localizer: PhotoLocalizer
     question: Question
     worse: tuple[Shortfall, ...] = ()
+    made_by: Mapping[str, Any] = field(default_factory=dict)
 
     def locate(self, read: Sequence[ReadPhoto]) -> list[Located]:
         """The answer for each of N photo files, in order; without coordinates for those that could not be read."""
@@ -86,7 +90,9 @@ class Opened:
 
     def _unanswered(self, photo: str, error: str | None) -> Located:
         of = self.localizer
-        return Located(photo, of.name, error=error, within_km=of.within_km, scaled=of.scaled)
+        return Located(
+            photo, of.name, error=error, within_km=of.within_km, scaled=of.scaled, made_by=self.made_by
+        )
 
     def _located(self, names: Sequence[str], pixels: Sequence[NDArray[np.uint8]]) -> list[Located]:
         """The answers for readable photos."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import sqlite3
+from typing import Any
 
 from orchestration.stores.databases import check_mlflow, mlflow_database
 from orchestration.stores.tracking import tracking_uri
@@ -46,3 +49,43 @@ def run_of_model(workspace: Workspace, text: str) -> str | None:
         return str(found.run_id)
     logged = getattr(found, "model_id", None)  # a version that was made of a logged model names only that
     return str(client.get_logged_model(logged).source_run_id) if logged else None
+
+
+def versions_of_run(workspace: Workspace, run: str) -> list[dict[str, Any]]:
+    """The registered model versions that an MLflow run made: name, version, aliases, and the tags that a person or a
+    promotion gave them. Does not import MLflow."""
+    file = mlflow_database(workspace)
+    if not file.is_file():
+        return []
+    check_mlflow(workspace)
+    with contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=60)) as database:
+        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if (
+            not {"model_versions", "registered_model_aliases", "model_version_tags", "logged_models"}
+            <= tables
+        ):
+            return []
+        rows = database.execute(
+            "SELECT name, version FROM model_versions WHERE run_id = :run OR source IN "
+            "(SELECT 'models:/' || model_id FROM logged_models WHERE source_run_id = :run) ORDER BY name, version",
+            {"run": run},
+        ).fetchall()
+        found = []
+        for name, version in rows:
+            of = (name, version)
+            aliases = database.execute(
+                "SELECT alias FROM registered_model_aliases WHERE name = ? AND CAST(version AS TEXT) = CAST(? AS TEXT)",
+                of,
+            )
+            tags = database.execute(
+                "SELECT key, value FROM model_version_tags WHERE name = ? AND version = ? ORDER BY key", of
+            )
+            found.append(
+                {
+                    "name": name,
+                    "version": int(version),
+                    "aliases": sorted(alias for (alias,) in aliases),
+                    "tags": {key: value for key, value in tags if not key.startswith("mlflow.")},
+                }
+            )
+    return found
