@@ -36,6 +36,21 @@ def broken_seal(path: Path) -> str:
     return ""
 
 
+def resealed(before: str, after: str) -> str:
+    """`after`, the changed text of a file, with new seals if those of `before` were whole; else as it is."""
+    if SEAL not in before:
+        return after
+    try:
+        old, new = json.loads(before), json.loads(after)
+    except ValueError:
+        return after
+    olds, news = (value if isinstance(value, list) else [value] for value in (old, new))
+    if not all(isinstance(one, dict) and one.get(SEAL) == _seal(one) for one in olds):
+        return after
+    renewed = [sealed(one) for one in news]
+    return _as_written(renewed if isinstance(new, list) else renewed[0]).decode("utf-8", "surrogatepass")
+
+
 def _seal(value: Mapping[str, Any]) -> str:
     rest = {name: one for name, one in value.items() if name != SEAL}
     return sha256_bytes(json.dumps(rest, sort_keys=True, ensure_ascii=False).encode("utf-8", "surrogatepass"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from geoloc.photos.catalog import read_catalog
@@ -19,6 +19,9 @@ from orchestration.stores.models import versions_of_run
 from orchestration.workspace import PHOTOGRAPHER_KEY_VARIABLE, Workspace, WorkspaceError
 
 KINDS = ("photo", "photographer", "data-version")
+CARRIED = ("split by", "embedded in")
+"""Uses that put only a row of the photo's own into an output: what is made from that need not depend on the photo."""
+LEARNT_FROM = ("trained", "validated", "reference in")
 FORMS = "photo:ID, photographer:ID or data-version:HASH"
 
 
@@ -44,19 +47,20 @@ def uses(workspace: Workspace, text: str) -> dict[str, Any]:
         for use in direct_uses(build, ids)
         for artefact in [build.name(use.stage) + use.part]
     ]  # fmt: skip
-    used = {(one["recipe"], one["stage"]) for one in direct}
+    used = {(one["recipe"], one["stage"]) for one in direct if one["how"] not in CARRIED}
     below = [
         record for record in _below(workspace, records, used) if (record.recipe, record.stage) not in used
     ]
     earlier = _earlier_with(workspace, ids)
     touched = [record for record in records if (record.recipe, record.stage) in used] + below
+    learned = {one["recipe"] for one in direct if one["how"] in LEARNT_FROM}
     return {
         "uses_of": text,
         "photos": sorted(ids),
         "outputs": direct,
         "made_from_those": [_named(record) for record in below],
         "earlier": [_named(record) | {"photos": count} for record, count in earlier],
-        **_models_and_reports(workspace, [*touched, *(record for record, _ in earlier)]),
+        **_models_and_reports(workspace, [*touched, *(record for record, _ in earlier)], learned),
     }
 
 
@@ -173,7 +177,7 @@ def _of_version(workspace: Workspace, records: list[Record], name: str) -> dict[
         "outputs": [_named(one) | {"how": "made from it:", "photos": None, "note": ""} for one in now],
         "made_from_those": [],
         "earlier": [_named(one) for one in before],
-        **_models_and_reports(workspace, of),
+        **_models_and_reports(workspace, of, {record.recipe for record in of}),
     }
 
 
@@ -223,7 +227,15 @@ def _named(record: Record) -> dict[str, Any]:
     }
 
 
-def _models_and_reports(workspace: Workspace, records: list[Record]) -> dict[str, Any]:
-    runs = dict.fromkeys(one.mlflow_run for one in records if one.mlflow_run and not one.taken_from)
-    models = [model for run in runs for model in versions_of_run(workspace, str(run))]
+def _models_and_reports(
+    workspace: Workspace, records: list[Record], learned: Collection[str]
+) -> dict[str, list[dict[str, Any]]]:
+    """The registered models and the reports among records; `learned`: the recipes that learned from the photos or
+    refer to them, and were not only measured on them."""
+    runs = {one.mlflow_run: one.recipe for one in records if one.mlflow_run and not one.taken_from}
+    models = [
+        model | {"how": "learned from them" if recipe in learned else "measured on them"}
+        for run, recipe in runs.items()
+        for model in versions_of_run(workspace, run)
+    ]
     return {"models": models, "reports": [_named(one) for one in records if one.stage == "report"]}

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from geoloc.files import atomic_path, remove_temporary
 from geoloc.photos.takedown import Gone, mention
 from geoloc.retrieval.takedown import take_from_index
+from orchestration.lineage.seal import resealed
 from orchestration.operations.outputs import Groups, keep_calibration
 from orchestration.stores.databases import mlflow_database
 from orchestration.workspace import Workspace
@@ -77,7 +78,7 @@ def clean_texts(folder: Path, words: Words) -> None:
         if words.are_in(text):
             mode = path.stat().st_mode
             with atomic_path(path) as temporary:
-                temporary.write_text(words.removed(text), encoding="utf-8")
+                temporary.write_text(resealed(text, words.removed(text)), encoding="utf-8")
                 temporary.chmod(mode)
 
 
