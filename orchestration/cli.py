@@ -14,11 +14,13 @@ from orchestration.commands import (
     build,
     claims,
     compare,
+    diff,
     forget,
     ingest,
     init,
     locate,
     quarantine,
+    reproduce,
     retrieval,
     sample,
     score,
@@ -39,6 +41,8 @@ COMMANDS = (
     score,
     retrieval,
     audit,
+    diff,
+    reproduce,
     accept,
     forget,
     settings,
@@ -58,6 +62,8 @@ examples:
   geoloc score theirs.csv truth.csv               how good are anybody's predictions
   geoloc retrieval holidays ~/holidays --features theirs.parquet    published retrieval collections
   geoloc audit report                             what made this report
+  geoloc diff default fine                        why do these reports differ
+  geoloc reproduce report                         does it come out again, to the last digit
   geoloc accept index --reason 'only renamed'     its code changed, its output is still good
   geoloc forget --photo ID --reason 'asked to'    take a photo down everywhere
   geoloc init ~/holidays                          a new workspace for photos of your own
