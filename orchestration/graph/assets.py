@@ -17,6 +17,7 @@ from orchestration.plan.seeds import plain
 from orchestration.plan.settings import DEFAULT_RECIPE
 from orchestration.run.stage import StageOutcome, run_stage
 from orchestration.stores.data_version import data_version
+from orchestration.stores.models import versions_of_run
 from orchestration.workspace import Workspace
 
 OWNERS = ["team:geoloc"]
@@ -135,6 +136,9 @@ def _pinned_data(context: dg.AssetExecutionContext, workspace: Workspace) -> str
 
 def _result(build: Build, outcome: StageOutcome) -> dg.MaterializeResult:
     record = outcome.record
+    run = None if record.taken_from else record.mlflow_run
+    of_run = versions_of_run(build.workspace, run) if run else []
+    models = [f"models:/{one['name']}/{one['version']}" for one in of_run]
     facts = {
         **outcome.metadata,
         **pictures(build, record),
@@ -143,7 +147,9 @@ def _result(build: Build, outcome: StageOutcome) -> dg.MaterializeResult:
         "lineage/settings hash": record.settings_hash,
         "lineage/code version": record.code_version,
         "lineage/workspace commit": f"{record.workspace_commit or 'none'}{' (dirty)' * bool(record.workspace_dirty)}",
+        "lineage/code commit": f"{record.code_commit or 'none'}{' (dirty)' * bool(record.code_dirty)}",
         "lineage/MLflow run": record.mlflow_run or "none",
+        "lineage/registered model": ", ".join(models) or "none",
         "lineage/Dagster run": record.dagster_run or "none",
         **({"lineage/taken from": record.taken_from} if record.taken_from else {}),
         "folder": build.folder(record.stage),

@@ -95,6 +95,11 @@ def git_state(folder: Path) -> tuple[str | None, bool | None]:
     return commit.strip(), None if changed is None else bool(changed)
 
 
+def commit_text(commit: str | None, dirty: bool | None) -> str:
+    """A commit as text for people and tags."""
+    return f"{commit or 'none'}{' with uncommitted changes' if dirty else ''}"
+
+
 def _origin(folder: Path, paths: Sequence[str]) -> Origin:
     if _git(folder, "rev-parse", "--git-dir") is None:
         return Origin()

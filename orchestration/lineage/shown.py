@@ -7,6 +7,7 @@ from typing import Any
 
 from orchestration.lineage.behind import photo_lines, photos_lines
 from orchestration.lineage.numbers import number_line
+from orchestration.lineage.origin import commit_text
 
 
 def state_text(node: dict[str, Any]) -> str:
@@ -83,7 +84,7 @@ def node_lines(node: dict[str, Any]) -> Iterator[str]:
     for kind in ("workspace", "code"):
         commit, dirty, patch = (node[f"{kind}_{name}"] for name in ("commit", "dirty", "patch"))
         stored = f", stored as patch {patch[:12]}" if patch else ""
-        yield f"{kind} commit {commit or 'none'}{' with uncommitted changes' if dirty else ''}{stored}"
+        yield f"{kind} commit {commit_text(commit, dirty)}{stored}"
     for name in ("Dagster", "MLflow"):
         if run := node[f"{name.lower()}_run"]:
             yield f"{name} run {run}"
@@ -118,7 +119,10 @@ def _model_text(model: dict[str, Any]) -> str:
     """A registered model version, with its aliases and what was said of it."""
     text = f"registered model {model['name']}/{model['version']}"
     text += "".join(f", alias {alias}" for alias in model["aliases"])
-    return text + "".join(f"; {key}: {value}" for key, value in model["tags"].items())
+    text += "".join(f"; {key}: {value}" for key, value in model["tags"].items())
+    for one in model.get("decisions", ()):
+        text += f"; {one.get('outcome', 'decided')} by {one.get('by', 'nobody')}: {one.get('reason') or 'no reason given'}"
+    return text
 
 
 def _hardware_text(hardware: dict[str, str]) -> str:

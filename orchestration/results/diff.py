@@ -89,6 +89,7 @@ class Difference:
         yield f"{self.first.name} and {self.second.name}"
         if self.same:
             yield "equal: every number and every answer is the same"
+            return
         yield f"why: {', '.join(self.reasons) or 'nothing differs that is recorded'}"
         if self.data is not None:
             yield f"data: version {self.data['first'][:12]} and {self.data['second'][:12]}{_counted(self.data)}"

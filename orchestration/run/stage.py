@@ -19,6 +19,7 @@ from orchestration.lineage.checks import require_checked
 from orchestration.lineage.earlier import keep_earlier
 from orchestration.lineage.origin import (
     code_origin,
+    commit_text,
     environment,
     hardware,
     keep_patch,
@@ -223,17 +224,21 @@ def _make(
     force: bool,
 ) -> StageOutcome:
     stage, used = wanted.stage, build.used(wanted.stage)
+    own, code = workspace_origin(build.workspace), code_origin()  # before: a person may go on editing
     tags = {
         "recipe": build.recipe,
         "stage": stage.name,
+        "artefact": build.name(stage.name),
         "data_version": data,
+        "dagster_run": dagster_run or "none",
+        "workspace_commit": commit_text(own.commit, own.dirty),
+        "code_commit": commit_text(code.commit, code.dirty),
         "settings_hash": settings_hash(used),
         "code_version": wanted.code_version,
         **{f"input.{key}": content for key, content in wanted.inputs.items()},
     }
     scratch = build.workspace.scratch / build.name(stage.name)
     scratch.mkdir(parents=True, exist_ok=True)
-    own, code = workspace_origin(build.workspace), code_origin()  # before: a person may go on editing
     started, clock = datetime.now(UTC), time.monotonic()
     make = importlib.import_module(stage.module).build
     final = build.folder(stage.name)

@@ -15,6 +15,11 @@ _VERSION = re.compile(r"(?P<name>[^/@]+)(/(?P<version>\d+)|@(?P<alias>[^/@]+))")
 _LOGGED = re.compile(r"m-[0-9a-f]{32}")
 
 
+SERVED = "geoloc"
+"""The registered model whose alias names what serves; decisions are about its versions."""
+_DECISION = "geoloc.promotion"
+
+
 def is_model_name(text: str) -> bool:
     """Whether `text` may name a model: `NAME/VERSION`, `NAME@ALIAS` or `m-ID`, with or without `models:/`."""
     bare = text.removeprefix("models:/")
@@ -52,8 +57,8 @@ def run_of_model(workspace: Workspace, text: str) -> str | None:
 
 
 def versions_of_run(workspace: Workspace, run: str) -> list[dict[str, Any]]:
-    """The registered model versions that an MLflow run made: name, version, aliases, and the tags that a person or a
-    promotion gave them. Does not import MLflow."""
+    """The registered model versions that an MLflow run made: name, version, aliases, tags, and the promotions and
+    rollbacks to them, with who and why. Does not import MLflow."""
     file = mlflow_database(workspace)
     if not file.is_file():
         return []
@@ -86,6 +91,24 @@ def versions_of_run(workspace: Workspace, run: str) -> list[dict[str, Any]]:
                     "version": int(version),
                     "aliases": sorted(alias for (alias,) in aliases),
                     "tags": {key: value for key, value in tags if not key.startswith("mlflow.")},
+                    "decisions": _decisions(database, str(version)) if name == SERVED else [],
                 }
             )
+    return found
+
+
+def _decisions(database: sqlite3.Connection, version: str) -> list[dict[str, str]]:
+    """The decisions, runs of MLflow, that made a version the champion."""
+    runs = database.execute(
+        "SELECT run_uuid FROM tags WHERE key = ? AND value = ?", (f"{_DECISION}.to", version)
+    ).fetchall()
+    found = []
+    for (run,) in runs:
+        rows = database.execute("SELECT key, value FROM tags WHERE run_uuid = ?", (run,))
+        told = {
+            key.removeprefix(f"{_DECISION}."): value for key, value in rows if key.startswith(f"{_DECISION}.")
+        }
+        found.append(
+            {"run": run, **{key: told[key] for key in ("outcome", "by", "reason", "forced") if key in told}}
+        )
     return found

@@ -1,0 +1,153 @@
+"""`geoloc diff` and `geoloc reproduce`, on copies of one build whose records and answers are changed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+
+import pandas as pd
+import pytest
+
+from orchestration.lineage.build import Build
+from orchestration.lineage.earlier import keep_earlier
+from orchestration.results import reproduce as module
+from tests.pipeline.conftest import geoloc, stand_in
+
+
+@pytest.fixture
+def other(workspace):
+    """A recipe `other` with two epochs more and another seed, whose first method answers some photos otherwise."""
+    stand_in(workspace, "other", epochs=4, seed=9)
+    build = Build(workspace, "other")
+    trained = build.built("classifier")
+    dataclasses.replace(trained, content="c" * 64).write(build.record_path("classifier"))
+    file = build.folder("evaluation") / "test" / "per_photo.parquet"
+    rows = pd.read_parquet(file)
+    first = rows.index[rows["method"] == rows["method"].iloc[0]]
+    rows.loc[first[:28], "latitude"] = rows.loc[first[:28], "latitude"] - 3.0  # 334 km
+    rows.loc[first[:7], ["latitude", "longitude", "error_km"]] = [0.0, 0.0, 0.0]
+    file.unlink()
+    rows.to_parquet(file, index=False)
+    record = build.built("evaluation")
+    inputs = {**record.inputs, "classifier": "c" * 64}
+    dataclasses.replace(record, content="d" * 64, inputs=inputs).write(build.record_path("evaluation"))
+    return len(first)
+
+
+def asked(workspace, capsys, *words):
+    capsys.readouterr()
+    assert geoloc(workspace, *words, "--json") in (0, 1)
+    return json.loads(capsys.readouterr().out)
+
+
+def test_a_report_does_not_differ_from_itself(built, capsys):
+    assert geoloc(built, "diff", "default", "default/report") == 0
+    told = capsys.readouterr().out
+    assert "equal: every number and every answer is the same" in told
+
+
+def test_settings_and_seeds_are_told_apart_and_moved_answers_are_counted_by_level(workspace, capsys, other):
+    found = asked(workspace, capsys, "diff", "default", "other")
+    assert found["reasons"] == ["settings", "seeds"]
+    stages = {stage["stage"]: stage for stage in found["stages"]}
+    trained = stages["classifier"]
+    assert (trained["seeds"], trained["settings"]) == (
+        [["training.seed", None, 9]]
+        if trained["seeds"][0][1] is None
+        else [["training.seed", trained["seeds"][0][1], 9]],
+        [["training.epochs", 2, 4]],
+    )
+    assert stages["evaluation"]["own"] == []
+    assert stages["evaluation"]["inputs"] == ["classifier"]
+    rows = {
+        row["level"]: row for row in found["changes"]["test"]["levels"] if row["method"].startswith("[L]9C")
+    }
+    assert found["changes"]["test"]["photos"] == other
+    assert rows["region"]["moved"] == pytest.approx(28 / other, abs=8 / other)
+    assert rows["street"]["gained"] == 7 / other
+    assert rows["street"]["lost"] == 0
+    told = "\n".join([*map(str, [geoloc(workspace, "diff", "default", "other")])]) + capsys.readouterr().out
+    assert "settings: training.epochs 2 and 4" in told
+
+
+def test_an_earlier_report_is_compared_by_what_mlflow_kept_of_it(workspace, capsys):
+    build = Build(workspace)
+    before = build.built("evaluation")
+    now = dataclasses.replace(before, content="a" * 64, mlflow_run="b" * 32, code_version="another")
+    keep_earlier(build, now)
+    now.write(build.record_path("evaluation"))
+    found = asked(workspace, capsys, "diff", before.mlflow_run, "default")
+    assert found["reasons"] == ["code"]
+    assert set(found["changes"]["test"]["answers_changed"].values()) == {0.0}
+
+
+def test_what_is_no_report_is_one_line(built, capsys):
+    assert geoloc(built, "diff", "default", "default/index") == 1
+    assert (
+        capsys.readouterr().err
+        == "geoloc: default/index names default/index, not a report or an evaluation\n"
+    )
+
+
+@pytest.fixture
+def pretended_build(monkeypatch):
+    """Builds in the scratch workspace are copies of the first one; `change` edits the copy."""
+    changes = []
+
+    def copy(scratch, recipe, code, origin, say):
+        assert (code / "orchestration" / "cli.py").is_file()
+        shutil.copytree(copy.source.build, scratch.build, dirs_exist_ok=True)
+        for change in changes:
+            change(scratch)
+
+    monkeypatch.setattr(module, "_build", copy)
+    return copy, changes
+
+
+def test_a_report_is_built_again_from_its_photos_settings_and_code(
+    workspace, tmp_path, capsys, pretended_build
+):
+    pretended_build[0].source = workspace
+    folder = tmp_path / "again"
+    assert geoloc(workspace, "reproduce", "report", "--into", str(folder)) == 0
+    told = capsys.readouterr().out
+    assert "numbers are equal to the last digit" in told
+    scratch = folder / "workspace"
+    for name in ("params.yaml", "data/catalog.parquet"):
+        assert (scratch / name).read_bytes() == (workspace.root / name).read_bytes()
+    assert geoloc(workspace, "reproduce", "report", "--into", str(folder)) == 1
+    assert "must be empty or missing" in capsys.readouterr().err
+
+
+def test_a_number_that_differs_in_its_last_digit_is_named(workspace, tmp_path, capsys, pretended_build):
+    pretended_build[0].source = workspace
+
+    def nudge(scratch):
+        file = Build(scratch).folder("evaluation") / "test" / "evaluation.json"
+        values = json.loads(file.read_text(encoding="utf-8"))
+        values["accuracy"][0]["high"] += 1e-15
+        file.unlink()
+        file.write_text(json.dumps(values))
+
+    pretended_build[1].append(nudge)
+    found = asked(workspace, capsys, "reproduce", "report", "--into", str(tmp_path / "again"))
+    assert found["reproduced"] is False
+    assert [name for name, *_ in found["unequal"]] == ["test/accuracy/0/high"]
+
+
+def test_what_was_taken_down_cannot_be_reproduced_and_says_how_much(workspace, capsys):
+    build = Build(workspace)
+    record = build.built("splits")
+    dataclasses.replace(record, taken_down=3).write(build.record_path("splits"))
+    assert geoloc(workspace, "reproduce", "report") == 1
+    assert (
+        "cannot be reproduced: 3 photos behind it were taken down since it was made"
+        in capsys.readouterr().err
+    )
+
+
+def test_a_data_version_that_is_gone_is_one_line(workspace, capsys):
+    shutil.rmtree(workspace.root / ".dvc" / "cache")
+    assert geoloc(workspace, "reproduce", "report") == 1
+    assert "is not in DVC's cache" in capsys.readouterr().err
