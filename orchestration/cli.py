@@ -16,6 +16,7 @@ from orchestration.commands import (
     compare,
     diff,
     forget,
+    health,
     ingest,
     init,
     locate,
@@ -43,6 +44,7 @@ COMMANDS = (
     audit,
     diff,
     reproduce,
+    health,
     accept,
     forget,
     settings,
@@ -64,6 +66,7 @@ examples:
   geoloc audit report                             what made this report
   geoloc diff default fine                        why do these reports differ
   geoloc reproduce report                         does it come out again, to the last digit
+  geoloc health                                   is it still good for the photos that come
   geoloc accept index --reason 'only renamed'     its code changed, its output is still good
   geoloc forget --photo ID --reason 'asked to'    take a photo down everywhere
   geoloc init ~/holidays                          a new workspace for photos of your own

@@ -121,7 +121,8 @@ def _model_text(model: dict[str, Any]) -> str:
     text += "".join(f", alias {alias}" for alias in model["aliases"])
     text += "".join(f"; {key}: {value}" for key, value in model["tags"].items())
     for one in model.get("decisions", ()):
-        text += f"; {one.get('outcome', 'decided')} by {one.get('by', 'nobody')}: {one.get('reason') or 'no reason given'}"
+        text += f"; {one.get('outcome', 'decided')} by {one.get('by', 'nobody')}"
+        text += f": {one['reason']}" if one.get("reason") else ""
     return text
 
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from geoloc.evaluation.health_settings import HealthSettings
 from geoloc.evaluation.settings import EvaluationSettings
 from geoloc.files import DamagedFile
 from geoloc.localizers.settings import LocalizerSettings
@@ -19,6 +20,7 @@ from geoloc.settings import changes as settings_changes
 from geoloc.training.metric_settings import CLASSIFIER, MetricSettings
 from geoloc.training.settings import TrainingSettings
 from geoloc.yaml_files import read_yaml
+from orchestration.plan.alert_settings import AlertSettings
 from orchestration.plan.chain import MODEL_FILE, STAGES, borrowings, output_folder, value_at
 from orchestration.plan.seeds import PLAIN, training_seed, without_seed
 from orchestration.workspace import Workspace
@@ -58,6 +60,8 @@ class BuildSettings(Settings):
     index: IndexSettings = setting(IndexSettings())
     localizers: LocalizerSettings = setting(LocalizerSettings())
     evaluation: EvaluationSettings = setting(EvaluationSettings())
+    health: HealthSettings = setting(HealthSettings())
+    alerts: AlertSettings = setting(AlertSettings())
 
     def check(self, key: str) -> None:
         """Raise SettingsError if sections contradict each other."""
