@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from orchestration.graph.alerts import alert_sensor
 from orchestration.graph.assets import asset_key, data_source, recipe_assets, shared_assets
 from orchestration.graph.checks import recipe_checks, shared_checks
+from orchestration.graph.health import health_asset, health_schedule
 from orchestration.graph.runs import one_at_a_time
 from orchestration.lineage.build import Build
 from orchestration.plan.seeds import plain
@@ -22,7 +24,7 @@ def make_definitions(workspace: Workspace, recipes: Sequence[str]) -> dg.Definit
     jobs = []
     for recipe in recipes:
         build = Build(workspace, recipe)
-        assets += recipe_assets(build)
+        assets += [*recipe_assets(build), health_asset(build)]
         checks += recipe_checks(build)
         keys = [asset_key(recipe, stage.name) for stage in build.stages]
         jobs.append(
@@ -36,6 +38,8 @@ def make_definitions(workspace: Workspace, recipes: Sequence[str]) -> dg.Definit
         assets=assets,
         asset_checks=checks,
         jobs=jobs,
+        sensors=[alert_sensor(workspace)],
+        schedules=[health_schedule(workspace, recipes)] if recipes else [],
         loggers={"console": plain_logger},
         executor=one_at_a_time(workspace),
     )

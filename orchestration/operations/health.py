@@ -24,20 +24,10 @@ from orchestration.assets.inputs import embedding_folders
 from orchestration.lineage.build import Build
 from orchestration.lineage.earlier import earlier_records
 from orchestration.plan.chain import SPLITS_FILE
+from orchestration.plan.checks import CALIBRATION, DRIFT, FRESH, INDEXES, REGIONS
 from orchestration.stores.data_version import photos_of_version
 from orchestration.workspace import WorkspaceError
 
-DRIFT, REGIONS, CALIBRATION, INDEXES, FRESH = (
-    "drift", "accuracy_by_region", "calibration", "index_health", "freshness",
-)  # fmt: skip
-CHECKS = {
-    DRIFT: "New photos are like those that the build was trained on: places, times, pictures, embeddings.",
-    REGIONS: "No continent lost accuracy from the last report to this one.",
-    CALIBRATION: "Confidences are as often right as they say.",
-    INDEXES: "Each index finds the nearest references, and its lists are not too uneven.",
-    FRESH: "The report is not too old.",
-}
-"""The checks of a build's health, with what each demands."""
 _QUERIES = 200
 _COLUMNS = (
     "photo_id", "photographer", "latitude", "longitude", "taken_at", "width", "height", "shard", "offset", "length",
@@ -56,7 +46,7 @@ class Finding:
 
 
 def health(build: Build) -> list[Finding]:
-    """All findings of a build, in the order of CHECKS. Raises WorkspaceError if it has no evaluation yet."""
+    """All findings of a build, in the order of HEALTH_CHECKS. Raises WorkspaceError if it has no evaluation yet."""
     build.built("evaluation")
     reports = {test: dated_reports(build, test) for test in _tests(build)}
     return [

@@ -35,7 +35,7 @@ STANDALONE = "standalone"
 """The key by which a recipe says that it inherits nothing from params.yaml."""
 RECIPE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,63}(@[0-9]{1,9})?")
 """A recipe's name becomes part of paths and of names in DVC and in Dagster, which allows no others."""
-TAKEN_NAMES = frozenset({*STAGES, "data", "lineage", "checks", "stamps"})
+TAKEN_NAMES = frozenset({*STAGES, "data", "lineage", "checks", "stamps", "health"})
 """Names of stages, of Dagster's source and of folders in build/, which would be mistaken for the recipe's."""
 
 
