@@ -4,6 +4,7 @@
 
 import math
 import warnings
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,7 @@ def _asset(build: Build, stage: Stage) -> dg.AssetsDefinition:
             "folder": f"build/{build.name(stage.name)}",
         },
         pool=stage.group if stage.group in ("models", "retrieval") else None,
+        freshness_policy=freshness(build) if stage.name == "report" else None,
     )
     def asset(context: dg.AssetExecutionContext, config: BuildConfig) -> dg.MaterializeResult:
         # Settings are read again: the code server may be older than the last edit of params.yaml.
@@ -110,6 +112,12 @@ def _asset(build: Build, stage: Stage) -> dg.AssetsDefinition:
         return _result(current, outcome)
 
     return asset
+
+
+def freshness(build: Build) -> dg.FreshnessPolicy | None:
+    """How old a report may be, by health.fresh_days; None for any age."""
+    days = build.settings.health.fresh_days
+    return dg.FreshnessPolicy.time_window(fail_window=timedelta(days=days)) if days else None
 
 
 def _description(build: Build, stage: Stage) -> str:

@@ -2,12 +2,11 @@
 
 # No `from __future__ import annotations` here: Dagster reads the annotation of `context` and cannot resolve text.
 
-import datetime
 from collections.abc import Sequence
 
 import dagster as dg
 
-from orchestration.graph.assets import OWNERS, PART_TAG, asset_key
+from orchestration.graph.assets import OWNERS, PART_TAG, asset_key, freshness
 from orchestration.lineage.build import Build
 from orchestration.plan.checks import HEALTH_CHECKS
 from orchestration.plan.seeds import plain
@@ -21,8 +20,6 @@ JOB = "check_health"
 def health_asset(build: Build) -> dg.AssetsDefinition:
     """The asset of a recipe's health; its checks warn, and block nothing."""
     workspace, recipe, key = build.workspace, build.recipe, asset_key(build.recipe, HEALTH)
-    days = build.settings.health.fresh_days
-    policy = dg.FreshnessPolicy.time_window(fail_window=datetime.timedelta(days=days)) if days else None
 
     @dg.asset(
         key=key,
@@ -33,7 +30,7 @@ def health_asset(build: Build) -> dg.AssetsDefinition:
         tags={PART_TAG: "evaluation"},
         description="Whether the build is still good: drift of new photos, accuracy by region and calibration over "
         "time, recall and balance of the indexes. Bounds: section health of params.yaml.",
-        freshness_policy=policy,
+        freshness_policy=freshness(build),
         check_specs=[
             dg.AssetCheckSpec(name, asset=key, description=text, blocking=False)
             for name, text in HEALTH_CHECKS.items()

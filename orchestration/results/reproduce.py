@@ -128,13 +128,7 @@ def prepare(side: Side, folder: Path) -> Workspace:
 def _check_out_photos(side: Side, scratch: Workspace) -> None:
     """data/ at the data version of a report, linked or copied from DVC's cache of its workspace."""
     home, version = side.build.workspace, side.data
-    manifest = data_manifest(home, version) if version else None
-    if manifest is None:
-        raise WorkspaceError(
-            f"the data version {version or 'none'} of {side.name} is not in DVC's cache of {home.root}: fetch it with "
-            "`dvc fetch` at the commit that had it; if its garbage was collected (geoloc forget --gc), the report "
-            "cannot be made again"
-        )
+    manifest = data_manifest(home, version) or {}
     cache = with_repo(home, lambda repo: str(Path(repo.cache.local.path).parents[1]))
     outs = [{"md5": version, "hash": "md5", "nfiles": len(manifest), "path": "data"}]
     write_text(scratch.data_pointer, yaml.safe_dump({"outs": outs}))
@@ -197,12 +191,18 @@ def _numbers(value: Any, name: str) -> dict[str, Any]:
 
 
 def _require_possible(side: Side) -> None:
-    """Raise WorkspaceError for a report whose photos were taken down."""
+    """Raise WorkspaceError for a report whose photos were taken down, or are not in DVC's cache."""
     gone = max([side.taken_down, *(record.taken_down for record in side.borrowed.values())])
     if gone:
         raise WorkspaceError(
             f"{side.name} cannot be reproduced: {gone:,} photo{'s' * (gone != 1)} behind it "
             f"{'were' if gone != 1 else 'was'} taken down since it was made"
+        )
+    if not side.data or data_manifest(side.build.workspace, side.data) is None:
+        raise WorkspaceError(
+            f"the data version {side.data or 'none'} of {side.name} is not in DVC's cache of "
+            f"{side.build.workspace.root}: fetch it with `dvc fetch` at the commit that had it; if its garbage was "
+            "collected (geoloc forget --gc), the report cannot be made again"
         )
 
 

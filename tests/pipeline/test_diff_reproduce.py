@@ -12,7 +12,8 @@ import pytest
 from orchestration.lineage.build import Build
 from orchestration.lineage.earlier import keep_earlier
 from orchestration.results import reproduce as module
-from tests.pipeline.conftest import geoloc, stand_in
+from orchestration.results.sides import open_side
+from tests.pipeline.conftest import copy_workspace, geoloc, stand_in
 
 
 @pytest.fixture
@@ -20,6 +21,8 @@ def other(workspace):
     """A recipe `other` with two epochs more and another seed, whose first method answers some photos otherwise."""
     stand_in(workspace, "other", epochs=4, seed=9)
     build = Build(workspace, "other")
+    for stage in ("partition", "features", "embeddings", "index"):
+        dataclasses.replace(Build(workspace).built(stage), recipe="other").write(build.record_path(stage))
     trained = build.built("classifier")
     dataclasses.replace(trained, content="c" * 64).write(build.record_path("classifier"))
     file = build.folder("evaluation") / "test" / "per_photo.parquet"
@@ -86,50 +89,30 @@ def test_what_is_no_report_is_one_line(built, capsys):
     )
 
 
-@pytest.fixture
-def pretended_build(monkeypatch):
-    """Builds in the scratch workspace are copies of the first one; `change` edits the copy."""
-    changes = []
-
-    def copy(scratch, recipe, code, origin, say):
+def test_a_report_is_built_again_from_its_photos_settings_and_code(workspace, tmp_path, capsys, monkeypatch):
+    def copied(scratch, recipe, code, origin, say):
         assert (code / "orchestration" / "cli.py").is_file()
-        shutil.copytree(copy.source.build, scratch.build, dirs_exist_ok=True)
-        for change in changes:
-            change(scratch)
+        shutil.copytree(workspace.build, scratch.build)
 
-    monkeypatch.setattr(module, "_build", copy)
-    return copy, changes
-
-
-def test_a_report_is_built_again_from_its_photos_settings_and_code(
-    workspace, tmp_path, capsys, pretended_build
-):
-    pretended_build[0].source = workspace
+    monkeypatch.setattr(module, "_build", copied)
     folder = tmp_path / "again"
     assert geoloc(workspace, "reproduce", "report", "--into", str(folder)) == 0
-    told = capsys.readouterr().out
-    assert "numbers are equal to the last digit" in told
-    scratch = folder / "workspace"
+    assert "numbers are equal to the last digit" in capsys.readouterr().out
     for name in ("params.yaml", "data/catalog.parquet"):
-        assert (scratch / name).read_bytes() == (workspace.root / name).read_bytes()
+        assert (folder / "workspace" / name).read_bytes() == (workspace.root / name).read_bytes()
     assert geoloc(workspace, "reproduce", "report", "--into", str(folder)) == 1
     assert "must be empty or missing" in capsys.readouterr().err
 
 
-def test_a_number_that_differs_in_its_last_digit_is_named(workspace, tmp_path, capsys, pretended_build):
-    pretended_build[0].source = workspace
-
-    def nudge(scratch):
-        file = Build(scratch).folder("evaluation") / "test" / "evaluation.json"
-        values = json.loads(file.read_text(encoding="utf-8"))
-        values["accuracy"][0]["high"] += 1e-15
-        file.unlink()
-        file.write_text(json.dumps(values))
-
-    pretended_build[1].append(nudge)
-    found = asked(workspace, capsys, "reproduce", "report", "--into", str(tmp_path / "again"))
-    assert found["reproduced"] is False
-    assert [name for name, *_ in found["unequal"]] == ["test/accuracy/0/high"]
+def test_a_number_that_differs_in_its_last_digit_is_named(workspace, tmp_path):
+    again = copy_workspace(workspace.root, tmp_path / "again")
+    file = Build(again).folder("evaluation") / "test" / "evaluation.json"
+    values = json.loads(file.read_text(encoding="utf-8"))
+    values["accuracy"][0]["high"] += 1e-15
+    file.write_text(json.dumps(values))  # a copy: JSON is not shared
+    found = module.compared(open_side(workspace, "report"), open_side(again, "default"))
+    assert not found.reproduced
+    assert [name for name, *_ in found.unequal] == ["test/accuracy/0/high"]
 
 
 def test_what_was_taken_down_cannot_be_reproduced_and_says_how_much(workspace, capsys):
