@@ -111,6 +111,7 @@ def _output(build: Build, stage: str, count: _Count) -> Iterator[str]:
         yield f"{_name(build.workspace, path)} is missing"
         return
     yield from _files(build, record, count)
+    yield from _with_mlflow(build, record, count)
     for patch in filter(None, (record.workspace_patch, record.code_patch)):
         yield from _patch(build.workspace, patch, count)
     if not stamp_is_known(build.workspace, build.recipe, stage):
@@ -133,6 +134,18 @@ def _files(build: Build, record: Record, count: _Count) -> Iterator[str]:
             yield f"{where} was changed"
     if record.files and files_content(record.files, STAGES[record.stage]) != record.content:
         yield f"the record of {record.artefact}: its content hash is not that of its files"
+
+
+def _with_mlflow(build: Build, record: Record, count: _Count) -> Iterator[str]:
+    """The copies of an output's files that its MLflow run has, where they differ. After a take-down they do."""
+    if not record.mlflow_run or record.taken_down:
+        return
+    kept = build.workspace.mlflow / "artifacts" / record.mlflow_run / "artifacts"
+    for name, sha256 in record.files.items():
+        if (file := kept / name).is_file():
+            count.files += 1
+            if sha256_bytes(file.read_bytes()) != sha256:
+                yield f"{_name(build.workspace, file)} was changed: it is not the file of {record.artefact}"
 
 
 def _sealed(workspace: Workspace, file: Path, count: _Count) -> Iterator[str]:

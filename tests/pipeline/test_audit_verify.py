@@ -33,7 +33,8 @@ def verified(workspace, capsys, *words):
 
 def vouched_for(workspace):
     """The files that the audit vouches for: photos, catalogs, outputs, records, checks, facts, patches, stamps."""
-    files = [*workspace.pool.rglob("*"), *workspace.build.rglob("*"), workspace.data_pointer]
+    of_runs = workspace.mlflow.glob("artifacts/*/artifacts/**/*")
+    files = [*workspace.pool.rglob("*"), *workspace.build.rglob("*"), workspace.data_pointer, *of_runs]
     return sorted(
         path for path in files if (path.is_file() and path.suffix != ".png") or path.parent.name == "figures"
     )
