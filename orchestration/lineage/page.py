@@ -10,8 +10,10 @@ from typing import Any
 
 from orchestration.lineage.shown import answer_lines, node_lines, state_text
 
-_WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _MARGIN = 190, 46, 60, 16, 12
+_WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _MARGIN = 190, 46, 24, 44, 12
 """Of a node and between nodes, in pixels."""
+_LANE = 8
+"""The width that a line takes where it passes between nodes."""
 _COLOURS = {"intact": "#2e7d32", "replaced": "#8a6d00", "changed": "#b3261e", "missing": "#b3261e"}
 _STYLE = """
 body{font:14px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:1200px;padding:0 1rem;color:#222;background:#fff}
@@ -22,14 +24,27 @@ svg .hash{font:11px ui-monospace,monospace;fill:#555}svg a:hover rect{fill:#eef3
 """
 
 
-@dataclass
+@dataclass(eq=False)
 class _Node:
-    """An artefact in the graph: its first occurrence in the tree, what it was made from, and its place."""
+    """A place in the graph: an artefact (its first occurrence in the tree), or where a line passes a row (no tree).
+    `above`: what it is drawn from."""
 
-    tree: dict[str, Any]
-    above: list[tuple[str, str]] = field(default_factory=list)
-    column: int = 0
-    row: float = 0
+    tree: dict[str, Any] | None = None
+    above: list[_Node] = field(default_factory=list)
+    row: int = 0
+    x: float = 0.0
+
+    @property
+    def width(self) -> int:
+        return _LANE if self.tree is None else _WIDTH
+
+    @property
+    def middle(self) -> float:
+        return self.x + self.width / 2
+
+    @property
+    def y(self) -> float:
+        return _MARGIN + self.row * (_HEIGHT + _GAP_Y)
 
 
 def audit_page(answer: dict[str, Any]) -> str:
@@ -61,55 +76,60 @@ def _of_photos(answer: dict[str, Any]) -> dict[str, Any]:
     return {"artefact": name, "content": "", "on_disk": data["on_disk"], "made_from": [data]}
 
 
-def _nodes(root: dict[str, Any]) -> dict[tuple[str, str], _Node]:
-    """The artefacts of a tree, each once, placed in columns: what has no input on the left."""
+def _nodes(root: dict[str, Any]) -> list[_Node]:
+    """The artefacts of a tree, each once, and the lanes of lines: placed in rows, what has no input at the top."""
     nodes: dict[tuple[str, str], _Node] = {}
 
-    def walk(tree: dict[str, Any]) -> tuple[str, str]:
+    def walk(tree: dict[str, Any]) -> _Node:
         key = (tree["artefact"], tree["content"])
         if key not in nodes:
-            nodes[key] = _Node(tree)
+            node = nodes[key] = _Node(tree)
             for branch in tree["made_from"]:
                 above = walk(branch)
-                if above not in nodes[key].above:
-                    nodes[key].above.append(above)
-            nodes[key].column = max((nodes[one].column + 1 for one in nodes[key].above), default=0)
-        return key
+                if above not in node.above:
+                    node.above.append(above)
+            node.row = max((one.row + 1 for one in node.above), default=0)
+        return nodes[key]
 
     walk(root)
-    columns: dict[int, list[_Node]] = {}
+    everything = list(nodes.values())
     for node in nodes.values():
-        columns.setdefault(node.column, []).append(node)
-    tallest = max(map(len, columns.values()))
-    for column in sorted(columns):
-        # Near to what they were made from, so that few lines cross.
-        members = sorted(columns[column], key=lambda one: _mean([nodes[key].row for key in one.above]))
-        for place, node in enumerate(members):
-            node.row = place + (tallest - len(members)) / 2
-    return nodes
+        node.above = [_lanes(one, node.row, everything) for one in node.above]
+    _place(everything)
+    return everything
 
 
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values) if values else 0.0
+def _lanes(above: _Node, row: int, everything: list[_Node]) -> _Node:
+    """The last of the lanes that lead a line from a node past the rows before `row`, so that it crosses no box."""
+    for passed in range(above.row + 1, row):
+        above = _Node(None, [above], passed)
+        everything.append(above)
+    return above
 
 
-def _svg(nodes: dict[tuple[str, str], _Node]) -> str:
-    """The graph, read from left to right."""
-    width = max(_x(node) for node in nodes.values()) + _WIDTH + _MARGIN
-    height = max(_y(node) for node in nodes.values()) + _HEIGHT + _MARGIN
-    lines = []
-    for node in nodes.values():
-        for key in node.above:
-            x1, y1 = _x(nodes[key]) + _WIDTH, _y(nodes[key]) + _HEIGHT / 2
-            x2, y2 = _x(node), _y(node) + _HEIGHT / 2
-            bend = max(_GAP_X / 2, (x2 - x1) / 2)
-            lines.append(
-                f'<path d="M{x1:g} {y1:g}C{x1 + bend:g} {y1:g} {x2 - bend:g} {y2:g} {x2:g} {y2:g}" fill="none" '
-                'stroke="#999" marker-end="url(#arrow)"/>'
-            )
+def _place(nodes: list[_Node]) -> None:
+    """Give each node its place in its row: near to what it is drawn from, so that few lines cross."""
+    rows: dict[int, list[_Node]] = {}
+    for node in nodes:
+        rows.setdefault(node.row, []).append(node)
+    widest = max(sum(one.width + _GAP_X for one in row) - _GAP_X for row in rows.values())
+    for number in sorted(rows):
+        row = sorted(rows[number], key=lambda one: sum(a.middle for a in one.above) / max(len(one.above), 1))
+        x = _MARGIN + (widest - sum(one.width + _GAP_X for one in row) + _GAP_X) / 2
+        for node in row:
+            node.x = x
+            x += node.width + _GAP_X
+
+
+def _svg(nodes: list[_Node]) -> str:
+    """The graph, read from top to bottom."""
+    width = max(one.x + one.width for one in nodes) + _MARGIN
+    height = max(one.y for one in nodes) + _HEIGHT + _MARGIN
+    lines = [_line(above, node) for node in nodes for above in node.above]
     boxes = []
-    for number, node in enumerate(nodes.values()):
-        x, y, tree = _x(node), _y(node), node.tree
+    for number, node in enumerate(one for one in nodes if one.tree is not None):
+        assert node.tree is not None
+        x, y, tree = node.x, node.y, node.tree
         colour = _COLOURS.get(tree["on_disk"], "#555")
         name = tree["artefact"] if len(tree["artefact"]) <= 28 else f"{tree['artefact'][:27]}…"
         boxes.append(
@@ -127,18 +147,18 @@ def _svg(nodes: dict[tuple[str, str], _Node]) -> str:
     )
 
 
-def _x(node: _Node) -> float:
-    return _MARGIN + node.column * (_WIDTH + _GAP_X)
+def _line(above: _Node, node: _Node) -> str:
+    """A line from one row to the next; with an arrow where it ends at a box. In a lane it goes straight down."""
+    x1, y1, x2, y2 = above.middle, above.y + _HEIGHT, node.middle, node.y
+    middle = (y1 + y2) / 2
+    start = f"M{x1:g} {above.y:g}V{y1:g}" if above.tree is None else f"M{x1:g} {y1:g}"
+    arrow = "" if node.tree is None else ' marker-end="url(#arrow)"'
+    return f'<path d="{start}C{x1:g} {middle:g} {x2:g} {middle:g} {x2:g} {y2:g}" fill="none" stroke="#999"{arrow}/>'
 
 
-def _y(node: _Node) -> float:
-    return _MARGIN + node.row * (_HEIGHT + _GAP_Y)
-
-
-def _sections(nodes: dict[tuple[str, str], _Node]) -> Iterator[str]:
+def _sections(nodes: list[_Node]) -> Iterator[str]:
     """What is known of each artefact, with its settings."""
-    for number, node in enumerate(nodes.values()):
-        tree = node.tree
+    for number, tree in enumerate(one.tree for one in nodes if one.tree is not None):
         facts = "\n".join(node_lines(tree)) if "settings" in tree else f"content {tree['content']}"
         settings = (
             f"<details><summary>settings</summary><pre>"

@@ -16,6 +16,8 @@ from typing import Any
 import yaml
 
 from geoloc.files import write_text
+from geoloc.photos.catalog import read_catalog
+from geoloc.photos.tombstones import Tombstones, read_tombstones
 from orchestration.lineage.code import code_version
 from orchestration.lineage.origin import CODE, environment, hardware, patch_path
 from orchestration.lineage.record import Record
@@ -122,7 +124,23 @@ def prepare(side: Side, folder: Path) -> Workspace:
         (root / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(home.root / file, root / file)
     _check_out_photos(side, scratch)
+    if gone := _taken_down(side.build.workspace, scratch):
+        shutil.rmtree(root)
+        raise WorkspaceError(_cannot(side, gone))
     return scratch
+
+
+def _taken_down(home: Workspace, scratch: Workspace) -> int:
+    """How many photos of an older data version were taken down since: DVC's cache may still have them."""
+    if not len(read_tombstones(home.pool)):
+        return 0
+    tombstones = Tombstones(home.pool, home.photographer_key())
+    return sum(tombstones.has_bytes(one) for one in read_catalog(scratch.pool, ["sha256"])["sha256"].dropna())
+
+
+def _cannot(side: Side, gone: int) -> str:
+    were = "photos behind it were" if gone != 1 else "photo behind it was"
+    return f"{side.name} cannot be reproduced: {gone:,} {were} taken down since it was made"
 
 
 def _check_out_photos(side: Side, scratch: Workspace) -> None:
@@ -194,10 +212,7 @@ def _require_possible(side: Side) -> None:
     """Raise WorkspaceError for a report whose photos were taken down, or are not in DVC's cache."""
     gone = max([side.taken_down, *(record.taken_down for record in side.borrowed.values())])
     if gone:
-        raise WorkspaceError(
-            f"{side.name} cannot be reproduced: {gone:,} photo{'s' * (gone != 1)} behind it "
-            f"{'were' if gone != 1 else 'was'} taken down since it was made"
-        )
+        raise WorkspaceError(_cannot(side, gone))
     if not side.data or data_manifest(side.build.workspace, side.data) is None:
         raise WorkspaceError(
             f"the data version {side.data or 'none'} of {side.name} is not in DVC's cache of "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from datetime import datetime
 
 import pandas as pd
 import pytest
@@ -13,6 +14,7 @@ from orchestration.lineage.build import Build
 from orchestration.lineage.earlier import keep_earlier
 from orchestration.results import reproduce as module
 from orchestration.results.sides import open_side
+from orchestration.workspace import WorkspaceError
 from tests.pipeline.conftest import copy_workspace, geoloc, stand_in
 
 
@@ -124,6 +126,20 @@ def test_what_was_taken_down_cannot_be_reproduced_and_says_how_much(workspace, c
         "cannot be reproduced: 3 photos behind it were taken down since it was made"
         in capsys.readouterr().err
     )
+
+
+def test_an_earlier_report_of_photos_that_were_taken_down_is_not_made_from_the_cache(workspace, tmp_path):
+    from geoloc.photos.catalog import read_catalog
+    from geoloc.photos.quarantine import digest
+    from geoloc.photos.tombstones import PHOTO, add_tombstones, bytes_text
+
+    side, key = open_side(workspace, "report"), workspace.photographer_key()
+    sha256 = read_catalog(workspace.pool, ["sha256"])["sha256"].dropna().iloc[:2]
+    digests = [(digest(key, bytes_text(one)), PHOTO) for one in sha256]
+    add_tombstones(workspace.pool, digests, datetime(2026, 1, 1), "asked to")
+    with pytest.raises(WorkspaceError, match="cannot be reproduced: 2 photos behind it were taken down"):
+        module.prepare(side, tmp_path / "again")
+    assert not (tmp_path / "again" / "workspace").exists()
 
 
 def test_a_data_version_that_is_gone_is_one_line(workspace, capsys):
