@@ -40,20 +40,20 @@ def uses(workspace: Workspace, text: str) -> dict[str, Any]:
     if kind == "data-version":
         return _of_version(workspace, records, name)
     ids = frozenset(_photos(workspace, kind, name))
-    direct = [
+    direct: list[dict[str, Any]] = [
         {"artefact": artefact, "stage": use.stage, "recipe": build.recipe, "how": use.how, "photos": use.photos,
          "note": _note(build, use.stage)}
         for build in split_builds(workspace)
         for use in direct_uses(build, ids)
         for artefact in [build.name(use.stage) + use.part]
     ]  # fmt: skip
-    used = {(one["recipe"], one["stage"]) for one in direct if one["how"] not in CARRIED}
+    used = {(str(one["recipe"]), str(one["stage"])) for one in direct if one["how"] not in CARRIED}
     below = [
         record for record in _below(workspace, records, used) if (record.recipe, record.stage) not in used
     ]
     earlier = _earlier_with(workspace, ids)
     touched = [record for record in records if (record.recipe, record.stage) in used] + below
-    learned = {one["recipe"] for one in direct if one["how"] in LEARNT_FROM}
+    learned = {str(one["recipe"]) for one in direct if one["how"] in LEARNT_FROM}
     return {
         "uses_of": text,
         "photos": sorted(ids),

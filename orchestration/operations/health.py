@@ -193,7 +193,8 @@ def _calibration(build: Build, reports: dict[str, list[Dated]]) -> Finding:
 
 
 def _indexes(build: Build) -> Finding:
-    rows, bad = [], []
+    rows: list[dict[str, Any]] = []
+    bad: list[str] = []
     if build.record("index") is not None:
         for model, folder in embedding_folders(build).items():
             saved = build.folder("index") / model

@@ -132,19 +132,18 @@ def difference(one: Side, other: Side) -> Difference:
 
 
 def _data(one: Side, other: Side) -> dict[str, Any]:
-    photos = []
+    photos: list[frozenset[str] | None] = []
     for side in (one, other):
         try:
             photos.append(photos_of_version(side.build.workspace, side.data))
         except WorkspaceError:  # not in DVC's cache: only the versions can be told
             photos.append(None)
     first, second = photos
-    known = first is not None and second is not None
     return {
         "first": one.data,
         "second": other.data,
-        "added": len(second - first) if known else None,
-        "removed": len(first - second) if known else None,
+        "added": len(second - first) if first is not None and second is not None else None,
+        "removed": len(first - second) if first is not None and second is not None else None,
     }
 
 
