@@ -29,10 +29,14 @@ class Answers:
     one: Mapping[str, Any] | None = None
 
 
-def made_by(recipe: str, records: Mapping[str, Record], question: Mapping[str, Any]) -> dict[str, Any]:
-    """What an answer names as what gave it, as JSON values."""
+def made_by(
+    recipe: str, records: Mapping[str, Record], question: Mapping[str, Any], model: str = ""
+) -> dict[str, Any]:
+    """What an answer names as what gave it, as JSON values: outputs of a build, or a registered `model` such as
+    models:/geoloc/3."""
     outputs = {stage: record.content for stage, record in records.items()}
-    return {"recipe": recipe, "outputs": outputs, "question": dict(question)}
+    named = {"model": model} if model else {}
+    return {"recipe": recipe, "outputs": outputs, "question": dict(question), **named}
 
 
 def is_answers(file: Path) -> bool:

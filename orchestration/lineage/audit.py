@@ -87,17 +87,30 @@ def _audit_answers(workspace: Workspace, asked: Answered) -> dict[str, Any]:
     answers = read_answers(asked.file, asked.photo)
     build, outputs = Build(workspace, str(answers.made_by["recipe"])), dict(answers.made_by["outputs"])
     walk = _Audit(build)
-    tree = _leaf(f"{asked}", answers.sha256, "intact") | {
-        "made_from": [
-            walk.of_content(stage, content) for stage, content in outputs.items() if stage in STAGES
-        ]
-    }
+    made_from = [walk.of_content(stage, content) for stage, content in outputs.items() if stage in STAGES]
+    if model := answers.made_by.get("model"):
+        made_from.append(_of_model(workspace, str(model)))
+    tree = _leaf(f"{asked}", answers.sha256, "intact") | {"made_from": made_from}
     told = {
         "answers": {"photos": answers.photos, "located": answers.located},
         "question": answers.made_by.get("question", {}),
         **({"answer": dict(answers.one)} if answers.one else {}),
     }
     return tree | told | {"photos": _photos(build, False, None), "differs": differences(tree)}
+
+
+def _of_model(workspace: Workspace, model: str) -> dict[str, Any]:
+    """The tree of the output that registered a model; "missing" if the workspace has no such model any more."""
+    try:
+        found = find(workspace, model)
+    except WorkspaceError:
+        return _leaf(model, "", "missing")
+    if not isinstance(found, Output):
+        return _leaf(model, "", "missing")
+    build = Build(workspace, found.recipe)
+    walk = _Audit(build)
+    record = record_with(build, found.stage, found.content) if found.content else None
+    return walk.of_record(record) if record is not None else walk.of_stage(found.stage)
 
 
 def _photos(build: Build, shared: bool, version: str | None) -> dict[str, Any]:

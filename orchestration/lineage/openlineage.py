@@ -9,7 +9,7 @@ from typing import Any
 
 _SPEC = "https://openlineage.io/spec"
 _EVENT = f"{_SPEC}/2-0-2/OpenLineage.json#/$defs/RunEvent"
-PRODUCER = "urn:geoloc"
+PRODUCER = "urn:geoloc:audit"
 """The `producer` of all events and facets, a URI."""
 _RUNS = uuid.uuid5(uuid.NAMESPACE_URL, "urn:geoloc:runs")
 """The namespace of the ids of runs: equal outputs made at the same time have equal ids, in every export."""
