@@ -19,6 +19,7 @@ from geoloc.localizers.settings import LocalizerSettings
 from geoloc.retrieval.density import DensitySettings, densest
 from geoloc.retrieval.index import ReferenceIndex
 from geoloc.retrieval.neighbours import Neighbours
+from geoloc.retrieval.reference_sets import in_random_order
 from geoloc.retrieval.references import require_references
 from geoloc.settings import parse
 
@@ -196,6 +197,30 @@ def locate_by_neighbours(
     )
     answers = {one.name: one.locate_neighbours(neighbours) for one in localizers}
     return answers, {one.name: one.describe() for one in localizers}, neighbours
+
+
+def locate_among_fewer(
+    index: ReferenceIndex,
+    vectors: NDArray[Any],
+    model_name: str,
+    share: float,
+    seed: int,
+    among: NDArray[np.bool_] | None = None,
+) -> tuple[str, Answers, str]:
+    """Locate by the nearest of a random `share` of the references that `among` [R] allows, at least one.
+
+    It is one of the points of `accuracy_by_references`. Returns the method's name, its answers to embeddings float
+    [N, D], and its description.
+    """
+    order = in_random_order(len(index), seed, among)
+    fewer = np.zeros(len(index), dtype=bool)
+    fewer[order[: max(1, int(share * len(order)))]] = True
+    nearest = NearestLocalizer(index, model_name)
+    answers = nearest.locate_neighbours(index.search(vectors, nearest.k, among=fewer))
+    described = (
+        f"nearest of {fewer.sum():,} references in feature space, {share:.3g} of them, drawn at random"
+    )
+    return f"{nearest.name} of {share:.3g} of the references", answers, described
 
 
 def votes(settings: LocalizerSettings, count: int) -> int:

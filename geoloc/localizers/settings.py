@@ -107,6 +107,10 @@ class LocalizerSettings(Settings):
         None,
         help="answers by neighbour: the references that may be found, by source, time or data version; null: all",
     )
+    reference_share: Annotated[float, Field(gt=0, lt=1), FROM_TEXT] | None = setting(
+        None,
+        help="also answer with the nearest of this share of the references, drawn at random: what more are worth",
+    )
     quantised: bool = setting(
         False,
         help="also answer with the cell of the nearest reference in place of its coordinates (main partition)",

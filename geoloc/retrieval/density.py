@@ -205,8 +205,8 @@ def densest(
     lat, lon, similar = (
         np.asarray(a, dtype=np.float64)[:, : settings.k] for a in (latitude, longitude, similarity)
     )
-    absent = np.isnan(lat) | np.isnan(lon)
-    weights = neighbour_weights(np.where(absent, np.nan, similar), settings.m)
+    missing = np.isnan(lat) | np.isnan(lon)
+    weights = neighbour_weights(np.where(missing, np.nan, similar), settings.m)
     density = kernel_density(lat, lon, weights, settings.sigma, flat=settings.flat)
     return peaks(lat, lon, density, settings)
 

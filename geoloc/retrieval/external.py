@@ -113,9 +113,9 @@ def _read_parquet(path: Path) -> tuple[list[str], NDArray[Any]]:
         raise FeaturesError(f"{path} cannot be read: {one_line(error)}") from None
     lower = [str(name).lower() for name in table.column_names]
     at = next((lower.index(name) for name in ID_COLUMNS if name in lower), None)
-    told = f"it has {', '.join(table.column_names[:10])}{', ...' if len(lower) > 10 else ''}"
+    found = f"it has {', '.join(table.column_names[:10])}{', ...' if len(lower) > 10 else ''}"
     if at is None:
-        raise FeaturesError(f"{path} has no column of photo ids ({', '.join(ID_COLUMNS)}); {told}")
+        raise FeaturesError(f"{path} has no column of photo ids ({', '.join(ID_COLUMNS)}); {found}")
     if table.column(at).null_count:
         raise FeaturesError(f"{path} has rows without {table.column_names[at]}")
     ids = [str(one) for one in table.column(at).to_pylist()]
@@ -129,7 +129,7 @@ def _read_parquet(path: Path) -> tuple[list[str], NDArray[Any]]:
     wrong = [table.column_names[i] for i in others if not _is_number(table.schema.field(i).type)]
     if wrong or not others:
         raise FeaturesError(
-            f"{path} must have a column of lists of numbers, or numbers in all columns but that of the ids; {told}"
+            f"{path} must have a column of lists of numbers, or numbers in all columns but that of the ids; {found}"
         )
     columns = [table.column(i).to_numpy().astype(np.float64) for i in others]
     return ids, np.stack(columns, axis=1)

@@ -61,8 +61,8 @@ def _same(references: pd.DataFrame, rows: pd.DataFrame) -> np.ndarray:
     for name in facts:
         if name not in references.columns and name not in rows.columns:
             continue
-        absent = pd.Series([None] * len(references))
-        a = references.get(name, absent).reset_index(drop=True)
-        b = found.get(name, absent).reset_index(drop=True)
+        missing = pd.Series([None] * len(references))
+        a = references.get(name, missing).reset_index(drop=True)
+        b = found.get(name, missing).reset_index(drop=True)
         same = same & ((a == b) | (a.isna() & b.isna())).to_numpy(dtype=bool)
     return same

@@ -108,7 +108,7 @@ class ReferenceIndex:
         little memory, or nothing to index.
         """
         settings = settings or IndexSettings()
-        references, vectors, absent = match(embeddings, rows)
+        references, vectors, missing = match(embeddings, rows)
         if not len(references):
             raise RetrievalError(f"nothing to index: none of the {len(rows)} rows has an embedding")
         dimension = vectors.shape[1]
@@ -118,7 +118,7 @@ class ReferenceIndex:
         none = references.iloc[:0].assign(id=np.empty(0, dtype=np.int64))
         made = cls(index, none, settings, plan.factory, 0, model=embeddings.model, reason=plan.reason)
         made._append(references, vectors)
-        made.without_embedding = absent
+        made.without_embedding = missing
         if trained:
             made.trained = Trained(trained, len(references), round(imbalance(index), 6))
         made._tune(vectors, seed)
@@ -132,10 +132,10 @@ class ReferenceIndex:
         """
         self._require_writable()
         self.require_model(embeddings)
-        references, vectors, absent = match(embeddings, rows)
+        references, vectors, missing = match(embeddings, rows)
         if len(references):
             self._append(references, vectors)
-        self.without_embedding += absent
+        self.without_embedding += missing
         return len(references)
 
     def remove(self, photo_ids: Sequence[str]) -> int:

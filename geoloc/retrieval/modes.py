@@ -52,8 +52,8 @@ def find_modes(
     lat, lon, similar = (
         np.asarray(a, dtype=np.float64)[:, : settings.k] for a in (latitude, longitude, similarity)
     )
-    absent = np.isnan(lat) | np.isnan(lon)
-    weights = neighbour_weights(np.where(absent, np.nan, similar), settings.m)
+    missing = np.isnan(lat) | np.isnan(lon)
+    weights = neighbour_weights(np.where(missing, np.nan, similar), settings.m)
     return modes_of(lat, lon, weights, settings.sigma, flat=settings.flat)
 
 

@@ -70,6 +70,13 @@ class Subset:
         return inside
 
 
+def in_random_order(count: int, seed: int, among: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
+    """Returns the rows of `count` references that `among` [R] allows, shuffled: the first n are a random subset, within
+    the first n + 1."""
+    allowed = np.arange(count) if among is None else np.flatnonzero(among)
+    return np.random.default_rng([seed, 0]).permutation(allowed)
+
+
 def source_shares(neighbours: Neighbours, facts: pd.DataFrame, tops: Sequence[int] = TOPS) -> pd.DataFrame:
     """The share of each source among the `top` nearest, over all queries, and in the index: columns top, source,
     share (of the neighbours found), index_share.
@@ -121,9 +128,9 @@ def joined(parts: Sequence[Embeddings]) -> Embeddings:
 
 def _fact(ids: pd.Series, facts: pd.DataFrame, name: str) -> pd.Series:
     """A column of `facts` for each photo id, null where it does not know the photo."""
-    absent = [column for column in ("photo_id", name) if column not in facts.columns]
-    if absent:
-        raise RetrievalError(f"the facts of references need the column {absent[0]}")
+    missing = [column for column in ("photo_id", name) if column not in facts.columns]
+    if missing:
+        raise RetrievalError(f"the facts of references need the column {missing[0]}")
     return facts.drop_duplicates("photo_id").set_index("photo_id")[name].reindex(ids).reset_index(drop=True)
 
 

@@ -169,7 +169,7 @@ def _true_nearest(queries: NDArray[np.float32], vectors: NDArray[Any], k: int) -
 
 
 def _without(found: NDArray[np.int64], own: NDArray[np.int64]) -> NDArray[np.int64]:
-    """`found` [Q, k + 1] without its own id, or without the last where that is absent; [Q, k]. None is -1, for which
+    """`found` [Q, k + 1] without its own id, or without the last where that is missing; [Q, k]. None is -1, for which
     -2 is written so that it hits nothing."""
     order = np.argsort(found == own[:, None], axis=1, kind="stable")
     kept = np.take_along_axis(found, order, axis=1)[:, :-1]

@@ -18,7 +18,7 @@ from geoloc.files import write_parquet
 from geoloc.localizers.base import Answers
 from geoloc.localizers.by_class.methods import ClassMethod, class_methods
 from geoloc.localizers.by_class.probabilities import photo_parts
-from geoloc.localizers.by_neighbour import locate_by_neighbours, neighbour_table
+from geoloc.localizers.by_neighbour import locate_among_fewer, locate_by_neighbours, neighbour_table
 from geoloc.localizers.confidence.calibration import Calibration
 from geoloc.localizers.confidence.kept import CellFacts, cell_facts
 from geoloc.localizers.frozen.localizer import FrozenLocalizer, fit_frozen, vectors_of
@@ -200,6 +200,16 @@ def by_neighbour(
             limits,
             among=among,
         )
+        if limits.reference_share is not None:
+            few, answers, text = locate_among_fewer(
+                index,
+                embeddings.vectors[position[readable]],
+                name,
+                limits.reference_share,
+                run.settings.seed,
+                among,
+            )
+            found[few], described[few] = answers, text
         if limits.quantised:
             found[quantised.name] = quantised.locate_neighbours(neighbours)
             described[quantised.name] = quantised.describe()

@@ -89,9 +89,11 @@ def build(run: StageRun) -> StageResult:
         queries = by_split[name].reset_index(drop=True)
         collectors = [one.collector(queries) for one in chosen]
         answered = by_class.answer(name, queries, collectors)
-        told = _log_probabilities(by_class, answered)
+        log_probabilities = _log_probabilities(by_class, answered)
         every = [*ways, *(_collected(one) for one in collectors)]
-        made[name], behind[name] = _measure(run, name, queries, references, partitions, answered, every, told)
+        made[name], behind[name] = _measure(
+            run, name, queries, references, partitions, answered, every, log_probabilities
+        )
         further = _regions(by_class, answered, queries) | chosen_tables(made[name], collectors)
         if further:
             behind[name] = Diagnostics(behind[name].method, {**behind[name].tables, **further})
@@ -193,8 +195,8 @@ def _regions(by_class: ByClass, answered: ClassAnswers, queries: pd.DataFrame) -
         owners,
         interval,
     )
-    for told in table.loc[table["note"] != "", "note"].unique() if len(table) else ():
-        by_class.run.log(f"regions: {told}")
+    for note in table.loc[table["note"] != "", "note"].unique() if len(table) else ():
+        by_class.run.log(f"regions: {note}")
     return {"regions": table} if len(table) else {}
 
 

@@ -35,9 +35,9 @@ def export_to(run: StageRun, model: Embedder, photos: pd.DataFrame, file: Path, 
     except ExportError as error:
         run.log(f"warning: torch runs this network, because it cannot be exported to ONNX: {error}")
         return f"none: {error}"
-    told = f"{file.name}, outputs within {off:.1e} of torch's"
-    run.log(f"exported to {told}")
-    return told
+    summary = f"{file.name}, outputs within {off:.1e} of torch's"
+    run.log(f"exported to {summary}")
+    return summary
 
 
 def _some_images(run: StageRun, model: Embedder, photos: pd.DataFrame) -> torch.Tensor:

@@ -12,7 +12,7 @@ from orchestration.plan.settings import external_files
 from orchestration.run.stage import StageResult, StageRun
 
 NAMED = 3
-"""Missing photos whose ids are told."""
+"""Missing photos that are named."""
 
 
 def build(run: StageRun) -> StageResult:
@@ -28,11 +28,11 @@ def build(run: StageRun) -> StageResult:
         raise FeaturesError(
             f"{features.name} has none of the {len(photos)} photos: its ids are such as {theirs}, theirs such as {ours}"
         )
-    told = f"{len(missing)} of {len(photos)} photos"
+    summary = f"{len(missing)} of {len(photos)} photos"
     if len(missing):
-        told += f", such as {', '.join(missing[:NAMED])}"
+        summary += f", such as {', '.join(missing[:NAMED])}"
         run.log(
-            f"warning: {features.name} lacks {told}; they are no references, and as queries have no answer"
+            f"warning: {features.name} lacks {summary}; they are no references, and as queries have no answer"
         )
     write_embeddings(
         run.output,
@@ -45,7 +45,7 @@ def build(run: StageRun) -> StageResult:
     return StageResult(
         {
             **reduced(run, photos, settings.pca, "embeddings.external.pca").metadata,
-            "missing in the file": told,
+            "missing in the file": summary,
             "not in the pool": len(features.ids) - int((position >= 0).sum()),
         }
     )

@@ -89,7 +89,7 @@ class ByNeighbour:
 def reasons(answers: Answers, row: int) -> list[str]:
     """The evidence for each alternative of a photo: how many neighbours are near it, and the most similar of them."""
     assert answers.neighbours is not None and answers.alternatives is not None  # noqa: PT018
-    ids, told = answers.neighbours.photo_ids()[row], []
+    ids, texts = answers.neighbours.photo_ids()[row], []
     places = zip(answers.alternatives.latitude[row], answers.alternatives.longitude[row], strict=True)
     for latitude, longitude in places:
         near = distance_km(
@@ -98,5 +98,5 @@ def reasons(answers: Answers, row: int) -> list[str]:
         close = np.flatnonzero(near <= LEVELS_KM["region"])
         best = ids[close[0]] if len(close) else "none"
         count = f"{len(close)} of {int((answers.neighbours.row[row] >= 0).sum())} neighbours within 200 km"
-        told.append(f"{count}, most similar {best}")
-    return told
+        texts.append(f"{count}, most similar {best}")
+    return texts

@@ -19,7 +19,7 @@ LEAST_MASS = 0.01
 @dataclass(frozen=True)
 class Nearest:
     """A neighbour: a reference photo with its place (degrees) and similarity. `photographer` numbers the photographers
-    of this answer's neighbours from 1, in order; who they are is not told."""
+    of this answer's neighbours from 1, in order; their names are not shown."""
 
     photo: str
     latitude: float
@@ -59,8 +59,8 @@ class Nearby:
     @property
     def lines(self) -> list[str]:
         """What is said below an answer, a line each."""
-        told = [f"{_many(len(self.neighbours), 'neighbour')} by {_many(self.photographers, 'photographer')}"]
-        return told + [f"mode {number}: {mode}" for number, mode in enumerate(self.modes, start=1)]
+        lines = [f"{_many(len(self.neighbours), 'neighbour')} by {_many(self.photographers, 'photographer')}"]
+        return lines + [f"mode {number}: {mode}" for number, mode in enumerate(self.modes, start=1)]
 
 
 def nearby(references: pd.DataFrame, neighbours: Neighbours, modes: Modes | None) -> list[Nearby]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from orchestration.assets.photo_embedder import PhotoEmbedder
 
 NAMED = 3
-"""Missing images whose names are told."""
+"""Missing images that are named."""
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,7 @@ class StageRun:
         return self.build.folder(self.stage.name)
 
     def fact_before(self, title: str) -> Any:
-        """What the output before told people under this title; None if it did not."""
+        """The fact with this title of the output before; None if it has none."""
         found = self.build.record(self.stage.name)
         return None if found is None else read_facts(self.build, found).get(title)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import yaml
 
 from geoloc.files import read_parquet
 from geoloc.photos.catalog import read_catalog
@@ -22,7 +23,7 @@ from orchestration.plan.chain import output_folder
 from orchestration.stores.take_downs import journal_path
 from orchestration.workspace import Workspace
 from tests.photo_fixtures import jpeg
-from tests.pipeline.conftest import geoloc
+from tests.pipeline.conftest import SMALL, facts, geoloc
 from tests.pipeline.traces import Sought, traces
 
 WHY = "asked by its owner"
@@ -87,6 +88,16 @@ def test_a_photo_leaves_every_file_of_a_built_workspace(workspace: Workspace, tm
     assert "changed: 1 photo was taken down since" in capsys.readouterr().out
     assert geoloc(workspace, "audit", photo) == 1
     assert "is not known in this workspace" in capsys.readouterr().err
+    # A build makes the splits that the take-down left, so embeddings by a network that saw no photos stay as they are.
+    for stage in ("splits", "features"):
+        assert geoloc(workspace, "build", "--only", stage) == 0
+    assert "still up to date: features" in capsys.readouterr().out
+    # Of other splits they are made anew, and copy what is left of those before.
+    larger_test = {"splits": SMALL["splits"] | {"test": {"share": 0.3}}}
+    (workspace.root / "params.yaml").write_text(yaml.safe_dump(SMALL | larger_test))
+    for stage in ("splits", "features"):
+        assert geoloc(workspace, "build", "--only", stage) == 0
+    assert facts(workspace, "default", "features")["copied from the output before"].value > 0
 
 
 @pytest.fixture

@@ -242,6 +242,13 @@ def test_one_network_answers_by_class_by_the_nearest_and_by_density():
     assert (roles["NN"], roles["first NN"]) == ("many:[L]NN", "many:[backbone]NN")
     # Other k and flat degrees are other methods than the paper's.
     assert (roles["kNN narrow"], roles["kNN wide"]) == ("many:[L]kNN σ=1", "many:[L]kNN σ=16")
+    fewer = built(
+        "many",
+        {"cells": FINE},
+        extra=[*SEARCH, "[backbone]NN of 0.25 of the references", "[L]NN of 0.25 of it"],
+    )
+    assert methods(bind_roles([fewer]))["NN of fewer"] == "many:[L]NN of 0.25 of it"
+    assert "NN of fewer" not in roles
     # By hand, the others follow, to its recipe and its network.
     by_hand = methods(bind_roles(recipes, parse_roles(["NN=few:[L]NN"])))
     assert by_hand["classification"] == f"few:{name(COARSE)}"

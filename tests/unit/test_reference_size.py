@@ -16,7 +16,7 @@ from geoloc.evaluation.measures.reference_size import (
     accuracy_by_references,
     some_queries,
 )
-from geoloc.localizers.by_neighbour import DensityLocalizer, NearestLocalizer
+from geoloc.localizers.by_neighbour import DensityLocalizer, NearestLocalizer, locate_among_fewer
 from geoloc.reports.reference_figures import reference_group
 from geoloc.retrieval.index import ReferenceIndex
 from geoloc.sphere import distance_km
@@ -87,6 +87,21 @@ def test_equal_seeds_give_equal_tables_and_only_allowed_references_are_drawn():
     assert once["references"].unique().tolist() == [12, 25, 50]
     whole = once[(once["references"] == 50) & (once["method"] == "[L]NN") & (once["level"] == "far")]
     assert whole["accuracy"].item() == pytest.approx(nearest_hits(index, queries, among, 5000).mean())
+
+
+def test_answers_of_fewer_references_are_a_point_of_the_table():
+    index, queries = world()
+    readable = np.isfinite(queries.vectors).all(axis=1)
+    among = np.arange(len(index)) < 100
+    table = accuracy_by_references(index, [NearestLocalizer(index)], queries, 2, 1, among, LEVELS)
+    name, answers, described = locate_among_fewer(index, queries.vectors[readable], "R", 0.25, 1, among)
+    assert name == "[R]NN of 0.25 of the references"
+    assert described.startswith("nearest of 25 references")
+    error = distance_km(
+        queries.latitude[readable], queries.longitude[readable], answers.latitude, answers.longitude
+    )
+    row = table[(table["references"] == 25) & (table["level"] == "far")]
+    assert row["accuracy"].item() == pytest.approx((error <= LEVELS["far"]).sum() / len(readable))
 
 
 def test_as_many_references_of_the_querys_own_source_and_of_others_are_compared():

@@ -10,6 +10,8 @@ from geoloc.evaluation.claims.evaluated import Built, Choice, Head, Ranked
 NEIGHBOUR_ROLES = {
     "classification": "[L], by class, in a recipe that also answers by neighbour",
     "NN": "the nearest reference by the embeddings of that network",
+    "NN of fewer": "the nearest of a random share of the references, by the same embeddings "
+    "(localizers.reference_share)",
     "kNN narrow": "the density of the nearest with the smallest σ, by the same embeddings",
     "kNN wide": "the same with the largest σ (localizers.sigmas: at least two)",
     "first NN": "the nearest reference by the same network before any training on photos of ours (embeddings.models: "
@@ -23,7 +25,7 @@ NEIGHBOUR_ROLES = {
 }
 """What each role is, and so what must be built for it."""
 
-_ONE_SEARCH = ("NN", "kNN narrow", "kNN wide")
+_ONE_SEARCH = ("NN", "NN of fewer", "kNN narrow", "kNN wide")
 _KERNEL = re.compile(r"\[(?P<model>[^\]]+)\]kNN σ=(?P<sigma>[0-9.e+-]+)")
 
 
@@ -62,6 +64,9 @@ def _bind_search(roles: dict[str, Choice], built: Sequence[Built], heads: Sequen
         roles.setdefault("NN", nearest)
         if mine:
             roles.setdefault("classification", mine[0].choice)
+        fewer = [method for method in one.evaluation.methods if method.startswith(f"[{model}]NN of ")]
+        if fewer:
+            roles.setdefault("NN of fewer", Choice(one.recipe, fewer[0]))
         kernels = sorted(_kernels(one, model))
         if kernels:
             roles.setdefault("kNN narrow", Choice(one.recipe, kernels[0][1]))

@@ -18,6 +18,7 @@ from geoloc.evaluation.measures.accuracy import error_km, within
 from geoloc.evaluation.measures.intervals import shares
 from geoloc.localizers.by_neighbour import NeighbourLocalizer
 from geoloc.retrieval.index import ReferenceIndex
+from geoloc.retrieval.reference_sets import in_random_order
 from geoloc.sphere import LEVELS_KM
 
 COLUMNS = {
@@ -81,9 +82,7 @@ def accuracy_by_references(
     `among` [R] allows. Where queries have sources that some references share and others do not, as many references of
     the query's own source and of other sources are compared too, for the queries of each `source`.
     """
-    rng = np.random.default_rng([seed, 0])
-    allowed = np.flatnonzero(np.ones(len(index), dtype=bool) if among is None else among)
-    order = rng.permutation(allowed)
+    order = in_random_order(len(index), seed, among)
     rows: list[dict[str, object]] = []
     for size in (
         sorted({max(1, len(order) >> halving) for halving in range(halvings + 1)}) if len(order) else ()
