@@ -25,7 +25,7 @@ from orchestration.workspace import Workspace
 REMOVED = "(taken down)"
 SHORTEST_ID = 4
 """A shorter id is no name: "12" would be found, and removed, in every text."""
-_TEXTS = (".json", ".yaml", ".yml", ".csv", ".txt", ".md", ".html", ".out", ".err", ".log", "")
+_TEXTS = (".json", ".yaml", ".yml", ".csv", ".txt", ".md", ".html", ".out", ".err", ".log", ".patch", "")
 _PICTURE = re.compile(r"data:image/(?:png|jpeg);base64,[A-Za-z0-9+/=]+")
 """A picture in the history of the UI. Which photos it shows is not written anywhere."""
 _NUMBER = re.compile(r"[-+.e\d]+")
