@@ -26,7 +26,7 @@ class HealthSettings(Settings):
         0.05,
         minimum=0,
         maximum=1,
-        help="drift counts if photographers dealt at random give as much this rarely",
+        help="what is above its bound counts if chance gives as much this rarely",
     )
     least_photos: int = setting(30, minimum=2, help="new photos below which nothing is said of drift")
     sample: int = setting(

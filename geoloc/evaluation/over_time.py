@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from geoloc.evaluation.measures.calibration import calibration_error, calibration_table
 from geoloc.evaluation.result import Evaluation
 from geoloc.files import damage_named
 
+DRAWS = 99
 REGIONS_FILE = "accuracy_by_continent.csv"
 """In an evaluation's folder: the accuracy of its main method by continent."""
 
@@ -60,10 +63,10 @@ def calibration_over_time(reports: Sequence[Dated]) -> pd.DataFrame:
     """A row per report: `made`, `data_version`, `method`, `km`, and `error`, the expected calibration error of the main
     method's confidences for being within `km`.
 
-    A confidence is about a cell, whose size is not recorded: `km` is the level at which the oldest report was best
-    calibrated, and the later ones are measured at the same.
+    `p` is how often chance alone gives as much. A confidence is about a cell, whose size is not recorded: `km` is the
+    level at which the oldest report was best calibrated, and the later ones are measured at the same.
     """
-    rows: list[tuple[str, str, str, float, float]] = []
+    rows: list[tuple[str, str, str, float, float, float]] = []
     for report in reports:
         evaluation = Evaluation.load(report.folder)
         method = evaluation.methods[0]
@@ -76,5 +79,16 @@ def calibration_over_time(reports: Sequence[Dated]) -> pd.DataFrame:
             for km in evaluation.levels_km.values()
         }
         km = rows[0][3] if rows and rows[0][3] in errors else min(errors, key=errors.__getitem__)
-        rows.append((report.made, report.data_version, method, km, errors[km]))
-    return pd.DataFrame(rows, columns=["made", "data_version", "method", "km", "error"])
+        p = _by_chance(answers["confidence"].to_numpy(), errors[km])
+        rows.append((report.made, report.data_version, method, km, errors[km], p))
+    return pd.DataFrame(rows, columns=["made", "data_version", "method", "km", "error", "p"])
+
+
+def _by_chance(confidence: NDArray[np.float64], error: float) -> float:
+    """How often answers that are right exactly as often as they say have as large an error: with few photos, often."""
+    generator = np.random.default_rng(0)
+    drawn = [
+        calibration_error(calibration_table(confidence, generator.random(len(confidence)) < confidence))
+        for _ in range(DRAWS)
+    ]
+    return (1 + sum(one >= error for one in drawn)) / (1 + DRAWS)

@@ -85,9 +85,8 @@ def uses_lines(found: dict[str, Any]) -> Iterator[str]:
             f"    {one['artefact']}  content {one['content'][:12]}, made {one['made']}"
             for one in found["earlier"]
         )
-    yield "models: " + (
-        ", ".join(f"{one['name']}/{one['version']}" for one in found["models"]) or "none registered"
-    )
+    models = [f"{one['name']}/{one['version']} ({one['how']})" for one in found["models"]]
+    yield "models: " + (", ".join(models) or "none registered")
     yield "reports: " + (", ".join(one["artefact"] for one in found["reports"]) or "none")
 
 

@@ -186,7 +186,7 @@ def _calibration(build: Build, reports: dict[str, list[Dated]]) -> Finding:
     tables = [calibration_over_time(dated).assign(test=test) for test, dated in reports.items()]
     bound = build.settings.health.calibration
     newest = [table.iloc[-1] for table in tables if len(table)]
-    bad = [row for row in newest if row["error"] > bound]
+    bad = [row for row in newest if row["error"] > bound and row["p"] <= build.settings.health.p]
     told = "; ".join(f"{row['test']} {row['error']:.3f} within {row['km']:g} km" for row in bad or newest)
     summary = f"expected calibration error {told or 'not measured'}, allowed {bound:g}"
     return Finding(CALIBRATION, not bad, summary, _records(tables))

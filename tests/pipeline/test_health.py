@@ -38,7 +38,7 @@ def test_a_new_build_has_no_drift_and_finds_its_references(workspace, capsys):
 
 
 def test_what_is_out_of_bounds_fails_the_command(workspace, capsys):
-    bounds(workspace, calibration=0.0)
+    bounds(workspace, calibration=0.0, p=1.0)
     assert geoloc(workspace, "health", "--json") == 1
     failed = [one["name"] for one in json.loads(capsys.readouterr().out) if not one["passed"]]
     assert failed == ["calibration"]
@@ -85,7 +85,7 @@ def test_a_region_that_lost_accuracy_since_the_last_data_version_is_named(worksp
 
 
 def test_the_asset_has_the_checks_and_blocks_nothing(workspace):
-    bounds(workspace, calibration=0.0, fresh_days=7)
+    bounds(workspace, calibration=0.0, p=1.0, fresh_days=7)
     workspace.set_environment()
     definitions = make_definitions(workspace, ["default"])
     key = dg.AssetKey(["default", "health"])

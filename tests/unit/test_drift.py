@@ -91,3 +91,40 @@ def test_a_region_falls_by_more_than_the_bound_and_beyond_its_interval():
     found = falls(table, 0.05)
     assert found[["group", "before", "now"]].values.tolist() == [["Europe", 0.5, 0.3]]
     assert falls(table[table["made"] == "a"], 0.05).empty
+
+
+def reports(tmp_path, confidence, right, name="one"):
+    """An evaluation's folder whose only method has these confidences, and is right within a kilometre or far off."""
+    from geoloc.evaluation.evaluate import evaluate
+    from geoloc.evaluation.over_time import Dated
+    from geoloc.evaluation.settings import EvaluationSettings
+    from geoloc.localizers.base import Answers
+
+    count = len(right)
+    queries = pd.DataFrame(
+        {
+            "photo_id": [f"p{i}" for i in range(count)],
+            "latitude": np.zeros(count),
+            "longitude": np.zeros(count),
+            "photographer": [f"a{i % 9}" for i in range(count)],
+        }
+    )
+    answers = Answers(np.where(right, 0.0, 80.0), np.zeros(count), np.asarray(confidence, dtype=float))
+    evaluation = evaluate({"[L]": answers}, queries, settings=EvaluationSettings(resamples=20), seed=1)
+    evaluation.save(tmp_path / name)
+    return Dated(tmp_path / name, "2026-01-01", "v1")
+
+
+def test_overconfidence_is_told_from_the_luck_of_few_photos(tmp_path):
+    from geoloc.evaluation.over_time import calibration_over_time
+
+    generator = np.random.default_rng(4)
+    sure = generator.uniform(0.2, 0.9, 40)
+    honest = calibration_over_time([reports(tmp_path, sure, generator.random(40) < sure, "few")]).iloc[0]
+    assert honest["error"] > 0.05  # few photos look badly calibrated
+    assert honest["p"] > 0.05
+    boasting = calibration_over_time(
+        [reports(tmp_path, np.full(400, 0.9), np.arange(400) % 2 == 0, "many")]
+    ).iloc[0]
+    assert boasting["error"] == pytest.approx(0.4)
+    assert boasting["p"] == pytest.approx(0.01)
