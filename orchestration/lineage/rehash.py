@@ -14,6 +14,7 @@ from geoloc.photos.catalog import CATALOG_FILE, read_catalog
 from geoloc.photos.pairs import overhead_pool
 from geoloc.yaml_files import read_yaml
 from orchestration.lineage.build import Build, files_content
+from orchestration.lineage.checks import CheckResult
 from orchestration.lineage.earlier import earlier_folder
 from orchestration.lineage.origin import patch_path
 from orchestration.lineage.record import Record
@@ -23,6 +24,9 @@ from orchestration.stores.data_version import data_manifest, data_version
 from orchestration.stores.stamps import stamp_is_known
 from orchestration.workspace import Workspace, WorkspaceError
 
+_RECORD = tuple(Record.__dataclass_fields__)
+_CHECK = tuple(CheckResult.__dataclass_fields__)
+_FACTS = ("content", "facts")
 _TAKEN_DOWN = b"(taken down)"
 """What a take-down leaves in place of words that name a photo (operations/traces.py): such a patch is not as it was."""
 
@@ -98,13 +102,12 @@ class _Count:
 def _output(build: Build, stage: str, count: _Count) -> Iterator[str]:
     """What of an output, its record, checks, facts, patches and stamp is not as it was written."""
     path = build.record_path(stage)
-    beside = [
-        build.checks_path(stage),
-        path.parent / "facts" / stage / "facts.json",
-        *sorted(earlier_folder(build, stage).glob("*.json")),
-    ]
-    for file in (path, *(one for one in beside if one.exists())):
-        yield from _sealed(build.workspace, file, count)
+    facts = path.parent / "facts" / stage / "facts.json"
+    files = [(path, _RECORD), (build.checks_path(stage), _CHECK), (facts, _FACTS)]
+    files += [(one, _RECORD) for one in sorted(earlier_folder(build, stage).glob("*.json"))]
+    for file, known in files:
+        if file == path or file.exists():
+            yield from _sealed(build.workspace, file, known, count)
     try:
         record = Record.read(path)
     except WorkspaceError as error:
@@ -151,9 +154,9 @@ def _with_mlflow(build: Build, record: Record, count: _Count) -> Iterator[str]:
                 yield f"{_name(build.workspace, file)} was changed: it is not the file of {record.artefact}"
 
 
-def _sealed(workspace: Workspace, file: Path, count: _Count) -> Iterator[str]:
+def _sealed(workspace: Workspace, file: Path, known: Collection[str], count: _Count) -> Iterator[str]:
     count.files += 1
-    if why := broken_seal(file):
+    if why := broken_seal(file, known):
         yield f"{_name(workspace, file)}: {why}"
     elif SEAL.encode() not in file.read_bytes():
         count.unsealed.append(_name(workspace, file))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,10 @@ def sealed(value: Mapping[str, Any]) -> dict[str, Any]:
     return {**value, SEAL: _seal(value)}
 
 
-def broken_seal(path: Path) -> str:
+def broken_seal(path: Path, known: Collection[str]) -> str:
     """Why a file is not as geoloc wrote it; "" if it is, or if it is of a version that wrote no seals.
 
-    The file holds a sealed mapping, or a list of them. Layout counts too: not a byte may differ.
+    The file holds a sealed mapping with keys of `known`, or a list of them. Layout counts too: not a byte may differ.
     """
     try:
         value = read_json(path)
@@ -29,6 +29,8 @@ def broken_seal(path: Path) -> str:
     entries = value if isinstance(value, list) else [value]
     if not all(isinstance(one, dict) for one in entries):
         return "it holds no records"
+    if unknown := [name for one in entries for name in one if name not in known and name != SEAL]:
+        return f"it has the unknown key {unknown[0]!r}"  # such as a seal that is called otherwise now
     if any(SEAL in one and one[SEAL] != _seal(one) for one in entries):
         return "its seal is broken: it was changed after it was written"
     if any(SEAL in one for one in entries) and path.read_bytes() != _as_written(value):

@@ -49,7 +49,7 @@ def test_an_untouched_workspace_is_as_recorded(planted, capsys):
 
 
 @settings(
-    max_examples=25,
+    max_examples=20,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     derandomize=True,
@@ -124,17 +124,31 @@ def test_records_of_an_older_geoloc_are_named_and_are_no_difference(workspace, c
     assert (status, found["unknown"]) == (0, ["build/default/lineage/classifier.json"])
 
 
+def test_a_seal_that_is_called_otherwise_is_no_older_file(planted, capsys):
+    build = Build(planted)
+    facts = build.record_path("splits").parent / "facts" / "splits" / "facts.json"
+    for path in (build.record_path("splits"), build.checks_path("splits"), facts):
+        before = path.read_bytes()
+        _replace(path, before.replace(b'"seal"', b'"sea\x6d"'))
+        try:
+            status, found = verified(planted, capsys)
+        finally:
+            _replace(path, before)
+        assert status == 1
+        assert any(f"{path.name}: it has the unknown key 'seam'" in one for one in found["differs"])
+
+
 def test_what_accept_and_forget_change_is_sealed_again(workspace, capsys):
     from orchestration.lineage.seal import broken_seal, resealed
 
     build = Build(workspace)
     record = build.built("partition")
     record.write(build.record_path("partition"))
-    assert broken_seal(build.record_path("partition")) == ""
+    assert broken_seal(build.record_path("partition"), vars(record)) == ""
     before = build.record_path("partition").read_text(encoding="utf-8")
     after = resealed(before, before.replace(record.started_at, "(taken down)"))
     build.record_path("partition").write_text(after, encoding="utf-8")
-    assert broken_seal(build.record_path("partition")) == ""
+    assert broken_seal(build.record_path("partition"), vars(record)) == ""
     edited = before.replace(record.started_at, "2020-01-01")
     assert resealed(edited, edited) == edited  # damage is not blessed
 
