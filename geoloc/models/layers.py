@@ -91,7 +91,8 @@ def layer_outputs(model: Embedder, images: torch.Tensor, paths: list[str]) -> di
 def pooled_layers(model: Embedder, images: torch.Tensor, layers: list[LayerEmbedder]) -> list[torch.Tensor]:
     """Features [B, D] of images by each of several layers of one network, in one pass."""
     outputs = layer_outputs(model, images, [one.path for one in layers])
-    return [_pooled(model, one.path, outputs[one.path], one.layer_pooling, len(images)) for one in layers]
+    # Not len(): an export would take it for a constant, and its graph only batches of the example's size.
+    return [_pooled(model, one.path, outputs[one.path], one.layer_pooling, images.shape[0]) for one in layers]
 
 
 def layer_names(model: Embedder) -> list[str]:
@@ -164,7 +165,7 @@ def _pooled(model: Embedder, path: str, output: Any, pooling: nn.Module, photos:
     cannot be pooled."""
     if not isinstance(output, torch.Tensor):
         raise ValueError(f"a {type(output).__name__}, not one tensor")
-    if output.ndim not in (2, 3, 4) or len(output) != photos:
+    if output.ndim not in (2, 3, 4) or output.shape[0] != photos:
         raise ValueError(f"the shape {tuple(output.shape)} for {photos} photos")
     if output.ndim == 2:
         return output

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from geoloc.reports.maps import world_axes
-from geoloc.reports.style import bare, drawing
+from geoloc.reports.style import bare, drawing, pixels
 
 _WIDTH = 1440  # pixels: four a degree
 _SOUTH, _NORTH = -90.0, 86.0
@@ -25,13 +25,8 @@ _SOUTH, _NORTH = -90.0, 86.0
 
 def jpeg(figure: Figure) -> bytes:
     """The figure as JPEG bytes, without dates or versions; colours at full resolution, so that text stays sharp."""
-    figure.set_dpi(110)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
     stream = io.BytesIO()
-    Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3]).save(
-        stream, format="jpeg", quality=88, subsampling=0
-    )
+    Image.fromarray(pixels(figure, 110)[..., :3]).save(stream, format="jpeg", quality=88, subsampling=0)
     return stream.getvalue()
 
 

@@ -8,9 +8,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
 
 INK, MUTED, GRID, PAPER = "#1d2733", "#5b6773", "#dfe4ea", "#ffffff"
 SEA, LAND, COAST = "#f3f6f9", "#dcdfe0", "#b4bac0"
@@ -63,10 +66,18 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
+def pixels(figure: Figure, dpi: int) -> NDArray[np.uint8]:
+    """The figure drawn, uint8 [H, W, 4]. Once: `savefig` would draw it a first time for its layout."""
+    figure.set_dpi(dpi)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())
+
+
 def png(figure: Figure, dpi: int = 160) -> bytes:
     """The figure as PNG bytes, without dates or versions."""
     stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
+    Image.fromarray(pixels(figure, dpi)).save(stream, format="png", dpi=(dpi, dpi))
     return stream.getvalue()
 
 

@@ -15,6 +15,9 @@ from orchestration.stores.databases import check_mlflow
 from orchestration.stores.placement import EXPERIMENT, artifacts_uri, forget_place, settle
 from orchestration.workspace import Workspace
 
+_MOST_PARAMS = 100
+"""MLflow refuses more of them in one batch."""
+
 
 class Tracker:
     """One MLflow run: metrics by step and artefact files."""
@@ -66,8 +69,7 @@ def tracked_run(
     if run_id is None:
         run = client.create_run(experiment, run_name=name, tags=dict(tags))
         run_id = run.info.run_id
-        for key, value in _flat(settings).items():
-            client.log_param(run_id, key, str(value)[:6000])
+        _log_params(client, run_id, _flat(settings))
         _log_data_version(mlflow, client, run_id, data_version)
         if resume_file is not None:
             write_json(resume_file, {"run_id": run_id})
@@ -164,6 +166,15 @@ def _log_data_version(mlflow: Any, client: Any, run_id: str, version: str) -> No
     dataset = MetaDataset(LocalArtifactDatasetSource("data.dvc"), name="data", digest=version)  # type: ignore[abstract]
     entity = DatasetInput(dataset._to_mlflow_entity(), tags=[InputTag("mlflow.data.context", "training")])
     client.log_inputs(run_id, datasets=[entity])
+
+
+def _log_params(client: Any, run_id: str, values: Mapping[str, Any]) -> None:
+    """Log settings, many a transaction: one each takes seconds."""
+    from mlflow.entities import Param
+
+    params = [Param(key, str(value)[:6000]) for key, value in values.items()]
+    for start in range(0, len(params), _MOST_PARAMS):
+        client.log_batch(run_id, params=params[start : start + _MOST_PARAMS])
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -11,12 +11,14 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import dagster as dg
+import numpy as np
 import pytest
 import yaml
+from numpy.typing import NDArray
 
 from orchestration.cli import main
 from orchestration.lineage.build import Build
@@ -64,6 +66,34 @@ def _no_model_for_servers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("orchestration.assets.metric.log_served_model", lambda *arguments: "")
 
 
+Pixels = Callable[..., NDArray[np.uint8]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _blank_figures() -> Iterator[Pixels]:
+    """To draw its figures is most of a report's time: the reports of tests have blank ones, but `original` and those
+    of tests that take `drawn`. The tests of tests/unit look at all kinds of figures. Gives what draws them."""
+    from geoloc.reports.style import pixels  # imports matplotlib
+
+    with _figures(lambda *arguments: np.full((4, 4, 4), 255, np.uint8)):
+        yield pixels
+
+
+@pytest.fixture
+def drawn(_blank_figures: Pixels) -> Iterator[None]:
+    """Reports with their figures."""
+    with _figures(_blank_figures):
+        yield
+
+
+@contextlib.contextmanager
+def _figures(pixels: Pixels) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patched:
+        for module in ("style", "photo_figures"):
+            patched.setattr(f"geoloc.reports.{module}.pixels", pixels)
+        yield
+
+
 def _no_export(*arguments: object) -> float:
     from geoloc.models.export import ExportError  # imports torch
 
@@ -71,7 +101,9 @@ def _no_export(*arguments: object) -> float:
 
 
 @pytest.fixture(scope="session")
-def original(tmp_path_factory: pytest.TempPathFactory, _torch_runs_networks: None) -> Iterator[Path]:
+def original(
+    tmp_path_factory: pytest.TempPathFactory, _torch_runs_networks: None, _blank_figures: Pixels
+) -> Iterator[Path]:
     """A workspace with 300 generated photos and one finished build, made once for all workers of the run.
 
     Only copied: two processes never open one database, and no test finds what another has left.
@@ -85,7 +117,8 @@ def original(tmp_path_factory: pytest.TempPathFactory, _torch_runs_networks: Non
             pytest.fail("the build of the tests' workspace failed in another worker, which tells why")
         if not finished.exists():
             failed.touch()
-            _build(root)
+            with _figures(_blank_figures):
+                _build(root)
             failed.unlink()
             finished.touch()
     before = _linked_files(root)

@@ -97,11 +97,6 @@ def train(workspace: Workspace, rate: float) -> None:
     assert geoloc(workspace, "build", "--only", "classifier") == 0
 
 
-@pytest.fixture(autouse=True)
-def _no_model_for_servers() -> None:
-    """Here trainings log it, as it must not name its place either."""
-
-
 @pytest.mark.slow
 def test_a_copied_and_a_moved_workspace_train_and_locate_on_their_own(workspace, original, tmp_path, capfd):
     first = workspace.root

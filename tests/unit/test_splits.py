@@ -83,8 +83,10 @@ def brute_force_faults(catalog: pd.DataFrame, splits: pd.DataFrame, wanted: Spli
     faults = []
     split = dict(zip(splits["photo_id"], splits["split"], strict=True))
     rows = [row for row in catalog.to_dict("records") if split[row["photo_id"]] != "unused"]
+    latitude, longitude = (np.array([row[name] for row in rows]) for name in ("latitude", "longitude"))
+    apart = distance_km(latitude[:, None], longitude[:, None], latitude, longitude)
     for n, a in enumerate(rows):
-        for b in rows[:n]:
+        for m, b in enumerate(rows[:n]):
             sides = {
                 "external" if split[x["photo_id"]] in wanted.external else split[x["photo_id"]]
                 for x in (a, b)
@@ -102,10 +104,10 @@ def brute_force_faults(catalog: pd.DataFrame, splits: pd.DataFrame, wanted: Spli
                 bits = (int(a["phash"], 16) ^ int(b["phash"], 16)).bit_count()
                 if bits <= wanted.max_hamming:
                     faults.append(f"phash {pair}")
-            if wanted.exclude_radius_km is not None and sides in ({"train", "test"}, {"train", "external"}):
-                km = distance_km(a["latitude"], a["longitude"], b["latitude"], b["longitude"])
-                if km <= wanted.exclude_radius_km:
-                    faults.append(f"radius {pair}")
+            radius = wanted.exclude_radius_km
+            kept_apart = sides in ({"train", "test"}, {"train", "external"})
+            if radius is not None and kept_apart and apart[n, m] <= radius:
+                faults.append(f"radius {pair}")
     return faults
 
 
