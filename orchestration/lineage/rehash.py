@@ -27,6 +27,11 @@ from orchestration.workspace import Workspace, WorkspaceError
 _RECORD = tuple(Record.__dataclass_fields__)
 _CHECK = tuple(CheckResult.__dataclass_fields__)
 _FACTS = ("content", "facts")
+_POINTER = (
+    "outs", "deps", "md5", "wdir", "frozen", "desc", "meta",
+    "hash", "size", "nfiles", "path", "cache", "remote", "persist", "push", "type", "labels", "isexec",
+)  # fmt: skip
+"""The keys that DVC writes into data.dvc, or lets a person write."""
 _TAKEN_DOWN = b"(taken down)"
 """What a take-down leaves in place of words that name a photo (operations/traces.py): such a patch is not as it was."""
 
@@ -181,7 +186,10 @@ def _data(workspace: Workspace, count: _Count) -> Iterator[str]:
     try:
         version = data_version(workspace)
         with damage_named(workspace.data_pointer):
-            (out,) = read_yaml(workspace.data_pointer, dict)["outs"]
+            pointer = read_yaml(workspace.data_pointer, dict)
+            (out,) = pointer["outs"]
+            if unknown := [name for name in (*pointer, *out) if name not in _POINTER]:
+                raise ValueError(f"unknown key {unknown[0]!r}")
     except DamagedFile as error:
         yield str(error)
         return
