@@ -62,8 +62,15 @@ FROM_TEXT = BeforeValidator(_as_float)
 Number = Annotated[float, FROM_TEXT]
 """A finite float. Use it instead of `float`, which rejects 1e-3 from YAML. For elements of a tuple or mapping with
 limits use Annotated[float, Field(ge=0.0), FROM_TEXT]."""
-Name = Annotated[str, StringConstraints(pattern="^[a-z][a-z0-9_]*$")]
+_NAMES = {
+    "^[a-z][a-z0-9_]*$": "lower-case words (letters, digits and _, a letter first) as names",
+    "^[A-Za-z0-9][A-Za-z0-9 ]*$": "letters, digits and spaces as names, such as LSTM rep 25",
+}
+_NAME, _TITLE = _NAMES
+Name = Annotated[str, StringConstraints(pattern=_NAME)]
 """A name chosen by the user, as the key of a mapping; it becomes part of file names and tables."""
+Title = Annotated[str, StringConstraints(pattern=_TITLE)]
+"""As Name, with spaces and capitals, as tables show it."""
 WholeNumber = BeforeValidator(TypeAdapter(Annotated[int, Strict()]).validate_python)
 """For a Literal of integers: rejects True, which equals 1."""
 Text = Annotated[str, BeforeValidator(str)]
@@ -209,7 +216,7 @@ def _message(error: ValidationError, key: str) -> str:
         return _join(key, str(context["error"]))
     key = key or "settings"
     if of_key:
-        return f"{key} must have lower-case words (letters, digits and _, a letter first) as names, got {value!r}"
+        return f"{key} must have {_NAMES[context.get('pattern', _NAME)]}, got {value!r}"
     if kind in ("greater_than_equal", "less_than_equal"):
         limit = f"at least {context['ge']}" if "ge" in context else f"at most {context['le']}"
         return f"{key} must be {limit}, got {value}"

@@ -6,8 +6,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from geoloc.photos.settings import SequenceSettings
 from geoloc.retrieval.settings import ReferenceSettings
-from geoloc.settings import FROM_TEXT, Number, Settings, SettingsError, WholeNumber, setting
+from geoloc.settings import FROM_TEXT, Number, Settings, SettingsError, Title, WholeNumber, setting
+from geoloc.training.context_settings import SequenceModelSettings
 
 
 class FrozenSettings(Settings):
@@ -33,6 +35,84 @@ class FrozenSettings(Settings):
         """Raise SettingsError for repeated kinds."""
         if len(set(self.kinds)) < len(self.kinds):
             raise SettingsError(f"{key}.kinds must name each value once, got {list(self.kinds)}")
+
+
+class HMMSettings(Settings):
+    """The hidden Markov model over the photos of an album (PlaNet, section 4)."""
+
+    smoothing: Number = setting(
+        1.0, minimum=1e-6, help="pseudo-count of each cell's moves to anywhere, spread by the prior"
+    )
+    stay: Number = setting(1.0, minimum=0.0, help="pseudo-count of staying in a cell")
+    prior_smoothing: Number = setting(0.5, minimum=1e-6, help="pseudo-count of each cell in the prior")
+    divide_by: Literal["predicted", "counted"] = setting(
+        "predicted",
+        help="what the classifier's probabilities are divided by, by Bayes' rule; predicted: their own mean over the "
+        "training albums; counted: the counted prior, as PlaNet does, right only where the two agree",
+    )
+    trust: Number = setting(
+        1.0,
+        minimum=0.0,
+        maximum=1.0,
+        help="power of what a photo says of its cell; below 1: photos of an album that resemble each other count less",
+    )
+    decode: Literal["viterbi", "posterior"] = setting(
+        "viterbi",
+        help="viterbi: the cells of the most probable sequence; posterior: each photo's most probable cell",
+    )
+    only_if_likely: bool = setting(
+        True,
+        help="answer photos one by one where their order makes no sense to the model (clocks of two cameras that "
+        "disagree, for example): where the album is less likely than as photos that have nothing in common",
+    )
+
+
+class AlbumSettings(Settings):
+    """Answers for albums and people from what a build has stored of their photos (localizers/by_album): the section
+    `albums`."""
+
+    averages: tuple[Literal["album", "user"], ...] = setting(
+        ("album", "user"),
+        help="over what the probabilities of single photos are averaged; one localizer each",
+    )
+    hmm: HMMSettings | None = setting(HMMSettings(), help="a hidden Markov model over albums; null: none")
+    sequences: SequenceSettings = setting(
+        SequenceSettings(), help="how the albums of the Markov model are made"
+    )
+    networks: dict[Title, SequenceModelSettings] = setting(
+        factory=dict,
+        help="networks over sequences, by their names in tables (letters, digits and spaces), such as LSTM rep 25",
+    )
+
+    @property
+    def on_embeddings(self) -> bool:
+        """Whether a network sees embeddings."""
+        return any(one.inputs == "embeddings" for one in self.networks.values())
+
+    def check(self, key: str) -> None:
+        """Raise SettingsError for repeated averages, names that cannot be used, and where nothing would answer."""
+        if len(set(self.averages)) < len(self.averages):
+            raise SettingsError(f"{key}.averages must name each value once, got {list(self.averages)}")
+        if not (self.averages or self.hmm or self.networks):
+            raise SettingsError(f"{key} must have averages, hmm or networks, or be null; got none of them")
+        files = [network_file(name) for name in self.networks]
+        for name in self.networks:
+            if files.count(network_file(name)) > 1:
+                raise SettingsError(
+                    f"{key}.networks must have names that differ in more than case; got {name!r} twice"
+                )
+            if name.lower() in _TAKEN:
+                raise SettingsError(
+                    f"{key}.networks must not be called as another method, {', '.join(_TAKEN)}; got {name!r}"
+                )
+
+
+_TAKEN = ("album average", "user average", "hmm", "m2", "time prior", "daylight")
+
+
+def network_file(name: str) -> str:
+    """The file of a network over sequences, by its name in settings."""
+    return f"{name.lower().replace(' ', '_')}.safetensors"
 
 
 _ANY = ("methods", ("levels", "product", "cells"))

@@ -16,7 +16,8 @@ _GPS, _EXIF = 0x8825, 0x8769
 _LATITUDE_REF, _LATITUDE, _LONGITUDE_REF, _LONGITUDE = 1, 2, 3, 4
 _GPS_TIME, _GPS_STATUS, _DIRECTION_REF, _DIRECTION, _GPS_DATE = 7, 9, 16, 17, 29
 _ORIGINAL, _DIGITIZED = 0x9003, 0x9004
-_OFFSET_ORIGINAL = 0x9011
+_OFFSET_ORIGINAL, _OFFSET_DIGITIZED = 0x9011, 0x9012
+_FURTHEST_ZONE = timedelta(hours=14)
 _UNKNOWN = re.compile(r"[0:\-/ T]*")
 
 
@@ -24,7 +25,8 @@ def read_exif(image: Image.Image) -> PhotoFacts:
     """EXIF 2.32: GPSLatitude and GPSLongitude with their Ref, GPSImgDirection with its Ref, and the time.
 
     The time is DateTimeOriginal, else DateTimeDigitized, else the GPS's own in the zone of OffsetTimeOriginal (UTC
-    without one). Coordinates are void where GPSStatus is V. Damaged EXIF counts as none.
+    without one), with the Offset of the time that it is. Coordinates are void where GPSStatus is V. Damaged EXIF counts
+    as none.
     """
     try:
         exif = image.getexif()
@@ -42,13 +44,19 @@ def read_exif(image: Image.Image) -> PhotoFacts:
         except ValueError as error:
             problem = (Reason.MALFORMED_COORDINATES, str(error))
             latitude = longitude = None
+    taken, offset = _time(inner.get(_ORIGINAL)), _offset(inner, _OFFSET_ORIGINAL)
+    if taken is None and (taken := _time(inner.get(_DIGITIZED))) is not None:
+        offset = _offset(inner, _OFFSET_DIGITIZED)
+    elif taken is None and (taken := _gps_time(gps, inner)) is not None:
+        offset = offset or timedelta()
     return PhotoFacts(
         latitude,
         longitude,
-        _time(inner.get(_ORIGINAL)) or _time(inner.get(_DIGITIZED)) or _gps_time(gps, inner),
+        taken,
         _number(gps[_DIRECTION]) if _DIRECTION in gps else None,
         north(gps.get(_DIRECTION_REF)),
         problem,
+        None if taken is None or offset is None else offset / timedelta(hours=1),
     )
 
 
@@ -80,17 +88,21 @@ def _gps_time(gps: dict[int, Any], inner: dict[int, Any]) -> str | None:
         return None
     try:
         day = datetime.strptime(date.replace("-", ":"), "%Y:%m:%d")
-        clock = day + timedelta(hours=hours, minutes=minutes, seconds=round(seconds)) + _offset(inner)
+        clock = day + timedelta(hours=hours, minutes=minutes, seconds=round(seconds))
+        clock += _offset(inner, _OFFSET_ORIGINAL) or timedelta()
     except (ValueError, OverflowError):
         return None
     return clock.isoformat(sep=" ", timespec="seconds")
 
 
-def _offset(inner: dict[int, Any]) -> timedelta:
-    match = re.fullmatch(r"([+-])(\d\d):(\d\d)", _time(inner.get(_OFFSET_ORIGINAL)) or "")
+def _offset(inner: dict[int, Any], tag: int) -> timedelta | None:
+    """How much a clock is ahead of UTC; None if that is missing or no time zone."""
+    match = re.fullmatch(r"([+-])(\d\d):(\d\d)", _time(inner.get(tag)) or "")
     if match is None:
-        return timedelta()
+        return None
     size = timedelta(hours=int(match[2]), minutes=int(match[3]))
+    if size > _FURTHEST_ZONE:
+        return None
     return -size if match[1] == "-" else size
 
 

@@ -18,6 +18,7 @@ class PhotoFacts:
     heading: degrees clockwise from heading_reference (TRUE_NORTH, MAGNETIC_NORTH; None: unknown).
 
     problem: why there are no coordinates although something is there; one reason of quarantine and its detail.
+    utc_offset_hours: how much the clock of `taken` is ahead of UTC, where the camera recorded it.
     """
 
     latitude: float | None = None
@@ -26,6 +27,7 @@ class PhotoFacts:
     heading: float | None = None
     heading_reference: str | None = None
     problem: tuple[Reason, str] | None = None
+    utc_offset_hours: float | None = None
 
     @property
     def placed(self) -> bool:

@@ -33,14 +33,23 @@ SCHEMA = pa.schema(
         pa.field("heading", pa.float64()),
         pa.field("city", pa.string()),
         pa.field("split_city", pa.string()),
+        pa.field("heading_reference", pa.string()),
+        pa.field("tile_metres", pa.float64()),
     ]
 )
 """photo_id: in the pool's catalog. overhead_id: in the catalog of data/overhead/. heading: degrees clockwise from
 north in [0, 360), where the street camera looked; null: unknown. city: where the pair is. split_city: the city by which
-a cross-view split groups the pair; equal to `city` unless the source has its own."""
+a cross-view split groups the pair; equal to `city` unless the source has its own. heading_reference: true or magnetic
+north; null: true. tile_metres: the width of the tile on the ground, in metres; null: unknown."""
+
+LATER_COLUMNS = ("heading_reference", "tile_metres")
+"""Columns that early pools lack. Missing reads as null, and a column of nulls is not written."""
+REFERENCES = ("true", "magnetic")
+MOST_TILE_METRES = 100_000.0
 
 _KEY = ("photo_id", "overhead_id")
 _REQUIRED = ("photo_id", "overhead_id")
+_NUMBERS = {"heading": "degrees", "tile_metres": "metres"}
 
 
 @dataclass(frozen=True)
@@ -75,18 +84,20 @@ def overhead_pool(pool: Path) -> Path:
 
 def read_pairs(pool: Path) -> pd.DataFrame:
     """The pairs of a pool in the order in which they were added: photo_id, overhead_id, heading (float64, NaN:
-    unknown), city, split_city. Empty, with these columns, where there are none.
+    unknown), city, split_city, heading_reference, tile_metres (float64). Empty, with these columns, where there are
+    none.
     """
     return _read(Path(pool)).to_pandas()
 
 
 def add_pairs(pool: Path, table: pd.DataFrame, *, source: str = "pairs") -> PairsSummary:
-    """Add pairs to a pool: columns photo_id, overhead_id and, where known, heading (degrees), city and split_city.
+    """Add pairs to a pool: columns photo_id, overhead_id and, where known, the others of SCHEMA.
 
     A pair is kept when its street photo is stored in the pool and its tile in the pool's overhead/. Everything else
     goes to the pool's quarantine with its reason (severity "pair"): an id that is missing or not stored (ingest may
     have turned the photo away, or found its bytes under another id), and a pair that is known with another heading or
-    city, as rows are never rewritten. A heading outside [0, 360] is dropped and the pair kept; 360 is 0. A pair that
+    city, as rows are never rewritten. A heading outside [0, 360], one from another north than REFERENCES, and a
+    tile_metres that is not above 0 and at most MOST_TILE_METRES are dropped and the pair kept; 360 is 0. A pair that
     was turned away earlier and is kept now is marked as mended. Pairs are written whole or not at all, and a second
     call with the same pairs changes nothing. `source` names where they come from, in quarantine.
 
@@ -109,7 +120,15 @@ def _add(pool: Path, given: pd.DataFrame, source: str) -> PairsSummary:
     good = reason == ""
     degrees = given["degrees"].to_numpy()
     bad_heading = given["heading"].notna().to_numpy() & ~((degrees >= 0) & (degrees <= 360))  # false for NaN
-    given["degrees"] = np.where(bad_heading, np.nan, np.where(degrees == 360, 0.0, degrees))
+    reference = given["heading_reference"]
+    bad_north = (given["heading"].notna() & reference.notna() & ~reference.isin(REFERENCES)).to_numpy()
+    bad_north = bad_north & ~bad_heading
+    given["degrees"] = np.where(bad_heading | bad_north, np.nan, np.where(degrees == 360, 0.0, degrees))
+    metres = given["metres"].to_numpy()
+    bad_size = given["tile_metres"].notna().to_numpy() & ~((metres > 0) & (metres <= MOST_TILE_METRES))
+    given["metres"] = np.where(bad_size, np.nan, metres)
+    # A north is that of a heading.
+    given["north"] = np.where(np.isnan(given["degrees"]) | ~reference.isin(REFERENCES), None, reference)
     present, conflict = _known(old.to_pandas(), given, good)
     reason[conflict] = Reason.PAIR_CONFLICT
     good &= ~conflict
@@ -118,9 +137,19 @@ def _add(pool: Path, given: pd.DataFrame, source: str) -> PairsSummary:
         _quarantined(given[reason == name], source, Reason(name), _DETAILS[Reason(name)], PAIR)
         for name in sorted(set(reason[~good]))
     ]
-    headless = good & bad_heading
-    if headless.any():
-        told.append(_quarantined(given[headless], source, Reason.BAD_HEADING, "heading is {heading}", FIELD))
+    dropped = {}
+    for name, bad, detail in (
+        (Reason.BAD_HEADING, bad_heading, "heading is {heading}"),
+        (
+            Reason.BAD_HEADING_REFERENCE,
+            bad_north,
+            "heading is from {heading_reference!r}, not true or magnetic north",
+        ),
+        (Reason.BAD_TILE_SIZE, bad_size, "the tile is {tile_metres} metres wide"),
+    ):
+        if (good & bad).any():
+            dropped[str(name)] = int((good & bad).sum())
+            told.append(_quarantined(given[good & bad], source, name, detail, FIELD))
     _write_quarantine(pool, source, told, pa.array(_references(given[good]), pa.string()))
     new = given[good & ~present]
     if len(new):
@@ -130,12 +159,12 @@ def _add(pool: Path, given: pd.DataFrame, source: str) -> PairsSummary:
         added=len(new),
         already_present=int((good & present).sum()),
         dropped={name: int((reason == name).sum()) for name in sorted(set(reason[~good]))},
-        fields_dropped={str(Reason.BAD_HEADING): int(headless.sum())} if headless.any() else {},
+        fields_dropped=dropped,
     )
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:
-    """The columns of SCHEMA as objects (None: unknown), the heading as given, and as a number in `degrees`."""
+    """The columns of SCHEMA as objects (None: unknown) as given, and those of _NUMBERS as numbers too."""
     made: dict[str, NDArray[Any]] = {}
     for name in SCHEMA.names:
         values = table[name].to_numpy(dtype=object) if name in table.columns else np.full(len(table), None)
@@ -143,13 +172,17 @@ def _typed(table: pd.DataFrame) -> pd.DataFrame:
         made[name][np.asarray(pd.isna(values), bool)] = None
     unknown = np.asarray(pd.isna(made["split_city"]), bool)
     made["split_city"][unknown] = made["city"][unknown]
-    degrees = pd.to_numeric(pd.Series(made["heading"], dtype=object), errors="coerce").to_numpy(np.float64)
-    return pd.DataFrame(made, dtype=object).assign(degrees=degrees)
+    numbers = {
+        number: pd.to_numeric(pd.Series(made[name], dtype=object), errors="coerce").to_numpy(np.float64)
+        for name, number in _NUMBERS.items()
+    }
+    return pd.DataFrame(made, dtype=object).assign(**numbers)
 
 
 def _as_kept(given: pd.DataFrame) -> pd.DataFrame:
-    """The columns of SCHEMA with the heading as the pool has it."""
-    return given.drop(columns="heading").rename(columns={"degrees": "heading"})[list(SCHEMA.names)]
+    """The columns of SCHEMA with heading, its north and the tile's size as the pool has them."""
+    kept = {"heading": given["degrees"], "tile_metres": given["metres"], "heading_reference": given["north"]}
+    return given.assign(**kept)[list(SCHEMA.names)]
 
 
 def _why_not(pool: Path, given: pd.DataFrame) -> NDArray[np.object_]:
@@ -185,6 +218,9 @@ def _known(
     for name in ("heading", "city", "split_city"):
         values = both(name)
         same &= values == values[first]
+    for name in LATER_COLUMNS:  # what an early pool does not know contradicts nothing
+        values = both(name)
+        same &= (values == values[first]) | (values < 0) | (values[first] < 0)
     present, conflict = np.zeros(len(given), bool), np.zeros(len(given), bool)
     present[good], conflict[good] = (again & same)[len(old) :], (again & ~same)[len(old) :]
     return present, conflict
@@ -194,7 +230,7 @@ _DETAILS = {
     Reason.MISSING_ID: "a pair needs photo_id and overhead_id",
     Reason.PAIR_WITHOUT_PHOTO: "the pool stores no photo {photo_id}",
     Reason.PAIR_WITHOUT_TILE: "the pool's overhead/ stores no tile {overhead_id}",
-    Reason.PAIR_CONFLICT: "the pair is known with another heading or city",
+    Reason.PAIR_CONFLICT: "the pair is known with another heading, city or size of its tile",
 }
 
 
@@ -238,5 +274,7 @@ def _read(pool: Path) -> pa.Table:
 
 
 def _write(pool: Path, table: pa.Table) -> None:
+    unused = [name for name in LATER_COLUMNS if table[name].null_count == table.num_rows]
     with durable_path(pool / PAIRS_FILE) as temporary:
-        pq.write_table(table.cast(SCHEMA).combine_chunks(), temporary, compression="zstd")
+        kept = table.cast(SCHEMA).drop_columns(unused).combine_chunks()
+        pq.write_table(kept, temporary, compression="zstd")

@@ -87,6 +87,8 @@ class Reason(StrEnum):
     PAIR_WITHOUT_PHOTO = "pair_without_photo"
     PAIR_WITHOUT_TILE = "pair_without_tile"
     PAIR_CONFLICT = "pair_conflict"
+    BAD_HEADING_REFERENCE = "bad_heading_reference"
+    BAD_TILE_SIZE = "bad_tile_size"
 
 
 class Rejected(Exception):

@@ -6,7 +6,7 @@ from typing import Literal
 
 from geoloc.settings import Number, Settings, SettingsError, Text, setting
 
-_OWN_NAMES = ("train", "validation", "test", "unused")
+_OWN_NAMES = ("train", "validation", "test", "context", "unused")
 
 
 class SideSettings(Settings):
@@ -45,6 +45,11 @@ class SplitSettings(Settings):
         SideSettings(), help="the split for choosing settings and stopping the training"
     )
     test: SideSettings = setting(SideSettings(), help="the split for measuring")
+    context: SideSettings | None = setting(
+        None,
+        help="a split on which models of time and albums are trained, as the image model has not seen it; taken from "
+        "train; null: none",
+    )
     external: dict[Text, str] = setting(
         factory=dict, help="external test sets: name of the test set -> source of its photos"
     )
@@ -70,14 +75,21 @@ class SplitSettings(Settings):
         1.0, minimum=0.0001, maximum=1.0, help="largest share of a split that one stratum may have"
     )
 
+    def sides(self) -> dict[str, SideSettings]:
+        """The own splits beside train, by name, in the order in which they are chosen."""
+        found = {"test": self.test, "validation": self.validation}
+        return found if self.context is None else found | {"context": self.context}
+
     def check(self, key: str) -> None:
         """Raise SettingsError if fields contradict each other."""
-        if self.test.share + self.validation.share >= 1:
+        sides = self.sides()
+        if sum(side.share for side in sides.values()) >= 1:
+            names = [f"{key}.{name}.share" for name in sides]
             raise SettingsError(
-                f"{key}.test.share and {key}.validation.share must sum to less than 1, "
-                f"got {self.test.share:g} + {self.validation.share:g}"
+                f"{', '.join(names[:-1])} and {names[-1]} must sum to less than 1, "
+                f"got {' + '.join(f'{side.share:g}' for side in sides.values())}"
             )
-        for name, side in (("test", self.test), ("validation", self.validation)):
+        for name, side in sides.items():
             if side.count is not None and side.share == 0:
                 raise SettingsError(
                     f"{key}.{name}.share must be above 0 when {key}.{name}.count is given, got 0"
@@ -93,6 +105,24 @@ class SplitSettings(Settings):
                 raise SettingsError(
                     f"{key}.external: source {source!r} must be in one test only, got several"
                 )
+
+
+class SequenceSettings(Settings):
+    """How photos are put into sequences (photos/sequences.py)."""
+
+    by: Literal["album", "user"] = setting(
+        "album", help="album: a sequence is an album of one photographer; user: all photos of a photographer"
+    )
+    clock: Literal["auto", "taken", "posted"] = setting(
+        "auto",
+        help="the time that orders a sequence; taken: the camera's; posted: of posting; auto: that which more of its "
+        "photos have, the camera's if equal",
+    )
+    gap_days: Number = setting(
+        30.0,
+        minimum=0.0,
+        help="a longer time between two photos begins another sequence: another trip, or another camera's clock",
+    )
 
 
 class IngestSettings(Settings):

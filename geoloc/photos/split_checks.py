@@ -50,7 +50,7 @@ def check_splits(catalog: pd.DataFrame, splits: pd.DataFrame, settings: SplitSet
 
 def every_photo_once(catalog: pd.DataFrame, splits: pd.DataFrame, settings: SplitSettings) -> CheckResult:
     """Each photo of the catalog has one row with a known split, and a reason exactly when it is unused."""
-    known = {"train", "validation", "test", "unused", *settings.external}
+    known = {"train", "unused", *settings.sides(), *settings.external}
     ids, wanted = splits["photo_id"], catalog["photo_id"]
     unused = splits["split"] == "unused"
     faults = {
@@ -67,11 +67,9 @@ def every_photo_once(catalog: pd.DataFrame, splits: pd.DataFrame, settings: Spli
 
 
 def no_empty_split(splits: pd.DataFrame, settings: SplitSettings) -> CheckResult:
-    """Train, and each of validation, test and the external tests that was asked for, holds photos."""
+    """Train, and each of validation, test, context and the external tests that was asked for, holds photos."""
     wanted = ["train", *settings.external]
-    wanted += [
-        n for n, side in (("validation", settings.validation), ("test", settings.test)) if side.share > 0
-    ]
+    wanted += [name for name, side in settings.sides().items() if side.share > 0]
     empty = sorted(set(wanted) - set(splits["split"]))
     return _result(
         "no_empty_split", len(empty), f"empty: {', '.join(empty)}", f"{len(wanted)} splits hold photos"
@@ -92,7 +90,7 @@ def sizes_as_asked(catalog: pd.DataFrame, splits: pd.DataFrame, settings: SplitS
     total = drawn["photographer"].nunique()
     used = drawn[drawn["split"] != "unused"]
     unseen = total - used["photographer"].nunique()
-    for name, side in (("validation", settings.validation), ("test", settings.test)):
+    for name, side in settings.sides().items():
         size = int((joined["split"] == name).sum())
         sizes.append(f"{name} {size}")
         if side.count is not None and size != side.count:
@@ -109,7 +107,7 @@ def sizes_as_asked(catalog: pd.DataFrame, splits: pd.DataFrame, settings: SplitS
 def photographer_disjoint(
     catalog: pd.DataFrame, splits: pd.DataFrame, settings: SplitSettings
 ) -> CheckResult:
-    """No photographer has used photos on two sides (train, validation, test, the external tests together).
+    """No photographer has used photos on two sides (train, validation, test, context, the external tests together).
 
     A photo without photographer counts its album within its source, and without album itself. Where trips are held
     out: no two used photos of one photographer on two sides were taken within trip_hours and trip_km of each other.
@@ -263,7 +261,7 @@ def radius_respected(catalog: pd.DataFrame, splits: pd.DataFrame, settings: Spli
 
 
 def strata_cap(catalog: pd.DataFrame, splits: pd.DataFrame, settings: SplitSettings) -> CheckResult:
-    """In test and in validation no stratum holds more than max_share_per_stratum of the photos.
+    """In test, in validation and in context no stratum holds more than max_share_per_stratum of the photos.
 
     Strata are 2 x 2^level rows of equal area by 3 x 2^level columns of equal longitude. A point within 1e-9
     degrees of an edge may count to either side, and is left out of the tally.
@@ -275,7 +273,7 @@ def strata_cap(catalog: pd.DataFrame, splits: pd.DataFrame, settings: SplitSetti
     row_edges = np.degrees(np.arcsin(np.linspace(-1, 1, 2 * 2**level + 1)))
     column_edges = np.linspace(-180, 180, 3 * 2**level + 1)
     faults, count, largest = [], 0, []
-    for name in ("test", "validation"):
+    for name in settings.sides():
         points = _coordinates(joined[joined["split"] == name])
         row, row_clear = _bin(points[:, 0], row_edges)
         column, column_clear = _bin(points[:, 1], column_edges)
@@ -323,7 +321,7 @@ def _is_external(joined: pd.DataFrame, settings: SplitSettings) -> pd.Series:
 def _sides(joined: pd.DataFrame, settings: SplitSettings) -> pd.DataFrame:
     """The used photos with column `side`: their split, the external tests as one."""
     external = _is_external(joined, settings)
-    used = external | joined["split"].isin(["train", "validation", "test"])
+    used = external | joined["split"].isin(["train", *settings.sides()])
     return joined.assign(side=joined["split"].where(~external, _EXTERNAL))[used]
 
 

@@ -4,12 +4,12 @@ How a photo gets its split, highest priority first:
 1. Photos of the sources under `external` are in that external test, all of them, always.
 2. Other photos by a photographer of an external test are unused.
 3. A photographer's side is a function of (seed, photographer) alone: a keyed hash u in [0, 1); test where
-   u < test.share, validation where u >= 1 - validation.share, train between. Adding photos or
-   photographers, or changing the other share, moves nobody. A side on which no photographer falls, as happens with
-   few, gets the one nearest to it.
-4. Test, then validation, leave out near-duplicates of what is already chosen, and photos in a group of more than
-   `max_group` near-duplicates: such a group is a blank picture or a chain of small changes, and would take all of its
-   photos from train. It trains, or is left out with an external test's photo. What is left is chosen from.
+   u < test.share, validation where u >= 1 - validation.share, then context (if asked for) of context.share, train
+   between. Adding photos or photographers, or changing another share, moves nobody, but between train and context. A
+   side on which no photographer falls, as happens with few, gets the one nearest to it.
+4. Test, then validation, then context, leave out near-duplicates of what is already chosen, and photos in a group of
+   more than `max_group` near-duplicates: such a group is a blank picture or a chain of small changes, and would take
+   all of its photos from train. It trains, or is left out with an external test's photo. What is left is chosen from.
 5. Train leaves out near-duplicates of every chosen photo, and photos near a test photo's coordinates.
 6. A photo that two sources have, by its bytes, counts once in an own split: as the first by id has it.
 With `by: trip`, and with `by: auto` where there are too few people to hold one out, the trips of each photographer
@@ -37,7 +37,7 @@ from geoloc.photos.trips import are_trips, trip_keys
 from geoloc.settings import SettingsError
 from geoloc.sphere import EARTH_RADIUS_KM, distance_km, is_valid, unit_vectors
 
-TRAIN, VALIDATION, TEST, UNUSED = "train", "validation", "test", "unused"
+TRAIN, VALIDATION, TEST, CONTEXT, UNUSED = "train", "validation", "test", "context", "unused"
 FACTS = ("photographer", "latitude", "longitude", "prob_indoor", "sha256")
 """Columns of the catalog that training, retrieval and evaluation use: a change in another one changes none of them."""
 _LEAST_SHARE = 0.01  # of a side that is filled although no photographer falls on it by chance
@@ -47,11 +47,11 @@ _KEY = "splits"  # where these settings stand in params.yaml, for messages
 def make_splits(catalog: pd.DataFrame, settings: SplitSettings, seed: int) -> pd.DataFrame:
     """Split every photo of the catalog; columns photo_id, split, reason, near_duplicates, weight, by photo_id.
 
-    `split` is train, validation, test, the name of an external test, or unused; `reason` says why a photo is
+    `split` is train, validation, test, context, the name of an external test, or unused; `reason` says why a photo is
     unused and is null otherwise; `near_duplicates` names the photo's group of near-duplicates by the first of their
-    ids, null for a photo that has none; `weight` is the design weight of a photo of test or validation: of how many
-    photos on its side it is a sample (1 / the chance of being used), null elsewhere. The answer depends on the photos,
-    settings and seed, not on row order.
+    ids, null for a photo that has none; `weight` is the design weight of a photo of test, validation or context: of how
+    many photos on its side it is a sample (1 / the chance of being used), null elsewhere. The answer depends on the
+    photos, settings and seed, not on row order.
     Needs the catalog columns photo_id, source, photographer, album, latitude, longitude, sha256, phash; where
     the column shard is there too, photos without stored bytes are no candidates for test and validation. Trips are
     also told apart by taken_at, where it is there.
@@ -64,8 +64,8 @@ def make_splits(catalog: pd.DataFrame, settings: SplitSettings, seed: int) -> pd
     _check_catalog(photos, settings)
     plan = _Plan(photos, settings, seed)
     plan.place_external()
-    plan.choose(TEST, settings.test)
-    plan.choose(VALIDATION, settings.validation)
+    for name, wanted in settings.sides().items():
+        plan.choose(name, wanted)
     plan.fill_train()
     return plan.result()
 
@@ -85,7 +85,7 @@ def enough_people(people: pd.Series, photos: pd.DataFrame, settings: SplitSettin
     """Whether the photos outside of external tests can be held out by photographer: each split can have one, and nobody
     took more than half of them. `people` are photographer_keys."""
     own = people[~photos["source"].isin(list(settings.external.values()))].value_counts()
-    sides = 1 + (settings.test.share > 0) + (settings.validation.share > 0)
+    sides = 1 + sum(side.share > 0 for side in settings.sides().values())
     return own.empty or (len(own) >= sides and int(own.iloc[0]) * 2 <= int(own.sum()))
 
 
@@ -162,14 +162,14 @@ class _Plan:
 
     def _sides(self, u: NDArray[np.float64]) -> NDArray[np.object_]:
         """The side of each owner, object (K,), by its number `u` in [0, 1)."""
-        shares = {TEST: self.settings.test.share, VALIDATION: self.settings.validation.share}
-        bounds = {
-            TEST: (0.0, shares[TEST]),
-            VALIDATION: (1 - shares[VALIDATION], 1.0),
-            TRAIN: (shares[TEST], 1 - shares[VALIDATION]),
-        }
-        is_test, is_validation = u < bounds[TEST][1], u >= bounds[VALIDATION][0]
-        side = np.where(is_test, TEST, np.where(is_validation, VALIDATION, TRAIN)).astype(object)
+        shares = {name: wanted.share for name, wanted in self.settings.sides().items()}
+        validation = 1 - shares[VALIDATION]
+        context = validation - shares.get(CONTEXT, 0.0)
+        bounds = {TEST: (0.0, shares[TEST]), VALIDATION: (validation, 1.0), TRAIN: (shares[TEST], context)}
+        if CONTEXT in shares:
+            bounds[CONTEXT] = (context, validation)
+        kinds = [u < shares[TEST], u >= validation, u >= context]
+        side = np.select(kinds, [TEST, VALIDATION, CONTEXT], TRAIN).astype(object)
         usable = ~self.photos["source"].isin(list(self.settings.external.values())).to_numpy()
         photos = np.bincount(self.owner[usable], minlength=len(u))
         most = photos * 2 > photos.sum()
@@ -178,7 +178,7 @@ class _Plan:
         if "shard" in self.photos:
             usable &= self.photos["shard"].notna().to_numpy()
         here = np.bincount(self.owner[usable], minlength=len(u)) > 0
-        for name in (TEST, VALIDATION, TRAIN):
+        for name in (*shares, TRAIN):
             if (here & (side == name)).any() or shares.get(name, 1.0) < _LEAST_SHARE:
                 continue
             several = [other for other in bounds if (here & (side == other)).sum() > 1]
@@ -339,7 +339,8 @@ class _Plan:
 
         latitude, longitude = self.photos["latitude"].to_numpy(), self.photos["longitude"].to_numpy()
         near = np.zeros(len(rows), np.bool_)
-        tests = np.flatnonzero(~np.isin(self.split.astype(str), (UNUSED, VALIDATION, "None")))
+        others = (UNUSED, VALIDATION, CONTEXT, "None")
+        tests = np.flatnonzero(~np.isin(self.split.astype(str), others))
         if len(tests) == 0:
             return near
         # The nearest by chord is the nearest on the sphere; the last word has the exact distance.

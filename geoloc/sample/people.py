@@ -19,7 +19,6 @@ from geoloc.sample.daylight import (
     DUSK,
     NIGHT,
     local_times,
-    sun_position,
     to_utc,
     utc_offset_hours,
 )
@@ -31,6 +30,7 @@ from geoloc.sample.positions import stand
 from geoloc.sample.posting import HABIT_SHARES, posting_times
 from geoloc.sample.settings import SampleSettings
 from geoloc.sample.trips import Scenes, Trips, make_trips, pick
+from geoloc.sun import sun_position
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]

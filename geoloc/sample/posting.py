@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from geoloc.sample.daylight import DAY_SECONDS
 from geoloc.sample.hashing import uniform
 from geoloc.sample.normal import normal
+from geoloc.sun import DAY_SECONDS
 
 IntArray = NDArray[np.int64]
 Times = NDArray[np.datetime64]

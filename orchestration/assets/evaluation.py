@@ -30,6 +30,7 @@ from geoloc.localizers.frozen.localizer import frozen_table
 from geoloc.localizers.served import References, pack
 from geoloc.models.engine import engine_name
 from geoloc.photos.owners import photographer_keys
+from geoloc.photos.splits import CONTEXT, TRAIN, UNUSED, VALIDATION
 from geoloc.photos.trips import are_trips
 from geoloc.retrieval.embeddings import Embeddings
 from geoloc.retrieval.index import NEAR_DUPLICATES, ReferenceIndex
@@ -45,6 +46,7 @@ from orchestration.assets.answers import (
 )
 from orchestration.assets.chosen import Collector, chosen_methods, explain_neighbours
 from orchestration.assets.chosen_tables import chosen_tables
+from orchestration.assets.context_answers import context_ways
 from orchestration.assets.inputs import (
     SOURCE,
     embedding_folders,
@@ -81,10 +83,11 @@ def build(run: StageRun) -> StageResult:
     ]
     if frozen:
         ways.append(by_frozen(run, frozen))
+    ways += context_ways(run, len(partitions))
     chosen = chosen_methods(run, by_class, validation)
 
     made, behind = {}, {}
-    tests = [name for name in sorted(by_split) if name not in ("train", "validation", "unused")]
+    tests = [name for name in sorted(by_split) if name not in (TRAIN, VALIDATION, CONTEXT, UNUSED)]
     for name in tests:
         queries = by_split[name].reset_index(drop=True)
         collectors = [one.collector(queries) for one in chosen]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,21 +14,26 @@ from geoloc.files import read_json, read_parquet
 from geoloc.models.settings import ModelSettings
 from geoloc.partitions import load_partition
 from geoloc.photos.catalog import read_catalog
+from geoloc.photos.pair_splits import OVERHEAD, PAIR_COLUMNS, PICTURE_COLUMNS, STREET
+from geoloc.photos.pairs import overhead_pool
 from geoloc.photos.splits import FACTS
 from geoloc.settings import SettingsError, replace
+from geoloc.training.cross_view_settings import CrossViewSettings
 from geoloc.training.metric_settings import CLASSIFIER, MetricSettings
 from orchestration.lineage.build import Build
-from orchestration.plan.chain import GRAPH_FILE, MODEL_FILE, SPLITS_FILE
+from orchestration.plan.chain import GRAPH_FILE, MODEL_FILE, PAIRS_FILE, PICTURES_FILE, SPLITS_FILE
 from orchestration.plan.settings import BuildSettings, weights_file
 from orchestration.run.stage import StageRun
 from orchestration.workspace import WorkspaceError
 
 if TYPE_CHECKING:
     from geoloc.models.classifier import Classifier
+    from geoloc.models.cross_view import CrossViewNetwork
     from geoloc.models.engine import ExportedNetwork
     from geoloc.models.metric import MetricNetwork
     from geoloc.models.photo_network import PhotoNetwork
     from geoloc.partitions.base import Partition
+    from geoloc.training.cross_view_pairs import PairSource
 
 # Networks are imported inside the functions that need them: torch takes seconds to import, and neither Dagster's graph
 # nor the stages without a network need it.
@@ -74,6 +79,22 @@ def with_pixels(pool: Path, photos: pd.DataFrame) -> pd.DataFrame:
             f"{found.loc[other, 'photo_id'].iloc[0]}; build the splits again with: geoloc build"
         )
     return found.drop(columns="bytes")
+
+
+def read_pair_table(pairs: Path) -> pd.DataFrame:
+    """The table of the pairs stage, one row per pair: geoloc.photos.pair_splits.PAIR_COLUMNS."""
+    return read_parquet(pairs / PAIRS_FILE, PAIR_COLUMNS)
+
+
+def pair_photos(pool: Path, pairs: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The street photos and the overhead tiles of the pairs stage, each with the current location of its bytes: those
+    of street photos in `pool`, those of tiles in `overhead_pool(pool)`.
+
+    Raises WorkspaceError if a pool's bytes of a picture are different or missing.
+    """
+    pictures = read_parquet(pairs / PICTURES_FILE, PICTURE_COLUMNS)
+    street, tiles = (pictures[pictures["view"] == view].reset_index(drop=True) for view in (STREET, OVERHEAD))
+    return with_pixels(pool, street), with_pixels(overhead_pool(pool), tiles)
 
 
 def load_partitions(folder: Path) -> dict[str, Partition]:
@@ -145,6 +166,51 @@ def initial_metric(build: Build) -> MetricNetwork:
     )
     scale = settings.loss.scale if settings.loss.learnt_scale else None
     return build_metric_network(model, build.settings.metric_seed, settings.embedding_size, scale)
+
+
+def cross_view_settings(build: Build) -> CrossViewSettings:
+    """The settings of the recipe's cross-view network. Raises SettingsError if it has none."""
+    if build.settings.cross_view is None:
+        raise SettingsError(f"cross_view must be a section, which {build.recipe} does not have")
+    return build.settings.cross_view
+
+
+def initial_cross_view(build: Build) -> CrossViewNetwork:
+    """The cross-view network before training. Raises SettingsError for a backbone that its settings do not fit."""
+    from geoloc.models.cross_view import build_cross_view
+    from geoloc.training.cross_view import shape_of
+
+    settings = cross_view_settings(build)
+    file = weights_file(build.workspace, build.settings, "cross_view.model.weights")
+    model = settings.model if file is None else replace(settings.model, weights=str(file))
+    return build_cross_view(model, shape_of(settings), build.settings.cross_view_seed)
+
+
+def pair_sources(build: Build, model: CrossViewNetwork, splits: Sequence[str]) -> list[PairSource]:
+    """The pairs of each of some splits, with pictures as they are, ready to run `model` over."""
+    from geoloc.training.cross_view_pairs import PairSource, cross_view_pairs
+
+    settings, pool = cross_view_settings(build), build.workspace.pool
+    folder = build.folder("pairs")
+    table, pictures = read_pair_table(folder), pair_photos(pool, folder)
+    found = []
+    for split in splits:
+        pairs = cross_view_pairs(table[table["split"] == split], *pictures, split)
+        found.append(
+            PairSource(
+                pool,
+                overhead_pool(pool),
+                pairs,
+                model,
+                None,
+                None,
+                0.0,
+                build.settings.seed,
+                settings.workers,
+                settings.channels_last,
+            )
+        )
+    return found
 
 
 def load_trained(build: Build, partitions: Mapping[str, Partition]) -> Classifier | ExportedNetwork:

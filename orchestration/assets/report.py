@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from geoloc.evaluation.cross_view import CrossViewEvaluation
 from geoloc.evaluation.diagnostics import FILE as DIAGNOSTICS_FILE
 from geoloc.evaluation.diagnostics import REFERENCE_SIZE, Diagnostics
 from geoloc.evaluation.explaining.explanations import FILE as EXPLANATIONS_FILE
@@ -30,19 +31,23 @@ from geoloc.reports.embedding_figures import embedding_groups
 from geoloc.reports.examples import Example, ExampleNeighbour, ExampleSet, pick_examples, thumbnail
 from geoloc.reports.gallery import GALLERY_FILE, GalleryInput
 from geoloc.reports.gallery_choice import gather_gallery
+from geoloc.reports.overhead_figures import cross_view_group, score_table
 from geoloc.reports.reference_figures import reference_group
 from geoloc.reports.report import ReportInput, figure_file, write_report
 from geoloc.reports.summary import bent_warnings
 from geoloc.reports.thoughts import FigureGroup, gather_thoughts
+from geoloc.reports.track_figures import posting_group, track_group
 from orchestration.assets.inputs import load_partitions, model_names, read_photos
 from orchestration.lineage.checks import results_for_now
 from orchestration.lineage.origin import commit_text, git_state
-from orchestration.plan.chain import TRAINING_FILE, inputs_of
+from orchestration.plan.chain import TRACKS_FILE, TRAINING_FILE, inputs_of
 from orchestration.run.stage import StageResult, StageRun
 
 if TYPE_CHECKING:
     from geoloc.partitions.base import Partition
 
+CROSS_VIEW = "street photos and overhead tiles"
+"""The title of the table of cross-view scores."""
 EXAMPLES = 6
 """Number of best and of worst photos shown per method."""
 THOUGHTS_IN_DAGSTER = ("probabilities-1", "surest", "calibration")
@@ -70,6 +75,10 @@ def build(run: StageRun) -> StageResult:
     thoughts = _thoughts(run, evaluations[main], main, photos, partitions)
     thoughts += reference_group(_table(run.input("evaluation") / main, REFERENCE_SIZE))
     thoughts += _embeddings(run, main, photos, names)
+    thoughts += _context(run, main, photos)
+    cross_view = _cross_view(run)
+    if cross_view is not None:
+        thoughts += _cross_view_figures(run, cross_view, photos)
     report = ReportInput(
         workspace=run.workspace.root.name,
         recipe=run.settings.recipe,
@@ -82,13 +91,14 @@ def build(run: StageRun) -> StageResult:
         partitions=partitions,
         training={
             network: pd.DataFrame(read_json(run.input(network) / TRAINING_FILE, dict)["history"])
-            for network in ("classifier", "metric")
+            for network in ("classifier", "metric", "cross_view_model")
             if network in present
         },
         splits=_sizes(photos, counted),
         warnings=bent_warnings(counted),
         checks=_checks(run, splits),
-        diagnostics=_diagnostics(run.input("evaluation") / main),
+        diagnostics=_diagnostics(run.input("evaluation") / main)
+        | ({} if cross_view is None else {CROSS_VIEW: score_table(cross_view)}),
         further_diagnostics={name: _diagnostics(run.input("evaluation") / name) for name in evaluations},
         thoughts=thoughts,
         quarantine=count_reasons(read_quarantine(run.workspace.pool)),
@@ -114,6 +124,26 @@ def build(run: StageRun) -> StageResult:
             if one.name in THOUGHTS_IN_DAGSTER
         }
     )
+
+
+def _cross_view(run: StageRun) -> CrossViewEvaluation | None:
+    """The evaluation of the cross-view network; None if the recipe has none."""
+    if "cross_view_evaluation" not in inputs_of(run.settings, run.stage):
+        return None
+    return CrossViewEvaluation.load(run.input("cross_view_evaluation"))
+
+
+def _cross_view_figures(
+    run: StageRun, found: CrossViewEvaluation, photos: pd.DataFrame
+) -> tuple[FigureGroup, ...]:
+    pool = overhead_pool(run.workspace.pool)
+    tiles = read_catalog(pool).set_index("photo_id")
+    with ShardReader(run.workspace.pool) as street, ShardReader(pool) as overhead:
+        return cross_view_group(
+            found,
+            lambda photo_id: _stored_bytes(photos.loc[photo_id], street),
+            lambda tile_id: _stored_bytes(tiles.loc[tile_id], overhead),
+        )
 
 
 def _diagnostics(folder: Path) -> dict[str, pd.DataFrame]:
@@ -167,6 +197,16 @@ def _embeddings(
             return None if data is None else thumbnail(data, 160)
 
         return embedding_groups(maps, tables("units"), picture)
+
+
+def _context(run: StageRun, test: str, photos: pd.DataFrame) -> tuple[FigureGroup, ...]:
+    """Tracks of albums, and when photos are posted, for a recipe with models of albums or time."""
+    file = run.input("evaluation") / TRACKS_FILE.format(test=test)
+    tracks = read_parquet(file) if file.exists() else pd.DataFrame()
+    groups = track_group(tracks, tracks["method"].iloc[0] if len(tracks) else "")
+    if run.settings.time is not None:
+        groups += posting_group(photos["longitude"], photos["posted_at"])
+    return groups
 
 
 def _stored_bytes(photo: pd.Series, reader: ShardReader) -> bytes | None:
@@ -307,7 +347,14 @@ def _provenance(run: StageRun) -> Mapping[str, str | None]:
         **{f"content of {name}": record.content for name, record in recorded.items()},
         **{
             f"MLflow run of the {name}": recorded[stage].mlflow_run
-            for stage, name in (("classifier", "classifier"), ("metric", "metric network"))
+            for stage, name in (
+                ("classifier", "classifier"),
+                ("metric", "metric network"),
+                ("time_model", "models of time"),
+                ("album_models", "models of albums"),
+                ("cross_view_model", "cross-view network"),
+                ("cross_view_evaluation", "cross-view evaluation"),
+            )
             if stage in recorded
         },
         "MLflow run of the evaluation": evaluation.mlflow_run,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
-from geoloc.photos.splits import TRAIN, UNUSED, VALIDATION
+from geoloc.photos.splits import CONTEXT, TRAIN, UNUSED, VALIDATION
 from geoloc.settings import SettingsError
 from orchestration.assets.inputs import read_photos, stored
 from orchestration.lineage.build import Build
@@ -15,11 +15,13 @@ from orchestration.plan.chain import STAGES, Borrowing, borrowings, inputs_of, u
 from orchestration.workspace import WorkspaceError
 
 
-def refuse_seen_tests(build: Build, stage: str = "classifier") -> None:
-    """Raise SettingsError if a recipe that a stage of this one builds on was trained on photos of this one's test sets,
-    or on others by their photographers; WorkspaceError if what it was trained on is not known any more."""
-    photos = read_photos(build.folder("splits"))
-    tests = photos[~photos["split"].isin([TRAIN, VALIDATION, UNUSED])]
+def refuse_seen_tests(build: Build, stage: str = "classifier", tests: pd.DataFrame | None = None) -> None:
+    """Raise SettingsError if a recipe that a stage of this one builds on was trained on `tests` (photo_id, sha256,
+    photographer; default: those of this recipe's test sets), or on others by their photographers; WorkspaceError if
+    what it was trained on is not known any more."""
+    if tests is None:
+        photos = read_photos(build.folder("splits"))
+        tests = photos[~photos["split"].isin([TRAIN, VALIDATION, CONTEXT, UNUSED])]
     for key, other, trained in trained_before(build, stage):
         seen = _seen(other, trained)
         found = tests["photo_id"].isin(seen["photo_id"]) | tests["sha256"].isin(seen["sha256"].dropna())

@@ -12,6 +12,8 @@ from orchestration.commands.downloads import (
     download_settings,
     spool_folder,
 )
+from orchestration.commands.pair_sources import KINDS as PAIR_KINDS
+from orchestration.commands.pair_sources import add_pair_kinds, ingest_pairs
 from orchestration.commands.parsing import HELP, Parser, add_command, add_workspace, named_columns
 from orchestration.errors import UsageError
 from orchestration.stores.lock import photos_lock
@@ -34,7 +36,9 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         "  geoloc ingest webdataset 'shards/*.tar'\n"
         "  geoloc ingest mp16 'mp16/*.msg'\n"
         "  geoloc ingest webdataset 's3://bucket/shards/{00000..00010}.tar'\n"
-        "  geoloc ingest urls photos.csv --column url=link --delay 0.1",
+        "  geoloc ingest urls photos.csv --column url=link --delay 0.1\n"
+        "  geoloc ingest vigor ~/VIGOR                     pairs of street photos and overhead tiles\n"
+        "  geoloc ingest overhead area.tif                 overhead tiles for the street photos of the pool",
         run,
     )  # fmt: skip
     parser.epilog = f"{parser.epilog}" + (
@@ -99,6 +103,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         "--again", action="store_true", help="ask also for what was final (404, 410, no photo, ...)"
     )
     add_download_options(urls)
+    add_pair_kinds(kind)
     for made in (table, tars, shards, urls):
         made.add_argument(
             "--column", action="append", default=[], metavar="FIELD=NAME", help="a field's column name"
@@ -123,19 +128,18 @@ def run(options: argparse.Namespace) -> None:
     workspace = open_workspace(options)
     if options.kind == "urls":
         given |= {"spool": spool_folder(workspace, options.path)}
+    settings = {
+        "workers": options.workers,
+        "resize_short_side": options.short_side,
+        **({} if options.min_side is None else {"min_side": options.min_side}),
+    }
     with photos_lock(workspace, f"geoloc ingest {options.kind} {options.path}"):
-        ingest_into(
-            workspace,
-            options.kind,
-            options.path,
-            source=options.source,
-            settings={
-                "workers": options.workers,
-                "resize_short_side": options.short_side,
-                **({} if options.min_side is None else {"min_side": options.min_side}),
-            },
-            **given,
-        )
+        if options.kind in PAIR_KINDS:
+            ingest_pairs(workspace, options, settings)
+        else:
+            ingest_into(
+                workspace, options.kind, options.path, source=options.source, settings=settings, **given
+            )
         _say_what_does_not_fit(workspace)
         if not options.no_dvc:
             record_data(workspace)

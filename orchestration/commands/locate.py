@@ -6,13 +6,18 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orchestration.commands.common import check_writable, open_workspace
 from orchestration.commands.parsing import add_command, add_recipe, at_least
 from orchestration.errors import UsageError
 from orchestration.locate.question import COMBINATIONS, LEVELS, METHODS, MODELS, Question
 from orchestration.workspace import Workspace
+
+if TYPE_CHECKING:
+    from orchestration.locate.located import Located
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
@@ -27,7 +32,9 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         "  geoloc locate photo.jpg --method nn --references source=yfcc --references until=2012-01-01\n"
         "  geoloc locate photo.jpg --method neighbours --level city --map where.html\n"
         "  geoloc locate photo.jpg --method combined       classes and neighbours together\n"
-        "  geoloc locate --table photos.csv --output answers.parquet\n\n"
+        "  geoloc locate --album holiday/ --recipe planet_albums --map track.html\n"
+        "  geoloc locate --table photos.csv --output answers.parquet\n"
+        "  geoloc locate photo.jpg --recipe cross_view --overhead area      position and heading on overhead tiles\n\n"
         "If the build has localizers.calibrate, confidences are scaled by a temperature fitted on validation photos.\n"
         "If it has localizers.coverages, each answer comes with regions: cells that contain the photo with the given\n"
         "probability, outlined on the map. A note above an answer says at which levels the build is worse than its\n"
@@ -35,6 +42,18 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         run,
     )  # fmt: skip
     parser.add_argument("photos", type=Path, nargs="*", metavar="PHOTO")
+    parser.add_argument(
+        "--album",
+        type=Path,
+        metavar="FOLDER",
+        help="answer for all photos of a folder together, in order of their EXIF times, and say which of them changed "
+        "their answer because of the others",
+    )
+    parser.add_argument(
+        "--anchors",
+        action="store_true",
+        help="with --album: photos whose EXIF has a place are answered with it, marked, and tell of the others",
+    )
     parser.add_argument(
         "--table",
         type=Path,
@@ -97,6 +116,18 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         metavar="CONFIDENCE",
         help="give no answer with a lower confidence, from 0 to 1",
     )
+    parser.add_argument(
+        "--overhead",
+        type=Path,
+        metavar="INDEX",
+        help="position and heading on the overhead tiles of this index (see geoloc index overhead), by a recipe with a "
+        "section cross_view",
+    )
+    parser.add_argument(
+        "--joint",
+        action="store_true",
+        help="--overhead: only on tiles where the recipe's photo classifier thinks it likely",
+    )
     parser.add_argument("--json", action="store_true", help="machine-readable answers")
     parser.add_argument(
         "--map", type=Path, metavar="FILE", help="also draw the answers on an offline HTML map"
@@ -116,22 +147,39 @@ def run(options: argparse.Namespace) -> int:
         options.k,
         tuple(options.references),
     )
+    _check_album(options, question)
     _check_table(options)
+    if options.overhead is not None:
+        _check_overhead(question)
+    elif options.joint:
+        raise UsageError("--joint is for --overhead INDEX, which is missing")
     workspace = open_workspace(options, tracks=False)
     if options.table:
         return _run_table(options, question, workspace)
     if options.map:
         _check_map(options.map, options.photos)
+    if options.album:
+        return _album(workspace, options)
     # Only now, with the question checked: torch takes seconds to import.
     from orchestration.lineage.build import Build
     from orchestration.locate.locate import locate, map_page
 
     build = Build(workspace, options.recipe)
-    places = locate(build, options.photos, question, _say)
+    places: Sequence[Located]
+    if options.overhead is not None:
+        from orchestration.locate.by_overhead import locate_overhead, overhead_map
+
+        found = locate_overhead(
+            build, options.overhead, options.photos, options.alternatives, _say, joint=options.joint
+        )
+        places, draw = found, partial(overhead_map, found)
+    else:
+        places = locate(build, options.photos, question, _say)
+        draw = partial(map_page, build, places)
     if options.map:
         from geoloc.files import write_text
 
-        write_text(options.map, map_page(build, places))
+        write_text(options.map, draw())
     if options.json:
         print(json.dumps([place.to_dict() for place in places], indent=2, ensure_ascii=False))
     else:
@@ -142,6 +190,62 @@ def run(options: argparse.Namespace) -> int:
         return 0
     _say("no photo was located")
     return 1
+
+
+def _check_album(options: argparse.Namespace, question: Question) -> None:
+    """Raise UsageError for photos and an album, and for options that an album's answers do not have."""
+    if options.anchors and not options.album:
+        raise UsageError("--anchors needs --album FOLDER")
+    if options.album:
+        if options.photos:
+            raise UsageError(f"--album {options.album} and the photo {options.photos[0]} exclude each other")
+        if options.table or options.output:
+            raise UsageError(
+                f"--album {options.album} and {'--table' if options.table else '--output'} exclude each other"
+            )
+        for name, default in vars(Question()).items():
+            if getattr(question, name) != default:
+                option = f"--{name.replace('_', '-')}"
+                raise UsageError(
+                    f"--album {options.album} and {option} exclude each other: an album is answered by class, over the "
+                    "main partition"
+                )
+
+
+def _album(workspace: Workspace, options: argparse.Namespace) -> int:
+    """Answer for an album; returns 1 if none of its photos was located."""
+    from orchestration.locate.photos import photo_files
+
+    files = photo_files(options.album)
+    if options.map:
+        _check_map(options.map, files)
+    from orchestration.lineage.build import Build
+    from orchestration.locate.album import album_page, locate_album
+
+    album = locate_album(Build(workspace, options.recipe), options.album, anchors=options.anchors, say=_say)
+    if options.map:
+        from geoloc.files import write_text
+
+        write_text(options.map, album_page(album))
+    print(json.dumps(album.to_dict(), indent=2, ensure_ascii=False) if options.json else album)
+    if options.map and not options.json:
+        print(f"\nmap: {options.map}")
+    if album.answered:
+        return 0
+    _say("no photo was located")
+    return 1
+
+
+def _check_overhead(question: Question) -> None:
+    """Raise UsageError for options that are for other ways of answering."""
+    plain = Question(alternatives=question.alternatives)
+    for name in ("method", "model", "partition", "level", "combine", "abstain_below", "k", "references"):
+        if getattr(question, name) != getattr(plain, name):
+            option = name.replace("_", "-")
+            raise UsageError(
+                f"--overhead and --{option} {getattr(question, name)} exclude each other: --{option} is for answers "
+                "without overhead tiles"
+            )
 
 
 def _say(line: str) -> None:
@@ -169,11 +273,15 @@ def _check_table(options: argparse.Namespace) -> None:
             raise UsageError(
                 "--output is for --table; answers of single photos go to a page with --map, or --json"
             )
-        if not options.photos:
-            raise UsageError("name the photos to locate, or a table of them with --table")
+        if not options.photos and not options.album:
+            raise UsageError(
+                "name the photos to locate, or a table of them with --table, or a folder with --album"
+            )
         return
     if options.photos:
         raise UsageError(f"--table {options.table} and the photo {options.photos[0]} exclude each other")
+    if options.overhead is not None:
+        raise UsageError(f"--table {options.table} and --overhead {options.overhead} exclude each other")
     if options.map or options.json:
         raise UsageError(f"--table and {'--map' if options.map else '--json'} exclude each other")
     if options.output is None:

@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orchestration.commands.common import counter, ingest_into, open_workspace, record_data
 from orchestration.commands.parsing import add_command, at_least
 from orchestration.stores.lock import photos_lock
 from orchestration.workspace import Workspace
+
+if TYPE_CHECKING:
+    from geoloc.sample.settings import SampleSettings
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
@@ -18,7 +22,8 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         subparsers, "sample", "generate photos of the sample planet, with known places, and add them to the pool",
         "  geoloc --workspace /tmp/w sample --photos 4000 --seed 7\n"
         "  geoloc sample --since 1 --photos 500            the collection grows: 500 new photos, as version 2\n"
-        "  geoloc sample --photos 500 --folder pictures    only the files and their truth, no pool",
+        "  geoloc sample --photos 500 --folder pictures    only the files and their truth, no pool\n"
+        "  geoloc --workspace /tmp/w sample --photos 8000 --overhead-share 1    many pairs for cross-view recipes",
         run,
     )  # fmt: skip
     parser.add_argument(
@@ -33,6 +38,10 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         "give the seed of the earlier versions",
     )  # fmt: skip
     parser.add_argument(
+        "--overhead-share", type=_share, metavar="SHARE",
+        help="share of the outdoor photos that have an overhead tile, from 0 to 1 (default: 0.25)",
+    )  # fmt: skip
+    parser.add_argument(
         "--folder", type=Path, metavar="DIR", help="write the files here and leave the pool alone"
     )
     parser.add_argument(
@@ -44,8 +53,9 @@ def add(subparsers: argparse._SubParsersAction) -> None:
 def run(options: argparse.Namespace) -> None:
     """Run the command."""
     version = 1 if options.since is None else options.since + 1
+    settings = _settings(options)
     if options.folder:
-        _draw(options, options.folder, version)
+        _draw(options, options.folder, version, settings)
         return
     workspace = open_workspace(options)
     # From the start: two samples at once would mix their steps, and the second would draw for nothing.
@@ -54,12 +64,20 @@ def run(options: argparse.Namespace) -> None:
         tempfile.TemporaryDirectory(prefix="geoloc-sample-") as temporary,
     ):
         folder = Path(temporary) / "sample"
-        _draw(options, folder, version)
-        _ingest(workspace, folder, version)
+        _draw(options, folder, version, settings)
+        _ingest(workspace, folder, version, settings)
         record_data(workspace)
 
 
-def _draw(options: argparse.Namespace, folder: Path, version: int) -> None:
+def _settings(options: argparse.Namespace) -> SampleSettings:
+    from geoloc.sample.settings import SampleSettings
+    from geoloc.settings import parse
+
+    share = options.overhead_share
+    return parse(SampleSettings, {} if share is None else {"overhead_share": share}, "sample")
+
+
+def _draw(options: argparse.Namespace, folder: Path, version: int, settings: SampleSettings) -> None:
     from geoloc.sample import make_sample
 
     with counter("pictures drawn") as bar:
@@ -72,6 +90,7 @@ def _draw(options: argparse.Namespace, folder: Path, version: int) -> None:
             folder,
             photos=options.photos,
             seed=options.seed,
+            settings=settings,
             version=version,
             processes=options.processes,
             progress=show,
@@ -83,7 +102,7 @@ def _draw(options: argparse.Namespace, folder: Path, version: int) -> None:
     print("dirt on purpose: " + ", ".join(f"{kind} {count}" for kind, count in made.dirt.items() if count))
 
 
-def _ingest(workspace: Workspace, folder: Path, version: int) -> None:
+def _ingest(workspace: Workspace, folder: Path, version: int, settings: SampleSettings) -> None:
     """Add the sample's tiles, photos and pairs to the pool.
 
     In this order, each pair finds both of its pictures. A run that is killed anywhere leaves a good pool, which the
@@ -105,4 +124,15 @@ def _ingest(workspace: Workspace, folder: Path, version: int) -> None:
         ingest_into(workspace, "table", str(table), source=SOURCE, pool=pool, what=what, origin=table.name)
     # Everything is text until parsed: a city may be in Namibia, NA.
     pairs = pd.read_csv(folder / "pairs.csv", dtype=str, keep_default_na=False, na_values=[""])
+    pairs["tile_metres"] = settings.tile_size * settings.metres_per_pixel
     print(add_pairs(workspace.pool, pairs, source=SOURCE))
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, got {text!r}")
+    return value

@@ -58,7 +58,7 @@ def read_answers(file: Path, photo: str = "") -> Answers:
     rows, maker = found
     if not isinstance(maker, dict) or not {"recipe", "outputs"} <= set(maker):
         raise WorkspaceError(
-            f"{file} does not say what gave its answers: an older geoloc wrote it; locate again"
+            f"{file} does not say what gave its answers: --overhead or an older geoloc wrote it"
         )
     located = sum(row.get("latitude") is not None for row in rows)
     one = None

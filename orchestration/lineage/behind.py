@@ -15,7 +15,7 @@ from geoloc.photos.pairs import overhead_pool, read_pairs
 from geoloc.photos.quarantine import PHOTO, read_quarantine
 from orchestration.lineage.build import Build
 from orchestration.lineage.record import Record
-from orchestration.plan.chain import SPLITS_FILE, STAGES
+from orchestration.plan.chain import PAIRS_FILE, SPLITS_FILE, STAGES
 from orchestration.workspace import Workspace
 
 GONE = "not in the pool now"
@@ -173,6 +173,7 @@ def direct_uses(build: Build, ids: Collection[str]) -> list[Use]:
     for table in sorted(build.folder("index").glob("*/references.parquet")) if "index" in made else ():
         there = read_parquet(table, ["photo_id"])["photo_id"].isin(list(ids))
         used.append(Use("index", f"/{table.parent.name}", "reference in", int(there.sum())))
+    used += _of_pairs(build, ids) if "pairs" in made else []
     if "evaluation" in made:
         for test in read_json(build.folder("evaluation") / "evaluations.json", list):
             asked = read_parquet(build.folder("evaluation") / test / "per_photo.parquet", ["photo_id"])[
@@ -202,6 +203,22 @@ def _in_build(build: Build, photo_id: str) -> dict[str, Any]:
         "reason": _plain(rows["reason"].iloc[0]),
         "used": used,
     }
+
+
+def _of_pairs(build: Build, ids: Collection[str]) -> list[Use]:
+    """What the pairs of street photos and overhead tiles did in the cross-view stages of a build."""
+    pairs = read_parquet(build.folder("pairs") / PAIRS_FILE, ["photo_id", "overhead_id", "split"])
+    wanted = list(ids)
+    pairs = pairs[pairs["photo_id"].isin(wanted) | pairs["overhead_id"].isin(wanted)]
+
+    def count(split: str) -> int:
+        return int((pairs["split"] == split).sum())
+
+    return [
+        Use("pairs", "", "split by", len(pairs)),
+        *(Use("cross_view_model", " in a pair", how, count(split)) for split, how in LEARNT.items()),
+        Use("cross_view_evaluation", "", "query of", count("test")),
+    ]
 
 
 def _splits(build: Build) -> pd.DataFrame:

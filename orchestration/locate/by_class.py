@@ -89,9 +89,12 @@ class ByClass:
         regions = regions_of(self.calibration, main, self.partitions[main], probabilities)
         return Found(answers, self._reasons(answers, probabilities), regions)
 
-    def probabilities(self, photos: Sequence[NDArray[np.uint8]]) -> dict[str, NDArray[np.float32]]:
-        """Scaled, by partition, float32 [N, C]."""
-        return self.calibration.scaled(self._probabilities(photos))
+    def probabilities(
+        self, photos: Sequence[NDArray[np.uint8]], *, scaled: bool = True
+    ) -> dict[str, NDArray[np.float32]]:
+        """By partition, float32 [N, C]; as the network says them unless `scaled`."""
+        found = self._probabilities(photos)
+        return self.calibration.scaled(found) if scaled else found
 
     def _probabilities(self, photos: Sequence[NDArray[np.uint8]]) -> dict[str, NDArray[np.float32]]:
         """By partition, float32 [N, C]: means over the crops that the settings want, as in evaluation."""

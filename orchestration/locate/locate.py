@@ -64,7 +64,7 @@ def open_build(build: Build, question: Question, say: Callable[[str], None]) -> 
 
 
 def _opened(build: Build, question: Question, loaded: Sequence[str], say: Callable[[str], None]) -> Opened:
-    records = _verified(build, question, loaded, say)
+    records = verified(build, question, loaded, say)
     localizer = _open(build, question, say)
     worse = shortfalls(build, localizer.name, question.level) if measures(build, records) else ()
     asked = {name: value for name, value in asdict(question).items() if value not in (None, (), False)}
@@ -216,7 +216,7 @@ def _needs_splits(question: Question) -> str:
     return "--combine overlay" if question.combine == "overlay" else ""
 
 
-def _verified(
+def verified(
     build: Build, question: Question, loaded: Sequence[str], say: Callable[[str], None]
 ) -> dict[str, Record]:
     """The records of the outputs that the answer comes from, once all is known to be what they say.

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from geoloc.photos.decoding import Limits, UnreadablePhoto, checked_pixels
 from geoloc.photos.quarantine import Reason
+from orchestration.errors import UsageError
 
 KINDS = {
     stat.S_IFDIR: "a directory",
@@ -52,6 +53,16 @@ def read_photo(
         return ReadPhoto(name, None, error.strerror or str(error), Reason.UNREADABLE_FILE)
     except ValueError as error:  # a path with a null byte
         return ReadPhoto(name, None, str(error), Reason.UNREADABLE_FILE)
+
+
+def photo_files(folder: Path) -> list[Path]:
+    """The files of an album's folder by name, without hidden ones. Raises UsageError for no folder, or an empty one."""
+    if not folder.is_dir():
+        raise UsageError(f"--album must be a folder of photos, got {folder}")
+    files = sorted(one for one in folder.iterdir() if not one.is_dir() and not one.name.startswith("."))
+    if not files:
+        raise UsageError(f"--album {folder} has no files")
+    return files
 
 
 def _bytes(file: Path) -> bytes:

@@ -8,25 +8,42 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from geoloc.files import atomic_folder, file_hashes, link_or_copy, read_parquet, write_json
+import pandas as pd
+
+from geoloc.files import atomic_folder, file_hashes, link_or_copy, read_parquet, write_json, write_parquet
 from geoloc.localizers.chosen.choice import ALONE
 from geoloc.localizers.chosen.neighbourhood import COMBINED
+from geoloc.models.stored_probabilities import take_from_probabilities
+from geoloc.photos.pair_splits import STREET
+from geoloc.photos.splits import CONTEXT
 from geoloc.retrieval.external import FeaturesError, read_features
 from geoloc.retrieval.pca import PCA_FILE
 from geoloc.retrieval.settings import ExternalSettings
 from geoloc.retrieval.takedown import take_from_embeddings, take_from_index, take_from_table
 from orchestration.assets.inputs import EMBEDDED_BY
 from orchestration.lineage.build import Build, files_content
-from orchestration.plan.chain import EXTERNAL_FILE, SPLITS_FILE, STAGES
+from orchestration.plan.chain import (
+    EXTERNAL_FILE,
+    LEFT_OUT_FILE,
+    PAIRS_FILE,
+    PICTURES_FILE,
+    SPLITS_FILE,
+    STAGES,
+)
 from orchestration.run.facts import ENGINE, facts_folder, keep_facts, read_facts
 from orchestration.run.reuse import built_recipes
 from orchestration.stores.pipeline import dvc_stage_name
 from orchestration.workspace import Workspace
 
 Groups = Mapping[str, str]
-MODELS = ("partition", "classifier", "metric")
+MODELS = ("partition", "classifier", "metric", "time_model", "album_models", "cross_view_model")
 """Stages that learn from photos: what they learned cannot be taken out, only trained again. Principal components of
 embeddings are such a model too."""
+OF_PAIRS = ("pairs", "cross_view_model", "overhead_index", "cross_view_evaluation")
+"""Stages that have photos of the stage pairs, not of splits."""
+REMOVED = ("report", "overhead_index", "cross_view_evaluation")
+"""Outputs that show photos, the tiles of their places, or numbers from them: they are removed, and made again by a
+build."""
 _FITTED = tuple(f"{kind}-{model}" for kind in (ALONE, COMBINED) for model in EMBEDDED_BY)
 """Folders of an evaluation with what was fitted for its methods by neighbour."""
 
@@ -35,9 +52,27 @@ def _splits(folder: Path, groups: Groups) -> None:
     take_from_table(folder / SPLITS_FILE, groups)
 
 
+def _pairs(folder: Path, groups: Groups) -> None:
+    """Also without the tiles that only these photos are paired with: a tile lies where its photo was taken."""
+    table = read_parquet(folder / PAIRS_FILE, ("photo_id", "overhead_id"))
+    gone = table["photo_id"].isin(list(groups))
+    tiles = set(table.loc[gone, "overhead_id"]) - set(table.loc[~gone, "overhead_id"])
+    take_from_table(folder / PAIRS_FILE, groups)
+    take_from_table(folder / LEFT_OUT_FILE, groups)
+    pictures = read_parquet(folder / PICTURES_FILE, ("photo_id", "view"))
+    street = pictures["view"] == STREET
+    removed = pictures["photo_id"].isin(list(groups)) & street | pictures["photo_id"].isin(tiles) & ~street
+    if removed.any():
+        write_parquet(folder / PICTURES_FILE, pictures[~removed].reset_index(drop=True))
+
+
 def _indexes(folder: Path, groups: Groups) -> None:
     for one in sorted(path.parent for path in folder.rglob("references.parquet")):
         take_from_index(one, groups)
+
+
+def _probabilities(folder: Path, groups: Groups) -> None:
+    take_from_probabilities(folder, list(groups))
 
 
 def _calibration(folder: Path, groups: Groups) -> None:
@@ -58,14 +93,16 @@ def keep_calibration(folder: Path) -> None:
 
 _TAKE: dict[str, Callable[[Path, Groups], None]] = {
     "splits": _splits,
+    "pairs": _pairs,
     "features": take_from_embeddings,
     "embeddings": take_from_embeddings,
     "metric_embeddings": take_from_embeddings,
     "external_embeddings": take_from_embeddings,
     "index": _indexes,
+    "class_probabilities": _probabilities,
     "evaluation": _calibration,
 }
-"""How photos leave an output. A report shows photos and numbers from them: it is removed, and made again by a build."""
+"""How photos leave an output."""
 
 
 def look_at_outputs(workspace: Workspace, groups: Groups) -> dict[str, Any]:
@@ -76,28 +113,40 @@ def look_at_outputs(workspace: Workspace, groups: Groups) -> dict[str, Any]:
     """
     found = {}
     for build in _builds(workspace):
-        splits = build.folder("splits") / SPLITS_FILE
-        if not splits.is_file():
-            continue
-        frame = read_parquet(splits, ("photo_id", "split"))
-        split = frame.loc[frame["photo_id"].isin(list(groups)), "split"]
-        if split.empty:
-            continue
-        counts = {stage: int(split.isin(["train", "validation"]).sum()) for stage in MODELS}
+        split = _sides(build.folder("splits") / SPLITS_FILE, groups)
+        paired = _sides(build.folder("pairs") / PAIRS_FILE, groups)
+        here = {stage: paired if stage in OF_PAIRS else split for stage in (*_TAKE, *MODELS, *REMOVED)}
+        counts = {stage: int(here[stage].isin(["train", "validation"]).sum()) for stage in MODELS}
         counts["partition"] = counts["index"] = int((split == "train").sum())
-        for stage in (*_TAKE, *MODELS, "report"):
-            record = build.record(stage)
+        apart = CONTEXT if _has_context(build.folder("splits") / SPLITS_FILE) else "train"
+        counts["time_model"] = int(split.isin([apart, "validation"]).sum())
+        counts["album_models"] = int(split.isin(["train", CONTEXT, "validation"]).sum())
+        for stage, sides in here.items():
+            record = None if sides.empty else build.record(stage)
             if record is not None and build.content(stage) == record.content:
                 learned = counts[stage] if stage in MODELS else 0
                 if (build.folder(stage) / PCA_FILE).is_file():
                     learned = counts["index"]
                 found[build.name(stage)] = {
                     "content": record.content,
-                    "photos": counts.get(stage, len(split)),
+                    "photos": counts.get(stage, len(sides)),
                     "learned": learned,
                     "before": record.taken_down,
                 }
     return found
+
+
+def _sides(table: Path, groups: Groups) -> pd.Series:
+    """The splits of these photos in a table of splits or pairs; empty if there is none."""
+    if not table.is_file():
+        return pd.Series(dtype="str")
+    frame = read_parquet(table, ("photo_id", "split"))
+    return frame[frame["photo_id"].isin(list(groups))].drop_duplicates("photo_id")["split"]
+
+
+def _has_context(splits: Path) -> bool:
+    """Whether photos are kept apart for the models of time and albums."""
+    return splits.is_file() and (read_parquet(splits, ("split",))["split"] == CONTEXT).any()
 
 
 def take_from_outputs(workspace: Workspace, groups: Groups, noted: Mapping[str, Any]) -> None:
@@ -109,9 +158,10 @@ def take_from_outputs(workspace: Workspace, groups: Groups, noted: Mapping[str, 
         for stage, take in _TAKE.items():
             if (folder := build.folder(stage)).is_dir():
                 _edit(folder, take, groups)
-        for stage in ("evaluation", "report"):
+        for stage in ("evaluation", *REMOVED):
             shutil.rmtree(facts_folder(build, stage), ignore_errors=True)
-        shutil.rmtree(build.folder("report"), ignore_errors=True)
+        for stage in REMOVED:
+            shutil.rmtree(build.folder(stage), ignore_errors=True)
         _update_records(build, noted)
 
 

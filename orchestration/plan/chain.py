@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geoloc.models.settings import OF_CLASSIFIER, OF_METRIC, RECIPE
+from geoloc.training.cross_view_settings import CrossViewSettings
 from geoloc.training.metric_settings import CLASSIFIER, MetricSettings
 from orchestration.workspace import Workspace
 
@@ -42,7 +43,7 @@ class Stage:
     description: str
     after: tuple[str, ...] = ()
     when: str = ""
-    only: tuple[tuple[str, str, str], ...] = ()
+    only: tuple[tuple[str, str, object], ...] = ()
     looks_at_pool: bool = False
     pool_when: str = ""
     shows_checks: bool = False
@@ -72,6 +73,11 @@ _METRIC = (
 )  # fmt: skip
 """The settings that a metric network depends on. Its first weights are those of metric.start."""
 
+_CROSS_VIEW = tuple(
+    f"cross_view.{name}" for name in CrossViewSettings.model_fields if name not in ("splits", "search")
+)
+"""The settings that a cross-view network depends on."""
+
 CHAIN: tuple[Stage, ...] = (
     Stage(
         "photos", (), (), "data", ("parquet", "dvc"),
@@ -82,6 +88,11 @@ CHAIN: tuple[Stage, ...] = (
         "splits", (), ("seed", "splits"), "data", ("parquet",),
         "Train, validation, test and external test sets: photographer-disjoint, no near-duplicate straddles.",
         after=("photos",), looks_at_pool=True,
+    ),
+    Stage(
+        "pairs", (), ("seed", "cross_view.splits"), "data", ("parquet",),
+        "Pairs of a street photo and an overhead tile: train, validation and test, city- and photographer-disjoint.",
+        after=("photos",), when="cross_view", looks_at_pool=True,
     ),
     Stage(
         "partition", ("splits",), ("partitions",), "partitions", ("parquet",),
@@ -100,6 +111,25 @@ CHAIN: tuple[Stage, ...] = (
         "embeddings", ("splits", "classifier"), _EXTRACTION, "retrieval", ("pytorch", "numpy"),
         "L2-normalised features of every photo by the trained classifier.",
         when="embeddings.of_classifier",
+    ),
+    Stage(
+        "class_probabilities", ("splits", "partition", "classifier"),
+        ("localizers.crops", "localizers.batch_size"), "models", ("pytorch", "numpy"),
+        "Probabilities of the main partition's cells for photos that the classifier was not trained on, with the album "
+        "and times of every photo.",
+        when="context", looks_at_pool=True,
+    ),
+    Stage(
+        "time_model", ("partition", "class_probabilities", "embeddings"),
+        ("seed", "training.seed", "time"), "models", ("pytorch", "mlflow"),
+        "Models that correct the classifier's answers by the time of posting, and by daylight.",
+        when="time", only=(("embeddings", "time.daylight", True),),
+    ),
+    Stage(
+        "album_models", ("partition", "class_probabilities", "embeddings", "time_model"),
+        ("seed", "training.seed", "albums"), "models", ("pytorch", "mlflow"),
+        "A Markov model and networks over the photos of an album or person, on stored embeddings and probabilities.",
+        when="albums", only=(("embeddings", "albums.on_embeddings", True),),
     ),
     Stage(
         "metric", ("splits", "partition", "classifier"), ("seed", *_METRIC), "models", ("pytorch", "mlflow"),
@@ -128,18 +158,41 @@ CHAIN: tuple[Stage, ...] = (
         "FAISS indexes over the training photos' embeddings: the references that queries are matched with.",
     ),
     Stage(
+        "cross_view_model", ("pairs",), ("seed", *_CROSS_VIEW), "models", ("pytorch", "mlflow"),
+        "A network that matches street photos with overhead tiles, trained on the training pairs.",
+        when="cross_view",
+    ),
+    Stage(
+        "overhead_index", ("pairs", "cross_view_model"),
+        ("seed", "cross_view.search", "cross_view.negative_km", "cross_view.precision"), "retrieval", ("numpy",),
+        "The overhead tiles of the test cities, embedded in several rotations; calibrated on validation pairs.",
+        when="cross_view.indexed",
+    ),
+    Stage(
+        "cross_view_evaluation", ("pairs", "cross_view_model"),
+        ("seed", "cross_view.search.batch_size", "cross_view.negative_km", "cross_view.precision"), "evaluation",
+        ("pandas", "mlflow"),
+        "Recall, verification and orientation in cities never trained on, by rotations at test time.",
+        when="cross_view",
+    ),
+    Stage(
         "evaluation",
         (
             "splits", "partition", "classifier", "features", "embeddings", "metric_embeddings", "external_embeddings",
-            "index",
+            "index", "class_probabilities", "time_model", "album_models",
         ),
-        ("seed", "index", "localizers", "evaluation", "metric.name", "embeddings.external.name"), "evaluation",
+        (
+            "seed", "index", "localizers", "evaluation", "metric.name", "embeddings.external.name", "time.network",
+            "time.prior", "time.daylight", "albums",
+        ),
+        "evaluation",
         ("pandas", "mlflow"),
         "Accuracy at five levels with photographer-clustered intervals, baselines, ceilings and comparisons.",
         pool_when="localizers.references",
     ),
     Stage(
-        "report", ("splits", "partition", "classifier", "metric", "evaluation"),
+        "report",
+        ("splits", "partition", "classifier", "metric", "cross_view_model", "cross_view_evaluation", "evaluation"),
         ("note", "splits"), "evaluation", ("html",),
         "One offline HTML file with the tables, maps, examples and provenance; the same numbers as JSON and CSV.",
         after=("photos",), looks_at_pool=True, shows_checks=True,
@@ -154,10 +207,14 @@ GRAPH_FILE = "network.onnx"
 """The exported network, in the outputs of the stages classifier, features and metric; missing if the export failed."""
 SPLITS_FILE = "splits.parquet"
 """The table of the splits stage, a row a photo."""
+PAIRS_FILE, PICTURES_FILE, LEFT_OUT_FILE = "pairs.parquet", "photos.parquet", "left_out.parquet"
+"""The tables of the stage pairs: a row a pair, a row a picture of these, and a row a pair that is left out."""
 TRAINING_FILE = "training.json"
 """Beside it: the history of its training, epoch by epoch."""
 CHOICES_FILE = "neighbour-choices-{model}.json"
 """In the output of the stage evaluation: what was chosen on validation photos for the neighbours of a model."""
+TRACKS_FILE = "tracks-{test}.parquet"
+"""In the output of the stage evaluation: some albums, of a recipe with a section albums."""
 SHARED = ("photos",)
 """Stages that do not depend on the recipe: built once for the workspace."""
 
@@ -179,7 +236,7 @@ class Borrowing:
     only: tuple[str, str] | None = None
 
 
-WEIGHTS = ("model.weights", "metric.start")
+WEIGHTS = ("model.weights", "metric.start", "cross_view.model.weights")
 """The settings that may name a file of initial weights; a stage uses one of them at most."""
 
 BORROWINGS: tuple[Borrowing, ...] = (

@@ -47,8 +47,12 @@ def checks_of(settings: BuildSettings, stage: str) -> tuple[Check, ...]:
         return (Check("catalog"),)
     if stage == "splits":
         return (Check("splits"),)
-    if stage in ("features", "embeddings", "metric_embeddings", "external_embeddings"):
+    if stage == "pairs":
+        return (Check("pairs"),)
+    if stage in ("features", "embeddings", "metric_embeddings", "external_embeddings", "overhead_index"):
         return (Check("embeddings"),)
+    if stage == "class_probabilities":
+        return (Check("class_probabilities"),)
     if stage == "partition":
         return tuple(
             Check("partition", name, {"minimum_photos": _least_photos(one)})

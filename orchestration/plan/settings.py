@@ -10,13 +10,15 @@ from typing import Any
 from geoloc.evaluation.health_settings import HealthSettings
 from geoloc.evaluation.settings import EvaluationSettings
 from geoloc.files import DamagedFile
-from geoloc.localizers.settings import LocalizerSettings
+from geoloc.localizers.settings import AlbumSettings, LocalizerSettings
 from geoloc.models.settings import NAMED_WEIGHTS, OF_CLASSIFIER, OF_METRIC, RECIPE, ModelSettings
 from geoloc.partitions.settings import LatLonPartitionSettings, PartitionSettings, S2PartitionSettings
 from geoloc.photos.settings import SplitSettings
 from geoloc.retrieval.settings import EmbeddingSettings, IndexSettings
 from geoloc.settings import Name, Settings, SettingsError, parse, replace, setting, used
 from geoloc.settings import changes as settings_changes
+from geoloc.training.context_settings import TimeSettings
+from geoloc.training.cross_view_settings import CrossViewSettings
 from geoloc.training.metric_settings import CLASSIFIER, MetricSettings
 from geoloc.training.settings import TrainingSettings
 from geoloc.yaml_files import read_yaml
@@ -25,7 +27,7 @@ from orchestration.plan.chain import MODEL_FILE, STAGES, borrowings, output_fold
 from orchestration.plan.seeds import PLAIN, training_seed, without_seed
 from orchestration.workspace import Workspace
 
-NAMED = ("partitions", "head_weights")
+NAMED = ("partitions", "head_weights", "networks")
 """Settings that are mappings whose keys are names chosen by the user."""
 NESTING = ("s2", "latlon")
 """Kinds of partitions that nest: each cell lies within one cell of a coarser partition."""
@@ -55,6 +57,16 @@ class BuildSettings(Settings):
     metric: MetricSettings | None = setting(
         None,
         help="a network trained so that photos of one place are near each other, and its neighbours; null: none",
+    )
+    time: TimeSettings | None = setting(
+        None,
+        help="models that correct a photo's answer by the time at which it was posted or taken; null: none",
+    )
+    albums: AlbumSettings | None = setting(
+        None, help="answers for all photos of an album or person together; null: none"
+    )
+    cross_view: CrossViewSettings | None = setting(
+        None, help="a network that matches street photos with overhead tiles, and its index; null: none"
     )
     embeddings: EmbeddingSettings = setting(EmbeddingSettings())
     index: IndexSettings = setting(IndexSettings())
@@ -91,6 +103,12 @@ class BuildSettings(Settings):
                 f"embeddings.external.name must not be that of the metric network, {names[0]}"
             )
         _check_combinations(self)
+        _check_context(self)
+
+    @property
+    def context(self) -> bool:
+        """Whether the recipe has models of time or albums."""
+        return self.time is not None or self.albums is not None
 
     @property
     def training_seed(self) -> int:
@@ -101,6 +119,22 @@ class BuildSettings(Settings):
     def metric_seed(self) -> int:
         """The seed of the metric network's training: its own, else the build's."""
         return self.seed if self.metric is None or self.metric.seed is None else self.metric.seed
+
+    @property
+    def time_seed(self) -> int:
+        """The seed of the time network's training: its own, else that of the training."""
+        own = None if self.time is None else self.time.seed
+        return self.training_seed if own is None else own
+
+    def network_seed(self, name: str) -> int:
+        """The seed of the training of a network over sequences: its own, else that of the training."""
+        own = None if self.albums is None else self.albums.networks[name].seed
+        return self.training_seed if own is None else own
+
+    @property
+    def cross_view_seed(self) -> int:
+        """The seed of the cross-view network's training: its own, else the build's."""
+        return self.seed if self.cross_view is None or self.cross_view.seed is None else self.cross_view.seed
 
     def sections(self, names: Collection[str]) -> dict[str, Any]:
         """The values of the named sections or settings (such as "model.backbone") that can change a result, by name.
@@ -166,8 +200,7 @@ def load_settings(workspace: Workspace, recipe: str = DEFAULT_RECIPE) -> BuildSe
                     f"recipe {recipe} is {name} itself, whose training seed is {seed}: give another seed"
                 )
             settings = replace(settings, training=replace(settings.training, seed=seed))
-            if settings.metric is not None:
-                settings = replace(settings, metric=replace(settings.metric, seed=seed))
+            settings = _reseeded(settings, seed)
         _check_borrowed(workspace, settings)
         return settings
     except SettingsError as error:
@@ -310,6 +343,41 @@ def _check_combinations(settings: BuildSettings) -> None:
         raise SettingsError(
             f"localizers.combine product needs partitions that nest: all of one kind, {' or '.join(NESTING)} (latlon "
             f"with the same split and seed); got {found}; overlay combines any"
+        )
+
+
+def _reseeded(settings: BuildSettings, seed: int) -> BuildSettings:
+    """The settings with this seed in the sections of further networks."""
+    if settings.metric is not None:
+        settings = replace(settings, metric=replace(settings.metric, seed=seed))
+    if settings.cross_view is not None:
+        settings = replace(settings, cross_view=replace(settings.cross_view, seed=seed))
+    if settings.time is not None:
+        settings = replace(settings, time=replace(settings.time, seed=seed))
+    if settings.albums is not None:
+        networks = {name: replace(one, seed=seed) for name, one in settings.albums.networks.items()}
+        settings = replace(settings, albums=replace(settings.albums, networks=networks))
+    return settings
+
+
+def _check_context(settings: BuildSettings) -> None:
+    """Raise SettingsError if models of time or albums lack what they learn from."""
+    if settings.time is not None and not (
+        settings.time.network or settings.time.prior or settings.time.daylight
+    ):
+        raise SettingsError("time must have network, prior or daylight, or be null; got none of them")
+    networks = settings.albums.networks if settings.albums is not None else {}
+    needs = [f"albums.networks.{name}" for name, one in networks.items() if one.inputs == "embeddings"]
+    if settings.time is not None and settings.time.daylight:
+        needs.insert(0, "time.daylight")
+    if needs and not settings.embeddings.of_classifier:
+        raise SettingsError(
+            f"{needs[0]} needs classifier in embeddings.models, got "
+            f"{', '.join(settings.embeddings.models) or 'none'}"
+        )
+    if settings.context and settings.splits.validation.share == 0:
+        raise SettingsError(
+            "splits.validation.share must be above 0 with time or albums, which are chosen on validation photos; got 0"
         )
 
 

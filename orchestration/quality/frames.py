@@ -13,6 +13,9 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from geoloc.photos.consistency import CHECKS
+from geoloc.photos.pair_splits import OVERHEAD, PAIR_COLUMNS, PICTURE_COLUMNS, STREET
+from geoloc.photos.sequences import EARLIEST_ZONE_HOURS
+from geoloc.sphere import bearing, distance_km
 from orchestration.quality.suites import ExpectationOutcome, QualityError, SuiteResult, run_suite
 
 if TYPE_CHECKING:
@@ -25,7 +28,9 @@ __all__ = [
     "SuiteResult",
     "catalog_frame",
     "embeddings_frame",
+    "pairs_frame",
     "partition_frame",
+    "probabilities_frame",
     "run_suite",
     "splits_frame",
 ]
@@ -147,6 +152,60 @@ def partition_frame(partition: Partition) -> pd.DataFrame:
     )
 
 
+def pairs_frame(
+    pairs: pd.DataFrame, pictures: pd.DataFrame, street: pd.DataFrame, tiles: pd.DataFrame
+) -> pd.DataFrame:
+    """Returns the frame for expectations/pairs.json: a row per pair of the stage pairs.
+
+    pair_id, split, heading, heading_reference ("unknown" where only the heading is known), `from_true_north`
+    (bool; null where there is no heading), metres_per_pixel;
+    `photo_stored`, `tile_stored` (bool: the catalog of street photos or of tiles has the picture with these bytes);
+    `tile_covers_photo` (the photo's position is on the tile, north up; null where the tile's size is unknown),
+    `metres_apart` (of the photo and the tile's centre; null where the size is known); and
+    `city_sides`, `photographer_sides`, `photo_sides`, `tile_sides`: on how many sides the pair's city, photographer,
+    street photo and tile are, by bytes. Raises QualityError for missing columns.
+    """
+    for name, given, needed in (("pairs", pairs, PAIR_COLUMNS), ("pictures", pictures, PICTURE_COLUMNS)):
+        absent = [column for column in needed if column not in given.columns]
+        if absent:
+            raise QualityError(f"the {name} lack the columns {', '.join(absent)}")
+    frame = pairs[["pair_id", "split", "heading_reference"]].astype("str")
+    frame["heading"] = pairs["heading"].to_numpy(np.float64, na_value=np.nan)
+    # A rule skips nulls: a reference that is missing though there is a heading must not be one.
+    silent = frame["heading"].notna() & frame["heading_reference"].isna()
+    frame["heading_reference"] = frame["heading_reference"].mask(silent, "unknown")
+    known = frame["heading_reference"].notna()
+    frame["from_true_north"] = (frame["heading_reference"] == "true").astype(object).where(known, None)
+    frame["metres_per_pixel"] = pairs["metres_per_pixel"].to_numpy(np.float64, na_value=np.nan)
+    bytes_of = {}
+    for view, column, catalog in ((STREET, "photo_id", street), (OVERHEAD, "overhead_id", tiles)):
+        own = pictures[pictures["view"] == view].drop_duplicates("photo_id").set_index("photo_id")
+        ids = pairs[column].astype(object)
+        bytes_of[view] = ids.map(own["sha256"].astype(object))
+        there = catalog.drop_duplicates("photo_id").set_index("photo_id")["sha256"].astype(object)
+        now = ids.map(there)
+        frame["photo_stored" if view == STREET else "tile_stored"] = now.notna() & (now == bytes_of[view])
+        if view == OVERHEAD:
+            width = ids.map(own["width"].astype(object)).to_numpy(np.float64, na_value=np.nan)
+    here = pairs[["latitude", "longitude"]].to_numpy(np.float64)
+    centre = pairs[["tile_latitude", "tile_longitude"]].to_numpy(np.float64)
+    metres = 1000 * distance_km(*centre.T, *here.T)
+    towards = np.radians(bearing(*centre.T, *here.T))
+    furthest = metres * np.maximum(np.abs(np.sin(towards)), np.abs(np.cos(towards)))
+    half = width * frame["metres_per_pixel"] / 2
+    covers = (furthest <= half + 0.01).astype(object)  # coordinates are rounded to a centimetre or so
+    frame["tile_covers_photo"] = covers.where(half.notna(), None)
+    frame["metres_apart"] = np.where(half.notna(), np.nan, metres)
+    for name, keys in (
+        ("city_sides", pairs["city"]),
+        ("photographer_sides", pairs["photographer"]),
+        ("photo_sides", bytes_of[STREET]),
+        ("tile_sides", bytes_of[OVERHEAD]),
+    ):
+        frame[name] = pairs["split"].groupby(keys.to_numpy(object)).transform("nunique")
+    return frame
+
+
 def embeddings_frame(
     photo_ids: ArrayLike, vectors: NDArray[np.floating], known_ids: ArrayLike
 ) -> pd.DataFrame:
@@ -177,4 +236,45 @@ def embeddings_frame(
     known = _among(ids, pd.Series(np.asarray(known_ids, dtype=object), dtype="str"))
     return pd.DataFrame(
         {"photo_id": ids, "known": known, "finite": finite, "norm": norm, "distance_from_mean": distance}
+    )
+
+
+def probabilities_frame(
+    photos: pd.DataFrame, values: NDArray[np.floating], known_ids: ArrayLike
+) -> pd.DataFrame:
+    """Returns the frame for expectations/class_probabilities.json: a row for each of `photos` (photo_id, split,
+    photographer, source, album, taken_at, posted_at, row), whose probabilities are row `row` of `values` [M, C].
+
+    Columns photo_id, `known` (among known_ids), `readable`, `sum` and `smallest` of
+    the probabilities (null for a photo without, or unreadable), `album_splits` (the number of splits of its album's
+    photos, null without an album), `clock` ("posted first" where the photo was taken after it was posted by more than
+    any zone allows, else "plausible"; null where a time is unknown) and `has_time`.
+    """
+    row = photos["row"].to_numpy(dtype=np.int64)
+    total, smallest = np.full(len(values), np.nan), np.full(len(values), np.nan)
+    for start in range(0, len(values), _BLOCK):
+        part = np.asarray(values[start : start + _BLOCK])
+        total[start : start + _BLOCK] = part.sum(axis=1, dtype=np.float64)
+        smallest[start : start + _BLOCK] = part.min(axis=1)
+    has = row >= 0
+    sums, least = np.full(len(row), np.nan), np.full(len(row), np.nan)
+    sums[has], least[has] = total[row[has]], smallest[row[has]]
+    owner, source = (photos[name].astype("str").fillna("") for name in ("photographer", "source"))
+    album = (owner + "\0" + source + "\0" + photos["album"].astype("str")).where(photos["album"].notna())
+    taken, posted = pd.to_datetime(photos["taken_at"]), pd.to_datetime(photos["posted_at"])
+    early = (taken - posted) / pd.Timedelta(hours=1) > EARLIEST_ZONE_HOURS
+    both = taken.notna() & posted.notna()
+    return pd.DataFrame(
+        {
+            "photo_id": photos["photo_id"].astype("str"),
+            "known": _among(
+                photos["photo_id"].astype("str"), pd.Series(np.asarray(known_ids, dtype=object), dtype="str")
+            ),
+            "readable": ~has | np.isfinite(sums),
+            "sum": sums,
+            "smallest": least,
+            "album_splits": photos["split"].groupby(album).transform("nunique").to_numpy(dtype=np.float64),
+            "clock": pd.Series(np.where(early, "posted first", "plausible"), photos.index).where(both),
+            "has_time": (taken.notna() | posted.notna()).to_numpy(),
+        }
     )

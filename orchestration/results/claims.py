@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from geoloc.evaluation.claims.claim import evaluate_claims
+from geoloc.evaluation.claims.claim import BIAS, evaluate_claims
 from geoloc.evaluation.claims.evaluated import Choice
 from geoloc.evaluation.claims.published import PUBLISHED_CLAIMS
 from geoloc.evaluation.claims.roles import (
@@ -117,5 +117,8 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
     told = [row["claim"], row["source"], row["level"], row["methods"]]
     if row["verdict"] == NOT_BUILT:
         return [*told, "", "", "", f"{NOT_BUILT}: {row['note']}", ""]
-    difference = with_interval(row["difference"], row["low"], row["high"], sign="+")
+    scale, digits = (1.0, 3) if row["level"] == BIAS else (100.0, 1)
+    difference = with_interval(
+        row["difference"], row["low"], row["high"], sign="+", digits=digits, scale=scale
+    )
     return [*told, f"{row['n']:,}", difference, p_text(row["p_corrected"]), row["verdict"], row["note"]]

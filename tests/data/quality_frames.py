@@ -100,3 +100,38 @@ def good_vectors(photos: int = 30, size: int = 16) -> np.ndarray:
     """L2-normalised float16 vectors that differ."""
     vectors = np.random.default_rng(5).normal(size=(photos, size))
     return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float16)
+
+
+def good_pairs(pairs: int = 30) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Pairs in three cities, one for each side, their pictures, and the catalogs of street photos and of tiles."""
+    i = np.arange(pairs)
+    side = i % 3
+    table = pd.DataFrame(
+        {
+            "pair_id": [f"p{n:03}+o{n:03}" for n in i],
+            "photo_id": [f"p{n:03}" for n in i],
+            "overhead_id": [f"o{n:03}" for n in i],
+            "photographer": [f"who{n % 6}" for n in i],  # two a side
+            "latitude": 48.1 + 0.01 * i,
+            "longitude": 16.2 + side,
+            "tile_latitude": 48.1 + 0.01 * i + 0.0003,  # 33 m north
+            "tile_longitude": 16.2 + side,
+            "metres_per_pixel": np.where(i < 20, 1.0, np.nan),
+            "heading": np.where(i % 4 == 0, np.nan, (i * 37) % 360),
+            "heading_reference": np.where(i % 4 == 0, None, "true"),
+            "city": [f"city{n}" for n in side],
+            "split": np.array(["train", "validation", "test"])[side],
+        }
+    )
+    views = {"street": table["photo_id"], "overhead": table["overhead_id"]}
+    pictures = pd.concat(
+        [
+            pd.DataFrame({"photo_id": ids, "view": view, "photographer": table["photographer"]})
+            for view, ids in views.items()
+        ],
+        ignore_index=True,
+    )
+    pictures["sha256"] = [hashlib.sha256(one.encode()).hexdigest() for one in pictures["photo_id"]]
+    pictures = pictures.assign(latitude=48.1, longitude=16.2, prob_indoor=0.1, width=128, height=128)
+    catalogs = (pictures.loc[pictures["view"] == view, ["photo_id", "sha256"]] for view in views)
+    return table, pictures, *catalogs

@@ -27,14 +27,23 @@ from orchestration.quality.frames import (
     SuiteResult,
     catalog_frame,
     embeddings_frame,
+    pairs_frame,
     partition_frame,
+    probabilities_frame,
     run_suite,
     splits_frame,
 )
-from tests.data.quality_frames import FakePartition, good_catalog, good_checks, good_splits, good_vectors
+from tests.data.quality_frames import (
+    FakePartition,
+    good_catalog,
+    good_checks,
+    good_pairs,
+    good_splits,
+    good_vectors,
+)
 
 FOLDER = Path(__file__).parents[2] / "expectations"
-SUITES = ("catalog", "splits", "partition", "embeddings")
+SUITES = ("catalog", "splits", "pairs", "partition", "embeddings", "class_probabilities")
 Rule = tuple[str, str]  # expectation type without "expect_", column
 
 
@@ -226,6 +235,71 @@ EMBEDDINGS: dict[str, tuple[Callable[[list[Any], np.ndarray], Any], Rule, str]] 
 }
 
 
+PAIRS: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], Rule, str]] = {
+    "a pair twice": (lambda p: put(p, 1, "pair_id", "p002+o002"), (UNIQUE, "pair_id"), "critical"),
+    "another split": (
+        lambda p: put(put(put(p, 29, "split", "unused"), 29, "city", "alone"), 29, "photographer", "alone"),
+        (IN_SET, "split"),
+        "critical",
+    ),
+    "no validation": (
+        lambda p: p[p["split"] != "validation"].reset_index(drop=True),
+        ("column_distinct_values_to_contain_set", "split"),
+        "critical",
+    ),
+    "a photo that is not stored": (
+        lambda p: put(p, 1, "photo_id", "p999"),
+        (IN_SET, "photo_stored"),
+        "critical",
+    ),
+    "a tile that is not stored": (
+        lambda p: put(p, 1, "overhead_id", "o999"),
+        (IN_SET, "tile_stored"),
+        "critical",
+    ),
+    "a full turn": (lambda p: put(p, 1, "heading", 360.0), (BETWEEN, "heading"), "critical"),
+    "signed degrees": (lambda p: put(p, 1, "heading", -10.0), (BETWEEN, "heading"), "critical"),
+    "a heading without north": (
+        lambda p: put(p, 1, "heading_reference", None),
+        (IN_SET, "heading_reference"),
+        "critical",
+    ),
+    "magnetic north": (
+        lambda p: put(p, range(1, 12), "heading_reference", "magnetic"),
+        (IN_SET, "from_true_north"),
+        "warning",
+    ),
+    "a photo beside its tile": (
+        lambda p: put(p, 1, "tile_longitude", 17.201),
+        (IN_SET, "tile_covers_photo"),
+        "critical",
+    ),
+    "a tile of another place": (
+        lambda p: put(p, 25, "tile_latitude", 48.0),
+        (BETWEEN, "metres_apart"),
+        "critical",
+    ),
+    "a city on two sides": (lambda p: put(p, 1, "city", "city0"), (BETWEEN, "city_sides"), "critical"),
+    "a photographer on two sides": (
+        lambda p: put(p, 1, "photographer", "who0"),
+        (BETWEEN, "photographer_sides"),
+        "critical",
+    ),
+    "a photo on two sides": (lambda p: put(p, 1, "photo_id", "p000"), (BETWEEN, "photo_sides"), "critical"),
+    "a tile on two sides": (lambda p: put(p, 1, "overhead_id", "o000"), (BETWEEN, "tile_sides"), "critical"),
+    "tiles of unknown size": (
+        lambda p: p.assign(metres_per_pixel=np.nan),
+        (NULL, "metres_per_pixel"),
+        "info",
+    ),
+}
+
+
+def pairs(plant: Callable[[pd.DataFrame], pd.DataFrame] = lambda p: p) -> pd.DataFrame:
+    table, *others = good_pairs()
+    return pairs_frame(plant(table), *others)
+
+
 def embeddings(plant: Callable[[list[Any], np.ndarray], Any] | None = None) -> pd.DataFrame:
     ids, vectors = [f"p{n:03}" for n in range(30)], good_vectors()
     if plant:
@@ -233,13 +307,60 @@ def embeddings(plant: Callable[[list[Any], np.ndarray], Any] | None = None) -> p
     return embeddings_frame(ids, vectors, [*(f"p{n:03}" for n in range(40)), None])
 
 
+PROBABILITIES: dict[str, tuple[Callable[[pd.DataFrame, np.ndarray], Any], Rule, str]] = {
+    "no id": (lambda p, v: p.loc.__setitem__((3, "photo_id"), None), (NULL, "photo_id"), "critical"),
+    "doubled": (lambda p, v: p.loc.__setitem__((3, "photo_id"), "p004"), (UNIQUE, "photo_id"), "critical"),
+    "unknown photo": (lambda p, v: p.loc.__setitem__((3, "photo_id"), "gone"), (IN_SET, "known"), "critical"),
+    "unreadable": (lambda p, v: v.__setitem__(slice(0, 5), np.nan), (IN_SET, "readable"), "warning"),
+    "scores": (lambda p, v: v.__setitem__(3, v[3] * 2), (BETWEEN, "sum"), "critical"),
+    "negative": (
+        lambda p, v: v.__setitem__((3, slice(0, 2)), [-0.25, 0.75]),
+        (BETWEEN, "smallest"),
+        "critical",
+    ),
+    "album cut": (
+        lambda p, v: p.loc.__setitem__((29, "split"), "validation"),
+        (BETWEEN, "album_splits"),
+        "warning",
+    ),
+    "clocks ahead": (
+        lambda p, v: p.loc.__setitem__((slice(0, 3), "taken_at"), pd.Timestamp("2030-01-01")),
+        (IN_SET, "clock"),
+        "info",
+    ),
+    "no times": (
+        lambda p, v: p.loc.__setitem__((slice(0, 20), ["taken_at", "posted_at"]), pd.NaT),
+        (IN_SET, "has_time"),
+        "info",
+    ),
+}
+
+
+def probabilities(plant: Callable[[pd.DataFrame, np.ndarray], Any] | None = None) -> pd.DataFrame:
+    """Thirty photos in albums of five; the first ten are of train and have no probabilities."""
+    at = np.arange(30)
+    taken = pd.Series(pd.Timestamp("2012-05-01") + pd.to_timedelta(at, "h")).astype("datetime64[us]")
+    photos = pd.DataFrame({"photo_id": [f"p{n:03}" for n in at], "split": ["train"] * 10 + ["test"] * 20})
+    photos = photos.assign(
+        photographer=[f"who{n // 10}" for n in at], source="s", album=[f"a{n // 5}" for n in at], taken_at=taken,
+        posted_at=taken + pd.Timedelta(days=1), row=[-1] * 10 + list(range(20)),
+    )  # fmt: skip
+    photos[["photo_id", "split"]] = photos[["photo_id", "split"]].astype(object)
+    values = np.full((20, 4), 0.25)
+    if plant:
+        plant(photos, values)
+    return probabilities_frame(photos, values, [*(f"p{n:03}" for n in range(40)), None])
+
+
 def good(suite: str) -> pd.DataFrame:
     catalog = good_catalog()
     return {
         "catalog": lambda: catalog_frame(catalog),
         "splits": lambda: splits_frame(catalog, good_splits(catalog), good_checks()),
+        "pairs": pairs,
         "partition": lambda: partition_frame(FakePartition()),
         "embeddings": embeddings,
+        "class_probabilities": probabilities,
     }[suite]()
 
 
@@ -297,6 +418,12 @@ def test_split_check_failures(name: str) -> None:
     assert "12: 12 photos, such as p1" in [row.observed for row in result.rows]
 
 
+@pytest.mark.parametrize("fault", PAIRS)
+def test_pair_faults(fault: str) -> None:
+    plant, rule, severity = PAIRS[fault]
+    expect_one(run("pairs", pairs(plant)), rule, severity)
+
+
 @pytest.mark.parametrize("fault", PARTITION)
 def test_partition_faults(fault: str) -> None:
     plant, rule, severity = PARTITION[fault]
@@ -311,6 +438,12 @@ def test_embedding_faults(fault: str) -> None:
     expect_one(run("embeddings", embeddings(plant)), rule, severity)
 
 
+@pytest.mark.parametrize("fault", PROBABILITIES)
+def test_probability_faults(fault: str) -> None:
+    plant, rule, severity = PROBABILITIES[fault]
+    expect_one(run("class_probabilities", probabilities(plant)), rule, severity)
+
+
 def expect_one(result: SuiteResult, rule: Rule, severity: str) -> None:
     assert failures(result) == {rule: severity}
     counts = (result.passed, result.critical_failures, result.warnings)
@@ -321,6 +454,7 @@ def expect_one(result: SuiteResult, rule: Rule, severity: str) -> None:
     ("suite", "parameter", "rule"),
     [
         ("catalog", {"minimum_photos": 41}, (ROWS, "")),
+        ("pairs", {"minimum_pairs": 31}, (ROWS, "")),
         ("partition", {"minimum_cells": 5}, (ROWS, "")),
         ("partition", {"minimum_photos": 2}, (BETWEEN, "photo_count")),
         ("embeddings", {"minimum_photos": 31}, (ROWS, "")),
@@ -338,8 +472,10 @@ def test_every_rule_has_a_fault() -> None:
         + [(ROWS, ""), (BETWEEN, "hours_from_taken_to_posted")],
         "splits": [rule for _, rule, _ in SPLITS.values()]
         + [("column_max_to_be_between", f"check_{name}") for name in SPLIT_CHECKS],
+        "pairs": [rule for _, rule, _ in PAIRS.values()] + [(ROWS, "")],
         "partition": [rule for _, rule, _ in PARTITION.values()] + [(ROWS, "")],
         "embeddings": [rule for _, rule, _ in EMBEDDINGS.values()] + [(ROWS, "")],
+        "class_probabilities": [rule for _, rule, _ in PROBABILITIES.values()] + [(ROWS, "")],
     }
     for suite in SUITES:
         rules = [

@@ -63,7 +63,8 @@ def _torch_runs_networks() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _no_model_for_servers(monkeypatch: pytest.MonkeyPatch) -> None:
     """MLflow's export of a network takes 8 s; trainings of tests do without."""
-    monkeypatch.setattr("orchestration.assets.metric.log_served_model", lambda *arguments: "")
+    for stage in ("metric", "cross_view_model"):
+        monkeypatch.setattr(f"orchestration.assets.{stage}.log_served_model", lambda *arguments: "")
 
 
 Pixels = Callable[..., NDArray[np.uint8]]

@@ -158,7 +158,7 @@ def test_an_output_that_failed_its_check_answers_nothing_until_it_is_accepted(ch
 
 def no_networks(monkeypatch) -> None:
     """Loading a network, or hashing what a build saved, fails the test."""
-    for name in ("_open", "_verified"):
+    for name in ("_open", "verified"):
         monkeypatch.setattr(f"orchestration.locate.locate.{name}", lambda *_: pytest.fail("too early"))
 
 

@@ -33,7 +33,7 @@ def test_the_library_imports_nothing_of_the_orchestration():
 
 
 LIBRARY = [
-    {"sphere", "settings", "files", "yaml_files", "memory", "processors"},
+    {"sphere", "sun", "settings", "files", "yaml_files", "memory", "processors"},
     {"photos", "land", "places", "countries"},
     {"partitions"},
     {"losses", "models"},

@@ -238,7 +238,7 @@ def test_claims_that_make_no_sense_are_refused():
     for arguments, text in (
         (
             {"level": "village"},
-            "level must be one of street, city, region, country, continent; got 'village'",
+            "level must be one of street, city, region, country, continent, bias; got 'village'",
         ),
         ({"direction": "less"}, "direction must be one of greater, not less, equal; got 'less'"),
         ({"terms": ((1, "a"), (1, "b"))}, "must add up to 0"),
@@ -282,12 +282,15 @@ def test_the_published_table_has_the_findings_of_the_issue():
         "finer wins", "coarser wins", "centroid beats centre", "gains most on coarse", "as good as [L]",
         "no worse than [L2]", "outdoor", "triangles", "SVM on frozen", "beats kNN", "retrieval beats classification",
         "kNN beats NN", "larger σ", "metric fine-tuning", "large batches",
+        "averaging over an album helps", "LSTM beats averaging", "LSTM beats single", "twice beats one pass",
+        "both directions beat twice", "offset of one", "time of posting helps", "lowers bias", "raises bias",
     ):  # fmt: skip
         assert any(text in name for name in names), text
     for one in PUBLISHED_CLAIMS:
         assert one.finding
         assert any(
-            paper in one.source for paper in ("Revisiting", "Multi-modal", "Diving Deeper", "dissertation")
+            paper in one.source
+            for paper in ("Revisiting", "Multi-modal", "Diving Deeper", "dissertation", "PlaNet")
         )
         assert one.direction in DIRECTIONS
         assert one.margin in (0.0, MARGIN)

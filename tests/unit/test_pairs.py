@@ -12,7 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geoloc.photos.catalog import COLUMNS, write_catalog
-from geoloc.photos.pairs import PAIRS_FILE, SCHEMA, PairsSummary, add_pairs, overhead_pool, read_pairs
+from geoloc.photos.pairs import (
+    LATER_COLUMNS,
+    PAIRS_FILE,
+    SCHEMA,
+    PairsSummary,
+    add_pairs,
+    overhead_pool,
+    read_pairs,
+)
 from geoloc.photos.pool import PoolBusyError, locked
 from geoloc.photos.quarantine import QUARANTINE_FILE, read_quarantine
 
@@ -53,7 +61,7 @@ def files(pool):
 
 def test_no_pairs_is_an_empty_table_with_the_right_columns(tmp_path):
     found = read_pairs(tmp_path)
-    assert list(found.columns) == ["photo_id", "overhead_id", "heading", "city", "split_city"]
+    assert list(found.columns) == SCHEMA.names
     assert len(found) == 0
     assert found["heading"].dtype == np.float64
 
@@ -61,11 +69,12 @@ def test_no_pairs_is_an_empty_table_with_the_right_columns(tmp_path):
 def test_pairs_are_kept_in_order_and_the_split_city_is_the_city(pool):
     assert add_pairs(pool, table(pair("b", "o-b", 0), pair())) == PairsSummary(added=2)
     found = read_pairs(pool)
-    assert found.to_dict("list") == {
+    assert found.drop(columns=list(LATER_COLUMNS)).to_dict("list") == {
         "photo_id": ["b", "a"], "overhead_id": ["o-b", "o-a"], "heading": [0.0, 90.0], "city": ["Lyon, FR"] * 2,
         "split_city": ["Lyon, FR"] * 2,
     }  # fmt: skip
-    assert pq.read_schema(pool / PAIRS_FILE).equals(SCHEMA)
+    early = [field for field in SCHEMA if field.name not in LATER_COLUMNS]
+    assert list(pq.read_schema(pool / PAIRS_FILE)) == early  # columns of nulls are not written
 
 
 def test_a_split_city_that_is_given_is_kept(pool):
@@ -124,6 +133,24 @@ def test_a_full_turn_is_north_and_unknown_stays_unknown(pool):
     summary = add_pairs(pool, table(pair(heading=360), pair("b", "o-b", None), pair("c", "o-c", "12.5")))
     assert summary == PairsSummary(added=3)
     assert read_pairs(pool)["heading"].fillna(-1).tolist() == [0.0, -1.0, 12.5]
+
+
+def test_size_of_the_tile_and_north_of_the_heading_are_kept_and_bad_ones_counted(pool):
+    rows = [
+        pair(tile_metres=128.0, heading_reference="magnetic"),
+        pair("b", "o-b", tile_metres="wide", heading_reference="grid"),
+        pair("c", "o-c", tile_metres=0),
+    ]
+    summary = add_pairs(pool, pd.DataFrame(rows))
+    assert (summary.added, summary.fields_dropped) == (3, {"bad_heading_reference": 1, "bad_tile_size": 2})
+    found = read_pairs(pool)
+    assert found["heading_reference"].tolist()[:1] == ["magnetic"]
+    assert found["heading_reference"].isna().tolist() == [False, True, True]
+    assert found["heading"].isna().tolist() == [False, True, False]
+    assert found["tile_metres"].isna().tolist() == [False, True, True]
+    # An early pool that lacks the size is not contradicted by it, and another size is a conflict.
+    again = add_pairs(pool, pd.DataFrame([pair("c", "o-c", tile_metres=64.0), pair(tile_metres=64.0)]))
+    assert (again.already_present, again.dropped) == (1, {"pair_conflict": 1})
 
 
 def test_known_pairs_are_never_rewritten(pool):

@@ -117,6 +117,20 @@ def test_times_in_order_of_trust():
     assert facts({29: (ASCII, "2019:13:09"), 7: (RATIONAL, angle(1))}).taken is None
 
 
+def test_a_clock_keeps_its_own_offset_from_utc():
+    original, digitized = taken("2019:04:09 16:19:13"), {0x9004: (ASCII, "2018:01:01 00:00:01")}
+    zones = {0x9011: (ASCII, "-03:30"), 0x9012: (ASCII, "+09:00")}
+    satellites = {29: (ASCII, "2019:04:09"), 7: (RATIONAL, angle(23, 30, 5))}
+    assert facts({}, original | digitized | zones).utc_offset_hours == -3.5
+    assert facts({}, digitized | zones).utc_offset_hours == 9
+    assert facts(satellites, zones).utc_offset_hours == -3.5
+    assert facts(satellites).utc_offset_hours == 0
+    assert facts({}, original | {0x9011: (ASCII, "+00:00")}).utc_offset_hours == 0
+    for unknown in ({}, {0x9011: (ASCII, "+99:00")}, {0x9011: (ASCII, "Z")}, {0x9012: (ASCII, "+01:00")}):
+        assert facts({}, original | unknown).utc_offset_hours is None
+    assert facts({}, zones).utc_offset_hours is None
+
+
 @under_limits()
 @given(st.binary(max_size=200))
 def test_damaged_exif_counts_as_none_or_is_read(damage):

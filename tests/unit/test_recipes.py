@@ -40,8 +40,43 @@ MESHES = ("coarse", "fine", "finep")
 M1 = tuple(f"m1_{mesh}_full" for mesh in MESHES)
 M1_CYCLES = tuple(f"m1_{mesh}_cycles_full" for mesh in MESHES)
 CITIES = ("cities_alexnet_full", "cities_googlenet_full")
+ALBUMS = ("planet_albums_full",)
+M3 = ("m3_coarse_full", "m3_fine_full")
+
+CROSS_VIEW = tuple(name for name in FULL if name.startswith("cross_view_"))
+EXHAUSTIVE = ("cross_view_edbl_full", "cross_view_resnet_full")
+SCORING = ("cross_view_classification_full", "cross_view_hybrid_full")
+ALEXNETS = tuple(name for name in CROSS_VIEW if "resnet" not in name)
+ONE_NEGATIVE = tuple(name for name in CROSS_VIEW if name not in (*EXHAUSTIVE, *SCORING))
 
 PUBLISHED = [
+    # Vo's dissertation, sections 3.3, 3.5 and tables 3.1 to 3.3
+    (CROSS_VIEW, "cross_view.model.weights", "none"),
+    (CROSS_VIEW, "cross_view.splits.test", 3),
+    (CROSS_VIEW, "cross_view.search.rotations", 16),
+    (CROSS_VIEW, "cross_view.polar", False),
+    (ALEXNETS, "cross_view.model.backbone", "alexnet"),
+    (ALEXNETS, "cross_view.grid", 6),
+    (EXHAUSTIVE[1:], "cross_view.model.backbone", "resnet101"),
+    (EXHAUSTIVE, "cross_view.batch_size", 128),
+    (EXHAUSTIVE, "cross_view.negatives", "all"),
+    (ONE_NEGATIVE, "cross_view.batch_size", 64),
+    (ONE_NEGATIVE, "cross_view.negatives", "one"),
+    ((*EXHAUSTIVE, *ONE_NEGATIVE), "cross_view.loss.distance", "squared_euclidean"),
+    ((*EXHAUSTIVE, *ONE_NEGATIVE), "cross_view.loss.normalise", False),
+    (("cross_view_siamese_full",), "cross_view.loss.kind", "contrastive"),
+    (("cross_view_siamese_dbl_full",), "cross_view.loss.kind", "dbl_pairs"),
+    (("cross_view_siamese_dbl_full",), "cross_view.loss.margin", 10.0),
+    (("cross_view_triplet_full",), "cross_view.loss.kind", "hinge_triplet"),
+    ((*EXHAUSTIVE, "cross_view_triplet_dbl_full"), "cross_view.loss.kind", "soft_triplet"),
+    ((*SCORING, "cross_view_siamese_full", "cross_view_triplet_dbl_full"), "cross_view.rotation_range", 90),
+    (EXHAUSTIVE, "cross_view.rotation_range", 360),
+    *(
+        ((f"cross_view_ri{degrees}_full",), "cross_view.rotation_range", degrees)
+        for degrees in (0, 45, 180, 360)
+    ),
+    (("cross_view_ri360_full", "cross_view_triplet_dbl_full"), "cross_view.orientation", None),
+    (("cross_view_ri90_or_full", "cross_view_ri360_or_full"), "cross_view.orientation.weight", 1.0),
     # PlaNet, section 4
     (("planet_full",), "partitions.fine.kind", "s2"),
     (("planet_full",), "partitions.fine.s2.max_photos", 10_000),
@@ -104,6 +139,34 @@ PUBLISHED = [
     (M1, "training.optimiser", "sgd"),
     (M1, "training.schedule", "linear"),
     *(((f"m1_{m}_full",), "model.weights", f"recipe:m1_{m}_cycles_full") for m in MESHES),
+    # PlaNet, "Sequence Geolocation with LSTMs" and table 2b
+    (ALBUMS, "partitions.fine.s2.max_photos", 10_000),
+    (ALBUMS, "albums.averages", ("album",)),
+    (ALBUMS, "albums.hmm.divide_by", "counted"),
+    (ALBUMS, "albums.hmm.decode", "viterbi"),
+    *(
+        (ALBUMS, f"albums.networks.{name}.{key}", value)
+        for name, kind, offset, length in (
+            ("LSTM", "lstm", 0, None),
+            ("LSTM off1", "lstm", 1, None),
+            ("LSTM off2", "lstm", 2, None),
+            ("LSTM rep", "repeated", 0, None),
+            ("LSTM rep 25", "repeated", 0, 25),
+            ("BLSTM 25", "bidirectional", 0, 25),
+        )
+        for key, value in (("network.kind", kind), ("network.offset", offset), ("length", length))
+    ),
+    # Multi-modal Geolocation, sections 3.2, 3.3 and A.2, table 2
+    (M3, "time.network.top", 10),
+    (M3, "time.network.hidden", 542 * 3),
+    (M3, "time.network.dropout", 0.5),
+    (M3, "time.learning_rate", 0.005),
+    (M3, "albums.averages", ("user",)),
+    (M3, "albums.networks.M3.network.kind", "bidirectional"),
+    (M3, "albums.networks.M3.sequences.by", "user"),
+    (M3, "albums.networks.M3.sequences.clock", "posted"),
+    (M3, "albums.networks.M3.length", 24),
+    (M3, "albums.networks.M3.one_per_group", True),
 ]
 """Recipes, a setting, and what was published: read from the papers, not from the recipes."""
 
@@ -125,6 +188,18 @@ def test_every_recipe_parses_and_says_what_it_is(recipe):
     assert settings_of(recipe).recipe == recipe
     if recipe != DEFAULT_RECIPE:
         assert (WORKSPACE.recipes / f"{recipe}.yaml").read_text().startswith("# ")
+
+
+@pytest.mark.parametrize("mesh", ["coarse", "fine"])
+def test_models_of_people_are_over_the_image_models_of_m1(mesh):
+    """As published: only the splits differ, and what the weights come from."""
+    assert settings_of(f"m1_{mesh}").partitions == settings_of(f"m3_{mesh}").partitions
+    for kind in ("_cycles_full", "_full"):
+        one, other = (settings_of(f"{model}_{mesh}{kind}") for model in ("m1", "m3"))
+        assert one.partitions == other.partitions
+        assert one.training == other.training
+        assert replace(one.model, weights="none") == replace(other.model, weights="none")
+        assert other.splits.context is not None
 
 
 @pytest.mark.parametrize("recipe", RANKED)
@@ -187,7 +262,8 @@ def test_full_recipes_are_the_same_over_any_params_yaml(recipe, tmp_path):
         assert settings_files(workspace, recipe) == (tmp_path / "recipes" / own.name,)
     for stage in pipeline(workspace, [recipe])["stages"].values():
         assert not [given for given in stage.get("params", []) if isinstance(given, str)]  # from params.yaml
-    assert settings_of(recipe).training.mode == "fine_tune"
+    # What a cross-view recipe publishes is not its photo classifier.
+    assert settings_of(recipe).training.mode == "fine_tune" or settings_of(recipe).cross_view is not None
 
 
 def test_standalone_is_true_or_false_and_only_for_recipes(tmp_path):
@@ -326,5 +402,10 @@ def test_the_samples_recipes_need_nothing_that_is_not_here(recipe):
     assert model.weights in ("none", "package") or model.weights.removeprefix(RECIPE) in ("fine", *SCALED)
     assert model.image_size <= 128
     assert training.epochs <= 15
+    cross_view = settings_of(recipe).cross_view
+    if cross_view is not None:
+        assert cross_view.model.weights in ("none", "package")
+        assert cross_view.model.image_size <= 96
+        assert cross_view.epochs <= 12
     metric = settings_of(recipe).metric
     assert metric is None or (metric.epochs <= 5 and metric.batch_size <= 128)  # minutes, in memory

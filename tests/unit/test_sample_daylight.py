@@ -15,11 +15,10 @@ from geoloc.sample.daylight import (
     DUSK,
     NIGHT,
     local_times,
-    sun_coordinates,
-    sun_position,
     to_utc,
     utc_offset_hours,
 )
+from geoloc.sun import sun_coordinates, sun_position
 
 A_DAY = np.arange(0, 86_400, 600).astype("timedelta64[s]")
 

@@ -21,9 +21,13 @@ EVERY_KIND = {kind: {"kind": kind} for kind in ("s2", "latlon", "delaunay", "cit
 EVERYTHING = parse(
     BuildSettings,
     {
+        "splits": {"context": {}},
         "partitions": EVERY_KIND,
         "training": {"mode": "fine_tune", "curriculum": {}, "distillation": {"recipe": "other"}},
         "metric": {"mining": {}},
+        "time": {"daylight": True},
+        "albums": {"networks": {"LSTM": {}}},
+        "cross_view": {"orientation": {}, "mining": {}, "augmentation": {"flip": False}},
         "localizers": {"references": {"sources": ["other"]}},
         "embeddings": {
             "layer": {"name": "pooling"},
@@ -38,12 +42,12 @@ VALIDATOR = jsonschema.Draft202012Validator(settings_schema())
 
 
 def leaves(value, key=""):
-    """The dotted keys of all settings, those of partitions under NAME."""
+    """The dotted keys of all settings, those of mappings of sections under NAME."""
     for name in type(value).model_fields:
         inner, path = getattr(value, name), f"{key}.{name}" if key else name
-        if path == "partitions":
+        if path in ("partitions", "albums.networks"):
             for one in inner.values():
-                yield from leaves(one, "partitions.NAME")
+                yield from leaves(one, f"{path}.NAME")
         elif isinstance(inner, Settings):
             yield from leaves(inner, path)
         else:

@@ -145,14 +145,20 @@ def catalogs(draw: st.DrawFn) -> pd.DataFrame:
     st.sampled_from([{}, {"published": "b"}]),
     st.sampled_from([None, 0.0, 1.0, 500.0]),
     st.sampled_from([0, 1, 4]),
+    st.sampled_from([None, {"share": 0.2}]),
     st.integers(0, 2**32),
 )
 def test_no_pair_of_photos_breaks_a_promise(
-    catalog: pd.DataFrame, external: dict, radius: float | None, max_hamming: int, seed: int
+    catalog: pd.DataFrame,
+    external: dict,
+    radius: float | None,
+    max_hamming: int,
+    context: dict | None,
+    seed: int,
 ) -> None:
     wanted = settings_of(
         by="photographer", test={"share": 0.4}, validation={"share": 0.3}, external=external,
-        exclude_radius_km=radius, max_hamming=max_hamming,
+        exclude_radius_km=radius, max_hamming=max_hamming, context=context,
     )  # fmt: skip
     try:
         splits = make_splits(catalog, wanted, seed)
@@ -269,6 +275,26 @@ def test_one_share_moves_nobody_of_the_other_set() -> None:
     was, now = small["split"], large["split"]
     assert ((now == "test") | (was != "test") | (now == "unused")).all()
     assert not ((was == "validation") & now.isin(["train", "test"])).any()
+
+
+def test_photos_for_models_of_context_are_taken_from_train_alone() -> None:
+    catalog = make_catalog(3000, 300)
+    without = make_splits(catalog, settings_of(max_hamming=0), 11)
+    wanted = settings_of(max_hamming=0, context={"share": 0.2})
+    taken = make_splits(catalog, wanted, 11)
+    moved = without["split"] != taken["split"]
+    assert set(without["split"][moved]) == {"train"}
+    assert set(taken["split"][moved]) == {"context", "unused"}
+    people = catalog.merge(taken, on="photo_id")
+    assert people[people["split"] == "context"]["photographer"].nunique() == pytest.approx(60, abs=25)
+    assert [c.name for c in check_splits(catalog, taken, wanted) if not c.passed] == []
+    emptied = taken.assign(split=taken["split"].replace("context", "train"))
+    failed = [c.name for c in check_splits(catalog, emptied, wanted) if not c.passed]
+    assert {"no_empty_split", "sizes_as_asked"} <= set(failed)
+    with pytest.raises(
+        SettingsError, match=r"splits.test.share, splits.validation.share and splits.context.share"
+    ):
+        settings_of(test={"share": 0.5}, context={"share": 0.4})
 
 
 def test_row_order_and_other_columns_do_not_matter() -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from geoloc.evaluation.claims.bias import bias_difference
 from geoloc.evaluation.measures.bootstrap import photographer_clusters
 from geoloc.evaluation.measures.ceilings import ceiling_errors_km
 from geoloc.evaluation.measures.groups import errors_by_method
@@ -29,6 +30,8 @@ from geoloc.sphere import LEVELS_KM
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
 DIRECTIONS = ("greater", "not less", "equal")
+BIAS = "bias"
+"""In place of a level: the tested number is of KL divergences of the frequencies of answered cells from true ones."""
 COLUMNS = {
     "claim": "str", "finding": "str", "source": "str", "compared": "str", "level": "str", "km": "float64",
     "direction": "str", "margin": "float64", "difference": "float64", "low": "float64", "high": "float64",
@@ -49,6 +52,7 @@ class Claim:
     "not less" (than -margin) or "equal" (within margin of 0); `margin` is a share, not per cent, and where accuracies
     are low RELATIVE_MARGIN of the accuracy compared with. `paired` roles are
     compared on the photos that all of them have; unpaired ones each on its own photos (outdoor against all photos).
+    With `level` BIAS the tested number is the sum of weight times the role's KL divergence, in nats (bias.py).
 
     Raises ValueError for an unknown level or direction, weights that do not add up to 0, or a margin that does not
     fit the direction.
@@ -64,8 +68,9 @@ class Claim:
     paired: bool = True
 
     def __post_init__(self) -> None:
-        if self.level not in LEVELS_KM:
-            raise ValueError(f"{self.name}: level must be one of {', '.join(LEVELS_KM)}; got {self.level!r}")
+        if self.level not in (*LEVELS_KM, BIAS):
+            allowed = ", ".join((*LEVELS_KM, BIAS))
+            raise ValueError(f"{self.name}: level must be one of {allowed}; got {self.level!r}")
         if self.direction not in DIRECTIONS:
             raise ValueError(
                 f"{self.name}: direction must be one of {', '.join(DIRECTIONS)}; got {self.direction!r}"
@@ -122,12 +127,15 @@ class Claim:
 class Measured:
     """One role's errors on N photos: photo_id (unique) and photographer (null: one of its own), object [N], and
     error_km float64 [N], infinite without an answer; or [N, R] for R trainings of one recipe. `training` names that
-    recipe, "" for what no training changes. Raises ValueError for different lengths or repeated photos."""
+    recipe, "" for what no training changes. `cells` int64 [N, 2] are the true and the answered cell of `cell_count`, -1
+    for none, for claims on bias. Raises ValueError for different lengths or repeated photos."""
 
     photo_id: NDArray[np.object_]
     photographer: NDArray[np.object_]
     error_km: NDArray[np.float64]
     training: str = ""
+    cells: NDArray[np.int64] | None = None
+    cell_count: int = 0
 
     def __post_init__(self) -> None:
         if not len(self.photo_id) == len(self.photographer) == len(self.error_km):
@@ -183,6 +191,7 @@ class Measured:
             photo_id=self.photo_id[mask],
             photographer=self.photographer[mask],
             error_km=self.error_km[mask],
+            cells=None if self.cells is None else self.cells[mask],
         )
 
 
@@ -211,12 +220,15 @@ def _test(claim: Claim, measured: Mapping[str, Measured], confidence: float) -> 
     nothing = float("nan")
     row: dict[str, object] = {
         "claim": claim.name, "finding": claim.finding, "source": claim.source, "compared": claim.compared,
-        "level": claim.level, "km": LEVELS_KM[claim.level], "direction": claim.direction, "margin": claim.margin,
+        "level": claim.level, "km": LEVELS_KM.get(claim.level, nothing), "direction": claim.direction,
+        "margin": claim.margin,
         "difference": nothing, "low": nothing, "high": nothing, "p": nothing, "n": 0, "photographers": 0, "note": "",
     }  # fmt: skip
     absent = [role for role in dict.fromkeys(claim.roles) if role not in measured]
     if absent:
         return row | {"note": f"not measured: {', '.join(absent)}"}, UNDECIDED
+    if claim.level == BIAS:
+        return _test_bias(claim, [measured[role] for role in claim.roles], row, confidence)
     hits, present, photographer, left_out = _aligned(claim, measured)
     if not present.any(axis=0).all():
         return row | {
@@ -250,6 +262,33 @@ def _test(claim: Claim, measured: Mapping[str, Measured], confidence: float) -> 
     # At the level where the interval decides, the estimate lies on the same side as all of it.
     at = float(found.estimate[0])
     return row | {"low": low, "high": high, "p": p, "note": "; ".join(notes)}, claim.verdict(at, at, margin)
+
+
+def _test_bias(
+    claim: Claim, roles: list[Measured], row: dict[str, object], confidence: float
+) -> tuple[dict[str, object], str]:
+    """As `_test`, of KL divergences: of the first training where a recipe has several."""
+    counts = {one.cell_count for one in roles}
+    if len(counts) > 1 or any(one.cells is None for one in roles):
+        return row | {"note": "the roles have no cells in common"}, UNDECIDED
+    ids = roles[0].photo_id
+    at = np.stack([pd.Index(one.photo_id).get_indexer(ids) for one in roles], axis=1)
+    kept = (at >= 0).all(axis=1)
+    both = np.stack([one.cells[at[kept, i]] for i, one in enumerate(roles) if one.cells is not None], axis=1)
+    clusters = photographer_clusters(roles[0].photographer[at[kept, 0]])
+    if not kept.any() or len(np.unique(clusters)) < 2 or not (both[:, 0, 0] >= 0).any():
+        return row | {"note": "the roles have too few photos in common"}, UNDECIDED
+    found = bias_difference(
+        [weight for weight, _ in claim.terms], both[:, 0, 0], both[:, :, 1], counts.pop(), clusters
+    )
+    low, high = found.interval(confidence)
+    notes = ["nats, not points"]
+    if any(one.error_km.ndim > 1 and one.error_km.shape[1] > 1 for one in roles):
+        notes.append("of the first training alone")
+    return row | {
+        "difference": found.estimate, "low": low, "high": high, "p": found.p_value(), "n": int(kept.sum()),
+        "photographers": len(np.unique(clusters)), "note": "; ".join(notes),
+    }, claim.verdict(found.estimate, found.estimate)  # fmt: skip
 
 
 def _difference(

@@ -11,11 +11,13 @@
 - "metric NN" is by a metric network, "classifier NN" by the classifier that it started from. "large batch NN" and
   "small batch NN" are by metric networks that differ in their batches.
 - "fine-tuned" is a network; "frozen SVM" and "frozen kNN" are classifiers on features of its first weights.
+- Roles of time, albums and people are in context.py.
 """
 
 from __future__ import annotations
 
 from geoloc.evaluation.claims.claim import Claim
+from geoloc.evaluation.claims.context import CONTEXT_CLAIMS
 
 MARGIN = 0.02
 """Two points of accuracy: "similar" (Revisiting IM2GPS names no number)."""
@@ -211,5 +213,6 @@ PUBLISHED_CLAIMS: tuple[Claim, ...] = tuple(
             f"{_DISSERTATION}, section 5.3.2, table 5.1",
             ((1, "large batch NN"), (-1, "small batch NN")),
         ),
+        *CONTEXT_CLAIMS,
     ]
 )

@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from geoloc.evaluation.claims.claim import Measured
+from geoloc.evaluation.claims.context import CONTEXT_ROLES, bind_context, cells_of
 from geoloc.evaluation.claims.evaluated import ANSWERS, Built, Choice, Head, heads_of, trainings_of
 from geoloc.evaluation.claims.neighbours import NEIGHBOUR_ROLES, bind_neighbours
 from geoloc.partitions.base import Answer
@@ -35,6 +36,7 @@ ROLES = {
     "triangles": "[L] over Delaunay triangles, with about as many cells as quadtree",
     "quadtree": "[L] over S2 cells, trained as triangles",
     **NEIGHBOUR_ROLES,
+    **CONTEXT_ROLES,
     "fine-tuned": "a fine-tuned network, by class",
     "frozen SVM": "a linear SVM over fine-tuned's cells, on features of its first weights "
     "(localizers.frozen.kinds: [knn, svm])",
@@ -105,6 +107,7 @@ def bind_roles(built: Sequence[Built], given: Mapping[str, Choice] | None = None
     _bind_outdoor(roles, built)
     _bind_fine_tuned(roles, heads)
     bind_neighbours(roles, built, heads)
+    bind_context(roles, built)
     return {role: roles[role] for role in ROLES if role in roles}
 
 
@@ -125,6 +128,9 @@ def measure_roles(built: Sequence[Built], roles: Mapping[str, Choice]) -> dict[s
                 error_km=np.stack(errors, axis=1),
                 training=(one.same_as or one.recipe) if one.trained(choice.method) else "",
             )
+        if role in CONTEXT_ROLES:
+            cells, cell_count = cells_of(one, choice.method)
+            measured[role] = replace(measured[role], cells=cells, cell_count=cell_count)
         if role == "outdoor":
             measured[role] = measured[role].where(_indoor(one) < INDOOR)
     return measured

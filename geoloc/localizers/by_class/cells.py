@@ -65,15 +65,17 @@ class ClassLocalizer(Localizer):
         where = "the centroid of its photos" if self.answer == "centroid" else "its centre"
         return f"most probable of {self.partition.cell_count:,} {self.partition.kind} cells, at {where}"
 
-    def locate(self, probabilities: NDArray[Any], /) -> Answers:
+    def locate(self, probabilities: NDArray[Any], /, chosen: NDArray[np.int64] | None = None) -> Answers:
         """Locate N photos from the probabilities of C cells, float [N, C], which sum to 1 a photo.
 
         A row with a NaN is a photo that could not be read: its answer abstains. Of equally probable cells the
-        first wins. Raises ValueError for another number of cells, or for rows that are not probabilities
-        (for example logits).
+        first wins. `chosen` int [N] are cells to answer with, whatever their probability; -1: the most probable. Raises
+        ValueError for another number of cells, or for rows that are not probabilities (for example logits).
         """
         p, unread = checked_probabilities(probabilities, self.partition.cell_count)
         best = largest(p, self.alternatives)
+        if chosen is not None:
+            best = _with_first(best, np.where(chosen < 0, best[:, 0], chosen))
         weight = np.take_along_axis(p, best, axis=1).astype(np.float32)
         places = self._points[best]
         places[unread], weight[unread], best[unread] = np.nan, np.nan, -1
@@ -105,6 +107,17 @@ class ClassLocalizer(Localizer):
                 "probability": p[order],
             }
         ).astype({"token": "str"})
+
+
+def _with_first(columns: NDArray[np.int64], first: NDArray[np.int64]) -> NDArray[np.int64]:
+    """`columns` [N, A] with `first` [N] moved, or put, in front; the others keep their order."""
+    equal = columns == first[:, None]
+    at = np.where(equal.any(axis=1), equal.argmax(axis=1), columns.shape[1] - 1)
+    place = np.arange(columns.shape[1])
+    source = np.where(place <= at[:, None], place - 1, place)
+    moved = np.take_along_axis(columns, np.maximum(source, 0), axis=1)
+    moved[:, 0] = first
+    return moved
 
 
 def class_localizers(

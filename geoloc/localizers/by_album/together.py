@@ -1,0 +1,133 @@
+"""All photos of one album together, for files that no pool has: by a Markov model where a build has counted one, else
+by the mean; with anchors, whose place is known.
+
+No photo is answered from the others against what it says itself: an album whose order makes no sense, and a photo that
+speaks against the place of the others, are answered as single photos, and the reason is told.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from geoloc.localizers.by_album.average import averaged
+from geoloc.localizers.by_album.hmm import HiddenMarkovModel, Transitions
+from geoloc.localizers.by_album.localizers import UNLIKELY_ORDER
+from geoloc.localizers.settings import HMMSettings
+from geoloc.photos.sequences import Sequences, make_sequences
+from geoloc.photos.settings import SequenceSettings
+from geoloc.sphere import distance_km
+
+if TYPE_CHECKING:
+    from geoloc.partitions.base import Partition
+
+SPEAKS_AGAINST = "the photo itself speaks against the place of the others"
+FUTURE = "its time is in the future: the clock is wrong"
+LEAST_SUPPORT = 0.25
+"""A photo takes the place of the others unless it makes that place this much less probable than it is among all photos:
+photos of an album stay in one cell about four times of five."""
+SPREAD = 0.8
+
+
+@dataclass(frozen=True, eq=False)
+class Together:
+    """N photos answered together: `probabilities` float32 [N, C] given all photos, NaN for a photo that could not be
+    read; `cells` int64 (N,) the answers, -1 for none; `reason` object (N,), why a photo is answered alone, None if it
+    is not; `sequences`, the order."""
+
+    probabilities: NDArray[np.float32]
+    cells: NDArray[np.int64]
+    reason: NDArray[np.object_]
+    sequences: Sequences
+
+
+def in_order(photos: pd.DataFrame, now: pd.Timestamp, settings: SequenceSettings) -> Sequences:
+    """The sequences of the photos of one album (photo_id; taken_at, the camera's clock; utc_offset_hours), by name
+    where none has a time. A time after `now` in UTC, in any zone, counts as none."""
+    table = photos.assign(source="album", photographer="album", album="album", posted_at=pd.NaT)
+    taken = pd.to_datetime(table["taken_at"])
+    future = (taken - now > pd.Timedelta(hours=14)).to_numpy()
+    taken = taken.mask(future)
+    if taken.isna().all() and not future.any():
+        taken = pd.Series(now, table.index)  # equal times go by name
+    settings = settings.model_copy(update={"by": "album", "clock": "taken"})
+    found = make_sequences(table.assign(taken_at=taken), settings)
+    found.reason[future] = FUTURE
+    return found
+
+
+def together(
+    single: NDArray[Any],
+    sequences: Sequences,
+    partition: Partition,
+    transitions: Transitions | None,
+    settings: HMMSettings | None,
+    anchors: NDArray[np.int64],
+) -> Together:
+    """Answer N photos together from the classifier's probabilities, float [N, C].
+
+    `anchors` int (N,) are cells that are known, -1 for none. By the Markov model if `transitions` and `settings` are
+    given, else by the mean of each sequence.
+    """
+    own = np.asarray(single, dtype=np.float32).copy()
+    known = np.flatnonzero(anchors >= 0)
+    own[known] = 0
+    own[known, anchors[known]] = 1
+    reason = sequences.reason.copy()
+    found, cells = own.copy(), np.full(len(own), -1, dtype=np.int64)
+    if transitions is not None and settings is not None:
+        model = HiddenMarkovModel(transitions, settings.trust)
+        for number in range(len(sequences)):
+            rows = sequences.of(number)
+            if sequences.alone[rows[0]]:
+                continue
+            posteriors, evidence = model.posteriors(own[rows])
+            if evidence < 0:
+                reason[rows] = UNLIKELY_ORDER
+                continue
+            found[rows] = posteriors
+            if settings.decode == "viterbi":
+                cells[rows] = model.viterbi(own[rows])[0]
+    else:
+        found, against = _by_mean(own, sequences, partition)
+        reason[against] = SPEAKS_AGAINST
+    found[known] = own[known]
+    cells[known] = anchors[known]
+    unread = np.isnan(own).any(axis=1)
+    found[unread], cells[unread] = np.nan, -1
+    open_ = (cells < 0) & ~unread
+    cells[open_] = np.nan_to_num(found[open_]).argmax(axis=1)
+    return Together(found, cells, reason, sequences)
+
+
+def _by_mean(
+    own: NDArray[np.float32], sequences: Sequences, partition: Partition
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """The mean of each sequence, and each photo's own probabilities where it speaks against the mean's cell; and where
+    it does, bool (N,)."""
+    mean = averaged(own, sequences)
+    counts = np.asarray(partition.photo_counts(), dtype=np.float64) + 0.5
+    prior = counts / counts.sum()
+    cell = np.nan_to_num(mean).argmax(axis=1)
+    support = np.nan_to_num(own[np.arange(len(own)), cell]) / prior[cell]
+    against = (support < LEAST_SUPPORT) & ~np.isnan(own).any(axis=1) & ~sequences.alone
+    return np.where(against[:, None], own, mean), against
+
+
+def spread_km(
+    probabilities: NDArray[np.float32], cells: NDArray[np.int64], points: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """How uncertain each of N answers is, float64 (N,) in km: within so far of the answer's point lie cells with SPREAD
+    of the probability, by the points of cells, [C, 2]. NaN without an answer."""
+    found = np.full(len(cells), np.nan)
+    for cell in np.unique(cells[cells >= 0]):
+        km = distance_km(points[cell, 0], points[cell, 1], points[:, 0], points[:, 1])
+        order = np.argsort(km, kind="stable")
+        for row in np.flatnonzero(cells == cell):
+            inside = np.searchsorted(np.cumsum(probabilities[row, order], dtype=np.float64), SPREAD)
+            found[row] = km[order[min(int(inside), len(order) - 1)]]
+    return found
