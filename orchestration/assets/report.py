@@ -39,7 +39,7 @@ from geoloc.reports.thoughts import FigureGroup, gather_thoughts
 from geoloc.reports.track_figures import posting_group, track_group
 from orchestration.assets.inputs import load_partitions, model_names, read_photos, with_newcomers
 from orchestration.lineage.checks import results_for_now
-from orchestration.lineage.origin import git_state
+from orchestration.lineage.origin import commit_text, git_state
 from orchestration.plan.chain import STAGES, TRACKS_FILE, TRAINING_FILE, inputs_of
 from orchestration.run.stage import StageResult, StageRun
 
@@ -343,8 +343,8 @@ def _provenance(run: StageRun) -> Mapping[str, str | None]:
     evaluation = recorded["evaluation"]
     return {
         "data version": run.tags["data_version"],
-        "workspace commit": _commit(commit, dirty),
-        "code commit": _commit(evaluation.code_commit, evaluation.code_dirty),
+        "workspace commit": commit_text(commit, dirty),
+        "code commit": commit_text(evaluation.code_commit, evaluation.code_dirty),
         "settings hash of the evaluation": evaluation.settings_hash,
         "code version of the evaluation": evaluation.code_version,
         **{f"content of {name}": record.content for name, record in recorded.items()},
@@ -364,7 +364,3 @@ def _provenance(run: StageRun) -> Mapping[str, str | None]:
         "Dagster run": run.dagster_run,
         "made at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def _commit(commit: str | None, dirty: bool | None) -> str:
-    return f"{commit or 'none'}{' with uncommitted changes' if dirty else ''}"

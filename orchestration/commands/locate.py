@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestration.commands.common import open_workspace
+from orchestration.commands.common import check_writable, open_workspace
 from orchestration.commands.parsing import add_command, at_least
 from orchestration.errors import UsageError
 from orchestration.locate.question import COMBINATIONS, LEVELS, METHODS, MODELS, Question
@@ -300,19 +299,13 @@ def _check_table(options: argparse.Namespace) -> None:
         raise UsageError("--table needs --output FILE.parquet for the answers")
     if options.output.suffix.lower() != ".parquet":
         raise UsageError(f"--output must name a Parquet file (.parquet); got {options.output}")
-    _check_writable(options.output, "--output")
+    check_writable(options.output, "--output")
     if options.output.exists() and options.table.exists() and options.table.samefile(options.output):
         raise UsageError(f"--output {options.output} would replace the table; name another file")
 
 
-def _check_writable(file: Path, option: str) -> None:
-    above = next(folder for folder in file.absolute().parents if folder.exists())
-    if file.is_dir() or not above.is_dir() or not os.access(above, os.W_OK):
-        raise UsageError(f"{option} must name a file that can be written; got {file}")
-
-
 def _check_map(file: Path, photos: Sequence[Path]) -> None:
     """Raise UsageError, before anything is computed, for a map that cannot be written or would replace a photo."""
-    _check_writable(file, "--map")
+    check_writable(file, "--map")
     if file.exists() and any(photo.exists() and photo.samefile(file) for photo in photos):
         raise UsageError(f"--map {file} would replace a photo that is asked about; name another file")

@@ -4,6 +4,7 @@
 
 import math
 import warnings
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from orchestration.plan.seeds import plain
 from orchestration.plan.settings import DEFAULT_RECIPE
 from orchestration.run.stage import StageOutcome, run_stage
 from orchestration.stores.data_version import data_version
+from orchestration.stores.models import versions_of_run
 from orchestration.workspace import Workspace
 
 OWNERS = ["team:geoloc"]
@@ -97,6 +99,7 @@ def _asset(build: Build, stage: Stage) -> dg.AssetsDefinition:
             "folder": f"build/{build.name(stage.name)}",
         },
         pool=stage.group if stage.group in ("models", "retrieval") else None,
+        freshness_policy=freshness(build) if stage.name == "report" else None,
     )
     def asset(context: dg.AssetExecutionContext, config: BuildConfig) -> dg.MaterializeResult:
         # Settings are read again: the code server may be older than the last edit of params.yaml.
@@ -113,6 +116,12 @@ def _asset(build: Build, stage: Stage) -> dg.AssetsDefinition:
         return _result(current, outcome)
 
     return asset
+
+
+def freshness(build: Build) -> dg.FreshnessPolicy | None:
+    """How old a report may be, by health.fresh_days; None for any age."""
+    days = build.settings.health.fresh_days
+    return dg.FreshnessPolicy.time_window(fail_window=timedelta(days=days)) if days else None
 
 
 def _description(build: Build, stage: Stage) -> str:
@@ -139,6 +148,9 @@ def _pinned_data(context: dg.AssetExecutionContext, workspace: Workspace) -> str
 
 def _result(build: Build, outcome: StageOutcome) -> dg.MaterializeResult:
     record = outcome.record
+    run = None if record.taken_from else record.mlflow_run
+    of_run = versions_of_run(build.workspace, run) if run else []
+    models = [f"models:/{one['name']}/{one['version']}" for one in of_run]
     facts = {
         **outcome.metadata,
         **pictures(build, record),
@@ -147,7 +159,9 @@ def _result(build: Build, outcome: StageOutcome) -> dg.MaterializeResult:
         "lineage/settings hash": record.settings_hash,
         "lineage/code version": record.code_version,
         "lineage/workspace commit": f"{record.workspace_commit or 'none'}{' (dirty)' * bool(record.workspace_dirty)}",
+        "lineage/code commit": f"{record.code_commit or 'none'}{' (dirty)' * bool(record.code_dirty)}",
         "lineage/MLflow run": record.mlflow_run or "none",
+        "lineage/registered model": ", ".join(models) or "none",
         "lineage/Dagster run": record.dagster_run or "none",
         **({"lineage/taken from": record.taken_from} if record.taken_from else {}),
         "folder": build.folder(record.stage),

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from orchestration.graph.alerts import alert_sensor
 from orchestration.graph.assets import asset_key, data_source, recipe_assets, shared_assets
 from orchestration.graph.checks import recipe_checks, shared_checks
 from orchestration.graph.growth import growth_sensor, retraining_schedules
+from orchestration.graph.health import health_asset, health_schedule
 from orchestration.graph.promotion import promotion_asset, promotion_key, promotion_sensors
 from orchestration.graph.runs import one_at_a_time
 from orchestration.lineage.build import Build
@@ -25,7 +27,7 @@ def make_definitions(workspace: Workspace, recipes: Sequence[str]) -> dg.Definit
     for recipe in recipes:
         build = Build(workspace, recipe)
         promotions.append(promotion_asset(build))
-        assets += [*recipe_assets(build), promotions[-1]]
+        assets += [*recipe_assets(build), health_asset(build), promotions[-1]]
         checks += recipe_checks(build)
         keys = [asset_key(recipe, stage.name) for stage in build.stages]
         builds[recipe] = dg.define_asset_job(
@@ -45,8 +47,11 @@ def make_definitions(workspace: Workspace, recipes: Sequence[str]) -> dg.Definit
         assets=assets,
         asset_checks=checks,
         jobs=[*builds.values(), *jobs],
-        sensors=[growth_sensor(workspace, builds), *promotion_sensors(promotions)],
-        schedules=retraining_schedules(workspace, builds),
+        sensors=[growth_sensor(workspace, builds), *promotion_sensors(promotions), alert_sensor(workspace)],
+        schedules=[
+            *retraining_schedules(workspace, builds),
+            *([health_schedule(workspace, recipes)] if recipes else []),
+        ],
         loggers={"console": plain_logger},
         executor=one_at_a_time(workspace),
     )

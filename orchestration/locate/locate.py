@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from geoloc.localizers.base import Answers
 from geoloc.localizers.confidence.abstention import abstain_below
 from geoloc.places import nearest_places
 from orchestration.assets.inputs import EMBEDDED_BY, load_partitions
+from orchestration.lineage.answered import made_by
 from orchestration.lineage.build import Build
 from orchestration.lineage.record import Record
 from orchestration.lineage.stale import expected
@@ -92,24 +93,28 @@ def open_source(source: Build | Champion, question: Question, say: Callable[[str
 def _opened(
     source: Build | Champion, question: Question, loaded: Sequence[str], say: Callable[[str], None]
 ) -> Opened:
+    asked = {name: value for name, value in asdict(question).items() if value not in (None, (), False)}
     if not isinstance(source, Build):
         localizer, evaluation = source.open(question), source.evaluation
         measured = (evaluation / "evaluations.json").is_file()
-        return Opened(localizer, question, shortfalls(evaluation, localizer.name, None) if measured else ())
+        worse = shortfalls(evaluation, localizer.name, None) if measured else ()
+        maker = made_by(source.version.recipe, {}, asked, model=f"models:/{source.version}")
+        return Opened(localizer, question, worse, maker)
     records = verified(source, question, loaded, say)
     localizer = _open(source, question, say)
     evaluated = measures(source, records)
     worse = shortfalls(source.folder("evaluation"), localizer.name, question.level) if evaluated else ()
-    return Opened(localizer, question, worse)
+    return Opened(localizer, question, worse, made_by(source.recipe, records, asked))
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A way of answering, opened on a build for one question; `worse` holds for all its answers."""
+    """A way of answering, opened on a build for one question; `worse` and `made_by` hold for all its answers."""
 
     localizer: PhotoLocalizer
     question: Question
     worse: tuple[Shortfall, ...] = ()
+    made_by: Mapping[str, Any] = field(default_factory=dict)
 
     def locate(self, read: Sequence[ReadPhoto]) -> list[Located]:
         """The answer for each of N photo files, in order; without coordinates for those that could not be read."""
@@ -121,7 +126,9 @@ class Opened:
 
     def _unanswered(self, photo: str, error: str | None) -> Located:
         of = self.localizer
-        return Located(photo, of.name, error=error, within_km=of.within_km, scaled=of.scaled)
+        return Located(
+            photo, of.name, error=error, within_km=of.within_km, scaled=of.scaled, made_by=self.made_by
+        )
 
     def _located(self, names: Sequence[str], pixels: Sequence[NDArray[np.uint8]]) -> list[Located]:
         """The answers for readable photos."""

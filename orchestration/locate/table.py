@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,7 @@ from geoloc.files import (
 from geoloc.photos.quarantine import Reason
 from geoloc.processors import processors
 from geoloc.settings import settings_hash
+from orchestration.lineage.answered import MADE_BY
 from orchestration.lineage.build import Build
 from orchestration.locate.locate import Opened, open_source
 from orchestration.locate.located import Located
@@ -126,7 +128,7 @@ def locate_table(
                     some = some.iloc[len(read) :]
                     progress(len(read))
     names = [parts / f"part-{start // PART_PHOTOS:06d}.parquet" for start in starts]
-    summary = _join(names, output)
+    summary = _join(names, output, SCHEMA.with_metadata({MADE_BY: json.dumps(dict(opened.made_by))}))
     shutil.rmtree(parts)
     return summary
 
@@ -242,10 +244,10 @@ def _rows(rows: pd.DataFrame, read: Sequence[ReadPhoto], located: Sequence[Locat
     return pa.Table.from_pylist(values, schema=SCHEMA)
 
 
-def _join(parts: Sequence[Path], output: Path) -> Summary:
+def _join(parts: Sequence[Path], output: Path, schema: pa.Schema) -> Summary:
     """Write the parts to one file, and count their rows."""
     photos, located, reasons = 0, 0, Counter[str]()
-    with atomic_path(output) as temporary, pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
+    with atomic_path(output) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         for part in parts:
             with pq.ParquetFile(part) as file:
                 for batch in file.iter_batches():

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from geoloc.evaluation.health_settings import HealthSettings
 from geoloc.evaluation.settings import EvaluationSettings
 from geoloc.files import DamagedFile
 from geoloc.localizers.settings import AlbumSettings, LocalizerSettings
@@ -21,6 +22,7 @@ from geoloc.training.cross_view_settings import CrossViewSettings
 from geoloc.training.metric_settings import CLASSIFIER, MetricSettings
 from geoloc.training.settings import TrainingSettings
 from geoloc.yaml_files import read_yaml
+from orchestration.plan.alert_settings import AlertSettings
 from orchestration.plan.chain import MODEL_FILE, STAGES, borrowings, output_folder, value_at
 from orchestration.plan.operations_settings import GrowthSettings, PromotionSettings
 from orchestration.plan.seeds import PLAIN, training_seed, without_seed
@@ -38,7 +40,7 @@ STANDALONE = "standalone"
 """The key by which a recipe says that it inherits nothing from params.yaml."""
 RECIPE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,63}(@[0-9]{1,9})?")
 """A recipe's name becomes part of paths and of names in DVC and in Dagster, which allows no others."""
-TAKEN_NAMES = frozenset({*STAGES, "data", "lineage", "checks", "stamps"})
+TAKEN_NAMES = frozenset({*STAGES, "data", "lineage", "checks", "stamps", "health"})
 """Names of stages, of Dagster's source and of folders in build/, which would be mistaken for the recipe's."""
 
 
@@ -79,6 +81,8 @@ class BuildSettings(Settings):
     promotion: PromotionSettings = setting(
         PromotionSettings(), help="of the workspace: only in params.yaml, not in a recipe"
     )
+    health: HealthSettings = setting(HealthSettings())
+    alerts: AlertSettings = setting(AlertSettings())
 
     def check(self, key: str) -> None:
         """Raise SettingsError if sections contradict each other."""

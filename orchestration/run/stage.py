@@ -16,7 +16,15 @@ from geoloc.files import atomic_folder, file_hashes
 from geoloc.settings import settings_hash
 from orchestration.lineage.build import Build, files_content
 from orchestration.lineage.checks import require_checked
-from orchestration.lineage.origin import environment, git_state
+from orchestration.lineage.earlier import keep_earlier
+from orchestration.lineage.origin import (
+    code_origin,
+    commit_text,
+    environment,
+    hardware,
+    keep_patch,
+    workspace_origin,
+)
 from orchestration.lineage.record import Part, Record
 from orchestration.lineage.stale import Expected, expected, files_changed, photos_wait, why_stale
 from orchestration.plan.chain import STAGES, Stage, borrowed, inputs_of
@@ -204,6 +212,7 @@ def _take_over(
     record = dataclasses.replace(
         source, artefact=build.name(name), recipe=build.recipe, inputs=wanted.inputs, taken_from=origin
     )
+    keep_earlier(build, record)
     record.write(build.record_path(name))
     facts = _moved(read_facts(build.of(source.recipe), source), folder, build.folder(name))
     log(f"taken from {origin}, equal in inputs, settings and code")
@@ -219,10 +228,15 @@ def _make(
     force: bool,
 ) -> StageOutcome:
     stage, used = wanted.stage, build.used(wanted.stage)
+    own, code = workspace_origin(build.workspace), code_origin()  # before: a person may go on editing
     tags = {
         "recipe": build.recipe,
         "stage": stage.name,
+        "artefact": build.name(stage.name),
         "data_version": data,
+        "dagster_run": dagster_run or "none",
+        "workspace_commit": commit_text(own.commit, own.dirty),
+        "code_commit": commit_text(code.commit, code.dirty),
         "settings_hash": settings_hash(used),
         "code_version": wanted.code_version,
         **{f"input.{key}": content for key, content in wanted.inputs.items()},
@@ -242,8 +256,6 @@ def _make(
         _same_data(build.workspace, data)  # what the stage read is what its record will name
         files = file_hashes(output)
     shutil.rmtree(scratch)
-    workspace_commit, workspace_dirty = git_state(build.workspace.root)
-    code_commit, code_dirty = git_state(Path(__file__).parent)
     record = Record(
         artefact=build.name(stage.name),
         stage=stage.name,
@@ -254,17 +266,21 @@ def _make(
         settings=used,
         settings_hash=settings_hash(used),
         code_version=wanted.code_version,
-        workspace_commit=workspace_commit,
-        workspace_dirty=workspace_dirty,
-        code_commit=code_commit,
-        code_dirty=code_dirty,
+        workspace_commit=own.commit,
+        workspace_dirty=own.dirty,
+        workspace_patch=keep_patch(build.workspace, own.patch),
+        code_commit=code.commit,
+        code_dirty=code.dirty,
+        code_patch=keep_patch(build.workspace, code.patch),
         dagster_run=dagster_run,
         mlflow_run=result.mlflow_run,
         started_at=started.isoformat(timespec="seconds"),
         seconds=round(time.monotonic() - clock, 3),
         environment=environment(),
+        hardware=hardware(),
         parts=run.parts,
     )
+    keep_earlier(build, record)
     record.write(build.record_path(stage.name))
     facts = keep_facts(build, record, _moved(result.metadata, output, final))
     return StageOutcome(record, facts, reused=False)
