@@ -30,7 +30,7 @@ from orchestration.workspace import Workspace
 
 NAMED = ("partitions", "head_weights", "networks")
 """Settings that are mappings whose keys are names chosen by the user."""
-OF_WORKSPACE = ("growth", "promotion")
+OF_WORKSPACE = ("growth", "promotion", "alerts")
 """Sections that hold for all recipes: policies of operations."""
 NESTING = ("s2", "latlon")
 """Kinds of partitions that nest: each cell lies within one cell of a coarser partition."""
@@ -82,7 +82,9 @@ class BuildSettings(Settings):
         PromotionSettings(), help="of the workspace: only in params.yaml, not in a recipe"
     )
     health: HealthSettings = setting(HealthSettings())
-    alerts: AlertSettings = setting(AlertSettings())
+    alerts: AlertSettings = setting(
+        AlertSettings(), help="of the workspace: only in params.yaml, not in a recipe"
+    )
 
     def check(self, key: str) -> None:
         """Raise SettingsError if sections contradict each other."""
