@@ -91,6 +91,11 @@ def test_the_walk_of_the_page(tmp_path, monkeypatch, capsys) -> None:
     assert serving is not None
     assert f"answered by the champion, {serving}" in told["locate photo.jpg"]
     assert "p1-000011" not in set(read_catalog(root / "data")["photo_id"])
+    # Its answers lead to the version that gave them, though all its outputs were replaced since.
+    assert main(["locate", "photo.jpg", "--json"]) == 0
+    Path("answers.json").write_text(capsys.readouterr().out, encoding="utf-8")
+    assert main(["audit", "answers.json"]) == 0
+    assert f"registered model {serving}, alias champion" in capsys.readouterr().out
 
 
 def _take_a_photo(root: Path) -> None:
