@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import argparse
 import getpass
-import json
 
-from orchestration.commands.common import open_workspace
+from orchestration.commands.common import json_text, open_workspace
 from orchestration.commands.parsing import add_command, add_recipe, add_who
 from orchestration.errors import UsageError
 
@@ -47,7 +46,7 @@ def run(options: argparse.Namespace) -> None:
 
     seen = look(workspace, options.recipe)
     if options.json:
-        print(json.dumps(seen.facts(), indent=2, ensure_ascii=False))
+        print(json_text(seen.facts()))
         return
     print(seen)
     if options.look:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,11 +35,12 @@ class Seen:
     reasons: tuple[str, ...]
 
     def facts(self) -> dict[str, Any]:
-        """Plain values, for Dagster and JSON."""
+        """Plain values, for Dagster and JSON. The share of growth is None since nothing: neither writes infinity."""
+        share = self.growth.share if math.isfinite(self.growth.share) else None
         return {
             "recipe": self.recipe, "data version": self.version, "since": self.since,
             "added": sum(self.growth.added.values()), "added by source": dict(self.growth.added),
-            "removed": self.growth.removed, "photos": self.growth.now, "share of growth": self.growth.share,
+            "removed": self.growth.removed, "photos": self.growth.now, "share of growth": share,
             "drift of places": self.growth.drift, "waiting": self.waiting, "retrain": "; ".join(self.reasons) or "no",
         }  # fmt: skip
 
