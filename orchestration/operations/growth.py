@@ -51,8 +51,10 @@ class Seen:
 
 def look(workspace: Workspace, recipe: str) -> Seen:
     """What changed in the photos for a recipe since the model in service was trained, where that is of this recipe;
-    else since its own splits were made. Raises WorkspaceError if there are no photos."""
-    version, policy = data_version(workspace), load_settings(workspace).growth
+    else since its own splits were made. Raises WorkspaceError if there are no photos, and
+    SettingsError for a recipe that is missing or wrong."""
+    policy = load_settings(workspace, recipe).growth  # raises for a recipe that is missing, or sets a policy
+    version = data_version(workspace)
     now = read_catalog(workspace.pool, [*_COLUMNS, "source"])
     build = Build(workspace, recipe)
     record, file = build.record("splits"), build.folder("splits") / SPLITS_FILE

@@ -225,6 +225,8 @@ def test_what_was_grown_is_measured_since_the_last_training(waiting, monkeypatch
     catalog = pd.concat([points([0.0] * 100, "old"), points([80.0] * 19, "new")])
     monkeypatch.setattr(operations, "read_catalog", lambda *_: catalog)
     assert operations.look(workspace, "default").reasons == ()  # the same data version
+    with pytest.raises(SettingsError, match="recipe must be one of default; got 'nosuch'"):
+        operations.look(workspace, "nosuch")
     new_data(workspace, "second")
     found = operations.look(workspace, "default")
     assert (found.waiting, found.reasons) == (True, ())

@@ -99,8 +99,9 @@ def test_the_policy_is_of_the_workspace_not_of_a_recipe(tmp_path) -> None:
     write_recipe(workspace, "fine", {"promotion": {"worse_by": 0.5}})
     with pytest.raises(SettingsError, match=r"recipes/fine.yaml: promotion is of the workspace"):
         load_settings(workspace, "fine")
-    (workspace.recipes / "fine.yaml").write_text("seed: 4\n")
-    assert load_settings(workspace, "fine").promotion.measure == "country"
+    for text in ("seed: 4\n", "standalone: true\nseed: 4\n"):
+        (workspace.recipes / "fine.yaml").write_text(text)
+        assert load_settings(workspace, "fine").promotion.measure == "country"
 
 
 @pytest.mark.parametrize(
