@@ -66,10 +66,9 @@ class Difference:
     def not_compared(self) -> list[str]:
         """A line for each side without answers: they leave when a photo behind them is taken down."""
         return [
-            f"answers are not compared: those of {side.name} left, as {side.taken_down:,} "
-            f"photo{'s' * (side.taken_down != 1)} behind it {'were' if side.taken_down != 1 else 'was'} taken down"
+            f"answers are not compared: those of {side.name} left with photos that were taken down"
             for side in (self.first, self.second)
-            if not side.tests and side.taken_down
+            if side.emptied
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -121,8 +120,7 @@ def diff(workspace: Workspace, first: str, second: str) -> Difference:
     """Compare two reports, named as in `open_side`. Raises WorkspaceError, also if they have no test set in common."""
     one, other = open_side(workspace, first), open_side(workspace, second)
     tests = [test for test in one.tests if test in other.tests]
-    emptied = any(not side.tests and side.taken_down for side in (one, other))
-    if not tests and (one.tests or other.tests) and not emptied:
+    if not tests and (one.tests or other.tests) and not (one.emptied or other.emptied):
         sets = " and ".join(", ".join(side.tests) or "none" for side in (one, other))
         raise WorkspaceError(f"{first} and {second} have no test set in common: {sets}")
     return difference(one, other)
