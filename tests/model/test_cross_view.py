@@ -267,6 +267,8 @@ def test_a_grid_keeps_where_things_are() -> None:
     maps = torch.zeros(1, 2, 4, 4)
     maps[0, 1, 3, 0] = 4
     assert GridPooling(2)(maps).tolist() == [[0, 0, 0, 0, 0, 0, 1, 0]]
+    uneven = torch.rand(2, 3, 7, 5)
+    torch.testing.assert_close(GridPooling(3)(uneven), functional.adaptive_avg_pool2d(uneven, 3).flatten(1))
     assert network(replace(SETTINGS, grid=2, embedding_size=None)).embedding_size == 4 * 512
 
 
