@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import getpass
 
 from orchestration.commands.common import json_text, open_workspace
 from orchestration.commands.parsing import add_command, add_recipe, add_who
 from orchestration.errors import UsageError
+from orchestration.person import person
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
@@ -59,5 +59,5 @@ def run(options: argparse.Namespace) -> None:
         "geoloc/growth": options.recipe,
         "geoloc/reason": options.reason or "; ".join(seen.reasons) or "refresh",
     }
-    by = {"geoloc/by": options.by or getpass.getuser()} if options.retrain else {}
+    by = {"geoloc/by": options.by or person()} if options.retrain else {}
     build(workspace, options.recipe, admit=options.retrain or bool(seen.reasons), tags=tags | by)

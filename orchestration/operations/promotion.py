@@ -5,7 +5,6 @@ A kill before it leaves the old champion, one after it the new one; the next pro
 
 from __future__ import annotations
 
-import getpass
 import json
 import tempfile
 from collections.abc import Callable
@@ -21,6 +20,7 @@ from orchestration.lineage.build import Build
 from orchestration.lineage.checks import require_checked
 from orchestration.operations.contest import contest
 from orchestration.operations.decision import Decision, decide
+from orchestration.person import person
 from orchestration.plan.chain import inputs_of
 from orchestration.plan.operations_settings import PromotionSettings
 from orchestration.plan.settings import DEFAULT_RECIPE, load_settings
@@ -111,7 +111,7 @@ def promote(
                     raise
                 decision = Decision(False, (f"not compared: {error}",), policy=policy)
         outcome = PROMOTED if decision.better or force else KEPT
-        task = _Task(workspace, challenger, now, decision, outcome, by or getpass.getuser(), reason, force)
+        task = _Task(workspace, challenger, now, decision, outcome, by or person(), reason, force)
         return _carry_out(task)
 
 
@@ -133,7 +133,7 @@ def rollback(workspace: Workspace, *, reason: str, by: str = "", to: int | None 
         target = promoted(workspace, number)
         target.require_whole()
         decision = Decision(True, (f"a person's decision: {reason}",))
-        task = _Task(workspace, target, now, decision, ROLLED_BACK, by or getpass.getuser(), reason, True)
+        task = _Task(workspace, target, now, decision, ROLLED_BACK, by or person(), reason, True)
         return _carry_out(task)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from geoloc.settings import SettingsError, parse
 from orchestration.operations.contest import COLUMNS, FROZEN, NEW, Contest, comparable
 from orchestration.operations.decision import decide
+from orchestration.person import person
 from orchestration.plan.operations_settings import PromotionSettings
 from orchestration.plan.settings import load_settings
 from tests.unit.pretended import bare_workspace, write_recipe
@@ -120,3 +123,11 @@ def test_the_policy_is_of_the_workspace_not_of_a_recipe(tmp_path) -> None:
 def test_a_wrong_policy_is_named(tmp_path, values, why) -> None:
     with pytest.raises(SettingsError, match=why):
         load_settings(bare_workspace(tmp_path, values))
+
+
+def test_a_user_without_a_name_is_recorded_by_number(monkeypatch) -> None:
+    def no_name() -> str:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr("getpass.getuser", no_name)
+    assert person() == f"uid {os.getuid()}"
