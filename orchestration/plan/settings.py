@@ -445,8 +445,8 @@ def _values(workspace: Workspace, recipe: str) -> dict[str, Any]:
         merged = _merge(merged, values)
     params = workspace.root / "params.yaml"
     if params not in settings_files(workspace, recipe):  # it stands alone, but for policies
-        policies = _read(params)
-        merged |= {name: policies[name] for name in OF_WORKSPACE if name in policies}
+        shared = _read(params)
+        merged |= {name: shared[name] for name in OF_WORKSPACE if name in shared}
     return merged
 
 
