@@ -7,7 +7,7 @@ import argparse
 from orchestration.commands.common import json_text, open_workspace
 from orchestration.commands.parsing import add_command, add_recipe, add_who
 from orchestration.errors import UsageError
-from orchestration.person import person
+from orchestration.lineage.person import person
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:

@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 
 from orchestration.lineage.build import Build
 from orchestration.lineage.checks import CheckAcceptance, CheckResult, result_for_now, write_result
+from orchestration.lineage.person import person
 from orchestration.lineage.record import Acceptance, Record
 from orchestration.lineage.stale import expected, files_changed
-from orchestration.person import person
 from orchestration.plan.chain import Stage
 from orchestration.plan.checks import checks_of
 from orchestration.workspace import WorkspaceError

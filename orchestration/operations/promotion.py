@@ -18,9 +18,9 @@ from geoloc.localizers.served import GRAPH, INDEX, PARTITIONS, Served
 from geoloc.settings import replace
 from orchestration.lineage.build import Build
 from orchestration.lineage.checks import require_checked
+from orchestration.lineage.person import person
 from orchestration.operations.contest import contest
 from orchestration.operations.decision import Decision, decide
-from orchestration.person import person
 from orchestration.plan.chain import inputs_of
 from orchestration.plan.operations_settings import PromotionSettings
 from orchestration.plan.settings import DEFAULT_RECIPE, load_settings

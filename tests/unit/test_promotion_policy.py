@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from geoloc.settings import SettingsError, parse
+from orchestration.lineage.person import person
 from orchestration.operations.contest import COLUMNS, FROZEN, NEW, Contest, comparable
 from orchestration.operations.decision import decide
-from orchestration.person import person
 from orchestration.plan.operations_settings import PromotionSettings
 from orchestration.plan.settings import load_settings
 from tests.unit.pretended import bare_workspace, write_recipe
