@@ -14,13 +14,19 @@ from orchestration.commands import (
     build,
     claims,
     compare,
+    diff,
     forget,
+    grow,
+    health,
     index,
     ingest,
     init,
     locate,
+    promote,
     quarantine,
+    reproduce,
     retrieval,
+    rollback,
     sample,
     score,
     settings,
@@ -34,6 +40,9 @@ COMMANDS = (
     ingest,
     quarantine,
     build,
+    grow,
+    promote,
+    rollback,
     index,
     locate,
     claims,
@@ -41,6 +50,9 @@ COMMANDS = (
     score,
     retrieval,
     audit,
+    diff,
+    reproduce,
+    health,
     accept,
     forget,
     settings,
@@ -60,6 +72,10 @@ examples:
   geoloc score theirs.csv truth.csv               how good are anybody's predictions
   geoloc retrieval holidays ~/holidays --features theirs.parquet    published retrieval collections
   geoloc audit report                             what made this report
+  geoloc promote                                  serve the newest build, if it is better than what serves
+  geoloc diff default fine                        why do these reports differ
+  geoloc reproduce report                         does it come out again, to the last digit
+  geoloc health                                   is it still good for the photos that come
   geoloc accept index --reason 'only renamed'     its code changed, its output is still good
   geoloc forget --photo ID --reason 'asked to'    take a photo down everywhere
   geoloc init ~/holidays                          a new workspace for photos of your own

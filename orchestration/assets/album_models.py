@@ -23,9 +23,10 @@ from geoloc.training.sequences import SequencePhotos, train_sequences
 from orchestration.assets.context_photos import ContextInput
 from orchestration.assets.progress import teller
 from orchestration.assets.time_model import CURVES, TOLD
+from orchestration.assets.trained import CHECKPOINTS, training_run
 from orchestration.plan.chain import TRAINING_FILE
 from orchestration.run.stage import StageResult, StageRun
-from orchestration.stores.tracking import Tracker, tracked_run
+from orchestration.stores.tracking import Tracker
 
 
 def build(run: StageRun) -> StageResult:
@@ -39,14 +40,7 @@ def build(run: StageRun) -> StageResult:
         time = TimeModels.load(run.input("time_model"), run.settings.time)
     facts: dict[str, Any] = {"photos to learn from": len(learnt.photos)}
     trained: dict[str, Any] = {}
-    with tracked_run(
-        run.workspace,
-        f"{run.settings.recipe} albums",
-        settings=run.build.used(run.stage),
-        tags=run.tags,
-        data_version=run.tags["data_version"],
-        resume_file=run.scratch / "mlflow.json",
-    ) as tracker:
+    with training_run(run, "albums") as tracker:
         if settings.hmm is not None:
             facts |= _count(run, settings, given, learnt)
         for name in settings.networks:
@@ -54,7 +48,7 @@ def build(run: StageRun) -> StageResult:
         # No speeds in this file: equal trainings must give equal bytes.
         write_json(run.output / TRAINING_FILE, trained)
         tracker.artefacts(run.output)
-    shutil.rmtree(run.scratch / "checkpoints", ignore_errors=True)
+    shutil.rmtree(run.scratch / CHECKPOINTS, ignore_errors=True)
     table = [
         {"network": name, **{key: one[key] for key in ("epochs", "best_epoch", "steps")}}
         for name, one in trained.items()
@@ -108,7 +102,7 @@ def _train(
         partition.answers(),
         settings,
         seed,
-        run.scratch / "checkpoints" / network_file(name),
+        run.scratch / CHECKPOINTS / network_file(name),
         teller(run, tracker, CURVES, TOLD, name),
     )
     save_sequence_network(run.output / network_file(name), model.cpu())

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 
 import pandas as pd
 import torch
 
-from geoloc.files import sha256_bytes, write_json
+from geoloc.files import sha256_bytes
 from geoloc.models.classifier import Classifier, save_model
 from geoloc.models.engine import ExportedNetwork, ready_network
 from geoloc.photos.validation_parts import SELECTION, of_part
@@ -23,10 +22,10 @@ from orchestration.assets.inputs import (
     with_pixels,
 )
 from orchestration.assets.progress import teller
+from orchestration.assets.trained import CHECKPOINTS, keep_training, training_facts, training_run
 from orchestration.assets.unseen import refuse_seen_tests
-from orchestration.plan.chain import MODEL_FILE, TRAINING_FILE
+from orchestration.plan.chain import MODEL_FILE
 from orchestration.run.stage import StageResult, StageRun
-from orchestration.stores.tracking import tracked_run
 
 CURVES = ("loss", "learning_rate", "validation_loss", "accuracy", "accuracy_25km", "accuracy_750km")
 GRAPH_FROM = 10_000
@@ -45,14 +44,7 @@ def build(run: StageRun) -> StageResult:
     partitions = load_partitions(run.input("partition"))
     model = initial_model(run.build, partitions)
     run.log(f"training {model!r}")
-    with tracked_run(
-        run.workspace,
-        f"{run.settings.recipe} classifier",
-        settings=run.build.used(run.stage),
-        tags=run.tags,
-        data_version=run.tags["data_version"],
-        resume_file=run.scratch / "mlflow.json",
-    ) as tracker:
+    with training_run(run, "classifier") as tracker:
         result = train_classifier(
             model,
             run.workspace.pool,
@@ -61,12 +53,11 @@ def build(run: StageRun) -> StageResult:
             partitions,
             run.settings.training,
             run.settings.training_seed,
-            run.scratch / "checkpoints",
+            run.scratch / CHECKPOINTS,
             teller(run, tracker, CURVES, TOLD),
             teacher=teacher_embeddings(run, photos[photos["split"] == "train"]),
             frozen_engine=_frozen_engine(run, model, photos[photos["split"] == "train"]),
         )
-        # No speeds in these files: equal trainings must give equal bytes.
         model.cpu()
         save_model(run.output / MODEL_FILE, model)
         exported = export_to_output(
@@ -75,24 +66,9 @@ def build(run: StageRun) -> StageResult:
             photos[photos["split"] == "train"],
             sha256_bytes((run.output / MODEL_FILE).read_bytes()),
         )
-        facts = dataclasses.asdict(result)
-        del facts["resumed_at_step"]
-        write_json(run.output / TRAINING_FILE, facts)
-        tracker.artefacts(run.output)
-    shutil.rmtree(run.scratch / "checkpoints")
-    history = pd.DataFrame(result.history)
-    return StageResult(
-        {
-            "epochs": result.epochs,
-            "best epoch": result.best_epoch,
-            "steps": result.steps,
-            "resumed at step": result.resumed_at_step or 0,
-            **exported,
-            **{f"left out/{reason}": count for reason, count in result.left_out.items()},
-            "curves": history[["epoch", *(name for name in history if name.endswith(CURVES))]],
-        },
-        mlflow_run=tracker.run_id,
-    )
+        keep_training(run, result, tracker)
+    shutil.rmtree(run.scratch / CHECKPOINTS)
+    return StageResult(training_facts(result, CURVES, exported), mlflow_run=tracker.run_id)
 
 
 def _frozen_engine(run: StageRun, model: Classifier, photos: pd.DataFrame) -> ExportedNetwork | None:

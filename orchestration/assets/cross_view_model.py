@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 
-import pandas as pd
 import torch
 
-from geoloc.files import write_json
 from geoloc.models.cross_view import ServedPhotos, save_cross_view
 from geoloc.models.embedder import Embedder, example_input
 from geoloc.photos.splits import TEST, TRAIN, VALIDATION
@@ -22,10 +19,11 @@ from orchestration.assets.inputs import (
     read_pair_table,
 )
 from orchestration.assets.progress import teller
+from orchestration.assets.trained import CHECKPOINTS, keep_training, training_facts, training_run
 from orchestration.assets.unseen import refuse_seen_tests
-from orchestration.plan.chain import MODEL_FILE, TRAINING_FILE
+from orchestration.plan.chain import MODEL_FILE
 from orchestration.run.stage import StageResult, StageRun
-from orchestration.stores.tracking import log_served_model, tracked_run
+from orchestration.stores.tracking import log_served_model
 
 CURVES = ("loss", "learning_rate", "reciprocal_rank", "recall_at_1", "verification_accuracy")
 TOLD = {
@@ -44,14 +42,7 @@ def build(run: StageRun) -> StageResult:
         raise SettingsError(f"cross_view.model.backbone: {error}") from None
     train, validation = pair_sources(run.build, model, (TRAIN, VALIDATION))
     run.log(f"training {model!r} on {len(train)} pairs, from {model.initial_weights}")
-    with tracked_run(
-        run.workspace,
-        f"{run.settings.recipe} cross-view",
-        settings=run.build.used(run.stage),
-        tags=run.tags,
-        data_version=run.tags["data_version"],
-        resume_file=run.scratch / "mlflow.json",
-    ) as tracker:
+    with training_run(run, "cross-view") as tracker:
         result = train_cross_view(
             model,
             (train.pool, train.tile_pool),
@@ -59,36 +50,29 @@ def build(run: StageRun) -> StageResult:
             validation.pairs,
             settings,
             run.settings.cross_view_seed,
-            run.scratch / "checkpoints",
+            run.scratch / CHECKPOINTS,
             teller(run, tracker, CURVES, TOLD),
         )
-        # No speeds in these files: equal trainings must give equal bytes.
         model.cpu()
         save_cross_view(run.output / MODEL_FILE, model)
-        facts = dataclasses.asdict(result)
-        del facts["resumed_at_step"]
-        write_json(run.output / TRAINING_FILE, facts)
-        tracker.artefacts(run.output)
+        keep_training(run, result, tracker)
     if settings.indexed:
         # torch.export warns of filters that are not contiguous.
         model.to(memory_format=torch.contiguous_format)
         tower = model.towers[0]
         assert isinstance(tower, Embedder)
         log_served_model(run.workspace, tracker.run_id, ServedPhotos(model).eval(), example_input(tower))
-    shutil.rmtree(run.scratch / "checkpoints")
-    history = pd.DataFrame(result.history)
+    shutil.rmtree(run.scratch / CHECKPOINTS)
     return StageResult(
-        {
-            "epochs": result.epochs,
-            "best epoch": result.best_epoch,
-            "steps": result.steps,
-            "resumed at step": result.resumed_at_step or 0,
-            "initial weights": model.initial_weights,
-            "pairs/training": len(train),
-            "pairs/validation": len(validation),
-            **{f"left out/{reason}": count for reason, count in result.left_out.items()},
-            "curves": history[["epoch", *(name for name in history if name in CURVES)]],
-        },
+        training_facts(
+            result,
+            CURVES,
+            {
+                "initial weights": model.initial_weights,
+                "pairs/training": len(train),
+                "pairs/validation": len(validation),
+            },
+        ),
         mlflow_run=tracker.run_id,
     )
 

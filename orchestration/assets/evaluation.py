@@ -54,6 +54,7 @@ from orchestration.assets.inputs import (
     model_names,
     read_photos,
     stored,
+    with_newcomers,
     with_pixels,
 )
 from orchestration.assets.subsets import references_among
@@ -77,7 +78,8 @@ def build(run: StageRun) -> StageResult:
     partitions = load_partitions(run.input("partition"))
     by_class = ByClass.open(run, partitions, references, validation)
     frozen = frozen_localizers(run, partitions, references, validation)
-    sources = photos.set_index("photo_id")[SOURCE] if SOURCE in photos else None
+    known = with_newcomers(run)
+    sources = known.set_index("photo_id")[SOURCE] if SOURCE in known else None
     ways: list[Way] = [
         by_neighbour(run, model, partitions, sources) for model in embedding_folders(run.build)
     ]

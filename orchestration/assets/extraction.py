@@ -12,7 +12,7 @@ from geoloc.models.engine import ExportedNetwork, engine_name, ready_network
 from geoloc.models.layers import LayerEmbedder, at_layer
 from geoloc.retrieval.embeddings import extract_embeddings
 from orchestration.assets.exporting import export_to_output
-from orchestration.assets.inputs import read_photos, stored, with_pixels
+from orchestration.assets.inputs import stored, with_newcomers, with_pixels
 from orchestration.assets.reducing import reduced
 from orchestration.plan.chain import GRAPH_FILE
 from orchestration.run.facts import ENGINE
@@ -32,7 +32,7 @@ def extract(run: StageRun, model: Embedder | LayerEmbedder | ExportedNetwork) ->
         copied = state["copied"]
         progress(state)
 
-    photos = with_pixels(run.workspace.pool, stored(read_photos(run.input("splits"))))
+    photos = with_pixels(run.workspace.pool, stored(with_newcomers(run)))
     extract_embeddings(
         model,
         run.workspace.pool,
@@ -59,7 +59,7 @@ def extract_of_trained(run: StageRun, folder: Path, load: Any, file: Path) -> St
         return extract(run, ready_network(folder / GRAPH_FILE, load, file, settings.precision))
     model = at_layer(load(), settings.layer)
     run.log(repr(model))
-    photos = with_pixels(run.workspace.pool, stored(read_photos(run.input("splits"))))
+    photos = with_pixels(run.workspace.pool, stored(with_newcomers(run)))
     exported = export_to_output(run, model, photos, sha256_bytes(file.read_bytes()))
     network = ready_network(run.output / GRAPH_FILE, lambda: model, file, settings.precision)
     return StageResult(exported | extract(run, network).metadata)

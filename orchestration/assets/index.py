@@ -6,17 +6,18 @@ from typing import Any
 
 import pandas as pd
 
+from geoloc.photos.growth import REFERENCE
 from geoloc.retrieval.embeddings import Embeddings
 from geoloc.retrieval.growth import grow
 from geoloc.retrieval.index import NEAR_DUPLICATES, ReferenceIndex
-from orchestration.assets.inputs import embedding_folders, read_photos, stored
+from orchestration.assets.inputs import embedding_folders, stored, with_newcomers
 from orchestration.run.stage import StageResult, StageRun
 
 
 def build(run: StageRun) -> StageResult:
-    photos = stored(read_photos(run.input("splits")))
+    photos = stored(with_newcomers(run))
     # Queries are no near-duplicates of references: the splits saw to it.
-    references = photos[photos["split"] == "train"].drop(columns=NEAR_DUPLICATES)
+    references = photos[photos["split"].isin(["train", REFERENCE])].drop(columns=NEAR_DUPLICATES)
     facts: dict[str, Any] = {}
     for model, folder in embedding_folders(run.build).items():
         index, history = _made(run, model, Embeddings.load(folder), references)

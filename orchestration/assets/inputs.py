@@ -60,6 +60,15 @@ def read_photos(splits: Path) -> pd.DataFrame:
     return read_parquet(splits / SPLITS_FILE, ("photo_id", "split", "reason", *FACTS))
 
 
+def with_newcomers(run: StageRun) -> pd.DataFrame:
+    """As `read_photos` of the stage's splits, with the photos that came later and wait for the next training, which
+    come last."""
+    photos = read_photos(run.input("splits"))
+    if not run.settings.growth.waits:
+        return photos
+    return pd.concat([photos, read_photos(run.input("growth"))], ignore_index=True)
+
+
 def stored(photos: pd.DataFrame) -> pd.DataFrame:
     """The photos whose pixels are in the pool; the others are known by metadata only."""
     return photos[photos["sha256"].notna()].reset_index(drop=True)

@@ -37,9 +37,9 @@ from geoloc.reports.report import ReportInput, figure_file, write_report
 from geoloc.reports.summary import bent_warnings
 from geoloc.reports.thoughts import FigureGroup, gather_thoughts
 from geoloc.reports.track_figures import posting_group, track_group
-from orchestration.assets.inputs import load_partitions, model_names, read_photos
+from orchestration.assets.inputs import load_partitions, model_names, read_photos, with_newcomers
 from orchestration.lineage.checks import results_for_now
-from orchestration.lineage.origin import git_state
+from orchestration.lineage.origin import commit_text, git_state
 from orchestration.plan.chain import STAGES, TRACKS_FILE, TRAINING_FILE, inputs_of
 from orchestration.run.stage import StageResult, StageRun
 
@@ -62,7 +62,7 @@ def build(run: StageRun) -> StageResult:
     }
     main = next(iter(evaluations))
     present = inputs_of(run.settings, run.stage)
-    counted = read_photos(run.input("splits"))
+    counted = with_newcomers(run)
     splits = counted[["photo_id", "split", "reason"]]
     photos = read_catalog(run.workspace.pool).merge(
         splits[["photo_id", "split"]], on="photo_id", validate="1:1"
@@ -96,7 +96,7 @@ def build(run: StageRun) -> StageResult:
         },
         splits=_sizes(photos, counted),
         warnings=bent_warnings(counted),
-        checks=_checks(run, splits),
+        checks=_checks(run, read_photos(run.input("splits"))[["photo_id", "split", "reason"]]),
         diagnostics=_diagnostics(run.input("evaluation") / main)
         | ({} if cross_view is None else {CROSS_VIEW: score_table(cross_view)}),
         further_diagnostics={name: _diagnostics(run.input("evaluation") / name) for name in evaluations},
@@ -257,7 +257,10 @@ def _checks(run: StageRun, splits: pd.DataFrame) -> pd.DataFrame:
         for found in results_for_now(run.build, stage.name).values()
         if found is not None
     ]
-    results = check_splits(read_catalog(run.workspace.pool), splits, run.settings.splits)
+    catalog = read_catalog(run.workspace.pool)
+    if run.settings.growth.waits:  # those that came later are not split yet
+        catalog = catalog[catalog["photo_id"].isin(splits["photo_id"])].reset_index(drop=True)
+    results = check_splits(catalog, splits, run.settings.splits)
     promises = [
         {
             "name": c.name,
@@ -340,8 +343,8 @@ def _provenance(run: StageRun) -> Mapping[str, str | None]:
     evaluation = recorded["evaluation"]
     return {
         "data version": run.tags["data_version"],
-        "workspace commit": _commit(commit, dirty),
-        "code commit": _commit(evaluation.code_commit, evaluation.code_dirty),
+        "workspace commit": commit_text(commit, dirty),
+        "code commit": commit_text(evaluation.code_commit, evaluation.code_dirty),
         "settings hash of the evaluation": evaluation.settings_hash,
         "code version of the evaluation": evaluation.code_version,
         **{f"content of {name}": record.content for name, record in recorded.items()},
@@ -361,7 +364,3 @@ def _provenance(run: StageRun) -> Mapping[str, str | None]:
         "Dagster run": run.dagster_run,
         "made at": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def _commit(commit: str | None, dirty: bool | None) -> str:
-    return f"{commit or 'none'}{' with uncommitted changes' if dirty else ''}"

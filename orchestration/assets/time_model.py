@@ -18,9 +18,10 @@ from geoloc.training.context import ContextPhotos
 from geoloc.training.posting_time import train_time_network
 from orchestration.assets.context_photos import ContextInput
 from orchestration.assets.progress import teller
+from orchestration.assets.trained import CHECKPOINTS, training_run
 from orchestration.plan.chain import TRAINING_FILE
 from orchestration.run.stage import StageResult, StageRun
-from orchestration.stores.tracking import Tracker, tracked_run
+from orchestration.stores.tracking import Tracker
 
 CURVES = ("loss", "learning_rate", "validation_loss", "accuracy", "accuracy_25km", "accuracy_750km")
 TOLD = {"validation_loss": "validation {:.3f}", "accuracy_25km": "25 km {:.1%}"}
@@ -34,14 +35,7 @@ def build(run: StageRun) -> StageResult:
     partition, learnt = given.partition, given.to_learn()
     facts: dict[str, Any] = {"photos to learn from": len(learnt.photos)}
     history: dict[str, Any] = {}
-    with tracked_run(
-        run.workspace,
-        f"{run.settings.recipe} time",
-        settings=run.build.used(run.stage),
-        tags=run.tags,
-        data_version=run.tags["data_version"],
-        resume_file=run.scratch / "mlflow.json",
-    ) as tracker:
+    with training_run(run, "time") as tracker:
         if settings.network is not None:
             history = _train(run, given, learnt, tracker)
             facts |= {key: history[key] for key in ("epochs", "best_epoch", "steps")}
@@ -62,7 +56,7 @@ def build(run: StageRun) -> StageResult:
             facts["share by day"] = sun.share
         write_json(run.output / TRAINING_FILE, history)
         tracker.artefacts(run.output)
-    shutil.rmtree(run.scratch / "checkpoints", ignore_errors=True)
+    shutil.rmtree(run.scratch / CHECKPOINTS, ignore_errors=True)
     return StageResult(facts, mlflow_run=tracker.run_id)
 
 
@@ -84,7 +78,7 @@ def _train(run: StageRun, given: ContextInput, learnt: SeenPhotos, tracker: Trac
         partition.answers(),
         settings,
         run.settings.time_seed,
-        run.scratch / "checkpoints",
+        run.scratch / CHECKPOINTS,
         teller(run, tracker, CURVES, TOLD),
     )
     save_time_network(run.output / M2_FILE, model.cpu())

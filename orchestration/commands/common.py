@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 from pathlib import Path
 from typing import Any
 
+from orchestration.errors import UsageError
 from orchestration.workspace import Workspace
 
 
@@ -19,7 +21,7 @@ def open_workspace(options: argparse.Namespace, *, tracks: bool = True) -> Works
     from orchestration.stores.placement import settle
 
     workspace = Workspace.open(options.workspace)
-    if "recipe" in options:
+    if getattr(options, "recipe", None) is not None:
         from orchestration.plan.settings import check_recipe_name
 
         check_recipe_name(options.recipe, "--recipe")
@@ -27,6 +29,13 @@ def open_workspace(options: argparse.Namespace, *, tracks: bool = True) -> Works
     if tracks:
         settle(workspace)
     return workspace
+
+
+def check_writable(file: Path, option: str) -> None:
+    """Raise UsageError if the file that an option names cannot be written."""
+    above = next(folder for folder in file.absolute().parents if folder.exists())
+    if file.is_dir() or not above.is_dir() or not os.access(above, os.W_OK):
+        raise UsageError(f"{option} must name a file that can be written; got {file}")
 
 
 def counter(what: str, total: int | None = None) -> Any:

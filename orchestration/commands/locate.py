@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestration.commands.common import open_workspace
-from orchestration.commands.parsing import add_command, add_recipe, at_least
+from orchestration.commands.common import check_writable, open_workspace
+from orchestration.commands.parsing import add_command, at_least
 from orchestration.errors import UsageError
 from orchestration.locate.question import COMBINATIONS, LEVELS, METHODS, MODELS, Question
 from orchestration.workspace import Workspace
 
 if TYPE_CHECKING:
+    from orchestration.lineage.build import Build
     from orchestration.locate.located import Located
 
 
@@ -67,7 +67,11 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         metavar="FILE",
         help="with --table: the Parquet file of answers; a call that was killed goes on where it was",
     )
-    add_recipe(parser)
+    parser.add_argument(
+        "--recipe",
+        help="answer by this recipe's build (default: the model in service, see geoloc promote; the default recipe "
+        "where there is none)",
+    )
     parser.add_argument(
         "--method",
         choices=METHODS,
@@ -162,21 +166,21 @@ def run(options: argparse.Namespace) -> int:
     if options.album:
         return _album(workspace, options)
     # Only now, with the question checked: torch takes seconds to import.
-    from orchestration.lineage.build import Build
-    from orchestration.locate.locate import locate, map_page
+    from orchestration.locate.locate import locate, map_page, who_answers
 
-    build = Build(workspace, options.recipe)
     places: Sequence[Located]
     if options.overhead is not None:
         from orchestration.locate.by_overhead import locate_overhead, overhead_map
 
+        build = _build(workspace, options)
         found = locate_overhead(
             build, options.overhead, options.photos, options.alternatives, _say, joint=options.joint
         )
         places, draw = found, partial(overhead_map, found)
     else:
-        places = locate(build, options.photos, question, _say)
-        draw = partial(map_page, build, places)
+        source = who_answers(workspace, options.recipe, question, _say)
+        places = locate(source, options.photos, question, _say)
+        draw = partial(map_page, source, places)
     if options.map:
         from geoloc.files import write_text
 
@@ -213,6 +217,14 @@ def _check_album(options: argparse.Namespace, question: Question) -> None:
                 )
 
 
+def _build(workspace: Workspace, options: argparse.Namespace) -> Build:
+    """The build that answers what the model in service does not: albums, and photos by overhead tiles."""
+    from orchestration.lineage.build import Build
+    from orchestration.plan.settings import DEFAULT_RECIPE
+
+    return Build(workspace, options.recipe or DEFAULT_RECIPE)
+
+
 def _album(workspace: Workspace, options: argparse.Namespace) -> int:
     """Answer for an album; returns 1 if none of its photos was located."""
     from orchestration.locate.photos import photo_files
@@ -220,10 +232,9 @@ def _album(workspace: Workspace, options: argparse.Namespace) -> int:
     files = photo_files(options.album)
     if options.map:
         _check_map(options.map, files)
-    from orchestration.lineage.build import Build
     from orchestration.locate.album import album_page, locate_album
 
-    album = locate_album(Build(workspace, options.recipe), options.album, anchors=options.anchors, say=_say)
+    album = locate_album(_build(workspace, options), options.album, anchors=options.anchors, say=_say)
     if options.map:
         from geoloc.files import write_text
 
@@ -256,13 +267,12 @@ def _say(line: str) -> None:
 def _run_table(options: argparse.Namespace, question: Question, workspace: Workspace) -> int:
     """Locate the photos of a table."""
     from orchestration.commands.common import counter
-    from orchestration.lineage.build import Build
+    from orchestration.locate.locate import who_answers
     from orchestration.locate.table import locate_table
 
+    source = who_answers(workspace, options.recipe, question, _say)
     with counter("photos located") as bar:
-        summary = locate_table(
-            Build(workspace, options.recipe), options.table, options.output, question, _say, bar.update
-        )
+        summary = locate_table(source, options.table, options.output, question, _say, bar.update)
     print(f"{summary}; answers: {options.output}")
     return 0 if summary.located else 1
 
@@ -289,19 +299,13 @@ def _check_table(options: argparse.Namespace) -> None:
         raise UsageError("--table needs --output FILE.parquet for the answers")
     if options.output.suffix.lower() != ".parquet":
         raise UsageError(f"--output must name a Parquet file (.parquet); got {options.output}")
-    _check_writable(options.output, "--output")
+    check_writable(options.output, "--output")
     if options.output.exists() and options.table.exists() and options.table.samefile(options.output):
         raise UsageError(f"--output {options.output} would replace the table; name another file")
 
 
-def _check_writable(file: Path, option: str) -> None:
-    above = next(folder for folder in file.absolute().parents if folder.exists())
-    if file.is_dir() or not above.is_dir() or not os.access(above, os.W_OK):
-        raise UsageError(f"{option} must name a file that can be written; got {file}")
-
-
 def _check_map(file: Path, photos: Sequence[Path]) -> None:
     """Raise UsageError, before anything is computed, for a map that cannot be written or would replace a photo."""
-    _check_writable(file, "--map")
+    check_writable(file, "--map")
     if file.exists() and any(photo.exists() and photo.samefile(file) for photo in photos):
         raise UsageError(f"--map {file} would replace a photo that is asked about; name another file")

@@ -53,6 +53,12 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_who(parser: argparse.ArgumentParser) -> None:
+    """Add `--reason` and `--by`, which are recorded."""
+    parser.add_argument("--reason", metavar="TEXT", help="why; recorded")
+    parser.add_argument("--by", metavar="NAME", help="who decided it; recorded (default: your login)")
+
+
 def at_least(least: int) -> Callable[[str], int]:
     """A type of option: a whole number of at least `least`."""
 

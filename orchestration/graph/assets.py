@@ -4,6 +4,7 @@
 
 import math
 import warnings
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,12 @@ import dagster as dg
 from orchestration.graph.pictures import KINDS, as_markdown, maps, pictures, small
 from orchestration.graph.versions import version_now, version_of
 from orchestration.lineage.build import Build
-from orchestration.plan.chain import SHARED, Stage, borrowed, inputs_of, looks_at_pool
+from orchestration.plan.chain import SHARED, Stage, borrowed, inputs_of, looks_at_pool, waits
 from orchestration.plan.seeds import plain
 from orchestration.plan.settings import DEFAULT_RECIPE
 from orchestration.run.stage import StageOutcome, run_stage
 from orchestration.stores.data_version import data_version
+from orchestration.stores.models import versions_of_run
 from orchestration.workspace import Workspace
 
 OWNERS = ["team:geoloc"]
@@ -30,9 +32,11 @@ SHARED_GROUP = "photos"
 
 
 class BuildConfig(dg.Config):
-    """Options of a run: `force` also builds what is up to date."""
+    """Options of a run: `force` also builds what is up to date; `admit` lets photos that wait (growth.admit) enter the
+    splits."""
 
     force: bool = False
+    admit: bool = False
 
 
 def asset_key(recipe: str, stage: str) -> dg.AssetKey:
@@ -74,7 +78,8 @@ def _asset(build: Build, stage: Stage) -> dg.AssetsDefinition:
     workspace, recipe = build.workspace, build.recipe
     above = dict.fromkeys((*stage.after, *inputs_of(build.settings, stage)))
     deps = [
-        *([DATA_KEY] if looks_at_pool(build.settings, stage) else []),
+        # What waits for a training is not out of date when the photos change.
+        *([DATA_KEY] if looks_at_pool(build.settings, stage) and not waits(build.settings, stage) else []),
         *(asset_key(recipe, name) for name in above),
     ]
     deps += [asset_key(*source) for source in borrowed(build.settings, stage).values()]
@@ -94,6 +99,7 @@ def _asset(build: Build, stage: Stage) -> dg.AssetsDefinition:
             "folder": f"build/{build.name(stage.name)}",
         },
         pool=stage.group if stage.group in ("models", "retrieval") else None,
+        freshness_policy=freshness(build) if stage.name == "report" else None,
     )
     def asset(context: dg.AssetExecutionContext, config: BuildConfig) -> dg.MaterializeResult:
         # Settings are read again: the code server may be older than the last edit of params.yaml.
@@ -105,10 +111,17 @@ def _asset(build: Build, stage: Stage) -> dg.AssetsDefinition:
             dagster_run=context.run_id,
             force=config.force,
             data=_pinned_data(context, workspace),
+            admit=config.admit,
         )
         return _result(current, outcome)
 
     return asset
+
+
+def freshness(build: Build) -> dg.FreshnessPolicy | None:
+    """How old a report may be, by health.fresh_days; None for any age."""
+    days = build.settings.health.fresh_days
+    return dg.FreshnessPolicy.time_window(fail_window=timedelta(days=days)) if days else None
 
 
 def _description(build: Build, stage: Stage) -> str:
@@ -135,6 +148,9 @@ def _pinned_data(context: dg.AssetExecutionContext, workspace: Workspace) -> str
 
 def _result(build: Build, outcome: StageOutcome) -> dg.MaterializeResult:
     record = outcome.record
+    run = None if record.taken_from else record.mlflow_run
+    of_run = versions_of_run(build.workspace, run) if run else []
+    models = [f"models:/{one['name']}/{one['version']}" for one in of_run]
     facts = {
         **outcome.metadata,
         **pictures(build, record),
@@ -143,7 +159,9 @@ def _result(build: Build, outcome: StageOutcome) -> dg.MaterializeResult:
         "lineage/settings hash": record.settings_hash,
         "lineage/code version": record.code_version,
         "lineage/workspace commit": f"{record.workspace_commit or 'none'}{' (dirty)' * bool(record.workspace_dirty)}",
+        "lineage/code commit": f"{record.code_commit or 'none'}{' (dirty)' * bool(record.code_dirty)}",
         "lineage/MLflow run": record.mlflow_run or "none",
+        "lineage/registered model": ", ".join(models) or "none",
         "lineage/Dagster run": record.dagster_run or "none",
         **({"lineage/taken from": record.taken_from} if record.taken_from else {}),
         "folder": build.folder(record.stage),

@@ -7,8 +7,12 @@ from collections.abc import Sequence
 
 import dagster as dg
 
+from orchestration.graph.alerts import alert_sensor
 from orchestration.graph.assets import asset_key, data_source, recipe_assets, shared_assets
 from orchestration.graph.checks import recipe_checks, shared_checks
+from orchestration.graph.growth import growth_sensor, retraining_schedules
+from orchestration.graph.health import health_asset, health_schedule
+from orchestration.graph.promotion import promotion_asset, promotion_key, promotion_sensors
 from orchestration.graph.runs import one_at_a_time
 from orchestration.lineage.build import Build
 from orchestration.plan.seeds import plain
@@ -19,23 +23,35 @@ def make_definitions(workspace: Workspace, recipes: Sequence[str]) -> dg.Definit
     """Dagster definitions for some recipes of a workspace. Raises SettingsError if a recipe is invalid."""
     assets = [data_source(workspace), *shared_assets(workspace)]
     checks = shared_checks(workspace)
-    jobs = []
+    builds, jobs, promotions = {}, [], []
     for recipe in recipes:
         build = Build(workspace, recipe)
-        assets += recipe_assets(build)
+        promotions.append(promotion_asset(build))
+        assets += [*recipe_assets(build), health_asset(build), promotions[-1]]
         checks += recipe_checks(build)
         keys = [asset_key(recipe, stage.name) for stage in build.stages]
+        builds[recipe] = dg.define_asset_job(
+            job_name(recipe),
+            selection=dg.AssetSelection.assets("data", *keys),
+            description=f"The whole chain for the recipe {recipe}; what is up to date is kept.",
+        )
         jobs.append(
             dg.define_asset_job(
-                job_name(recipe),
-                selection=dg.AssetSelection.assets("data", *keys),
-                description=f"The whole chain for the recipe {recipe}; what is up to date is kept.",
+                f"promote_{job_name(recipe).removeprefix('build_')}",
+                selection=dg.AssetSelection.assets(promotion_key(recipe)),
+                description=f"Compare the newest build of {recipe} with the model in service, and replace that if the "
+                "policy says so.",
             )
         )
     return dg.Definitions(
         assets=assets,
         asset_checks=checks,
-        jobs=jobs,
+        jobs=[*builds.values(), *jobs],
+        sensors=[growth_sensor(workspace, builds), *promotion_sensors(promotions), alert_sensor(workspace)],
+        schedules=[
+            *retraining_schedules(workspace, builds),
+            *([health_schedule(workspace, recipes)] if recipes else []),
+        ],
         loggers={"console": plain_logger},
         executor=one_at_a_time(workspace),
     )

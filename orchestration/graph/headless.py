@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from geoloc.settings import replace
 from orchestration.lineage.build import Build
@@ -40,11 +40,14 @@ def build(
     only: Sequence[str] = (),
     force: bool = False,
     commit: bool = True,
+    admit: bool = False,
+    tags: Mapping[str, str] | None = None,
     say: Callable[[str], None] = print,
 ) -> list[str]:
     """Build the parts of a recipe (or of the stages in `only`) that are out of date; returns the stages that were made.
 
-    With `commit`, what was built is recorded in dvc.lock. The workspace is locked from planning to recording. Raises
+    With `commit`, what was built is recorded in dvc.lock. `admit`: photos that wait (growth.admit) enter the splits.
+    `tags` are added to Dagster's run. The workspace is locked from planning to recording. Raises
     SettingsError, WorkspaceError or BuildFailed.
     """
     one = Build(workspace, recipe)
@@ -53,7 +56,7 @@ def build(
     if unknown:
         raise WorkspaceError(f"--only must name stages of {', '.join(names)}; got {', '.join(unknown)}")
     with build_lock(workspace, one.command(" ".join(only))):
-        return _build(one, set(only) or set(names), force, commit, say)
+        return _build(one, set(only) or set(names), force, commit, say, admit, tags or {})
 
 
 def drop(workspace: Workspace, recipes: Sequence[str], say: Callable[[str], None] = print) -> None:
@@ -69,7 +72,15 @@ def drop(workspace: Workspace, recipes: Sequence[str], say: Callable[[str], None
             say(f"{recipe}: its outputs are still in build/{recipe}; remove them with: rm -r build/{recipe}")
 
 
-def _build(one: Build, wanted: set[str], force: bool, commit: bool, say: Callable[[str], None]) -> list[str]:
+def _build(
+    one: Build,
+    wanted: set[str],
+    force: bool,
+    commit: bool,
+    say: Callable[[str], None],
+    admit: bool,
+    tags: Mapping[str, str],
+) -> list[str]:
     """`build` with the lock held."""
     workspace, recipe = one.workspace, one.recipe
     if killed_runs(workspace):
@@ -81,7 +92,7 @@ def _build(one: Build, wanted: set[str], force: bool, commit: bool, say: Callabl
             say(f"dvc.yaml now has the stages of {recipe}")
     _check_borrowed(one, wanted, say)
     data = verify_data(workspace)
-    reasons = stale_stages(one, wanted, force)
+    reasons = stale_stages(one, wanted, force, admit)
     sweep(one, wanted.difference(reasons))
     if not reasons:
         write_stamps(workspace, one.settings, wanted)
@@ -93,7 +104,7 @@ def _build(one: Build, wanted: set[str], force: bool, commit: bool, say: Callabl
     for name, why in reasons.items():
         say(f"{one.name(name):<24} {'; '.join(why)}")
     started = time.monotonic()
-    made = _run(one, list(reasons), force, data)
+    made = _run(one, list(reasons), force, data, admit, tags)
     write_stamps(workspace, one.settings, wanted)
     if commit:
         commit_stages(workspace, recipe, unrecorded_stages(workspace, recipe, wanted))
@@ -148,7 +159,9 @@ def _check_layer(settings: BuildSettings) -> None:
         at_layer(build_metric_network(model, 0, settings.metric.embedding_size), layer)
 
 
-def _run(one: Build, stages: Sequence[str], force: bool, data: str) -> list[str]:
+def _run(
+    one: Build, stages: Sequence[str], force: bool, data: str, admit: bool, tags: Mapping[str, str]
+) -> list[str]:
     """Run the stages in one Dagster run; returns those that were made, in order. The others were up to date and
     kept."""
     # Dagster takes seconds to import: not for `--help`, nor when there is nothing to do.
@@ -161,7 +174,8 @@ def _run(one: Build, stages: Sequence[str], force: bool, data: str) -> list[str]
     # The source is observed in the same run, or lineage would record its version as INITIAL.
     looked_at = any(looks_at_pool(one.settings, STAGES[name]) for name in stages)
     selection = [*([DATA_KEY] if looked_at else []), *keys.values()]
-    ops = {"__".join(key.path): {"config": {"force": True}} for key in keys.values()} if force else {}
+    config = {"force": force, "admit": admit}
+    ops = {"__".join(key.path): {"config": config} for key in keys.values()} if force or admit else {}
     with dagster_instance(one.workspace) as instance:
         end_killed_runs(one.workspace, instance)
         result = job.execute_in_process(
@@ -170,7 +184,7 @@ def _run(one: Build, stages: Sequence[str], force: bool, data: str) -> list[str]
             # Without the loggers key Dagster falls back to its own console logger, whatever the job defines.
             run_config={"ops": ops, "loggers": {"console": {"config": {}}}},
             raise_on_error=False,
-            tags={"geoloc/recipe": one.recipe, HEADLESS_TAG: "true", DATA_TAG: data},
+            tags={**tags, "geoloc/recipe": one.recipe, HEADLESS_TAG: "true", DATA_TAG: data},
         )
         if not result.success:
             raise BuildFailed("\n".join(_failures(result, one.recipe)))

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from typing import Any
 
 from geoloc.files import DamagedFile, content_hash, read_json
 from geoloc.retrieval.settings import ExternalSettings
-from orchestration.lineage.asked import Asked, Output, Photo, Pool, find, output_build
+from orchestration.lineage.answered import read_answers
+from orchestration.lineage.asked import Answered, Asked, Output, Photo, Pool, find, output_build
 from orchestration.lineage.behind import (
     made_of_other_splits,
     photo_facts,
-    photo_lines,
     photos_behind,
-    photos_lines,
     shard_photos,
 )
 from orchestration.lineage.build import Build
 from orchestration.lineage.checks import results_for_now
-from orchestration.lineage.numbers import find_number, number_line
+from orchestration.lineage.earlier import record_with
+from orchestration.lineage.numbers import find_number
 from orchestration.lineage.record import Record
-from orchestration.plan.chain import EXTERNAL_FILE, SHARED, WEIGHTS, borrowings, value_at
+from orchestration.lineage.shown import state_text, taken_down_text
+from orchestration.plan.chain import EXTERNAL_FILE, SHARED, STAGES, WEIGHTS, borrowings, value_at
 from orchestration.stores.data_version import data_version, verify_data
+from orchestration.stores.models import versions_of_run
 from orchestration.workspace import Workspace, WorkspaceError
 
 
@@ -46,8 +47,12 @@ def audit_asked(workspace: Workspace, asked: Asked) -> dict[str, Any]:
         found = {"artefact": str(asked)}
         if asked.shard is not None:
             found["shard_photos"] = shard_photos(workspace, asked.shard)
+    elif isinstance(asked, Answered):
+        return _audit_answers(workspace, asked)
     else:
         build = output_build(workspace, asked)
+        if asked.content:
+            return _audit_earlier(build, asked)
         tree = audit(build, asked.stage)
         number = {"number": find_number(build, asked.number)} if asked.number else {}
         shared = asked.stage in SHARED
@@ -55,7 +60,7 @@ def audit_asked(workspace: Workspace, asked: Asked) -> dict[str, Any]:
         if not shared and made_of_other_splits(build, build.built(asked.stage)):
             splits, count = build.name("splits"), build.built("splits").taken_down
             behind["note"] = (
-                f"{_taken_down(count)} from {splits} since: the counts are of those that are left"
+                f"{taken_down_text(count)} from {splits} since: the counts are of those that are left"
                 if count
                 else f"{splits} was built again since: the counts are of the splits now"
             )
@@ -63,6 +68,49 @@ def audit_asked(workspace: Workspace, asked: Asked) -> dict[str, Any]:
     state = _data_leaf(workspace)
     behind = _photos(Build(workspace), True, state["content"])
     return found | {"data": state, "photos": behind, "differs": differences(state)}
+
+
+def _audit_earlier(build: Build, asked: Output) -> dict[str, Any]:
+    """As `audit_asked`, of an output that was replaced since."""
+    record = record_with(build, asked.stage, asked.content)
+    if record is None:
+        raise WorkspaceError(f"{asked} has no record any more")
+    tree = _Audit(build).of_record(record)
+    photos = _photos(build, asked.stage in SHARED, None)
+    if asked.stage not in SHARED and made_of_other_splits(build, record):
+        photos["note"] = f"{build.name('splits')} was built again since: the counts are of the splits now"
+    return tree | {"named_by": asked.why, "photos": photos, "differs": differences(tree)}
+
+
+def _audit_answers(workspace: Workspace, asked: Answered) -> dict[str, Any]:
+    """As `audit_asked`, of answers of `geoloc locate`: the outputs that gave them, as they were then."""
+    answers = read_answers(asked.file, asked.photo)
+    build, outputs = Build(workspace, str(answers.made_by["recipe"])), dict(answers.made_by["outputs"])
+    walk = _Audit(build)
+    made_from = [walk.of_content(stage, content) for stage, content in outputs.items() if stage in STAGES]
+    if model := answers.made_by.get("model"):
+        made_from.append(_of_model(workspace, str(model)))
+    tree = _leaf(f"{asked}", answers.sha256, "intact") | {"made_from": made_from}
+    told = {
+        "answers": {"photos": answers.photos, "located": answers.located},
+        "question": answers.made_by.get("question", {}),
+        **({"answer": dict(answers.one)} if answers.one else {}),
+    }
+    return tree | told | {"photos": _photos(build, False, None), "differs": differences(tree)}
+
+
+def _of_model(workspace: Workspace, model: str) -> dict[str, Any]:
+    """The tree of the output that registered a model; "missing" if the workspace has no such model any more."""
+    try:
+        found = find(workspace, model)
+    except WorkspaceError:
+        return _leaf(model, "", "missing")
+    if not isinstance(found, Output):
+        return _leaf(model, "", "missing")
+    build = Build(workspace, found.recipe)
+    walk = _Audit(build)
+    record = record_with(build, found.stage, found.content) if found.content else None
+    return walk.of_record(record) if record is not None else walk.of_stage(found.stage)
 
 
 def _photos(build: Build, shared: bool, version: str | None) -> dict[str, Any]:
@@ -83,7 +131,7 @@ def differences(tree: dict[str, Any]) -> list[str]:
     """What in a tree is not on disk as recorded, each named once."""
     found: dict[str, None] = {}
     if tree["on_disk"] != "intact":
-        found[f"{tree['artefact']}: {_on_disk(tree)}"] = None
+        found[f"{tree['artefact']}: {state_text(tree)}"] = None
     for branch in tree["made_from"]:
         found |= dict.fromkeys(differences(branch))
     return list(found)
@@ -111,18 +159,43 @@ class _Audit:
             record = self.build.record(stage)
             if record is None:
                 return _leaf(self.build.name(stage), "", "missing")
-            self.trees[stage] = {
-                **dataclasses.asdict(record),
-                "on_disk": self._state(record),
-                "changed_files": self.build.changed_files(record),
-                "checks": self._checks(stage),
-                "made_from": [
-                    self.of_input(record, name, content)
-                    for name, content in record.inputs.items()
-                    if name != "checks"  # shown with each output that they are of
-                ],
-            }
+            self.trees[stage] = self._tree(
+                record,
+                on_disk=self._state(record),
+                changed_files=self.build.changed_files(record),
+                checks=self._checks(stage),
+            )
         return self.trees[stage]
+
+    def of_record(self, record: Record) -> dict[str, Any]:
+        """An output that was replaced since: of its files and checks nothing is kept."""
+        name = f"{record.stage} {record.content}"
+        if name not in self.trees:
+            self.trees[name] = self._tree(record, on_disk="replaced", changed_files=[], checks=[])
+        return self.trees[name]
+
+    def of_content(self, stage: str, content: str) -> dict[str, Any]:
+        """The output of a stage that had this content, there now or not."""
+        tree = self.of_stage(stage)
+        if tree["content"] == content:
+            return tree
+        if (record := record_with(self.build, stage, content)) is not None:
+            return self.of_record(record)
+        leaf = _leaf(self.build.name(stage), content, "replaced" if tree["content"] else "missing")
+        return leaf | {"taken_down": tree["taken_down"]} if tree.get("taken_down") else leaf
+
+    def _tree(self, record: Record, **state: Any) -> dict[str, Any]:
+        run = record.mlflow_run
+        return {
+            **dataclasses.asdict(record),
+            **state,
+            "models": versions_of_run(self.build.workspace, run) if run and not record.taken_from else [],
+            "made_from": [
+                self.of_input(record, name, content)
+                for name, content in record.inputs.items()
+                if name != "checks"  # shown with each output that they are of
+            ],
+        }
 
     def _state(self, record: Record) -> str:
         """Whether an output is as recorded; files that are not content, such as a report's page, count too."""
@@ -168,11 +241,7 @@ class _Audit:
             files = [self.build.workspace.root / file for file in external.files]
             there = all(file.is_file() for file in files)
             return _leaf(name, content, _state(content_hash(*files) if there else None, content))
-        tree = self.of_stage(name)
-        if tree["content"] == content:
-            return tree
-        leaf = _leaf(self.build.name(name), content, "replaced")
-        return leaf | {"taken_down": tree["taken_down"]} if tree.get("taken_down") else leaf
+        return self.of_content(name, content)
 
     def of_recipe(self, recipe: str, stage: str, content: str) -> dict[str, Any]:
         """An output borrowed from another recipe. If it was built again since, it is not walked: it may lead back
@@ -197,89 +266,3 @@ def _leaf(name: str, content: str, on_disk: str) -> dict[str, Any]:
 
 def _state(found: str | None, recorded: str) -> str:
     return "missing" if found is None else "intact" if found == recorded else "changed"
-
-
-def _on_disk(node: dict[str, Any]) -> str:
-    """The state of an output, with the files that changed."""
-    if "settings" not in node and node.get(
-        "taken_down"
-    ):  # a leaf: photos, or an output that is not as it was
-        return f"{node['on_disk']}: {_taken_down(node['taken_down'])} since"
-    files = [name for name in node.get("changed_files", ()) if name != "."]
-    if node["on_disk"] != "changed" or not files:
-        return str(node["on_disk"])
-    return f"changed: {', '.join(files[:3])}" + (f" and {len(files) - 3} more" if len(files) > 3 else "")
-
-
-def _taken_down(count: int) -> str:
-    return f"{count:,} photo{'s' * (count != 1)} {'were' if count != 1 else 'was'} taken down"
-
-
-def answer_lines(answer: dict[str, Any]) -> Iterator[str]:
-    """The answer of `audit_asked` as text."""
-    if answer.get("named_by"):
-        yield answer["named_by"]
-    if "number" in answer:
-        yield number_line(answer["number"])
-    if "photo_id" in answer:
-        yield from photo_lines(answer)
-    elif "made_from" in answer:
-        yield from audit_lines(answer)
-        yield from (f"    {name}: {value}" for name, value in answer.get("facts", {}).items())
-    else:
-        yield f"{answer['artefact']}  content {answer['data']['content']}  {answer['data']['on_disk']}"
-    if "shard_photos" in answer:
-        ids = answer["shard_photos"]
-        yield f"    {len(ids):,} photos: {', '.join(ids[:3])}{', ...' if len(ids) > 3 else ''}"
-    photos = answer["photos"]
-    yield ""
-    if "missing" in photos:
-        yield f"photos: {photos['missing']}"
-    else:
-        if "note" in photos:
-            yield photos["note"]
-        yield from photos_lines(photos)
-    yield "on disk: all as recorded" if not answer["differs"] else "on disk, not as recorded:"
-    yield from (f"    {line}" for line in answer["differs"])
-
-
-def audit_lines(tree: dict[str, Any]) -> Iterator[str]:
-    """The tree of `audit` as text; an artefact that occurs twice is printed in full once."""
-    seen: set[str] = set()
-
-    def walk(node: dict[str, Any], indent: str, arrow: str) -> Iterator[str]:
-        yield f"{indent}{arrow}{node['artefact']}  content {node['content'][:12]}  {_on_disk(node)}"
-        indent += "    "
-        if node["artefact"] in seen:
-            if node["made_from"]:
-                yield f"{indent}(as above)"
-            return
-        seen.add(node["artefact"])
-        if "settings" in node:
-            yield f"{indent}settings {node['settings_hash'][:12]}, code {node['code_version']}"
-            for kind in ("workspace", "code"):
-                commit, dirty = node[f"{kind}_commit"], node[f"{kind}_dirty"]
-                yield f"{indent}{kind} commit {commit or 'none'}{' with uncommitted changes' if dirty else ''}"
-            for name in ("Dagster", "MLflow"):
-                if run := node[f"{name.lower()}_run"]:
-                    yield f"{indent}{name} run {run}"
-            yield f"{indent}made {node['started_at']} in {node['seconds']:.1f} s"
-            if node["taken_from"]:
-                yield f"{indent}taken from {node['taken_from']}, equal in inputs, settings and code"
-            for name, part in node["parts"].items():
-                if part["taken_from"]:
-                    yield f"{indent}{name} taken from {part['taken_from']}, equal in inputs, settings and code"
-            if count := node["taken_down"]:
-                yield f"{indent}{_taken_down(count)} since it was made: it cannot be made again as it was"
-            for check in node["checks"]:
-                yield f"{indent}check {check['name']}: {check['result']}" + (
-                    f" ({check['detail']})" if check["result"] != "passed" and check["detail"] else ""
-                )
-            for one in node["accepted"]:
-                yield (
-                    f"{indent}accepted for code {one['code_version']} by {one['by']} on {one['at']}: {one['reason']}"
-                )
-        for branch in node["made_from"]:
-            yield from walk(branch, indent, "← ")
-
-    yield from walk(tree, "", "")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from geoloc.photos.pairs import overhead_pool, read_pairs
 from geoloc.photos.quarantine import PHOTO, read_quarantine
 from orchestration.lineage.build import Build
 from orchestration.lineage.record import Record
-from orchestration.plan.chain import PAIRS_FILE, SPLITS_FILE
+from orchestration.plan.chain import PAIRS_FILE, SPLITS_FILE, STAGES
 from orchestration.workspace import Workspace
 
 GONE = "not in the pool now"
@@ -82,7 +83,7 @@ def photo_ids(workspace: Workspace, text: str) -> list[str]:
     """The photos with this id, or whose bytes have this SHA-256 (or its first eight digits or more): of the pool, the
     overhead tiles, quarantine and the splits of builds."""
     found: set[str] = set()
-    for pool in _pools(workspace):
+    for pool in pools_of(workspace):
         catalog = read_catalog(pool, ["photo_id", "sha256"])
         match = catalog["photo_id"] == text
         if len(text) >= 8:
@@ -91,7 +92,7 @@ def photo_ids(workspace: Workspace, text: str) -> list[str]:
     away = read_quarantine(workspace.pool)
     if ((away["photo_id"] == text) | (away["reference"] == text)).any():
         found.add(text)
-    if not found and any((_splits(build)["photo_id"] == text).any() for build in _split_builds(workspace)):
+    if not found and any((_splits(build)["photo_id"] == text).any() for build in split_builds(workspace)):
         found.add(text)
     return sorted(found)
 
@@ -107,7 +108,7 @@ def near_photo_ids(workspace: Workspace) -> list[str]:
 def photo_facts(workspace: Workspace, photo_id: str) -> dict[str, Any]:
     """Everything known of a photo: its facts in the catalog (the photographer as the catalog's keyed hash), its
     quarantine, its pairs, and in each build its split and the outputs that it is in."""
-    catalogs = [read_catalog(pool, ["photo_id", *_SHOWN]) for pool in _pools(workspace)]
+    catalogs = [read_catalog(pool, ["photo_id", *_SHOWN]) for pool in pools_of(workspace)]
     rows = pd.concat([c[c["photo_id"] == photo_id] for c in catalogs]) if catalogs else pd.DataFrame()
     away = read_quarantine(workspace.pool)
     away = away[(away["photo_id"] == photo_id) | (away["reference"] == photo_id)]
@@ -118,7 +119,7 @@ def photo_facts(workspace: Workspace, photo_id: str) -> dict[str, Any]:
         "facts": {name: _plain(rows.iloc[0][name]) for name in _SHOWN} if len(rows) else {},
         "quarantine": away[["source", "reference", "reason", "severity", "detail"]].to_dict("records"),
         "overhead_tiles": pairs.loc[pairs["photo_id"] == photo_id, "overhead_id"].tolist(),
-        "builds": {build.recipe: _in_build(build, photo_id) for build in _split_builds(workspace)},
+        "builds": {build.recipe: _in_build(build, photo_id) for build in split_builds(workspace)},
     }
 
 
@@ -145,57 +146,92 @@ def photo_lines(facts: dict[str, Any]) -> Iterator[str]:
         )
 
 
+@dataclass(frozen=True)
+class Use:
+    """How photos went into an output directly, as in "trained default/classifier"; `part` names the part of it, and
+    `photos` counts them."""
+
+    stage: str
+    part: str
+    how: str
+    photos: int
+
+
+def direct_uses(build: Build, ids: Collection[str]) -> list[Use]:
+    """The outputs of a build that some of the photos went into, in the order of the chain."""
+    splits = _splits(build)
+    rows = splits[splits["photo_id"].isin(list(ids))]
+    made = {stage.name for stage in build.stages if build.record(stage.name)}
+    pixels = rows["sha256"].notna()  # cells are fitted on places alone
+    used = [Use("splits", "", "split by", len(rows))]
+    used.append(Use("partition", "", "trained", int((rows["split"] == "train").sum())))
+    for stage in ("features", "embeddings", "metric_embeddings", "external_embeddings"):
+        used.append(Use(stage, "", "embedded in", int(pixels.sum())))
+    for network in ("classifier", "metric"):
+        for split, how in LEARNT.items():
+            used.append(Use(network, "", how, int(((rows["split"] == split) & pixels).sum())))
+    for table in sorted(build.folder("index").glob("*/references.parquet")) if "index" in made else ():
+        there = read_parquet(table, ["photo_id"])["photo_id"].isin(list(ids))
+        used.append(Use("index", f"/{table.parent.name}", "reference in", int(there.sum())))
+    used += _of_pairs(build, ids) if "pairs" in made else []
+    if "evaluation" in made:
+        for test in read_json(build.folder("evaluation") / "evaluations.json", list):
+            asked = read_parquet(build.folder("evaluation") / test / "per_photo.parquet", ["photo_id"])[
+                "photo_id"
+            ]
+            count = int(asked[asked.isin(list(ids))].nunique())
+            used.append(Use("evaluation", f" {test}", "query of", count))
+    order = list(STAGES)
+    return sorted(
+        (use for use in used if use.photos and use.stage in made), key=lambda use: order.index(use.stage)
+    )
+
+
 def _in_build(build: Build, photo_id: str) -> dict[str, Any]:
-    """The split of a photo in a build, why it is unused, and which outputs it is in."""
+    """The split of a photo in a build, why it is unused, and what it did for which outputs."""
     splits = _splits(build)
     rows = splits[splits["photo_id"] == photo_id]
     if rows.empty:
         return {"split": None, "reason": None, "used": []}
-    split, used = str(rows["split"].iloc[0]), []
-    made = {stage.name for stage in build.stages if build.record(stage.name)}
-    has_pixels = bool(rows["sha256"].notna().iloc[0])  # cells are fitted on places alone
-    if split == "train" and "partition" in made:
-        used.append(f"trained {build.name('partition')}")
-    for network in ("classifier", "metric"):
-        if split in LEARNT and network in made and has_pixels:
-            used.append(f"{LEARNT[split]} {build.name(network)}")
-    for table in sorted(build.folder("index").glob("*/references.parquet")) if "index" in made else ():
-        if (read_parquet(table, ["photo_id"])["photo_id"] == photo_id).any():
-            used.append(f"reference in {build.name('index')}/{table.parent.name}")
-    used += _of_pairs(build, photo_id) if "pairs" in made else []
-    if "evaluation" in made:
-        for test in read_json(build.folder("evaluation") / "evaluations.json", list):
-            asked = read_parquet(build.folder("evaluation") / test / "per_photo.parquet", ["photo_id"])
-            if (asked["photo_id"] == photo_id).any():
-                used.append(f"query of {build.name('evaluation')} {test}")
-    return {"split": split, "reason": _plain(rows["reason"].iloc[0]), "used": used}
-
-
-def _of_pairs(build: Build, photo_id: str) -> list[str]:
-    """What the pairs of a street photo did in the cross-view stages of a build."""
-    pairs = read_parquet(build.folder("pairs") / PAIRS_FILE, ["photo_id", "split"])
-    sides = set(pairs.loc[pairs["photo_id"] == photo_id, "split"])
     used = [
-        f"{LEARNT[side]} {build.name('cross_view_model')} in a pair"
-        for side in ("train", "validation")
-        if side in sides and build.record("cross_view_model")
+        f"{use.how} {build.name(use.stage)}{use.part}"
+        for use in direct_uses(build, [photo_id])
+        if use.how not in ("split by", "embedded in")
     ]
-    if "test" in sides and build.record("cross_view_evaluation"):
-        used.append(f"query of {build.name('cross_view_evaluation')}")
-    return used
+    return {
+        "split": str(rows["split"].iloc[0]),
+        "reason": _plain(rows["reason"].iloc[0]),
+        "used": used,
+    }
+
+
+def _of_pairs(build: Build, ids: Collection[str]) -> list[Use]:
+    """What the pairs of street photos and overhead tiles did in the cross-view stages of a build."""
+    pairs = read_parquet(build.folder("pairs") / PAIRS_FILE, ["photo_id", "overhead_id", "split"])
+    wanted = list(ids)
+    pairs = pairs[pairs["photo_id"].isin(wanted) | pairs["overhead_id"].isin(wanted)]
+
+    def count(split: str) -> int:
+        return int((pairs["split"] == split).sum())
+
+    return [
+        Use("pairs", "", "split by", len(pairs)),
+        *(Use("cross_view_model", " in a pair", how, count(split)) for split, how in LEARNT.items()),
+        Use("cross_view_evaluation", "", "query of", count("test")),
+    ]
 
 
 def _splits(build: Build) -> pd.DataFrame:
     return read_parquet(build.folder("splits") / SPLITS_FILE, ["photo_id", "split", "reason", "sha256"])
 
 
-def _split_builds(workspace: Workspace) -> Iterator[Build]:
-    """The builds that have splits."""
+def split_builds(workspace: Workspace) -> Iterator[Build]:
+    """The builds that have splits, by name."""
     for file in sorted(workspace.build.glob(f"*/splits/{SPLITS_FILE}")):
         yield Build(workspace, file.parent.parent.name)
 
 
-def _pools(workspace: Workspace) -> list[Path]:
+def pools_of(workspace: Workspace) -> list[Path]:
     """The pools of the workspace that hold a catalog: the photos, and the overhead tiles."""
     pools = (workspace.pool, overhead_pool(workspace.pool))
     return [pool for pool in pools if (pool / CATALOG_FILE).is_file()]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from geoloc.files import read_json, sha256_bytes, write_json
 from orchestration.lineage.build import Build
 from orchestration.lineage.record import Record
+from orchestration.lineage.seal import SEAL, sealed
 from orchestration.plan.checks import Check, checks_of
 from orchestration.workspace import Workspace, WorkspaceError
 
@@ -76,7 +77,12 @@ def read_results(build: Build, stage: str) -> dict[str, CheckResult]:
     """The results of a stage's checks, by name; a file that is damaged counts as no result."""
     file = build.checks_path(stage)
     try:
-        found = [CheckResult(**{**one, "accepted": _acceptance(one)}) for one in read_json(file)]
+        found = [
+            CheckResult(
+                **{name: v for name, v in one.items() if name != SEAL} | {"accepted": _acceptance(one)}
+            )
+            for one in read_json(file)
+        ]
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
     return {one.name: one for one in found}
@@ -85,7 +91,7 @@ def read_results(build: Build, stage: str) -> dict[str, CheckResult]:
 def write_result(build: Build, stage: str, result: CheckResult) -> None:
     """Keep the result of one check beside those of the stage's others."""
     found = read_results(build, stage) | {result.name: result}
-    write_json(build.checks_path(stage), [dataclasses.asdict(one) for one in found.values()])
+    write_json(build.checks_path(stage), [sealed(dataclasses.asdict(one)) for one in found.values()])
 
 
 def result_for_now(build: Build, stage: str, check: Check) -> CheckResult | None:

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from geoloc.files import DamagedFile, read_json, write_json
+from orchestration.lineage.seal import sealed
 from orchestration.workspace import WorkspaceError
 
 
@@ -43,7 +44,9 @@ class Record:
     the output of another recipe that was reused, together with its runs and times. `parts` are made, and reused, one by
     one. `files` maps each file of the output to its SHA-256, also those that are not content (`volatile` in the chain);
     empty in records of older versions. `taken_down`: photos that were behind the output and were taken down since, so
-    that it cannot be made again as it was.
+    that it cannot be made again as it was. `workspace_patch` and `code_patch`: SHA-256 of the stored patches from the
+    commits to what was on disk, if anything differed (lineage/origin.py). `hardware`: processor and threads, empty in
+    records of older versions. `seal`: a hash of the rest, set by `write`.
     """
 
     artefact: str
@@ -68,6 +71,10 @@ class Record:
     accepted: tuple[Acceptance, ...] = ()
     files: dict[str, str] = field(default_factory=dict)
     taken_down: int = 0
+    workspace_patch: str | None = None
+    code_patch: str | None = None
+    hardware: dict[str, str] = field(default_factory=dict)
+    seal: str = field(default="", compare=False)
 
     @classmethod
     def read(cls, path: Path) -> Record | None:
@@ -87,7 +94,7 @@ class Record:
 
     def write(self, path: Path) -> None:
         """Write the record atomically."""
-        write_json(path, dataclasses.asdict(self))
+        write_json(path, sealed(dataclasses.asdict(self)))
 
     @property
     def code_versions(self) -> tuple[str, ...]:

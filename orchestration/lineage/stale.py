@@ -10,7 +10,16 @@ from orchestration.lineage.build import Build
 from orchestration.lineage.checks import checks_content, unmet_checks
 from orchestration.lineage.code import code_version
 from orchestration.lineage.record import Record
-from orchestration.plan.chain import EXTERNAL_FILE, WEIGHTS, Stage, borrowed, inputs_of, looks_at_pool, uses
+from orchestration.plan.chain import (
+    EXTERNAL_FILE,
+    WEIGHTS,
+    Stage,
+    borrowed,
+    inputs_of,
+    looks_at_pool,
+    uses,
+    waits,
+)
 from orchestration.plan.settings import BuildSettings, external_files, weights_file
 from orchestration.stores.data_version import data_version
 from orchestration.workspace import WorkspaceError
@@ -38,9 +47,12 @@ class Expected:
         return why
 
 
-def expected(build: Build, stage: Stage) -> Expected:
-    """What the stage would be made from now. Raises WorkspaceError if an input has not been built."""
-    inputs = {"data": data_version(build.workspace)} if looks_at_pool(build.settings, stage) else {}
+def expected(build: Build, stage: Stage, *, admits: bool = False) -> Expected:
+    """What the stage would be made from now. Raises WorkspaceError if an input has not been built.
+
+    `admits`: new photos that wait are admitted, as they are whenever the stage that keeps them out is made.
+    """
+    inputs = {"data": data_wanted(build, stage, admits)} if looks_at_pool(build.settings, stage) else {}
     if stage.shows_checks:
         inputs["checks"] = checks_content(build)
     for name in inputs_of(build.settings, stage):
@@ -60,6 +72,13 @@ def expected(build: Build, stage: Stage) -> Expected:
     if uses(stage, EXTERNAL_FILE):
         inputs["external"] = content_hash(*external_files(build.workspace, build.settings))
     return Expected(stage, inputs, build.settings, code_version(stage.module))
+
+
+def data_wanted(build: Build, stage: Stage, admits: bool = False) -> str:
+    """The data version that a stage's output must be of: the present one, or, where new photos wait, the one that it is
+    of."""
+    found = build.record(stage.name) if waits(build.settings, stage) and not admits else None
+    return (found and found.inputs.get("data")) or data_version(build.workspace)
 
 
 def borrowed_content(build: Build, recipe: str, stage: str) -> str:
@@ -101,8 +120,10 @@ def files_changed(build: Build, found: Record) -> list[str]:
     ]
 
 
-def stale_stages(build: Build, wanted: Collection[str], force: bool = False) -> dict[str, list[str]]:
-    """The wanted stages that must run, in order, with the reasons.
+def stale_stages(
+    build: Build, wanted: Collection[str], force: bool = False, admit: bool = False
+) -> dict[str, list[str]]:
+    """The wanted stages that must run, in order, with the reasons. `admit`: new photos that wait are admitted.
 
     A stage below one of these is included too. If it has no reason of its own, its reason is "if ... changes": it runs
     only if the output of the stage above comes out different.
@@ -114,11 +135,19 @@ def stale_stages(build: Build, wanted: Collection[str], force: bool = False) -> 
         above = [name for name in inputs_of(build.settings, stage) if name in reasons]
         if force:
             reasons[stage.name] = ["forced"]
+        elif admit and (late := photos_wait(build, stage)):
+            reasons[stage.name] = late
         elif above:
             reasons[stage.name] = _own_reasons(build, stage) or [f"if {' or '.join(above)} changes"]
         elif why := why_stale(build, stage) or unmet_checks(build, stage.name):
             reasons[stage.name] = why
     return reasons
+
+
+def photos_wait(build: Build, stage: Stage) -> list[str]:
+    """A reason to make a stage again if photos that came after it wait to be admitted to it."""
+    late = waits(build.settings, stage) and data_wanted(build, stage) != data_version(build.workspace)
+    return ["photos that waited are admitted"] if late else []
 
 
 def changed_in_itself(build: Build, stage: Stage) -> list[str]:
@@ -141,7 +170,7 @@ def _own_reasons(build: Build, stage: Stage) -> list[str]:
     if stage.shows_checks and "checks" in found.inputs:
         kept["checks"] = found.inputs["checks"]
     if looks_at_pool(build.settings, stage):
-        kept["data"] = data_version(build.workspace)
+        kept["data"] = data_wanted(build, stage)
     as_it_was = Expected(stage, kept, build.settings, code_version(stage.module))
     return as_it_was.differences(found) or _foreign(build, found)
 

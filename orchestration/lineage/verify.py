@@ -10,9 +10,9 @@ from orchestration.lineage.build import Build
 from orchestration.lineage.checks import output_of, read_results
 from orchestration.lineage.code import code_version
 from orchestration.lineage.record import Record
+from orchestration.lineage.stale import data_wanted
 from orchestration.plan.chain import GRAPH_FILE, STAGES, inputs_of, looks_at_pool
 from orchestration.plan.checks import checks_of
-from orchestration.stores.data_version import data_version
 from orchestration.workspace import WorkspaceError
 
 
@@ -83,7 +83,7 @@ def out_of_date(build: Build, records: Mapping[str, Record]) -> dict[str, list[s
         made = {name: build.record(name) for name in inputs_of(build.settings, stage)}
         why = [f"{name} changed" for name, of in made.items() if of and record.inputs.get(name) != of.content]
         if looks_at_pool(build.settings, stage) and build.workspace.data_pointer.exists():
-            why += ["photos changed"] * (record.inputs.get("data") != data_version(build.workspace))
+            why += ["photos changed"] * (record.inputs.get("data") != data_wanted(build, stage))
         if changed := build.settings.changes(record.settings, stage.sections):
             why.append(f"settings changed: {', '.join(changed)}")
         if stage.name in records and code_version(stage.module) not in record.code_versions:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from geoloc.localizers.base import Answers
 from geoloc.localizers.confidence.abstention import abstain_below
 from geoloc.places import nearest_places
 from orchestration.assets.inputs import EMBEDDED_BY, load_partitions
+from orchestration.lineage.answered import made_by
 from orchestration.lineage.build import Build
 from orchestration.lineage.record import Record
 from orchestration.lineage.stale import expected
@@ -23,19 +25,45 @@ from orchestration.locate.measured import Shortfall, measures, shortfalls
 from orchestration.locate.photos import ReadPhoto, read_photo
 from orchestration.locate.question import Question
 from orchestration.plan.chain import STAGES
-from orchestration.workspace import WorkspaceError
+from orchestration.plan.settings import DEFAULT_RECIPE
+from orchestration.stores.champion import champion
+from orchestration.workspace import Workspace, WorkspaceError
+
+if TYPE_CHECKING:
+    from orchestration.locate.by_champion import Champion
 
 NAMED = 5
 """Of many unreadable photos, so many are named in one line; each says why in its answer."""
 
 
+def who_answers(
+    workspace: Workspace, recipe: str | None, question: Question, say: Callable[[str], None]
+) -> Build | Champion:
+    """What a question is put to: the recipe that is named; else the model in service, or the default recipe where there
+    is none. `say` gets a line that names the model in service.
+
+    What its registered files do not answer is put to the build that it is from, if that is still there. Raises
+    WorkspaceError if it is not.
+    """
+    found = champion(workspace) if recipe is None else None
+    if found is None:
+        return Build(workspace, recipe or DEFAULT_RECIPE)
+    # Only now: a build does not need it.
+    from orchestration.locate.by_champion import Champion
+
+    serving = Champion(workspace, found)
+    say(f"answered by {serving}")
+    return serving if serving.answers(question) else serving.build() or serving.refuse(question)
+
+
 def locate(
-    build: Build,
+    source: Build | Champion,
     photos: Sequence[Path],
     question: Question | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[Located]:
-    """Locate photo files with what a build saved, as the question asks (None: by class, main partition).
+    """Locate photo files with what a build saved, or with the model in service, as the question asks (None: by class,
+    main partition).
 
     A file that is no readable photo gets an answer without coordinates, whose `error` says why; `say` gets lines that
     concern all photos. Photos are read, and what the build saved is compared with its records, before any network is
@@ -43,7 +71,7 @@ def locate(
     SettingsError for a wrong recipe.
     """
     question = question or Question()
-    loaded = _outputs(build, question)
+    loaded = _outputs(source, question) if isinstance(source, Build) else []
     read = [read_photo(photo) for photo in photos]
     if bad := [f"{one.name}: {one.error}" for one in read if one.pixels is None]:
         more = f"; and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
@@ -52,29 +80,41 @@ def locate(
         )
     if len(bad) == len(read):
         return [Located(one.name, "", error=one.error) for one in read]
-    return _opened(build, question, loaded, say).locate(read)
+    return _opened(source, question, loaded, say).locate(read)
 
 
-def open_build(build: Build, question: Question, say: Callable[[str], None]) -> Opened:
-    """What answers the question, once what the build saved is known to be what its records say. Raises and says what
-    `locate` does."""
-    return _opened(build, question, _outputs(build, question), say)
+def open_source(source: Build | Champion, question: Question, say: Callable[[str], None]) -> Opened:
+    """What answers the question, once what was saved is known to be what its records say. Raises and says what `locate`
+    does."""
+    loaded = _outputs(source, question) if isinstance(source, Build) else []
+    return _opened(source, question, loaded, say)
 
 
-def _opened(build: Build, question: Question, loaded: Sequence[str], say: Callable[[str], None]) -> Opened:
-    records = verified(build, question, loaded, say)
-    localizer = _open(build, question, say)
-    worse = shortfalls(build, localizer.name, question.level) if measures(build, records) else ()
-    return Opened(localizer, question, worse)
+def _opened(
+    source: Build | Champion, question: Question, loaded: Sequence[str], say: Callable[[str], None]
+) -> Opened:
+    asked = {name: value for name, value in asdict(question).items() if value not in (None, (), False)}
+    if not isinstance(source, Build):
+        localizer, evaluation = source.open(question), source.evaluation
+        measured = (evaluation / "evaluations.json").is_file()
+        worse = shortfalls(evaluation, localizer.name, None) if measured else ()
+        maker = made_by(source.version.recipe, {}, asked, model=f"models:/{source.version}")
+        return Opened(localizer, question, worse, maker)
+    records = verified(source, question, loaded, say)
+    localizer = _open(source, question, say)
+    evaluated = measures(source, records)
+    worse = shortfalls(source.folder("evaluation"), localizer.name, question.level) if evaluated else ()
+    return Opened(localizer, question, worse, made_by(source.recipe, records, asked))
 
 
 @dataclass(frozen=True)
 class Opened:
-    """A way of answering, opened on a build for one question; `worse` holds for all its answers."""
+    """A way of answering, opened on a build for one question; `worse` and `made_by` hold for all its answers."""
 
     localizer: PhotoLocalizer
     question: Question
     worse: tuple[Shortfall, ...] = ()
+    made_by: Mapping[str, Any] = field(default_factory=dict)
 
     def locate(self, read: Sequence[ReadPhoto]) -> list[Located]:
         """The answer for each of N photo files, in order; without coordinates for those that could not be read."""
@@ -86,7 +126,9 @@ class Opened:
 
     def _unanswered(self, photo: str, error: str | None) -> Located:
         of = self.localizer
-        return Located(photo, of.name, error=error, within_km=of.within_km, scaled=of.scaled)
+        return Located(
+            photo, of.name, error=error, within_km=of.within_km, scaled=of.scaled, made_by=self.made_by
+        )
 
     def _located(self, names: Sequence[str], pixels: Sequence[NDArray[np.uint8]]) -> list[Located]:
         """The answers for readable photos."""
@@ -151,12 +193,15 @@ def _place_names(answers: Answers) -> NDArray[np.object_]:
     return names
 
 
-def map_page(build: Build, places: Sequence[Located]) -> str:
+def map_page(source: Build | Champion, places: Sequence[Located]) -> str:
     """One offline HTML page with the answers, their alternatives, regions, neighbours and modes on the world map."""
     from geoloc.reports.region_map import region_map_html  # and Jinja with it: only maps pay
 
     wanted = any(place.regions for place in places)
-    partitions = load_partitions(build.folder("partition")) if wanted else {}
+    if isinstance(source, Build):
+        partitions = load_partitions(source.folder("partition")) if wanted else {}
+    else:
+        partitions = source.partitions() if wanted else {}
     described = [
         place.to_dict()
         | {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
@@ -36,7 +36,8 @@ class Located:
     fitted temperature scales the confidences of this question. `regions` are in ascending order of coverage; None
     where the build has none. `worse_than_baseline` are the levels at which the build is right less often than a
     baseline, which looks at no photo. `nearby` has the neighbours of an answer by neighbour and the modes of their
-    density. `method` is "" if no photo could be read, so that no network was loaded.
+    density. `method` is "" if no photo could be read, so that no network was loaded. `made_by` names the outputs that
+    gave the answer, for `geoloc audit` (lineage/answered.py).
     """
 
     photo: str
@@ -52,6 +53,7 @@ class Located:
     regions: tuple[Region, ...] | None = None
     worse_than_baseline: tuple[Shortfall, ...] = ()
     nearby: Nearby | None = None
+    made_by: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def answered(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from geoloc.evaluation.result import Evaluation
 from geoloc.files import read_json
@@ -36,13 +37,13 @@ class Shortfall:
         )
 
 
-def shortfalls(build: Build, method: str, level: str | None) -> tuple[Shortfall, ...]:
-    """The levels at which the build is worse than its best baseline, finest first; only `level` if it is given.
+def shortfalls(folder: Path, method: str, level: str | None) -> tuple[Shortfall, ...]:
+    """The levels at which a build is worse than its best baseline by its evaluation in `folder`, finest first; only
+    `level` if it is given.
 
     The main test set counts (`test`, or the first). A method that was not measured stands under the build's main one,
     which is then named. The evaluation must exist, see `measures`.
     """
-    folder = build.folder("evaluation")
     tests = list(read_json(folder / "evaluations.json"))
     if not tests:
         return ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -25,8 +26,9 @@ from geoloc.files import (
 from geoloc.photos.quarantine import Reason
 from geoloc.processors import processors
 from geoloc.settings import settings_hash
+from orchestration.lineage.answered import MADE_BY
 from orchestration.lineage.build import Build
-from orchestration.locate.locate import Opened, open_build
+from orchestration.locate.locate import Opened, open_source
 from orchestration.locate.located import Located
 from orchestration.locate.photos import ReadPhoto, read_photo
 from orchestration.locate.question import Question
@@ -36,6 +38,8 @@ from orchestration.workspace import WorkspaceError
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from orchestration.locate.by_champion import Champion
 
 FILE, PHOTO_ID = "file", "photo_id"
 PART_PHOTOS = 4096
@@ -88,7 +92,7 @@ class Summary:
 
 
 def locate_table(
-    build: Build,
+    source: Build | Champion,
     table: Path,
     output: Path,
     question: Question,
@@ -103,9 +107,9 @@ def locate_table(
     damaged table, WorkspaceError for one without photos.
     """
     rows = _read_table(table)
-    opened = open_build(build, replace(question, many=True), say)
+    opened = open_source(source, replace(question, many=True), say)
     parts = output.with_name(f".{output.name}.parts")
-    done = _begin(parts, _plan(build, table, question, opened), say)
+    done = _begin(parts, _plan(source, table, question, opened), say)
     starts = range(0, len(rows), PART_PHOTOS)
     with ThreadPoolExecutor(processors(), "photos") as threads:
         for start in starts:
@@ -124,7 +128,7 @@ def locate_table(
                     some = some.iloc[len(read) :]
                     progress(len(read))
     names = [parts / f"part-{start // PART_PHOTOS:06d}.parquet" for start in starts]
-    summary = _join(names, output)
+    summary = _join(names, output, SCHEMA.with_metadata({MADE_BY: json.dumps(dict(opened.made_by))}))
     shutil.rmtree(parts)
     return summary
 
@@ -150,19 +154,28 @@ def _read_table(table: Path) -> pd.DataFrame:
     return pd.DataFrame({"row": range(len(frame)), FILE: files, PHOTO_ID: ids})
 
 
-def _plan(build: Build, table: Path, question: Question, opened: Opened) -> dict[str, Any]:
+def _plan(source: Build | Champion, table: Path, question: Question, opened: Opened) -> dict[str, Any]:
     """What the answers depend on: a part made from anything else is not gone on with."""
+    plan = {
+        "table": sha256_bytes(table.read_bytes()),
+        "question": asdict(question) | {"references": list(question.references)},  # JSON has no tuples
+        "method": opened.localizer.name,
+        "part_photos": PART_PHOTOS,
+    }
+    if isinstance(source, Build):
+        return plan | _of_build(source, question)
+    return plan | {"champion": source.version.content()}
+
+
+def _of_build(build: Build, question: Question) -> dict[str, Any]:
+    """What of a build its answers depend on."""
     records = {name: build.record(name) for name in STAGES}
     localizers = build.settings.localizers
     limited = bool(question.references or localizers.references)  # by the facts of the pool
     return {
-        "table": sha256_bytes(table.read_bytes()),
-        "question": asdict(question) | {"references": list(question.references)},  # JSON has no tuples
         "build": {name: record.content for name, record in records.items() if record is not None},
         "localizers": settings_hash(localizers),
         "data": data_version(build.workspace) if limited else None,
-        "method": opened.localizer.name,
-        "part_photos": PART_PHOTOS,
     }
 
 
@@ -231,10 +244,10 @@ def _rows(rows: pd.DataFrame, read: Sequence[ReadPhoto], located: Sequence[Locat
     return pa.Table.from_pylist(values, schema=SCHEMA)
 
 
-def _join(parts: Sequence[Path], output: Path) -> Summary:
+def _join(parts: Sequence[Path], output: Path, schema: pa.Schema) -> Summary:
     """Write the parts to one file, and count their rows."""
     photos, located, reasons = 0, 0, Counter[str]()
-    with atomic_path(output) as temporary, pq.ParquetWriter(temporary, SCHEMA, compression="zstd") as writer:
+    with atomic_path(output) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
         for part in parts:
             with pq.ParquetFile(part) as file:
                 for batch in file.iter_batches():

@@ -1,1 +1,1 @@
-"""Operations: what is done to a workspace over its life. Take-down."""
+"""Operations: what is done to a workspace over its life. Take-down, health, alerts."""

@@ -14,6 +14,7 @@ from geoloc.files import atomic_folder, file_hashes, link_or_copy, read_parquet,
 from geoloc.localizers.chosen.choice import ALONE
 from geoloc.localizers.chosen.neighbourhood import COMBINED
 from geoloc.models.stored_probabilities import take_from_probabilities
+from geoloc.photos.growth import REFERENCE
 from geoloc.photos.pair_splits import STREET
 from geoloc.photos.splits import CONTEXT
 from geoloc.retrieval.external import FeaturesError, read_features
@@ -33,6 +34,7 @@ from orchestration.plan.chain import (
 from orchestration.run.facts import ENGINE, facts_folder, keep_facts, read_facts
 from orchestration.run.reuse import built_recipes
 from orchestration.stores.pipeline import dvc_stage_name
+from orchestration.stores.serving import SPLITS_FOLDER
 from orchestration.workspace import Workspace
 
 Groups = Mapping[str, str]
@@ -81,10 +83,10 @@ def _calibration(folder: Path, groups: Groups) -> None:
 
 def keep_calibration(folder: Path) -> None:
     """Leave of an evaluation's folder only the files that hold no photo: what was chosen and fitted, for `geoloc
-    locate`."""
+    locate`; and the splits that a run of MLflow has beside it, from which photos are taken by themselves."""
     for path in folder.iterdir():
         if path.is_dir():
-            if path.name not in _FITTED:
+            if path.name not in (*_FITTED, SPLITS_FOLDER):
                 shutil.rmtree(path)
         elif path.suffix != ".json":
             path.unlink()
@@ -93,6 +95,7 @@ def keep_calibration(folder: Path) -> None:
 
 _TAKE: dict[str, Callable[[Path, Groups], None]] = {
     "splits": _splits,
+    "growth": _splits,
     "pairs": _pairs,
     "features": take_from_embeddings,
     "embeddings": take_from_embeddings,
@@ -113,11 +116,13 @@ def look_at_outputs(workspace: Workspace, groups: Groups) -> dict[str, Any]:
     """
     found = {}
     for build in _builds(workspace):
-        split = _sides(build.folder("splits") / SPLITS_FILE, groups)
+        later = _sides(build.folder("growth") / SPLITS_FILE, groups)
+        split = pd.concat([_sides(build.folder("splits") / SPLITS_FILE, groups), later])
         paired = _sides(build.folder("pairs") / PAIRS_FILE, groups)
         here = {stage: paired if stage in OF_PAIRS else split for stage in (*_TAKE, *MODELS, *REMOVED)}
         counts = {stage: int(here[stage].isin(["train", "validation"]).sum()) for stage in MODELS}
-        counts["partition"] = counts["index"] = int((split == "train").sum())
+        counts["partition"] = int((split == "train").sum())
+        counts["index"] = int(split.isin(["train", REFERENCE]).sum())
         apart = CONTEXT if _has_context(build.folder("splits") / SPLITS_FILE) else "train"
         counts["time_model"] = int(split.isin([apart, "validation"]).sum())
         counts["album_models"] = int(split.isin(["train", CONTEXT, "validation"]).sum())

@@ -20,6 +20,7 @@ from orchestration.operations.outputs import (
     take_from_outputs,
 )
 from orchestration.operations.traces import SHORTEST_ID, Words, clean_builds, clean_history, clean_mlflow
+from orchestration.stores.champion import restate_contents, whole_versions
 from orchestration.stores.data_version import (
     collect_garbage,
     data_version,
@@ -27,7 +28,7 @@ from orchestration.stores.data_version import (
     record_data,
     verify_data,
 )
-from orchestration.stores.lock import build_lock, photos_lock
+from orchestration.stores.lock import build_lock, photos_lock, promotion_lock
 from orchestration.stores.pipeline import forget_stages
 from orchestration.stores.stamps import versions_builds
 from orchestration.stores.take_downs import end_journal, read_journal, write_journal
@@ -71,6 +72,7 @@ def forget(
     with ExitStack() as held:
         held.enter_context(photos_lock(workspace, "geoloc forget", taking_down=True))
         held.enter_context(build_lock(workspace, "geoloc forget"))
+        held.enter_context(promotion_lock(workspace, "geoloc forget", taking_down=True))
         if (journal := read_journal(workspace)) is not None:
             say("finishing the take-down that was interrupted")
             finished = _carry_out(workspace, journal)
@@ -91,6 +93,7 @@ def forget(
             "photos": [one.to_dict() | {"group": f"group-{secrets.token_hex(8)}"} for one in photos],
         }
         journal["outputs"] = look_at_outputs(workspace, _groups(journal))
+        journal["served"] = whole_versions(workspace)
         write_journal(workspace, journal)
         return _carry_out(workspace, journal)
 
@@ -100,6 +103,7 @@ def finish(workspace: Workspace) -> Done | None:
     with (
         photos_lock(workspace, "geoloc forget", taking_down=True),
         build_lock(workspace, "geoloc forget"),
+        promotion_lock(workspace, "geoloc forget", taking_down=True),
     ):
         journal = read_journal(workspace)
         return None if journal is None else _carry_out(workspace, journal)
@@ -131,6 +135,10 @@ def steps(workspace: Workspace, journal: dict[str, Any]) -> list[Callable[[], ob
             photographer=journal["photographer"],
         )
 
+    def from_mlflow() -> None:
+        clean_mlflow(workspace, groups, words)
+        restate_contents(workspace, journal.get("served", []))
+
     def from_lock_file() -> None:
         if versions_builds(workspace):
             forget_stages(workspace, changed_stages(noted))
@@ -144,7 +152,7 @@ def steps(workspace: Workspace, journal: dict[str, Any]) -> list[Callable[[], ob
         lambda: record_data(workspace),
         lambda: take_from_outputs(workspace, groups, noted),
         lambda: clean_builds(workspace, words),
-        lambda: clean_mlflow(workspace, groups, words),
+        from_mlflow,
         lambda: clean_history(workspace, words),
         from_lock_file,
         from_dvc,

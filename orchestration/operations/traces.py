@@ -16,15 +16,18 @@ import pyarrow.parquet as pq
 
 from geoloc.files import atomic_path, remove_temporary
 from geoloc.photos.takedown import Gone, mention
-from geoloc.retrieval.takedown import take_from_index
+from geoloc.retrieval.takedown import take_from_index, take_from_table
+from orchestration.lineage.seal import resealed
 from orchestration.operations.outputs import Groups, keep_calibration
+from orchestration.plan.chain import SPLITS_FILE
 from orchestration.stores.databases import mlflow_database
+from orchestration.stores.serving import SPLITS_FOLDER
 from orchestration.workspace import Workspace
 
 REMOVED = "(taken down)"
 SHORTEST_ID = 4
 """A shorter id is no name: "12" would be found, and removed, in every text."""
-_TEXTS = (".json", ".yaml", ".yml", ".csv", ".txt", ".md", ".html", ".out", ".err", ".log", "")
+_TEXTS = (".json", ".yaml", ".yml", ".csv", ".txt", ".md", ".html", ".out", ".err", ".log", ".patch", "")
 _PICTURE = re.compile(r"data:image/(?:png|jpeg);base64,[A-Za-z0-9+/=]+")
 """A picture in the history of the UI. Which photos it shows is not written anywhere."""
 _NUMBER = re.compile(r"[-+.e\d]+")
@@ -77,7 +80,7 @@ def clean_texts(folder: Path, words: Words) -> None:
         if words.are_in(text):
             mode = path.stat().st_mode
             with atomic_path(path) as temporary:
-                temporary.write_text(words.removed(text), encoding="utf-8")
+                temporary.write_text(resealed(text, words.removed(text)), encoding="utf-8")
                 temporary.chmod(mode)
 
 
@@ -94,6 +97,8 @@ def clean_mlflow(workspace: Workspace, groups: Groups, words: Words) -> None:
     artifacts = workspace.mlflow / "artifacts"
     for references in sorted(artifacts.rglob("references.parquet")):
         take_from_index(references.parent, groups)
+    for splits in sorted(artifacts.rglob(f"{SPLITS_FOLDER}/{SPLITS_FILE}")):
+        take_from_table(splits, groups)
     for evaluations in sorted(artifacts.rglob("evaluations.json")):
         if _is_named_in(evaluations.parent, words):
             keep_calibration(evaluations.parent)

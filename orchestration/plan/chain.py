@@ -90,6 +90,11 @@ CHAIN: tuple[Stage, ...] = (
         after=("photos",), looks_at_pool=True,
     ),
     Stage(
+        "growth", ("splits",), ("seed", "splits"), "data", ("parquet",),
+        "The photos that came after the splits and wait for the next training; some are references already.",
+        when="growth.waits", looks_at_pool=True,
+    ),
+    Stage(
         "pairs", (), ("seed", "cross_view.splits"), "data", ("parquet",),
         "Pairs of a street photo and an overhead tile: train, validation and test, city- and photographer-disjoint.",
         after=("photos",), when="cross_view", looks_at_pool=True,
@@ -99,7 +104,7 @@ CHAIN: tuple[Stage, ...] = (
         "One or several partitions of the Earth into cells, fitted on the training photos: the classifier's classes.",
     ),
     Stage(
-        "features", ("splits",), ("seed", *_EMBEDDER, *_EXTRACTION), "retrieval", ("pytorch", "numpy"),
+        "features", ("splits", "growth"), ("seed", *_EMBEDDER, *_EXTRACTION), "retrieval", ("pytorch", "numpy"),
         "L2-normalised features of every photo by the backbone with its first weights.",
         when="embeddings.of_backbone",
     ),
@@ -108,7 +113,7 @@ CHAIN: tuple[Stage, ...] = (
         "A network that gives each cell of each partition a probability, trained on the training photos.",
     ),
     Stage(
-        "embeddings", ("splits", "classifier"), _EXTRACTION, "retrieval", ("pytorch", "numpy"),
+        "embeddings", ("splits", "growth", "classifier"), _EXTRACTION, "retrieval", ("pytorch", "numpy"),
         "L2-normalised features of every photo by the trained classifier.",
         when="embeddings.of_classifier",
     ),
@@ -139,7 +144,7 @@ CHAIN: tuple[Stage, ...] = (
         only=(("partition", "metric.positives.kind", "cell"), ("classifier", "metric.start", CLASSIFIER)),
     ),
     Stage(
-        "metric_embeddings", ("splits", "metric"), _EXTRACTION, "retrieval", ("pytorch", "numpy"),
+        "metric_embeddings", ("splits", "growth", "metric"), _EXTRACTION, "retrieval", ("pytorch", "numpy"),
         "L2-normalised embeddings of every photo by the metric network.",
         when="metric",
     ),
@@ -154,8 +159,8 @@ CHAIN: tuple[Stage, ...] = (
         when="embeddings.external",
     ),
     Stage(
-        "index", ("splits", "features", "embeddings", "metric_embeddings", "external_embeddings"), ("seed", "index"),
-        "retrieval", ("faiss",),
+        "index", ("splits", "growth", "features", "embeddings", "metric_embeddings", "external_embeddings"),
+        ("seed", "index"), "retrieval", ("faiss",),
         "FAISS indexes over the training photos' embeddings: the references that queries are matched with.",
     ),
     Stage(
@@ -179,8 +184,8 @@ CHAIN: tuple[Stage, ...] = (
     Stage(
         "evaluation",
         (
-            "splits", "partition", "classifier", "features", "embeddings", "metric_embeddings", "external_embeddings",
-            "index", "class_probabilities", "time_model", "album_models",
+            "splits", "growth", "partition", "classifier", "features", "embeddings", "metric_embeddings",
+            "external_embeddings", "index", "class_probabilities", "time_model", "album_models",
         ),
         (
             "seed", "index", "localizers", "evaluation", "metric.name", "embeddings.external.name", "time.network",
@@ -193,7 +198,10 @@ CHAIN: tuple[Stage, ...] = (
     ),
     Stage(
         "report",
-        ("splits", "partition", "classifier", "metric", "cross_view_model", "cross_view_evaluation", "evaluation"),
+        (
+            "splits", "growth", "partition", "classifier", "metric", "cross_view_model", "cross_view_evaluation",
+            "evaluation",
+        ),
         ("note", "splits"), "evaluation", ("html",),
         "One offline HTML file with the tables, maps, examples and provenance; the same numbers as JSON and CSV.",
         after=("photos",), looks_at_pool=True, shows_checks=True,
@@ -277,6 +285,11 @@ def inputs_of(settings: BuildSettings, stage: Stage) -> tuple[str, ...]:
 def looks_at_pool(settings: BuildSettings, stage: Stage) -> bool:
     """Whether a stage reads the pool itself, so that it depends on the data version."""
     return stage.looks_at_pool or bool(stage.pool_when and value_at(settings, stage.pool_when))
+
+
+def waits(settings: BuildSettings, stage: Stage) -> bool:
+    """Whether a stage keeps the data version that it was made from until a training admits the new photos."""
+    return stage.name == "splits" and settings.growth.waits
 
 
 def uses(stage: Stage, key: str) -> bool:

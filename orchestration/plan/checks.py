@@ -10,6 +10,18 @@ if TYPE_CHECKING:
     from geoloc.partitions.settings import PartitionSettings
     from orchestration.plan.settings import BuildSettings
 
+DRIFT, REGIONS, CALIBRATION, INDEXES, FRESH = (
+    "drift", "accuracy_by_region", "calibration", "index_health", "freshness",
+)  # fmt: skip
+HEALTH_CHECKS = {
+    DRIFT: "New photos are like those that the build was trained on: places, times, pictures, embeddings.",
+    REGIONS: "No continent lost accuracy from the last report to this one.",
+    CALIBRATION: "Confidences are as often right as they say.",
+    INDEXES: "Each index finds the nearest references, and its lists are not too uneven.",
+    FRESH: "The report is not too old.",
+}
+"""The checks of a build's health, which block nothing, with what each demands."""
+
 
 @dataclass(frozen=True)
 class Check:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from geoloc.evaluation.health_settings import HealthSettings
 from geoloc.evaluation.settings import EvaluationSettings
 from geoloc.files import DamagedFile
 from geoloc.localizers.settings import AlbumSettings, LocalizerSettings
@@ -21,12 +22,16 @@ from geoloc.training.cross_view_settings import CrossViewSettings
 from geoloc.training.metric_settings import CLASSIFIER, MetricSettings
 from geoloc.training.settings import TrainingSettings
 from geoloc.yaml_files import read_yaml
+from orchestration.plan.alert_settings import AlertSettings
 from orchestration.plan.chain import MODEL_FILE, STAGES, borrowings, output_folder, value_at
+from orchestration.plan.operations_settings import GrowthSettings, PromotionSettings
 from orchestration.plan.seeds import PLAIN, training_seed, without_seed
 from orchestration.workspace import Workspace
 
 NAMED = ("partitions", "head_weights", "networks")
 """Settings that are mappings whose keys are names chosen by the user."""
+OF_WORKSPACE = ("growth", "promotion", "alerts")
+"""Sections that hold for all recipes: policies of operations."""
 NESTING = ("s2", "latlon")
 """Kinds of partitions that nest: each cell lies within one cell of a coarser partition."""
 DEFAULT_RECIPE = "default"
@@ -35,7 +40,7 @@ STANDALONE = "standalone"
 """The key by which a recipe says that it inherits nothing from params.yaml."""
 RECIPE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_]{0,63}(@[0-9]{1,9})?")
 """A recipe's name becomes part of paths and of names in DVC and in Dagster, which allows no others."""
-TAKEN_NAMES = frozenset({*STAGES, "data", "lineage", "checks", "stamps"})
+TAKEN_NAMES = frozenset({*STAGES, "data", "lineage", "checks", "stamps", "health"})
 """Names of stages, of Dagster's source and of folders in build/, which would be mistaken for the recipe's."""
 
 
@@ -70,6 +75,16 @@ class BuildSettings(Settings):
     index: IndexSettings = setting(IndexSettings())
     localizers: LocalizerSettings = setting(LocalizerSettings())
     evaluation: EvaluationSettings = setting(EvaluationSettings())
+    growth: GrowthSettings = setting(
+        GrowthSettings(), help="of the workspace: only in params.yaml, not in a recipe"
+    )
+    promotion: PromotionSettings = setting(
+        PromotionSettings(), help="of the workspace: only in params.yaml, not in a recipe"
+    )
+    health: HealthSettings = setting(HealthSettings())
+    alerts: AlertSettings = setting(
+        AlertSettings(), help="of the workspace: only in params.yaml, not in a recipe"
+    )
 
     def check(self, key: str) -> None:
         """Raise SettingsError if sections contradict each other."""
@@ -198,6 +213,9 @@ def load_settings(workspace: Workspace, recipe: str = DEFAULT_RECIPE) -> BuildSe
             settings = replace(settings, training=replace(settings.training, seed=seed))
             settings = _reseeded(settings, seed)
         _check_borrowed(workspace, settings)
+        known = known_recipes(workspace)
+        if unknown := [one for one in settings.growth.recipes if without_seed(one) not in known]:
+            raise SettingsError(f"growth.recipes must name some of {', '.join(known)}; got {unknown[0]!r}")
         return settings
     except SettingsError as error:
         files = settings_files(workspace, recipe)
@@ -422,6 +440,8 @@ def _values(workspace: Workspace, recipe: str) -> dict[str, Any]:
             raise SettingsError(f"{where}: recipe is not a setting: a recipe is named by its file")
         if file.parent == workspace.recipes:
             values.pop(STANDALONE, None)
+            if policies := [name for name in OF_WORKSPACE if name in values]:
+                raise SettingsError(f"{where}: {policies[0]} is of the workspace: set it in params.yaml only")
         merged = _merge(merged, values)
     return merged
 

@@ -56,6 +56,8 @@ def splits(build: Build) -> pd.DataFrame:
     """The splits, with the verdicts of the independent checks on them."""
     table = read_photos(build.folder("splits"))[["photo_id", "split", "reason"]]
     photos = read_catalog(build.workspace.pool)
+    if build.settings.growth.waits:  # those that came later are not split yet
+        photos = photos[photos["photo_id"].isin(table["photo_id"])].reset_index(drop=True)
     return splits_frame(photos, table, check_splits(photos, table, build.settings.splits))
 
 
@@ -77,7 +79,10 @@ def embeddings(build: Build, model: str) -> pd.DataFrame:
     from geoloc.retrieval.embeddings import Embeddings
 
     made = Embeddings.load(embedding_folders(build)[model])
-    known = stored(read_photos(build.folder("splits")))["photo_id"]
+    split = [
+        read_photos(build.folder(stage)) for stage in ("splits", "growth")[: 1 + build.settings.growth.waits]
+    ]
+    known = stored(pd.concat(split, ignore_index=True))["photo_id"]
     return embeddings_frame(made.photo_ids, made.vectors, known)
 
 

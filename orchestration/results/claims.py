@@ -54,11 +54,12 @@ class ClaimsReport:
         }
 
     def __str__(self) -> str:
-        """Markdown: the roles, the table, and what the unfilled roles need."""
+        """Markdown: the roles, the claims that could be tested, and what the others need."""
         lines = [f"claims on the photos of {self.test!r}, by what is built of {', '.join(self.recipes)}", ""]
         lines.append(markdown([[r, _player(r, c)] for r, c in self.roles.items()], ["role", "played by"]))
         header = ["claim", "source", "level", "compared", "n", "difference, points", "p", "verdict", "note"]
-        lines += ["", markdown([_cells(row) for row in self.table.to_dict(orient="records")], header)]
+        tested = self.table[self.table["verdict"] != NOT_BUILT]
+        lines += ["", markdown([_cells(row) for row in tested.to_dict(orient="records")], header)]
         lines += [
             "",
             f"{self.asked} claims were asked; p and verdicts are corrected for that (Holm): the chance that any "
@@ -73,7 +74,11 @@ class ClaimsReport:
         )
         empty = {role: text for role, text in ROLES.items() if role not in self.roles}
         if empty:
-            lines += ["", "not built (or name another method with --role NAME=RECIPE:METHOD):"]
+            lines += [
+                "",
+                f"{len(self.table) - len(tested)} further claims need what is not built (or name another method with "
+                "--role NAME=RECIPE:METHOD):",
+            ]
             lines += [f"  {role}: {text}" for role, text in empty.items()]
         return "\n".join(lines)
 
@@ -115,8 +120,6 @@ def _player(role: str, choice: Choice) -> str:
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
     told = [row["claim"], row["source"], row["level"], row["methods"]]
-    if row["verdict"] == NOT_BUILT:
-        return [*told, "", "", "", f"{NOT_BUILT}: {row['note']}", ""]
     scale, digits = (1.0, 3) if row["level"] == BIAS else (100.0, 1)
     difference = with_interval(
         row["difference"], row["low"], row["high"], sign="+", digits=digits, scale=scale

@@ -12,6 +12,7 @@ import pandas as pd
 from geoloc.files import atomic_folder, read_json, write_text
 from orchestration.lineage.build import Build
 from orchestration.lineage.record import Record
+from orchestration.lineage.seal import sealed
 from orchestration.tables import markdown
 
 TABLE_ROWS = 50
@@ -35,7 +36,8 @@ def keep_facts(build: Build, record: Record, facts: Mapping[str, Any]) -> dict[s
     kept = {"content": record.content, "facts": [_stored(key, value, folder) for key, value in facts.items()]}
     with atomic_folder(facts_folder(build, record.stage)) as new:
         # NaN is allowed: what a stage measured is shown as it is.
-        write_text(new / _FILE, json.dumps(kept, indent=2, ensure_ascii=False, default=_plain) + "\n")
+        plain = json.loads(json.dumps(kept, default=_plain))
+        write_text(new / _FILE, json.dumps(sealed(plain), indent=2, ensure_ascii=False) + "\n")
     return read_facts(build, record)
 
 

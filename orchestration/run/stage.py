@@ -16,9 +16,17 @@ from geoloc.files import atomic_folder, file_hashes
 from geoloc.settings import settings_hash
 from orchestration.lineage.build import Build, files_content
 from orchestration.lineage.checks import require_checked
-from orchestration.lineage.origin import environment, git_state
+from orchestration.lineage.earlier import keep_earlier
+from orchestration.lineage.origin import (
+    code_origin,
+    commit_text,
+    environment,
+    hardware,
+    keep_patch,
+    workspace_origin,
+)
 from orchestration.lineage.record import Part, Record
-from orchestration.lineage.stale import Expected, expected, files_changed, why_stale
+from orchestration.lineage.stale import Expected, expected, files_changed, photos_wait, why_stale
 from orchestration.plan.chain import STAGES, Stage, borrowed, inputs_of
 from orchestration.plan.settings import BuildSettings
 from orchestration.run.facts import keep_facts, read_facts
@@ -131,14 +139,16 @@ def run_stage(
     dagster_run: str | None = None,
     force: bool = False,
     data: str | None = None,
+    admit: bool = False,
 ) -> StageOutcome:
     """Build a stage's output. Keep the existing one if it is up to date, or reuse an equal output of another recipe.
 
     `data` is the data version that the whole build is of (default: the present one): all stages of a build see the same
-    photos. Raises WorkspaceError if data/ is not that version, if an input is not built, and whatever the stage itself
+    photos. `admit`: photos that wait outside of the splits enter them. Raises WorkspaceError if data/ is not that
+    version, if an input is not built, and whatever the stage itself
     raises; the earlier output then stays in place.
     """
-    outcome = _outcome(build, STAGES[name], log, dagster_run, force, data)
+    outcome = _outcome(build, STAGES[name], log, dagster_run, force, data, admit)
     write_stamps(build.workspace, build.settings, [name])
     return outcome
 
@@ -150,10 +160,12 @@ def _outcome(
     dagster_run: str | None,
     force: bool,
     data: str | None,
+    admit: bool,
 ) -> StageOutcome:
     data = _same_data(build.workspace, data)
     found = build.record(stage.name)
-    if found is not None and not force and not why_stale(build, stage):
+    admits = admit and bool(photos_wait(build, stage))
+    if found is not None and not (force or admits) and not why_stale(build, stage):
         return StageOutcome(
             found, {"unchanged since": found.started_at, **read_facts(build, found)}, reused=True
         )
@@ -162,7 +174,7 @@ def _outcome(
         _require_whole(build, above)
     for recipe, above in borrowed(build.settings, stage).values():
         require_checked(build.of(recipe), above)
-    wanted = expected(build, stage)
+    wanted = expected(build, stage, admits=True)
     if not force and (equal := equal_output(build, wanted)) is not None:
         return _take_over(build, wanted, *equal, log)
     return _make(build, wanted, data, log, dagster_run, force)
@@ -200,6 +212,7 @@ def _take_over(
     record = dataclasses.replace(
         source, artefact=build.name(name), recipe=build.recipe, inputs=wanted.inputs, taken_from=origin
     )
+    keep_earlier(build, record)
     record.write(build.record_path(name))
     facts = _moved(read_facts(build.of(source.recipe), source), folder, build.folder(name))
     log(f"taken from {origin}, equal in inputs, settings and code")
@@ -215,10 +228,15 @@ def _make(
     force: bool,
 ) -> StageOutcome:
     stage, used = wanted.stage, build.used(wanted.stage)
+    own, code = workspace_origin(build.workspace), code_origin()  # before: a person may go on editing
     tags = {
         "recipe": build.recipe,
         "stage": stage.name,
+        "artefact": build.name(stage.name),
         "data_version": data,
+        "dagster_run": dagster_run or "none",
+        "workspace_commit": commit_text(own.commit, own.dirty),
+        "code_commit": commit_text(code.commit, code.dirty),
         "settings_hash": settings_hash(used),
         "code_version": wanted.code_version,
         **{f"input.{key}": content for key, content in wanted.inputs.items()},
@@ -238,8 +256,6 @@ def _make(
         _same_data(build.workspace, data)  # what the stage read is what its record will name
         files = file_hashes(output)
     shutil.rmtree(scratch)
-    workspace_commit, workspace_dirty = git_state(build.workspace.root)
-    code_commit, code_dirty = git_state(Path(__file__).parent)
     record = Record(
         artefact=build.name(stage.name),
         stage=stage.name,
@@ -250,17 +266,21 @@ def _make(
         settings=used,
         settings_hash=settings_hash(used),
         code_version=wanted.code_version,
-        workspace_commit=workspace_commit,
-        workspace_dirty=workspace_dirty,
-        code_commit=code_commit,
-        code_dirty=code_dirty,
+        workspace_commit=own.commit,
+        workspace_dirty=own.dirty,
+        workspace_patch=keep_patch(build.workspace, own.patch),
+        code_commit=code.commit,
+        code_dirty=code.dirty,
+        code_patch=keep_patch(build.workspace, code.patch),
         dagster_run=dagster_run,
         mlflow_run=result.mlflow_run,
         started_at=started.isoformat(timespec="seconds"),
         seconds=round(time.monotonic() - clock, 3),
         environment=environment(),
+        hardware=hardware(),
         parts=run.parts,
     )
+    keep_earlier(build, record)
     record.write(build.record_path(stage.name))
     facts = keep_facts(build, record, _moved(result.metadata, output, final))
     return StageOutcome(record, facts, reused=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import contextlib
+import hashlib
 import io
 import logging
 import re
@@ -133,6 +134,19 @@ def collect_garbage(workspace: Workspace, *, remote: bool = False) -> None:
     Older versions of photos and builds that are nowhere else are lost.
     """
     with_repo(workspace, lambda repo: repo.gc(workspace=True, cloud=remote, force=True))
+
+
+def data_manifest(workspace: Workspace, version: str) -> dict[str, str] | None:
+    """The MD5 of each file of a data version, by path below data/; None if DVC's cache does not have it whole."""
+
+    def read(repo: Repo) -> dict[str, str] | None:
+        md5 = version.removesuffix(".dir")
+        file = Path(repo.cache.local.path) / md5[:2] / f"{md5[2:]}.dir"
+        if not file.is_file() or hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest() != md5:
+            return None
+        return {entry["relpath"]: entry["md5"] for entry in read_json(file, list)}
+
+    return with_repo(workspace, read)
 
 
 def photos_of_version(workspace: Workspace, version: str) -> frozenset[str]:

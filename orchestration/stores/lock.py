@@ -44,6 +44,20 @@ def photos_lock(workspace: Workspace, who: str, *, taking_down: bool = False) ->
 
 
 @contextlib.contextmanager
+def promotion_lock(workspace: Workspace, who: str, *, taking_down: bool = False) -> Iterator[None]:
+    """Hold the workspace for changing what serves; a build may run meanwhile. Raises BusyError, WorkspaceError, also
+    while a take-down is unfinished, except for `taking_down`."""
+    if not taking_down:
+        require_no_take_down(workspace)
+    with _hold(
+        _lock_file(workspace, "promotion"),
+        who,
+        f"another command ({{}}) changes what serves in {workspace.root}",
+    ):
+        yield
+
+
+@contextlib.contextmanager
 def run_lock(workspace: Workspace, run: str) -> Iterator[None]:
     """Hold the file of a Dagster run, which shows that its process lives: see `killed_runs`."""
     file = _run_file(workspace, run)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import geoloc
+from orchestration.plan.chain import SPLITS_FILE, output_folder
 from orchestration.stores.placement import forget_place
 from orchestration.stores.tracking import mlflow_of
 from orchestration.workspace import Workspace
@@ -26,6 +27,8 @@ LEFT_OUT = ("sample", "reports", "training", "evaluation")
 """Rooms of the library that no answer needs."""
 NAME = "model"
 """The name of the logged model in its run: `runs:/ID/model`."""
+SPLITS_FOLDER = "splits"
+"""The folder of the run's artefacts with the table of splits that the build was made from: what a model has seen."""
 
 
 def registered_name(recipe: str) -> str:
@@ -36,7 +39,8 @@ def registered_name(recipe: str) -> str:
 def log_served_build(workspace: Workspace, run_id: str, recipe: str, packed: Path) -> str:
     """Log a packed build (geoloc.localizers.served.pack) as a pyfunc model of a run, and register it as a new version.
 
-    The library's code travels with it, so it answers where geoloc is not installed. Returns its URI.
+    The library's code travels with it, so it answers where geoloc is not installed. The table of splits is kept in the
+    run: promotion asks what a model has seen. Returns its URI.
     """
     mlflow = mlflow_of(workspace)
     with tempfile.TemporaryDirectory() as folder, _quiet(), mlflow.start_run(run_id=run_id):
@@ -55,6 +59,7 @@ def log_served_build(workspace: Workspace, run_id: str, recipe: str, packed: Pat
             registered_model_name=registered_name(recipe),
             tags={"recipe": recipe},
         )
+        mlflow.log_artifact(str(output_folder(workspace, recipe, "splits") / SPLITS_FILE), SPLITS_FOLDER)
     # MLflow notes where the model and the program that logged it are; a copied workspace would point back there.
     mlflow.MlflowClient().set_logged_model_tags(logged.model_id, {"mlflow.source.name": "geoloc"})
     forget_place(workspace.mlflow / "artifacts" / "models" / logged.model_id / "artifacts" / "MLmodel")

@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from geoloc.files import write_text
+from geoloc.settings import SettingsError
+from geoloc.yaml_files import read_yaml
 from orchestration.plan.chain import (
+    STAGES,
     Stage,
     borrowed,
     inputs_of,
@@ -23,7 +26,7 @@ from orchestration.plan.chain import (
     record_path,
     stages_of,
 )
-from orchestration.plan.settings import BuildSettings
+from orchestration.plan.settings import BuildSettings, load_settings
 from orchestration.stores.data_version import data_version, dvc_config
 from orchestration.workspace import Workspace
 
@@ -57,6 +60,25 @@ def write_stamps(workspace: Workspace, settings: BuildSettings, stages: Collecti
         if not path.is_file() or path.read_text(encoding="utf-8") != text:
             path.parent.mkdir(parents=True, exist_ok=True)
             write_text(path, text)
+
+
+def stamp_is_known(workspace: Workspace, recipe: str, stage: str) -> bool:
+    """Whether a stamp is as dvc.lock says, or as a build would write it now; also if there is none."""
+    path = stamp_path(workspace, recipe, stage)
+    if not path.is_file():
+        return True
+    md5 = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+    name = path.relative_to(workspace.root).as_posix()
+    lock = workspace.root / "dvc.lock"
+    stages = (read_yaml(lock, dict) or {}).get("stages", {}) if lock.exists() else {}
+    outs = [out for one in stages.values() for out in one.get("outs") or []]
+    if any(out.get("path") == name and out.get("md5") == md5 for out in outs):
+        return True
+    try:
+        settings = load_settings(workspace, recipe)
+    except SettingsError:  # the recipe is gone: nothing says what the stamp would be
+        return False
+    return path.read_text(encoding="utf-8", errors="replace") == _stamp(workspace, settings, STAGES[stage])
 
 
 def _stamp(workspace: Workspace, settings: BuildSettings, stage: Stage) -> str:

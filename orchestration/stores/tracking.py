@@ -73,6 +73,9 @@ def tracked_run(
         _log_data_version(mlflow, client, run_id, data_version)
         if resume_file is not None:
             write_json(resume_file, {"run_id": run_id})
+    else:  # goes on in another Dagster run, and perhaps at another commit
+        for key, text in tags.items():
+            client.set_tag(run_id, key, text)
     try:
         yield Tracker(client, run_id)
     except BaseException:

@@ -17,6 +17,7 @@ from orchestration.cli import main
 from orchestration.errors import is_for_users
 from orchestration.lineage.build import Build
 from orchestration.plan.chain import SPLITS_FILE
+from orchestration.plan.operations_settings import GrowthSettings
 from orchestration.run.facts import keep_facts
 from tests.unit.indexed import clustered
 from tests.unit.pretended import bare_workspace, pretend
@@ -44,7 +45,9 @@ def build(tmp_path):
     return Build(bare_workspace(tmp_path / "w", {}))
 
 
-def run_stage(build, count, settings, output="index", start=0, damage=lambda folder, vectors: None):
+def run_stage(
+    build, count, settings, output="index", start=0, damage=lambda folder, vectors: None, admit="always"
+):
     """The stage's own code over photos `start` to `count` of made-up ones. Returns its facts and its log."""
     embeddings, rows = clustered(2100, model="m")
     rows = rows.iloc[start:count].reset_index(drop=True)
@@ -58,12 +61,25 @@ def run_stage(build, count, settings, output="index", start=0, damage=lambda fol
     log = []
     run = SimpleNamespace(
         build=build,
-        settings=SimpleNamespace(index=IndexSettings(**settings), seed=1),
+        settings=SimpleNamespace(index=IndexSettings(**settings), seed=1, growth=GrowthSettings(admit=admit)),
         output=build.folder(output),
         input=build.folder,
         log=log.append,
     )
     return stage.build(run).metadata, log
+
+
+def test_photos_that_wait_are_added_to_the_index_if_they_may_be_found(build):
+    run_stage(build, 120, {"grow": True})
+    _, rows = clustered(2100, model="m")
+    late = rows.iloc[120:130].reset_index(drop=True)
+    facts = {name: late.get(name, "known") for name in FACTS}
+    late = late[["photo_id"]].assign(split="reference", reason="", **facts)
+    late.loc[7:, ["split", "reason"]] = ["unused", "waits for the next training"]
+    build.folder("growth").mkdir(parents=True)
+    write_parquet(build.folder("growth") / SPLITS_FILE, late)
+    facts, _ = run_stage(build, 120, {"grow": True}, admit="retraining")
+    assert facts["backbone/history"] == "grown from 120 references: 7 added, 0 removed"
 
 
 def test_small_collections_are_exact_and_the_facts_say_why(build):

@@ -148,7 +148,7 @@ def test_the_ui_loads_without_a_recipe_that_cannot_be_used_and_names_it(
     monkeypatch.setenv("GEOLOC_WORKSPACE", str(workspace.root))
     loaded = defs()
     assert isinstance(loaded, dg.Definitions)
-    assert [job.name for job in loaded.jobs] == ["build_default"]
+    assert [job.name for job in loaded.jobs] == ["build_default", "promote_default"]
     assert "the recipe old is left out: " in caplog.text
     assert broken in caplog.text
 

@@ -1,0 +1,42 @@
+"""`geoloc health`: whether a build is still good for the photos that come."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from orchestration.commands.common import open_workspace
+from orchestration.commands.parsing import add_command, add_recipe
+
+
+def add(subparsers: argparse._SubParsersAction) -> None:
+    """Add the command and its options."""
+    parser = add_command(
+        subparsers, "health", "check drift, accuracy by region and calibration over time, and the indexes of a build",
+        "  geoloc health\n  geoloc health --recipe fine --json\n\n"
+        "Bounds are in params.yaml, section health. The exit status is 1 if a check fails. The Dagster UI has\n"
+        "the same checks on the asset health of each recipe.",
+        run,
+    )  # fmt: skip
+    add_recipe(parser)
+    parser.add_argument("--json", action="store_true", help="machine-readable, with the tables")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the command; returns 1 if a check fails."""
+    from orchestration.lineage.build import Build
+    from orchestration.operations.health import health
+
+    found = health(Build(open_workspace(options), options.recipe))
+    if options.json:
+        print(json.dumps([vars(one) for one in found], indent=2, ensure_ascii=False, default=_plain))
+    else:
+        print(
+            "\n".join(f"{'ok    ' if one.passed else 'FAILED'}  {one.name}: {one.summary}" for one in found)
+        )
+    return 0 if all(one.passed for one in found) else 1
+
+
+def _plain(value: object) -> object:
+    """A number of numpy as one of Python; anything else as text."""
+    return value.item() if hasattr(value, "item") else str(value)

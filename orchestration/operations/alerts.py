@@ -1,0 +1,52 @@
+"""Alerts: what failed is appended to a file and posted to a webhook, as the settings say."""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from orchestration.plan.alert_settings import AlertSettings
+from orchestration.workspace import Workspace, WorkspaceError
+
+_TIMEOUT_SECONDS = 10.0
+
+
+def alert(workspace: Workspace, settings: AlertSettings, told: Mapping[str, Any]) -> None:
+    """Tell of one failure: first to the webhook, then in the file, so that a webhook that fails is asked again and the
+    file has each alert once.
+
+    Raises WorkspaceError, which never shows the address, if the variable is not set or the webhook does not take it.
+    """
+    if settings.webhook:
+        _post(settings.webhook, told)
+    if settings.file:
+        file = workspace.root / settings.file
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("a", encoding="utf-8") as stream:  # one write, which others that append do not split
+            stream.write(json.dumps(dict(told), ensure_ascii=False, sort_keys=True) + "\n")
+
+
+def _post(variable: str, told: Mapping[str, Any]) -> None:
+    address = os.environ.get(variable, "")
+    if urlsplit(address).scheme not in ("http", "https"):
+        what = "is not set" if not address else "does not hold an http:// or https:// address"
+        raise WorkspaceError(f"alerts.webhook names the environment variable {variable}, which {what}")
+    request = urllib.request.Request(
+        address,
+        data=json.dumps(dict(told), ensure_ascii=False).encode(),
+        headers={"Content-Type": "application/json", "User-Agent": "geoloc"},
+        method="POST",
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS):
+            pass
+    except urllib.error.HTTPError as error:
+        raise WorkspaceError(f"the webhook in {variable} answered with status {error.code}") from None
+    except (OSError, ValueError) as error:
+        why = getattr(error, "reason", None) or type(error).__name__
+        raise WorkspaceError(f"the webhook in {variable} cannot be reached: {why}") from None
