@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 
 # Few examples, as the whole suite runs on every change; `pytest --hypothesis-profile thorough` looks for rare ones.
-settings.register_profile("few", max_examples=30, deadline=None)
+settings.register_profile("few", max_examples=20, deadline=None)
 settings.register_profile("thorough", max_examples=500, deadline=None)
 settings.load_profile("few")
 
