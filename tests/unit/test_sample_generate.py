@@ -292,7 +292,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path, processes: int) -> No
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        make_sample(tmp_path / "sample", 150, 0, TINY, processes=processes, progress=stop)
+        make_sample(tmp_path / "sample", 60, 0, TINY, processes=processes, progress=stop)
     assert list(tmp_path.iterdir()) == []
 
 
