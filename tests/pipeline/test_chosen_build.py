@@ -26,7 +26,7 @@ RECIPE = {
             "cells": [2],
         },
     },
-    "evaluation": {"explained": 0},
+    "evaluation": {"explained": 2},
 }
 
 

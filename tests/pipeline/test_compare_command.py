@@ -144,7 +144,7 @@ def test_a_recipe_trained_again_shares_what_is_equal_and_is_undecided_against_it
     wanted = (
         "splits partition features classifier embeddings index evaluation"  # no report, which takes longest
     )
-    assert geoloc(workspace, "build", "--recipe", "default@8", "--no-commit", "--only", *wanted.split()) == 0
+    assert geoloc(workspace, "build", "--recipe", "default@8", "--only", *wanted.split()) == 0
     taken = {
         stage: Build(workspace, "default@8").record(stage).taken_from
         for stage in ("splits", "partition", "features")
