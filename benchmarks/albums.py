@@ -13,7 +13,7 @@ is Wilcoxon's, which takes photos as independent, and they are not: believe the 
 answered from true cells in nats; it, the entropy, the errors in km and p are of the first seed. The sample's albums
 are short, so `25` cuts few of them or none.
 
-`--viterbi` measures Viterbi on 26,263 cells × 25 photos, and a plain dense numpy version of it on fewer.
+`--viterbi` measures Viterbi on 26,263 cells × 25 photos, and a plain dense numpy version of it and hmmlearn's on fewer.
 """
 
 from __future__ import annotations
@@ -270,12 +270,26 @@ def dense_viterbi(p: FloatArray, prior: FloatArray, log_step: NDArray[np.float32
     return float(scores.max())
 
 
+def hmmlearn_viterbi(p: FloatArray, transitions: Transitions) -> tuple[float, NDArray[np.int64]]:
+    """hmmlearn's joint log-probability and path; its tables are dense."""
+    from hmmlearn.base import BaseHMM  # only of the development packages
+
+    class Emitted(BaseHMM):  # type: ignore[misc]
+        def _compute_log_likelihood(self, given: FloatArray) -> FloatArray:
+            return given
+
+    model = Emitted(n_components=len(transitions.prior))
+    model.startprob_, model.transmat_, model.n_features = transitions.prior, transitions.dense(), p.shape[1]
+    joint, path = model.decode(np.log(p) - np.log(transitions.prior), algorithm="viterbi")
+    return float(joint), path
+
+
 def viterbi(dense: list[int], cells: int = 26_263, length: int = 25) -> int:
     """Print the seconds of Viterbi. Returns 1 if it takes 0.1 s or more at the size of PlaNet."""
     numbers = np.random.default_rng(0)
     print(
         f"{'cells × photos':<18}{'counted pairs':>14}{'ours s':>10}{'forward-backward s':>20}{'dense numpy s':>15}"
-        f"{'differ by':>11}"
+        f"{'hmmlearn s':>12}{'differ by':>11}"
     )
     ours = {}
     for count in [*dense, cells]:
@@ -289,7 +303,9 @@ def viterbi(dense: list[int], cells: int = 26_263, length: int = 25) -> int:
         if count in dense:
             step = np.log(transitions.dense()).astype(np.float32)
             seconds, other = _seconds(lambda p=p, t=transitions, s=step: dense_viterbi(p, t.prior, s), 1)  # type: ignore[misc]
-            line += f"{seconds:>15.3f}{abs(other - best):>11.0e}"
+            oracle_seconds, (theirs, _) = _seconds(lambda p=p, t=transitions: hmmlearn_viterbi(p, t), 1)  # type: ignore[misc]
+            differ = max(abs(other - best), abs(theirs - best))
+            line += f"{seconds:>15.3f}{oracle_seconds:>12.3f}{differ:>11.0e}"
         print(line, flush=True)
     met = ours[cells] < 0.1
     print(f"wanted: below 0.1 s at {cells:,} cells: {'yes' if met else 'no'} (processor time, one thread)")

@@ -179,7 +179,10 @@ class ServedPhotos(nn.Module):
 
 class GridPooling(nn.Module):
     """The mean over each part of a grid: [B, D, h, w] to [B, D·G²]. Where things are in the picture stays known, as by
-    the fully connected layers of AlexNet."""
+    the fully connected layers of AlexNet.
+
+    The parts are those of adaptive_avg_pool2d, whose gradient has no deterministic form on a GPU.
+    """
 
     def __init__(self, grid: int) -> None:
         super().__init__()
@@ -187,7 +190,15 @@ class GridPooling(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Pool."""
-        return functional.adaptive_avg_pool2d(features, self.grid).flatten(1)
+        rows = self._means(features, 2)
+        return self._means(rows, 3).flatten(1)
+
+    def _means(self, features: torch.Tensor, dim: int) -> torch.Tensor:
+        size = features.shape[dim]
+        starts = [i * size // self.grid for i in range(self.grid)]
+        ends = [-(-(i + 1) * size // self.grid) for i in range(self.grid)]
+        parts = zip(starts, ends, strict=True)
+        return torch.stack([features.narrow(dim, start, end - start).mean(dim) for start, end in parts], dim)
 
 
 class NormByView(nn.Module):

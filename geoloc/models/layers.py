@@ -30,7 +30,7 @@ class LayerEmbedder(nn.Module):
         super().__init__()
         self.model, self.layer, self.preprocess = model, layer, model.preprocess
         self.path = _path_of(model, layer.name, key)
-        self.layer_pooling = make_pooling(layer.pooling, layer.gem_power)
+        self.layer_pooling = make_pooling(layer.pooling, layer.gem_power).to(next(model.parameters()).device)
         self.embedding_size = self._try_out(key)
         self.train(model.training)
 

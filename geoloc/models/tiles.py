@@ -30,7 +30,9 @@ def _turned(turn: torch.Tensor, zoom: torch.Tensor, size: int) -> torch.Tensor:
     cos, sin = turn.cos() * zoom, turn.sin() * zoom
     none = torch.zeros_like(cos)
     matrices = torch.stack([cos, -sin, none, sin, cos, none], dim=1).view(-1, 2, 3)
-    return functional.affine_grid(matrices, [len(turn), 1, size, size], align_corners=False)
+    # Autocast would round places to a third of a pixel.
+    with torch.autocast(turn.device.type, enabled=False):
+        return functional.affine_grid(matrices, [len(turn), 1, size, size], align_corners=False)
 
 
 def _polar(turn: torch.Tensor, zoom: torch.Tensor, size: int) -> torch.Tensor:

@@ -131,8 +131,18 @@ def load_checkpoint(
         index, name = key.split(".", 1)
         state.setdefault(int(index), {})[name] = number
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+    _lay_out_as_weights(optimiser)
     scaler.load_state_dict(metadata["scaler"])
     return Progress(**metadata["progress"])
+
+
+def _lay_out_as_weights(optimiser: torch.optim.Optimizer) -> None:
+    """Give the optimiser's tensors the memory layout of their weights, as they have in a run that was never killed: on
+    a GPU, tensors of different layouts are updated by other kernels, which round otherwise."""
+    for parameter, state in optimiser.state.items():
+        for name, value in state.items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape and value.ndim:
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def best_path(folder: Path, epoch: int) -> Path:

@@ -14,13 +14,14 @@ SHARE = "share"
 def make_optimiser(model: nn.Module, settings: LoopSettings) -> torch.optim.Optimizer:
     """The optimiser over the weights of `model` that learn, in groups: backbone or not, with weight decay or without.
 
-    Names of backbone weights begin with "backbone.". Weights of one dimension (biases, normalisation, GeM's power) have
-    no weight decay: pulling a scale towards zero does not regularise the function.
+    A weight is of the backbone if a part of its name is "backbone": towers.0.backbone.x too. Weights of one dimension
+    (biases, normalisation, GeM's power) have no weight decay: pulling a scale towards zero does not regularise the
+    function.
     """
     groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            key = (name.startswith("backbone."), parameter.ndim > 1)
+            key = ("backbone" in name.split("."), parameter.ndim > 1)
             groups.setdefault(key, []).append(parameter)
     parameters = [
         {

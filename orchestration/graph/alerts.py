@@ -5,6 +5,7 @@
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,11 +16,29 @@ from orchestration.plan.settings import DEFAULT_RECIPE, load_settings
 from orchestration.workspace import Workspace, WorkspaceError
 
 NAME = "alert_on_failures"
-_AT_ONCE = 200
-"""Events of one look."""
 _FIRST_LOOK_SECONDS = 86_400.0
 """When the sensor is switched on, it tells of failures of the last day, not of the whole history."""
+_OVERLAP_SECONDS = 60.0
+"""So long before the last look, runs are looked at again: one may be recorded later than it ended."""
 _RUN_FAILED = "run"
+_UNFINISHED = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+_KINDS = {dg.DagsterEventType.ASSET_CHECK_EVALUATION, dg.DagsterEventType.RUN_FAILURE}
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What was looked at: runs that ended until `until` (Unix time), and of later ones and of those that still run the
+    number of events of _KINDS, by run."""
+
+    until: float
+    events: dict[str, int]
+
+    @classmethod
+    def read(cls, cursor: str | None) -> "_Seen":
+        return cls(**json.loads(cursor)) if cursor else cls(time.time() - _FIRST_LOOK_SECONDS, {})
+
+    def text(self) -> str:
+        return json.dumps({"until": self.until, "events": self.events})
 
 
 def alert_sensor(workspace: Workspace) -> dg.SensorDefinition:
@@ -38,44 +57,64 @@ def alert_sensor(workspace: Workspace) -> dg.SensorDefinition:
         ).alerts  # again: a person may have edited params.yaml
         if not settings.file and not settings.webhook:
             return dg.SkipReason("alerts go nowhere: set alerts.file or alerts.webhook in params.yaml")
-        seen = _read_cursor(context.cursor)
+        seen = _Seen.read(context.cursor)
+        runs = _runs(context.instance, seen.until)
         told = 0
-        for number, failure in _failures(context.instance, workspace, seen):
-            if failure is not None:
-                try:
-                    alert(workspace, settings, failure)
-                except WorkspaceError:
-                    if not told:
-                        raise
-                    break  # those that were told are not told again
-                told += 1
-            seen = number
-            context.update_cursor(json.dumps({"event": number}))
-        return dg.SkipReason(f"{told} alert{'s' * (told != 1)} sent" if told else "nothing failed")
+        for run_id in runs:
+            for failure in _failures(context.instance, workspace, run_id, seen.events.get(run_id, 0)):
+                if failure is not None:
+                    try:
+                        alert(workspace, settings, failure)
+                    except WorkspaceError:
+                        if not told:
+                            raise
+                        return dg.SkipReason(f"{_alerts(told)}; the next was not taken")
+                    told += 1
+                seen.events[run_id] = seen.events.get(run_id, 0) + 1
+                context.update_cursor(seen.text())  # those that were told are not told again
+        ended = [time for time in runs.values() if time is not None]
+        until = max([seen.until, *(time - _OVERLAP_SECONDS for time in ended)])
+        kept = {run: count for run, count in seen.events.items() if run in _runs(context.instance, until)}
+        context.update_cursor(_Seen(until, kept).text())
+        return dg.SkipReason(_alerts(told) if told else "nothing failed")
 
     return sensor
 
 
-def _read_cursor(cursor: str | None) -> int:
-    """The last event that was looked at; 0 at the first look."""
-    return int(json.loads(cursor)["event"]) if cursor else 0
+def _alerts(count: int) -> str:
+    return f"{count} alert{'s' * (count != 1)} sent"
+
+
+def _runs(instance: dg.DagsterInstance, since: float) -> dict[str, float | None]:
+    """The runs that ended after `since` (Unix time) and those that still run, oldest first, with when they ended.
+
+    The events are asked of one run after another: Dagster's store in SQLite has a database for each run, and numbers
+    its events anew in each.
+    """
+    after = datetime.fromtimestamp(since, UTC)
+    records = {
+        one.dagster_run.run_id: one
+        for filters in (dg.RunsFilter(updated_after=after), dg.RunsFilter(statuses=_UNFINISHED))
+        for one in instance.get_run_records(filters)
+    }
+    ordered = sorted(records.values(), key=lambda one: one.storage_id)
+    return {
+        one.dagster_run.run_id: one.update_timestamp.timestamp() if one.dagster_run.is_finished else None
+        for one in ordered
+    }
 
 
 def _failures(
-    instance: dg.DagsterInstance, workspace: Workspace, seen: int
-) -> list[tuple[int, dict[str, Any] | None]]:
-    """The events after `seen` in order, each with what to tell of it; None for one that is no failure."""
-    found: list[tuple[int, dict[str, Any] | None]] = []
-    for kind in (dg.DagsterEventType.ASSET_CHECK_EVALUATION, dg.DagsterEventType.RUN_FAILURE):
-        records = instance.get_event_records(
-            dg.EventRecordsFilter(event_type=kind, after_cursor=seen), limit=_AT_ONCE, ascending=True
-        )
-        for record in records:
-            entry = record.event_log_entry
-            old = not seen and entry.timestamp < time.time() - _FIRST_LOOK_SECONDS
-            found.append((record.storage_id, None if old else _told(workspace, entry)))
-    # Of two full pages, what is after the end of the shorter one is looked at next time.
-    return sorted(found, key=lambda one: one[0])[:_AT_ONCE]
+    instance: dg.DagsterInstance, workspace: Workspace, run_id: str, seen: int
+) -> list[dict[str, Any] | None]:
+    """What to tell of a run's events of _KINDS after the first `seen`, in order; None for one that is no failure."""
+    found: list[dict[str, Any] | None] = []
+    cursor, more = None, True
+    while more:
+        page = instance.get_records_for_run(run_id, cursor=cursor, of_type=_KINDS)
+        found += [_told(workspace, record.event_log_entry) for record in page.records]
+        cursor, more = page.cursor, page.has_more
+    return found[seen:]
 
 
 def _told(workspace: Workspace, entry: dg.EventLogEntry) -> dict[str, Any] | None:

@@ -83,7 +83,7 @@ class Summary:
     reasons: dict[str, int]
 
     def __str__(self) -> str:
-        text = f"{self.photos:,} photos: {self.located:,} located"
+        text = f"{self.photos:,} photo{'s' * (self.photos != 1)}: {self.located:,} located"
         if missed := self.photos - self.located:
             text += (
                 f", {missed:,} not ({', '.join(f'{count:,} {name}' for name, count in self.reasons.items())})"

@@ -43,6 +43,7 @@ from geoloc.training.cross_view import (
 from geoloc.training.cross_view_pairs import CrossViewPairs, PairSource, cross_view_pairs
 from geoloc.training.cross_view_settings import CrossViewSettings, HardPairsSettings, OrientationSettings
 from geoloc.training.loop import TrainingResult
+from geoloc.training.optimisers import SHARE, make_optimiser
 from geoloc.training.source import TrainingError
 from tests.model.cross_view_world import Stored, made, tile_with_wedge
 
@@ -95,6 +96,9 @@ def test_tiles_are_seen_with_a_bearing_at_the_top() -> None:
         larger[0, :, 7:9, 7:9],
         functional.interpolate(tiles[:1], scale_factor=2, mode="bilinear")[0, :, 15:17, 15:17],
     )
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = seen_tiles(tiles, up + 17)
+    torch.testing.assert_close(mixed, seen_tiles(tiles, up + 17), atol=1e-6, rtol=0)
 
 
 @given(st.integers(0, 31), st.floats(-720, 720))
@@ -120,6 +124,15 @@ def test_what_towers_share(towers: str) -> None:
     norms = [p for name, p in model.named_parameters() if ".norms." in name]
     assert bool(norms) == (towers == "shared_but_batch_norm")
     assert all(p.grad is not None for p in model.parameters()), "every weight learns, of both views"
+
+
+def test_the_backbones_share_of_the_learning_rate_is_that_of_both_towers() -> None:
+    model = network()
+    optimiser = make_optimiser(model, replace(SETTINGS, backbone_learning_rate_share=0.25))
+    shares = {id(p): group[SHARE] for group in optimiser.param_groups for p in group["params"]}
+    found = {name: shares[id(p)] for name, p in model.named_parameters()}
+    assert {share for name, share in found.items() if "backbone" in name} == {0.25}
+    assert {share for name, share in found.items() if "backbone" not in name} == {1.0}
 
 
 def test_six_channels_start_as_the_mean_of_both_views() -> None:
@@ -254,6 +267,8 @@ def test_a_grid_keeps_where_things_are() -> None:
     maps = torch.zeros(1, 2, 4, 4)
     maps[0, 1, 3, 0] = 4
     assert GridPooling(2)(maps).tolist() == [[0, 0, 0, 0, 0, 0, 1, 0]]
+    uneven = torch.rand(2, 3, 7, 5)
+    torch.testing.assert_close(GridPooling(3)(uneven), functional.adaptive_avg_pool2d(uneven, 3).flatten(1))
     assert network(replace(SETTINGS, grid=2, embedding_size=None)).embedding_size == 4 * 512
 
 

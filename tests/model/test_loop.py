@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from geoloc.training import loop
+from geoloc.training.checkpoints import Progress, load_checkpoint, save_checkpoint
 from geoloc.training.loop import Task, TrainingResult, loop_fingerprint
 from geoloc.training.loop_settings import LoopSettings
 from geoloc.training.samplers import epoch_starts, shuffled
@@ -167,6 +168,22 @@ def test_what_gives_the_same_result_is_no_part_of_the_fingerprint() -> None:
     ]
     differing = [{name for name in found if found[name] != one[name]} for one in changed]
     assert differing == [{"training settings"}, {"seed"}, {"initial weights"}]
+
+
+def test_a_resumed_optimiser_has_the_memory_layout_of_the_weights(tmp_path: Path) -> None:
+    def made() -> tuple[nn.Module, torch.optim.Optimizer, torch.amp.GradScaler]:
+        model = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return model, torch.optim.AdamW(model.parameters()), torch.amp.GradScaler("cpu", enabled=False)
+
+    model, optimiser, scaler = made()
+    model(torch.rand(2, 3, 8, 8)).sum().backward()
+    optimiser.step()
+    save_checkpoint(tmp_path, {}, model, optimiser, scaler, Progress())
+    again, resumed, other = made()
+    load_checkpoint(tmp_path, {}, again, resumed, other)
+    for state in (resumed.state[again.weight], optimiser.state[model.weight]):
+        assert state["exp_avg"].is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(resumed.state[again.weight]["exp_avg"], optimiser.state[model.weight]["exp_avg"])
 
 
 def test_nothing_readable_is_an_error(tmp_path: Path) -> None:

@@ -42,9 +42,14 @@ def workspace_with(tmp_path, **alerts):
     return bare_workspace(tmp_path / "w", {"alerts": alerts})
 
 
+@dg.asset
+def again():
+    raise ValueError("again")
+
+
 @pytest.fixture
-def failed():
-    """Dagster's history with a check that passed, two that failed, and a run that failed."""
+def failed(tmp_path):
+    """Dagster's history with a check that passed, two that failed, and a run that failed, stored as a workspace's."""
 
     @dg.asset(check_specs=[dg.AssetCheckSpec(name, asset="numbers") for name in ("good", "bad", "worse")])
     def numbers():
@@ -60,7 +65,7 @@ def failed():
     def broken():
         raise ValueError("no such thing")
 
-    with dg.DagsterInstance.ephemeral() as instance:
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
         dg.materialize([numbers], instance=instance)
         dg.materialize([broken], instance=instance, raise_on_error=False)
         yield instance
@@ -87,7 +92,9 @@ def test_each_failure_is_told_once_in_the_file_and_by_the_webhook(tmp_path, webh
     assert told[0]["text"] == "numbers failed its check bad: 3 of 4"
     assert webhook.posted == told
     assert look(workspace, failed, cursor) == ("nothing failed", cursor)
-    assert len(lines(workspace)) == 3
+    dg.materialize([again], instance=failed, raise_on_error=False)
+    assert look(workspace, failed, cursor)[0] == "1 alert sent"
+    assert [one["job"] for one in lines(workspace)[3:]] == ["__ephemeral_asset_job__"]
 
 
 def test_what_the_webhook_did_not_take_is_told_again_and_the_address_never(tmp_path, webhook, failed):

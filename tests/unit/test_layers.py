@@ -101,3 +101,11 @@ def test_a_layer_that_does_not_run():
         SettingsError, match=r"'global_pool' does not run; its layers are conv_stem, bn1, blocks.0"
     ):
         at(model, "global_pool")
+
+
+def test_its_pooling_is_on_the_networks_device(monkeypatch):
+    # "meta" stands for a GPU, and nothing can be computed there.
+    monkeypatch.setattr(LayerEmbedder, "_try_out", lambda self, key: 1)
+    model = build_embedder(ModelSettings(backbone="squeezenet1_1", weights="none"), 0).to("meta")
+    layer = LayerEmbedder(model, LayerSettings(name="features.3", pooling="gem"))
+    assert {parameter.device.type for parameter in layer.parameters()} == {"meta"}
