@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +11,29 @@ import yaml
 
 from geoloc.files import KINDS, DamagedFile, one_line, read_text
 
+LARGE = 20_000
+"""Characters beyond which a text is not kept in memory, such as that of a long dvc.lock."""
+
 
 def read_yaml(path: Path | str, kind: type = object) -> Any:
     """The value of a YAML file, as `read_json`; None for an empty one. A key that is given twice is damage too."""
     text = read_text(path)
     try:
-        value = yaml.load(text, _YamlLoader)
+        value = _parsed(text) if len(text) > LARGE else copy.deepcopy(_parsed_before(text))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise DamagedFile(path, f"not YAML ({_yaml_line(error)})") from error
     if value is not None and not isinstance(value, kind):
         raise DamagedFile(path, f"it must hold {KINDS[kind]}, got {KINDS.get(type(value), repr(value))}")
     return value
+
+
+def _parsed(text: str) -> Any:
+    return yaml.load(text, _YamlLoader)
+
+
+# One command reads a recipe several times, and PyYAML takes 4 ms each time. Its parser in C is faster, but ends the
+# process where lists are nested too deep.
+_parsed_before = lru_cache(maxsize=512)(_parsed)
 
 
 class _YamlLoader(yaml.SafeLoader):

@@ -270,15 +270,16 @@ def _lower_first(text: str) -> str:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Silence Great Expectations' logging and warnings: what it finds comes back as values or QualityError."""
-    # Each by name: some of its modules set a level of their own, which hides that of the package.
+    # Each by name: some of its modules set a level of their own, which hides that of the package. Not by levels: to set
+    # one empties the caches of all loggers, and there are hundreds.
     names = [name for name in logging.root.manager.loggerDict if name.split(".")[0] == "great_expectations"]
-    levels = {logger: logger.level for logger in map(logging.getLogger, names)}
-    for logger in levels:
-        logger.setLevel(logging.CRITICAL + 1)
+    loggers = [logger for logger in map(logging.getLogger, names) if not logger.disabled]
+    for logger in loggers:
+        logger.disabled = True
     try:
         with python_warnings.catch_warnings():
             python_warnings.simplefilter("ignore")
             yield
     finally:
-        for logger, level in levels.items():
-            logger.setLevel(level)
+        for logger in loggers:
+            logger.disabled = False

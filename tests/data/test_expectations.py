@@ -5,6 +5,7 @@ All tests that run Great Expectations are here: importing it takes more than 5 s
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -49,6 +50,24 @@ Rule = tuple[str, str]  # expectation type without "expect_", column
 
 def run(suite: str, frame: pd.DataFrame, **parameters: Any) -> SuiteResult:
     return run_suite(FOLDER / f"{suite}.json", frame, parameters)
+
+
+def run_on_changed(suite: str, frame: pd.DataFrame, folder: Path) -> SuiteResult:
+    """Run the expectations on columns that differ from those of good data, which pass all: half of the time."""
+    before = good_before(suite)
+    if len(frame) != len(before):
+        return run(suite, frame)
+    changed = {column for column in frame if not frame[column].equals(before[column])}
+    written = json.loads((FOLDER / f"{suite}.json").read_text())
+    written["expectations"] = [
+        one
+        for one in written["expectations"]
+        if "column" not in one["kwargs"]
+        or one["kwargs"]["column"] in changed
+        or "row_condition" in one["kwargs"]
+    ]
+    (folder / "changed.json").write_text(json.dumps(written))
+    return run_suite(folder / "changed.json", frame, {})
 
 
 def failures(result: SuiteResult) -> dict[Rule, str]:
@@ -364,6 +383,9 @@ def good(suite: str) -> pd.DataFrame:
     }[suite]()
 
 
+good_before = functools.cache(good)
+
+
 @pytest.mark.parametrize("suite", SUITES)
 def test_good_data_pass(suite: str) -> None:
     result = run(suite, good(suite))
@@ -375,9 +397,9 @@ def test_good_data_pass(suite: str) -> None:
 
 
 @pytest.mark.parametrize("fault", CATALOG)
-def test_catalog_faults(fault: str) -> None:
+def test_catalog_faults(fault: str, tmp_path: Path) -> None:
     plant, rule, severity = CATALOG[fault]
-    expect_one(run("catalog", catalog_frame(plant(good_catalog()))), rule, severity)
+    expect_one(run_on_changed("catalog", catalog_frame(plant(good_catalog())), tmp_path), rule, severity)
 
 
 def test_many_posted_before_taken_are_told_twice() -> None:
@@ -399,49 +421,48 @@ def test_consistency_never_blocks() -> None:
 
 
 @pytest.mark.parametrize("fault", SPLITS)
-def test_split_faults(fault: str) -> None:
+def test_split_faults(fault: str, tmp_path: Path) -> None:
     plant, rule, severity = SPLITS[fault]
     catalog = good_catalog()
-    expect_one(
-        run("splits", splits_frame(catalog, plant(good_splits(catalog)), good_checks())), rule, severity
-    )
+    frame = splits_frame(catalog, plant(good_splits(catalog)), good_checks())
+    expect_one(run_on_changed("splits", frame, tmp_path), rule, severity)
 
 
 @pytest.mark.parametrize("name", SPLIT_CHECKS)
-def test_split_check_failures(name: str) -> None:
+def test_split_check_failures(name: str, tmp_path: Path) -> None:
     catalog = good_catalog()
     checks = [
         CheckResult(name, False, 12, "12 photos, such as p1") if c.name == name else c for c in good_checks()
     ]
-    result = run("splits", splits_frame(catalog, good_splits(catalog), checks))
+    result = run_on_changed("splits", splits_frame(catalog, good_splits(catalog), checks), tmp_path)
     expect_one(result, ("column_max_to_be_between", f"check_{name}"), SPLIT_CHECKS[name])
     assert "12: 12 photos, such as p1" in [row.observed for row in result.rows]
 
 
 @pytest.mark.parametrize("fault", PAIRS)
-def test_pair_faults(fault: str) -> None:
+def test_pair_faults(fault: str, tmp_path: Path) -> None:
     plant, rule, severity = PAIRS[fault]
-    expect_one(run("pairs", pairs(plant)), rule, severity)
+    expect_one(run_on_changed("pairs", pairs(plant), tmp_path), rule, severity)
 
 
 @pytest.mark.parametrize("fault", PARTITION)
-def test_partition_faults(fault: str) -> None:
+def test_partition_faults(fault: str, tmp_path: Path) -> None:
     plant, rule, severity = PARTITION[fault]
     partition = FakePartition()
     plant(partition)
-    expect_one(run("partition", partition_frame(partition)), rule, severity)
+    expect_one(run_on_changed("partition", partition_frame(partition), tmp_path), rule, severity)
 
 
 @pytest.mark.parametrize("fault", EMBEDDINGS)
-def test_embedding_faults(fault: str) -> None:
+def test_embedding_faults(fault: str, tmp_path: Path) -> None:
     plant, rule, severity = EMBEDDINGS[fault]
-    expect_one(run("embeddings", embeddings(plant)), rule, severity)
+    expect_one(run_on_changed("embeddings", embeddings(plant), tmp_path), rule, severity)
 
 
 @pytest.mark.parametrize("fault", PROBABILITIES)
-def test_probability_faults(fault: str) -> None:
+def test_probability_faults(fault: str, tmp_path: Path) -> None:
     plant, rule, severity = PROBABILITIES[fault]
-    expect_one(run("class_probabilities", probabilities(plant)), rule, severity)
+    expect_one(run_on_changed("class_probabilities", probabilities(plant), tmp_path), rule, severity)
 
 
 def expect_one(result: SuiteResult, rule: Rule, severity: str) -> None:

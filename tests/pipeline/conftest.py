@@ -33,7 +33,7 @@ SMALL = {
     "partitions": {"fine": {"s2": {"max_photos": 30, "min_photos": 5}}},
     "model": {"backbone": "mobilenet_v3_small", "image_size": 64},
     "training": {"epochs": 2, "batch_size": 16},
-    "evaluation": {"resamples": 50},
+    "evaluation": {"resamples": 50, "explained": 2},
 }
 
 
@@ -70,11 +70,17 @@ def _no_model_for_servers(monkeypatch: pytest.MonkeyPatch) -> None:
 Pixels = Callable[..., NDArray[np.uint8]]
 
 
-def _drawing() -> Pixels:
+def _real() -> Pixels:
     """What draws figures, whether they are blank now or not."""
     from geoloc.reports import style  # imports matplotlib
 
     return getattr(style.pixels, "drawn", style.pixels)
+
+
+def _coarse() -> Pixels:
+    """Draws a ninth of the pixels: no test looks at more."""
+    real = _real()
+    return lambda figure, dpi: real(figure, dpi // 3)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -85,7 +91,7 @@ def _blank_figures() -> Iterator[None]:
     def blank(*arguments: object) -> NDArray[np.uint8]:
         return np.full((4, 4, 4), 255, np.uint8)
 
-    blank.drawn = _drawing()  # type: ignore[attr-defined]
+    blank.drawn = _real()  # type: ignore[attr-defined]
     with _figures(blank):
         yield
 
@@ -93,7 +99,7 @@ def _blank_figures() -> Iterator[None]:
 @pytest.fixture
 def drawn(_blank_figures: None) -> Iterator[None]:
     """Reports with their figures."""
-    with _figures(_drawing()):
+    with _figures(_coarse()):
         yield
 
 
@@ -126,7 +132,7 @@ def original(tmp_path_factory: pytest.TempPathFactory, _torch_runs_networks: Non
             pytest.fail("the build of the tests' workspace failed in another worker, which tells why")
         if not finished.exists():
             failed.touch()
-            with _figures(_drawing()):
+            with _figures(_coarse()):
                 _build(root)
             failed.unlink()
             finished.touch()

@@ -33,7 +33,7 @@ RECIPE = {
 @pytest.mark.slow
 def test_chosen_methods_are_measured_shown_and_asked(workspace: Workspace, capsys, tmp_path):
     (workspace.recipes / "chosen.yaml").write_text(yaml.safe_dump(RECIPE))
-    assert geoloc(workspace, "build", "--recipe", "chosen") == 0
+    assert geoloc(workspace, "build", "--recipe", "chosen", "--no-commit") == 0
     capsys.readouterr()
     kept = output_folder(workspace, "chosen", "evaluation")
     found = Evaluation.load(kept / "test")

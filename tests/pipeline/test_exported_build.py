@@ -48,6 +48,7 @@ RECIPE = {
     "model": {"backbone": "squeezenet1_1", "image_size": 64},
     "training": {"epochs": 1},
     "localizers": {"coverages": [0.5, 0.9]},
+    "evaluation": {"explained": 0},
 }
 """A network that is exported in a few seconds."""
 REDUCED = RECIPE | {
@@ -57,7 +58,6 @@ REDUCED = RECIPE | {
         "pca": {"dimensions": 16},
     },
     "localizers": {"neighbours": {"methods": ["levels", "product"]}},
-    "evaluation": {"explained": 0},
 }
 
 

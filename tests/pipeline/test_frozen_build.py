@@ -30,7 +30,7 @@ def change(workspace, **sections):
 def test_frozen_features_are_measured_told_and_bound_to_claims(workspace, capsys):
     frozen = {"kinds": ["svm", "knn"], "k": 3, "c": 1000, "max_iterations": 1}
     change(workspace, localizers={"calibrate": True, "frozen": frozen})
-    assert geoloc(workspace, "build", "--only", "evaluation") == 0
+    assert geoloc(workspace, "build", "--only", "evaluation", "--no-commit") == 0
     assert "has not converged in 1 iterations" in capsys.readouterr().err
     folder = output_folder(workspace, "default", "evaluation")
     evaluation = Evaluation.load(folder / "test")

@@ -41,6 +41,7 @@ TUNED = {
         "calibrate": True,
         "coverages": [0.8],
     },
+    "evaluation": {"explained": 0},
 }
 
 

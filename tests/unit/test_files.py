@@ -218,6 +218,11 @@ class TestContents:
         (tmp_path / "x.yaml").write_text("a: &a {x: 1}\nb: {<<: *a, x: 2}\nc: {x: 1}\n")
         assert read_yaml(tmp_path / "x.yaml", dict) == {"a": {"x": 1}, "b": {"x": 2}, "c": {"x": 1}}
 
+    def test_a_yaml_value_is_its_readers_own(self, tmp_path):
+        (tmp_path / "x.yaml").write_text("a: {x: [1]}\n")
+        read_yaml(tmp_path / "x.yaml")["a"]["x"].append(2)
+        assert read_yaml(tmp_path / "x.yaml") == {"a": {"x": [1]}}
+
     @given(st.data())
     def test_a_truncated_file_is_damaged_wherever_it_ends(self, whole_files, data):
         """JSON of a mapping and Parquet both say where they end."""

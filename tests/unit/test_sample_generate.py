@@ -82,17 +82,17 @@ def test_any_number_of_processes_writes_the_same_bytes(
     """And whatever the order of Python's sets, the time zone and the locale are; the environment stays as it was."""
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
-    make_sample(tmp_path / "two", 150, 7, TINY, processes=2)
+    make_sample(tmp_path / "two", 60, 7, TINY, processes=2)
     assert os.environ["OMP_NUM_THREADS"] == "3"
     assert "MKL_NUM_THREADS" not in os.environ
     code = (
         "from geoloc.sample import SampleSettings, make_sample\n"
-        f"make_sample({str(tmp_path / 'one')!r}, 150, 7, SampleSettings(size=32, tile_size=32, cities=20), processes=1)"
+        f"make_sample({str(tmp_path / 'one')!r}, 60, 7, SampleSettings(size=32, tile_size=32, cities=20), processes=1)"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "5", "TZ": "Asia/Tokyo", "LC_ALL": "C"}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
     assert digests(tmp_path / "one") == digests(tmp_path / "two")
-    make_sample(tmp_path / "other", 150, 8, TINY, processes=1)
+    make_sample(tmp_path / "other", 60, 8, TINY, processes=1)
     assert content_hash(tmp_path / "other") != content_hash(tmp_path / "one")
 
 
@@ -292,7 +292,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path, processes: int) -> No
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        make_sample(tmp_path / "sample", 150, 0, TINY, processes=processes, progress=stop)
+        make_sample(tmp_path / "sample", 60, 0, TINY, processes=processes, progress=stop)
     assert list(tmp_path.iterdir()) == []
 
 
