@@ -39,8 +39,12 @@ class Growth:
         sources = ", ".join(f"{count:,} of {source}" for source, count in self.added.items())
         return (
             f"{sum(self.added.values()):,} photos added{f' ({sources})' if sources else ''}, {self.removed:,} removed: "
-            f"{self.then:,} → {self.now:,}, grown by {100 * self.share:.1f} %, "
-            f"places drifted by {100 * self.drift:.1f} %"
+            f"{self.then:,} → {self.now:,}"
+            + (
+                f", grown by {100 * self.share:.1f} %, places drifted by {100 * self.drift:.1f} %"
+                if self.then
+                else ""
+            )
         )
 
 

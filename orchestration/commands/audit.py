@@ -7,9 +7,8 @@ import argparse
 import json
 import math
 from pathlib import Path
-from typing import Any
 
-from orchestration.commands.common import check_writable, open_workspace
+from orchestration.commands.common import check_writable, json_text, open_workspace
 from orchestration.commands.parsing import add_command
 from orchestration.errors import UsageError
 from orchestration.workspace import Workspace
@@ -65,13 +64,13 @@ def run(options: argparse.Namespace) -> int:
         from orchestration.lineage.uses import uses, uses_lines
 
         found = uses(workspace, options.uses)
-        print(_json(found) if options.json else "\n".join(uses_lines(found)))
+        print(json_text(found) if options.json else "\n".join(uses_lines(found)))
         return 0
     if options.artefact is None:
         from orchestration.lineage.rehash import verify_all
 
         verified = verify_all(workspace)
-        print(_json({"verified": verified.to_dict()}) if options.json else "\n".join(verified.lines))
+        print(json_text({"verified": verified.to_dict()}) if options.json else "\n".join(verified.lines))
         return 1 if verified.differs else 0
     return _look_back(options, workspace)
 
@@ -96,7 +95,7 @@ def _look_back(options: argparse.Namespace, workspace: Workspace) -> int:
     if verified is not None:
         answer["verified"] = verified.to_dict()
     lines = [*answer_lines(answer), *(verified.lines if verified else ())]
-    print(_json(answer) if options.json else "\n".join(lines))
+    print(json_text(answer) if options.json else "\n".join(lines))
     if options.html:
         from geoloc.files import write_text
         from orchestration.lineage.page import audit_page
@@ -131,10 +130,6 @@ def _check(options: argparse.Namespace) -> None:
     for name in ("html", "openlineage"):
         if getattr(options, name):
             check_writable(getattr(options, name), f"--{name}")
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False)
 
 
 def _is_short(value: object) -> bool:

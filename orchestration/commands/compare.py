@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 
-from orchestration.commands.common import open_workspace
+from orchestration.commands.common import json_text, open_workspace
 from orchestration.commands.parsing import add_command
 from orchestration.errors import UsageError
 
@@ -42,4 +41,4 @@ def run(options: argparse.Namespace) -> None:
     from orchestration.results.compare import compare
 
     found = compare(open_workspace(options), options.methods, options.test)
-    print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False) if options.json else found)
+    print(json_text(found.to_dict()) if options.json else found)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 
-from orchestration.commands.common import open_workspace
+from orchestration.commands.common import json_text, open_workspace
 from orchestration.commands.parsing import add_command
 
 
@@ -30,6 +29,4 @@ def run(options: argparse.Namespace) -> None:
     from orchestration.results.diff import diff
 
     found = diff(open_workspace(options), options.first, options.second)
-    print(
-        json.dumps(found.to_dict(), indent=2, ensure_ascii=False) if options.json else "\n".join(found.lines)
-    )
+    print(json_text(found.to_dict()) if options.json else "\n".join(found.lines))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import getpass
-import json
 
-from orchestration.commands.common import open_workspace
+from orchestration.commands.common import json_text, open_workspace
 from orchestration.commands.parsing import add_command, add_recipe, add_who
 from orchestration.errors import UsageError
+from orchestration.lineage.person import person
 
 
 def add(subparsers: argparse._SubParsersAction) -> None:
@@ -47,7 +46,7 @@ def run(options: argparse.Namespace) -> None:
 
     seen = look(workspace, options.recipe)
     if options.json:
-        print(json.dumps(seen.facts(), indent=2, ensure_ascii=False))
+        print(json_text(seen.facts()))
         return
     print(seen)
     if options.look:
@@ -60,5 +59,5 @@ def run(options: argparse.Namespace) -> None:
         "geoloc/growth": options.recipe,
         "geoloc/reason": options.reason or "; ".join(seen.reasons) or "refresh",
     }
-    by = {"geoloc/by": options.by or getpass.getuser()} if options.retrain else {}
+    by = {"geoloc/by": options.by or person()} if options.retrain else {}
     build(workspace, options.recipe, admit=options.retrain or bool(seen.reasons), tags=tags | by)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 
-from orchestration.commands.common import open_workspace
+from orchestration.commands.common import json_text, open_workspace
 from orchestration.commands.parsing import add_command, add_recipe
 
 
@@ -29,14 +28,9 @@ def run(options: argparse.Namespace) -> int:
 
     found = health(Build(open_workspace(options), options.recipe))
     if options.json:
-        print(json.dumps([vars(one) for one in found], indent=2, ensure_ascii=False, default=_plain))
+        print(json_text([vars(one) for one in found]))
     else:
         print(
             "\n".join(f"{'ok    ' if one.passed else 'FAILED'}  {one.name}: {one.summary}" for one in found)
         )
     return 0 if all(one.passed for one in found) else 1
-
-
-def _plain(value: object) -> object:
-    """A number of numpy as one of Python; anything else as text."""
-    return value.item() if hasattr(value, "item") else str(value)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
-from orchestration.commands.common import counter, open_workspace
+from orchestration.commands.common import counter, json_text, open_workspace
 from orchestration.commands.pair_sources import add_tile_options, opened_raster, positive
 from orchestration.commands.parsing import HELP, Parser, add_command, add_recipe
 from orchestration.errors import UsageError
@@ -80,7 +79,7 @@ def run(options: argparse.Namespace) -> None:
             say=say,
         )
     if options.json:
-        print(json.dumps(facts, indent=2))
+        print(json_text(facts))
         return
     print(
         f"{options.output}: {facts['tiles']} tiles of {facts['metres']:g} m every {facts['step']:g} m; left out: "

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestration.commands.common import check_writable, open_workspace
+from orchestration.commands.common import check_writable, json_text, open_workspace
 from orchestration.commands.parsing import add_command, at_least
 from orchestration.errors import UsageError
 from orchestration.locate.question import COMBINATIONS, LEVELS, METHODS, MODELS, Question
@@ -186,7 +185,7 @@ def run(options: argparse.Namespace) -> int:
 
         write_text(options.map, draw())
     if options.json:
-        print(json.dumps([place.to_dict() for place in places], indent=2, ensure_ascii=False))
+        print(json_text([place.to_dict() for place in places]))
     else:
         print("\n\n".join(str(place) for place in places))
     if options.map and not options.json:
@@ -239,7 +238,7 @@ def _album(workspace: Workspace, options: argparse.Namespace) -> int:
         from geoloc.files import write_text
 
         write_text(options.map, album_page(album))
-    print(json.dumps(album.to_dict(), indent=2, ensure_ascii=False) if options.json else album)
+    print(json_text(album.to_dict()) if options.json else album)
     if options.map and not options.json:
         print(f"\nmap: {options.map}")
     if album.answered:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from typing import Any
 
-from orchestration.commands.common import open_workspace
+from orchestration.commands.common import json_text, open_workspace
 from orchestration.commands.parsing import add_command, add_recipe, add_who, at_least
 from orchestration.errors import UsageError
 from orchestration.workspace import Workspace
@@ -67,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
     report(workspace, found)
     if options.json:
         told = {"outcome": found.outcome, "champion": str(found.version), "challenger": found.challenger}
-        print(json.dumps(told | found.decision.to_dict(), indent=2, ensure_ascii=False))
+        print(json_text(told | found.decision.to_dict()))
     else:
         table = found.decision.table_text()
         print("\n".join([*([table, ""] if table else []), *found.lines]))
@@ -80,7 +79,7 @@ def _tell_history(workspace: Workspace, as_json: bool) -> None:
 
     decided, now = history(workspace), champion(workspace)
     if as_json:
-        print(json.dumps(decided, indent=2, ensure_ascii=False))
+        print(json_text(decided))
         return
     for one in decided:
         print(_line(one))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from orchestration.commands.common import open_workspace
+from orchestration.commands.common import json_text, open_workspace
 from orchestration.commands.parsing import add_command
 
 
@@ -41,11 +40,7 @@ def run(options: argparse.Namespace) -> int:
     workspace = open_workspace(options)
     with _folder(options.into) as folder:
         found = reproduce(workspace, options.report, folder, _say)
-        print(
-            json.dumps(found.to_dict(), indent=2, ensure_ascii=False)
-            if options.json
-            else "\n".join(found.lines)
-        )
+        print(json_text(found.to_dict()) if options.json else "\n".join(found.lines))
     return 0 if found.reproduced else 1
 
 

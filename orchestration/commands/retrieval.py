@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
-from orchestration.commands.common import counter, open_workspace
+from orchestration.commands.common import counter, json_text, open_workspace
 from orchestration.commands.parsing import add_command
 from orchestration.errors import UsageError
 
@@ -75,4 +74,4 @@ def run(options: argparse.Namespace) -> None:
 
             model = options.model or "classifier"
             found = measure_recipe(options.layout, options.folder, part, build, model, tell)
-    print(json.dumps(found.to_dict(), indent=2) if options.json else found)
+    print(json_text(found.to_dict()) if options.json else found)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 from pathlib import Path
 
-from orchestration.commands.common import open_workspace
+from orchestration.commands.common import json_text, open_workspace
 from orchestration.commands.parsing import add_command, named_columns
 from orchestration.errors import UsageError
 
@@ -93,7 +92,7 @@ def run(options: argparse.Namespace) -> None:
         ignore_unmatched=options.ignore_unmatched,
     )
     page = found.write(options.report) if options.report else None
-    print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False) if options.json else found)
+    print(json_text(found.to_dict()) if options.json else found)
     if page is not None and not options.json:
         print(f"\nreport: {page}")
 

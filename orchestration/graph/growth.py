@@ -64,7 +64,9 @@ def growth_sensor(workspace: Workspace, jobs: Jobs) -> dg.SensorDefinition:
             )
         seen = [look(workspace, recipe) for recipe in recipes or sorted(jobs)[:1]]
         requests = [
-            _request(jobs[one.recipe].name, one) for one in seen if one.waiting and one.recipe in recipes
+            _request(jobs[one.recipe].name, one, _turn(context.instance, one))
+            for one in seen
+            if one.waiting and one.recipe in recipes
         ]
         for request in requests:
             _supersede(context.instance, request.tags[GROWTH_TAG], version)
@@ -99,7 +101,9 @@ def _schedule(workspace: Workspace, recipe: str, job: Any, cron: str) -> dg.Sche
         seen = look(workspace, recipe)
         if not seen.waiting:
             return dg.SkipReason(f"no photos wait: {seen}")
-        return _request(job.name, seen, retrain=True, why="growth.retrain_cron")
+        # Each time anew: a training that failed is due again.
+        turn = context.scheduled_execution_time.isoformat()
+        return _request(job.name, seen, turn, retrain=True, why="growth.retrain_cron")
 
     return retrain
 
@@ -127,13 +131,25 @@ def report(workspace: Workspace, seen: Seen) -> None:
             instance.report_runless_asset_event(observation(seen))
 
 
-def _request(job: str, seen: Seen, *, retrain: bool = False, why: str = "") -> dg.RunRequest:
-    """A run that refreshes a recipe or, with a reason, admits the photos that wait and trains."""
+def _turn(instance: dg.DagsterInstance, seen: Seen) -> str:
+    """Which time it is that growth starts a run for a data version: empty for the first; else the last run for another
+    one in between. The photos may become again what they were, and the outputs are then of others."""
+    runs = instance.get_runs(RunsFilter(tags={GROWTH_TAG: seen.recipe}))  # the newest first
+    for position, run in enumerate(runs):
+        if run.tags.get(VERSION_TAG) not in (None, seen.version):
+            again = any(one.tags.get(VERSION_TAG) == seen.version for one in runs[position:])
+            return run.run_id if again else ""
+    return ""
+
+
+def _request(job: str, seen: Seen, turn: str = "", *, retrain: bool = False, why: str = "") -> dg.RunRequest:
+    """A run that refreshes a recipe or, with a reason, admits the photos that wait and trains. Dagster starts one for
+    the same version, work and `turn` once."""
     admit = retrain or bool(seen.reasons)
     op = "__".join(asset_key(seen.recipe, "splits").path)
     config: dict[str, Any] = {"ops": {op: {"config": {"admit": True}}}} if admit else {}
     return dg.RunRequest(
-        run_key=f"{seen.recipe}:{seen.version}:{'retrain' if admit else 'refresh'}",
+        run_key=":".join(filter(None, (seen.recipe, seen.version, "retrain" if admit else "refresh", turn))),
         job_name=job,
         run_config=config,
         tags={

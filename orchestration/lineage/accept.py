@@ -4,12 +4,12 @@ record keeps who and why."""
 from __future__ import annotations
 
 import dataclasses
-import getpass
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from orchestration.lineage.build import Build
 from orchestration.lineage.checks import CheckAcceptance, CheckResult, result_for_now, write_result
+from orchestration.lineage.person import person
 from orchestration.lineage.record import Acceptance, Record
 from orchestration.lineage.stale import expected, files_changed
 from orchestration.plan.chain import Stage
@@ -49,7 +49,7 @@ def _accepted(build: Build, stage: Stage, reason: str) -> Record:
     if now.code_version in found.code_versions:
         raise WorkspaceError(f"{build.name(name)} needs no acceptance: its code did not change")
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    word = Acceptance(now.code_version, reason, getpass.getuser(), at)
+    word = Acceptance(now.code_version, reason, person(), at)
     return dataclasses.replace(found, accepted=(*found.accepted, word))
 
 
@@ -74,6 +74,6 @@ def accept_check(build: Build, stage: str, name: str, reason: str) -> CheckResul
     if found.passed:
         raise WorkspaceError(f"{name} of {build.name(stage)} needs no acceptance: it did not fail")
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    result = dataclasses.replace(found, accepted=CheckAcceptance(reason.strip(), getpass.getuser(), at))
+    result = dataclasses.replace(found, accepted=CheckAcceptance(reason.strip(), person(), at))
     write_result(build, stage, result)
     return result

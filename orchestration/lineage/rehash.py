@@ -20,7 +20,9 @@ from orchestration.lineage.origin import patch_path
 from orchestration.lineage.record import Record
 from orchestration.lineage.seal import SEAL, broken_seal
 from orchestration.plan.chain import STAGES
+from orchestration.stores.champion import Version, all_versions
 from orchestration.stores.data_version import data_manifest, data_version
+from orchestration.stores.serving import CONTENT, content_of
 from orchestration.stores.stamps import stamp_is_known
 from orchestration.workspace import Workspace, WorkspaceError
 
@@ -70,14 +72,17 @@ def verify_all(workspace: Workspace) -> Verified:
     for path in [*workspace.build.glob("lineage/*.json"), *workspace.build.glob("*/lineage/*.json")]:
         folder = path.parent.parent
         wanted.append((None if folder == workspace.build else folder.name, path.stem))
-    return _verified(workspace, sorted(wanted, key=lambda one: (one[0] or "", list(STAGES).index(one[1]))))
+    wanted.sort(key=lambda one: (one[0] or "", list(STAGES).index(one[1])))
+    return _verified(workspace, wanted, all_versions(workspace))
 
 
 def verify_tree(workspace: Workspace, tree: dict[str, Any]) -> Verified:
     """As `verify_all`, of what is in the tree of an audit; outputs that were replaced are not there to be read."""
     wanted: dict[tuple[str | None, str], None] = {}
+    runs: set[str | None] = set()
 
     def walk(node: dict[str, Any]) -> None:
+        runs.add(node.get("mlflow_run"))
         if "code_version" in node and node["on_disk"] != "replaced":
             shared = node["artefact"] == node["stage"]
             wanted[(None if shared else node["recipe"], node["stage"])] = None
@@ -85,14 +90,17 @@ def verify_tree(workspace: Workspace, tree: dict[str, Any]) -> Verified:
             walk(branch)
 
     walk(tree)
-    return _verified(workspace, wanted)
+    return _verified(workspace, wanted, [one for one in all_versions(workspace) if one.run_id in runs])
 
 
-def _verified(workspace: Workspace, wanted: Collection[tuple[str | None, str]]) -> Verified:
+def _verified(
+    workspace: Workspace, wanted: Collection[tuple[str | None, str]], models: Collection[Version]
+) -> Verified:
     count = _Count()
     differs = [*_data(workspace, count)]
     for recipe, stage in wanted:
         differs += _output(Build(workspace, recipe) if recipe else Build(workspace), stage, count)
+    differs += _models(workspace, models, count)
     return Verified(count.files, len(wanted), tuple(dict.fromkeys(differs)), tuple(count.unsealed))
 
 
@@ -157,6 +165,22 @@ def _with_mlflow(build: Build, record: Record, count: _Count) -> Iterator[str]:
             count.files += 1
             if sha256_bytes(file.read_bytes()) != sha256:
                 yield f"{_name(build.workspace, file)} was changed: it is not the file of {record.artefact}"
+
+
+def _models(workspace: Workspace, models: Collection[Version], count: _Count) -> Iterator[str]:
+    """The registered models whose packed build is not what was registered or promoted. One that was promoted is
+    registered twice, with the same files."""
+    for folder in dict.fromkeys(one.folder for one in models):
+        same = [one for one in models if one.folder == folder]
+        names = " and ".join(map(str, same))
+        known = {one.tags[CONTENT] for one in same if CONTENT in one.tags}
+        count.files += sum(path.is_file() for path in folder.rglob("*"))
+        if not folder.is_dir():
+            yield f"{_name(workspace, folder)}, the files of {names}, is missing"
+        elif not known:
+            count.unsealed.append(f"{_name(workspace, folder)}, the files of {names}")
+        elif known != {content_of(folder)}:
+            yield f"{_name(workspace, folder)} was changed: it is not what was registered as {names}"
 
 
 def _sealed(workspace: Workspace, file: Path, known: Collection[str], count: _Count) -> Iterator[str]:

@@ -52,8 +52,9 @@ def who_answers(
     from orchestration.locate.by_champion import Champion
 
     serving = Champion(workspace, found)
+    source = serving if serving.answers(question) else serving.build() or serving.refuse(question)
     say(f"answered by {serving}")
-    return serving if serving.answers(question) else serving.build() or serving.refuse(question)
+    return source
 
 
 def locate(

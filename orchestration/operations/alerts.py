@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import urllib.error
@@ -32,8 +33,8 @@ def alert(workspace: Workspace, settings: AlertSettings, told: Mapping[str, Any]
 
 
 def _post(variable: str, told: Mapping[str, Any]) -> None:
-    address = os.environ.get(variable, "")
-    if urlsplit(address).scheme not in ("http", "https"):
+    address = os.environ.get(variable, "").strip()  # a file of secrets often ends its lines
+    if not _is_address(address):
         what = "is not set" if not address else "does not hold an http:// or https:// address"
         raise WorkspaceError(f"alerts.webhook names the environment variable {variable}, which {what}")
     request = urllib.request.Request(
@@ -47,6 +48,18 @@ def _post(variable: str, told: Mapping[str, Any]) -> None:
             pass
     except urllib.error.HTTPError as error:
         raise WorkspaceError(f"the webhook in {variable} answered with status {error.code}") from None
-    except (OSError, ValueError) as error:
-        why = getattr(error, "reason", None) or type(error).__name__
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        # Only these texts: others, such as InvalidURL's, show the address.
+        why = error.reason if type(error) is urllib.error.URLError else type(error).__name__
         raise WorkspaceError(f"the webhook in {variable} cannot be reached: {why}") from None
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        _ = parts.port  # raises ValueError for one that is no number
+    except ValueError:
+        return False
+    return (
+        parts.scheme in ("http", "https") and bool(parts.hostname) and text.isprintable() and " " not in text
+    )

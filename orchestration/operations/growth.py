@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,11 +35,12 @@ class Seen:
     reasons: tuple[str, ...]
 
     def facts(self) -> dict[str, Any]:
-        """Plain values, for Dagster and JSON."""
+        """Plain values, for Dagster and JSON. The share of growth is None since nothing: neither writes infinity."""
+        share = self.growth.share if math.isfinite(self.growth.share) else None
         return {
             "recipe": self.recipe, "data version": self.version, "since": self.since,
             "added": sum(self.growth.added.values()), "added by source": dict(self.growth.added),
-            "removed": self.growth.removed, "photos": self.growth.now, "share of growth": self.growth.share,
+            "removed": self.growth.removed, "photos": self.growth.now, "share of growth": share,
             "drift of places": self.growth.drift, "waiting": self.waiting, "retrain": "; ".join(self.reasons) or "no",
         }  # fmt: skip
 
@@ -49,8 +51,10 @@ class Seen:
 
 def look(workspace: Workspace, recipe: str) -> Seen:
     """What changed in the photos for a recipe since the model in service was trained, where that is of this recipe;
-    else since its own splits were made. Raises WorkspaceError if there are no photos."""
-    version, policy = data_version(workspace), load_settings(workspace).growth
+    else since its own splits were made. Raises WorkspaceError if there are no photos, and
+    SettingsError for a recipe that is missing or wrong."""
+    policy = load_settings(workspace, recipe).growth  # raises for a recipe that is missing, or sets a policy
+    version = data_version(workspace)
     now = read_catalog(workspace.pool, [*_COLUMNS, "source"])
     build = Build(workspace, recipe)
     record, file = build.record("splits"), build.folder("splits") / SPLITS_FILE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -118,12 +119,15 @@ def _drift(build: Build) -> Finding:
         owners = _owners(sampled.iloc[np.flatnonzero(known)])
         (one,) = drifts({"embedding": vectors}, new_sampled[known], owners, settings, seed)
         found.append(Drift(**{**asdict(one), "what": f"embedding of {model}"}))
+    if all(math.isnan(one.value) for one in found):
+        few = f"{len(new):,} photos are new {since}: too few to tell of drift (health.least_photos is "
+        return Finding(DRIFT, True, f"{few}{settings.least_photos})", _records([pd.DataFrame(found)]))
     drifted = [one for one in found if one.drifted]
     told = ", ".join(f"{one.what} ({one.measure} {one.value:.2f} above {one.bound:g})" for one in drifted)
     summary = f"{len(new):,} photos are new {since}: " + (
         f"drift of {told}" if drifted else "like those before"
     )
-    return Finding(DRIFT, not drifted, summary, [asdict(one) for one in found])
+    return Finding(DRIFT, not drifted, summary, _records([pd.DataFrame(found)]))
 
 
 def _facts(photos: pd.DataFrame) -> dict[str, Any]:

@@ -5,7 +5,6 @@ A kill before it leaves the old champion, one after it the new one; the next pro
 
 from __future__ import annotations
 
-import getpass
 import json
 import tempfile
 from collections.abc import Callable
@@ -19,9 +18,11 @@ from geoloc.localizers.served import GRAPH, INDEX, PARTITIONS, Served
 from geoloc.settings import replace
 from orchestration.lineage.build import Build
 from orchestration.lineage.checks import require_checked
+from orchestration.lineage.person import person
 from orchestration.operations.contest import contest
 from orchestration.operations.decision import Decision, decide
 from orchestration.plan.chain import inputs_of
+from orchestration.plan.operations_settings import PromotionSettings
 from orchestration.plan.settings import DEFAULT_RECIPE, load_settings
 from orchestration.stores.champion import (
     ALIAS,
@@ -103,14 +104,14 @@ def promote(
         if now is None:
             decision = Decision(True, ("there was no champion: it is the first",), policy=policy)
         else:
-            now.require_whole()
-            refreshed = _refreshes(now, challenger)
-            if refreshed:  # what differs are answers by neighbour
-                policy = replace(policy, methods=(*policy.methods, *({"nn"} - set(policy.methods))))
-            found = contest(workspace, now, challenger, policy, say)
-            decision = decide(found, policy, refreshed=refreshed)
+            try:
+                decision = _compared(workspace, now, challenger, policy, say)
+            except WorkspaceError as error:
+                if not force:
+                    raise
+                decision = Decision(False, (f"not compared: {error}",), policy=policy)
         outcome = PROMOTED if decision.better or force else KEPT
-        task = _Task(workspace, challenger, now, decision, outcome, by or getpass.getuser(), reason, force)
+        task = _Task(workspace, challenger, now, decision, outcome, by or person(), reason, force)
         return _carry_out(task)
 
 
@@ -132,7 +133,7 @@ def rollback(workspace: Workspace, *, reason: str, by: str = "", to: int | None 
         target = promoted(workspace, number)
         target.require_whole()
         decision = Decision(True, (f"a person's decision: {reason}",))
-        task = _Task(workspace, target, now, decision, ROLLED_BACK, by or getpass.getuser(), reason, True)
+        task = _Task(workspace, target, now, decision, ROLLED_BACK, by or person(), reason, True)
         return _carry_out(task)
 
 
@@ -277,6 +278,21 @@ def _carry_out(task: _Task) -> Outcome:
     return task.result()
 
 
+def _compared(
+    workspace: Workspace,
+    now: Version,
+    challenger: Version,
+    policy: PromotionSettings,
+    say: Callable[[str], None],
+) -> Decision:
+    """The decision by the policy. Raises WorkspaceError if the two cannot be compared."""
+    now.require_whole()
+    refreshed = _refreshes(now, challenger)
+    if refreshed:  # what differs are answers by neighbour
+        policy = replace(policy, methods=(*policy.methods, *({"nn"} - set(policy.methods))))
+    return decide(contest(workspace, now, challenger, policy, say), policy, refreshed=refreshed)
+
+
 def _any_record(workspace: Workspace) -> bool:
     """Whether anything was ever decided, without importing MLflow."""
     return has_tag(workspace, KIND)
@@ -292,8 +308,13 @@ def _refreshes(now: Version, challenger: Version) -> bool:
 
 
 def _require_usable(workspace: Workspace, challenger: Version) -> None:
-    """Raise WorkspaceError unless a version can be opened and, where its build is the one in build/, passed all
-    checks."""
+    """Raise WorkspaceError unless a version has the files that were registered, can be opened and, where its build is
+    the one in build/, passed all checks."""
+    if CONTENT in challenger.tags and challenger.content() != challenger.tags[CONTENT]:
+        raise WorkspaceError(
+            f"{challenger} is not what was registered ({challenger.folder} was changed); build it again with: geoloc "
+            f"build --recipe {challenger.recipe} --only evaluation --force"
+        )
     Served.open(challenger.folder)
     build = Build(workspace, challenger.recipe)
     record = build.record("evaluation")

@@ -137,7 +137,7 @@ def steps(workspace: Workspace, journal: dict[str, Any]) -> list[Callable[[], ob
 
     def from_mlflow() -> None:
         clean_mlflow(workspace, groups, words)
-        restate_contents(workspace, journal.get("served", []))
+        restate_contents(workspace, [(name, number) for name, number in journal.get("served", [])])
 
     def from_lock_file() -> None:
         if versions_builds(workspace):

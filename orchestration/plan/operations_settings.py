@@ -87,11 +87,11 @@ class GrowthSettings(Settings):
     )
 
     def check(self, key: str) -> None:
-        """Raise SettingsError for what is no cron expression."""
-        if self.retrain_cron and not _CRON.fullmatch(self.retrain_cron.strip()):
+        """Raise SettingsError for what is no cron expression: Dagster would not load with it."""
+        if self.retrain_cron and not is_cron(self.retrain_cron):
             raise SettingsError(
-                f"{key}.retrain_cron must be a cron expression of five fields, such as 0 3 * * 0, or empty; got "
-                f"{self.retrain_cron!r}"
+                f"{key}.retrain_cron must be a cron expression of five fields (minute, hour, day of the month, month, "
+                f"day of the week) that comes, such as 0 3 * * 0, or empty; got {self.retrain_cron!r}"
             )
 
     @property
@@ -100,4 +100,47 @@ class GrowthSettings(Settings):
         return self.admit == "retraining"
 
 
-_CRON = re.compile(r"([0-9*/,-]+\s+){2}([0-9*/,-]+\s+)([A-Za-z0-9*/,-]+\s+)([A-Za-z0-9*/,-]+)")
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_FIELDS: tuple[tuple[int, int, tuple[str, ...]], ...] = (
+    (0, 59, ()), (0, 23, ()), (1, 31, ()), (1, 12, _MONTHS), (0, 7, _DAYS),
+)  # fmt: skip
+"""The least and the largest number of each field of a cron expression, and names for numbers from the least on."""
+_LONGEST = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
+_PART = re.compile(r"(?:\*|(\w+)(?:-(\w+))?)(?:/([0-9]+))?")
+
+
+def is_cron(text: str) -> bool:
+    """Whether a text is a cron expression of five fields that is due at some time. Here and not by Dagster, whose
+    import takes seconds that `geoloc locate` does not have."""
+    fields = text.split()
+    if len(fields) != len(_FIELDS):
+        return False
+    found = [_numbers(field, *allowed) for field, allowed in zip(fields, _FIELDS, strict=True)]
+    if not all(found):
+        return False
+    days, months = found[2], found[3]
+    # With a day of the week too, either is enough.
+    return fields[4] != "*" or any(min(days) <= _LONGEST[month - 1] for month in months)
+
+
+def _numbers(field: str, least: int, largest: int, names: tuple[str, ...]) -> set[int]:
+    """The numbers that a field of a cron expression stands for; empty if it is none."""
+    known = {name: least + position for position, name in enumerate(names)}
+    found: set[int] = set()
+    for part in field.lower().split(","):
+        match = _PART.fullmatch(part)
+        if match is None:
+            return set()
+        first, last, step = match.groups()
+        ends = [
+            known.get(end, int(end) if end.isascii() and end.isdigit() else -1)
+            for end in (first, last)
+            if end is not None
+        ]
+        start = ends[0] if ends else least
+        stop = ends[1] if len(ends) > 1 else start if ends and not step else largest
+        if not least <= start <= stop <= largest or (step and not 1 <= int(step) <= largest):
+            return set()
+        found |= set(range(start, stop + 1, int(step or 1)))
+    return found

@@ -31,7 +31,7 @@ from orchestration.workspace import Workspace
 NAMED = ("partitions", "head_weights", "networks")
 """Settings that are mappings whose keys are names chosen by the user."""
 OF_WORKSPACE = ("growth", "promotion", "alerts")
-"""Sections that hold for all recipes: policies of operations."""
+"""Sections that hold for all recipes, also for those that stand alone: policies of operations."""
 NESTING = ("s2", "latlon")
 """Kinds of partitions that nest: each cell lies within one cell of a coarser partition."""
 DEFAULT_RECIPE = "default"
@@ -443,6 +443,10 @@ def _values(workspace: Workspace, recipe: str) -> dict[str, Any]:
             if policies := [name for name in OF_WORKSPACE if name in values]:
                 raise SettingsError(f"{where}: {policies[0]} is of the workspace: set it in params.yaml only")
         merged = _merge(merged, values)
+    params = workspace.root / "params.yaml"
+    if params not in settings_files(workspace, recipe):  # it stands alone, but for policies
+        shared = _read(params)
+        merged |= {name: shared[name] for name in OF_WORKSPACE if name in shared}
     return merged
 
 

@@ -62,6 +62,15 @@ class Difference:
         order = ("code", "settings", "seeds", "environment", "hardware", "missing")
         return ["data"] * (self.data is not None) + [kind for kind in order if kind in kinds]
 
+    @property
+    def not_compared(self) -> list[str]:
+        """A line for each side without answers: they leave when a photo behind them is taken down."""
+        return [
+            f"answers are not compared: those of {side.name} left with photos that were taken down"
+            for side in (self.first, self.second)
+            if side.emptied
+        ]
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {
@@ -71,6 +80,7 @@ class Difference:
             "reasons": self.reasons,
             "data": self.data,
             "stages": [vars(stage) | {"own": stage.own} for stage in self.stages],
+            "not_compared": self.not_compared,
             "changes": {
                 test: {
                     "photos": one.photos,
@@ -95,6 +105,7 @@ class Difference:
             yield f"data: version {self.data['first'][:12]} and {self.data['second'][:12]}{_counted(self.data)}"
         for stage in self.stages:
             yield from _stage_lines(stage)
+        yield from self.not_compared
         for test, one in self.changes.items():
             yield ""
             only = f"{one.only_first:,} only in the first, {one.only_second:,} only in the second"
@@ -109,10 +120,9 @@ def diff(workspace: Workspace, first: str, second: str) -> Difference:
     """Compare two reports, named as in `open_side`. Raises WorkspaceError, also if they have no test set in common."""
     one, other = open_side(workspace, first), open_side(workspace, second)
     tests = [test for test in one.tests if test in other.tests]
-    if not tests and (one.tests or other.tests):
-        raise WorkspaceError(
-            f"{first} and {second} have no test set in common: {', '.join(one.tests)} and {', '.join(other.tests)}"
-        )
+    if not tests and (one.tests or other.tests) and not (one.emptied or other.emptied):
+        sets = " and ".join(", ".join(side.tests) or "none" for side in (one, other))
+        raise WorkspaceError(f"{first} and {second} have no test set in common: {sets}")
     return difference(one, other)
 
 

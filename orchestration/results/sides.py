@@ -48,6 +48,12 @@ class Side:
         """The photos that were taken down from what is behind it, since it was made."""
         return max((record.taken_down for record in self.records.values()), default=0)
 
+    @property
+    def emptied(self) -> bool:
+        """Whether its answers left with a take-down, which is not in the record of each replaced evaluation."""
+        had = any(name.endswith("/evaluation.json") for name in self.evaluation.files)
+        return not self.tests and (had or self.taken_down > 0)
+
     def load(self, test: str) -> Evaluation:
         """The evaluation on one test set."""
         return Evaluation.load(self.folder / test)

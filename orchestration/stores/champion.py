@@ -13,20 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from geoloc.files import combined_hash, file_hashes
 from orchestration.plan.chain import SPLITS_FILE
 from orchestration.stores.databases import check_mlflow, mlflow_database
-from orchestration.stores.serving import SPLITS_FOLDER, registered_name
+from orchestration.stores.serving import CONTENT, SPLITS_FOLDER, content_of, registered_name
 from orchestration.workspace import Workspace, WorkspaceError
 
 MODEL = "geoloc"
 """The registered model of all that were promoted. The builds of a recipe are versions of `geoloc-<recipe>`."""
 ALIAS = "champion"
-CONTENT, RECIPE, CHALLENGER, BEFORE, RECORD = (
-    "geoloc.content", "recipe", "geoloc.challenger", "geoloc.before", "geoloc.record",
-)  # fmt: skip
-"""Tags of a promoted version: the hash of its files; its recipe; which version of that it is; the champion before it;
-and the MLflow run with the decision."""
+RECIPE, CHALLENGER, BEFORE, RECORD = "recipe", "geoloc.challenger", "geoloc.before", "geoloc.record"
+"""Tags of a promoted version, beside CONTENT: its recipe; which version of that it is; the champion before it; and the
+MLflow run with the decision."""
 _SERVED = "served.json"
 _DELETED = "Deleted_Internal"
 """The stage of versions that a person has deleted: MLflow keeps their rows."""
@@ -69,11 +66,6 @@ class Version:
                 f"{self.tags.get(CONTENT, 'none')[:12]}); restore it, or serve the one before it: geoloc rollback "
                 "--reason TEXT"
             )
-
-
-def content_of(folder: Path) -> str:
-    """The hash of a packed build's files."""
-    return combined_hash(file_hashes(folder).items())
 
 
 def champion(workspace: Workspace) -> Version | None:
@@ -133,24 +125,30 @@ def splits_of(workspace: Workspace, version: Version) -> Path:
     return file
 
 
-def restate_contents(workspace: Workspace, numbers: Iterable[int]) -> None:
-    """Record the files of promoted versions as they are now: a take-down has changed them."""
+def all_versions(workspace: Workspace) -> list[Version]:
+    """The versions of all registered models."""
+    names = _rows(workspace, "SELECT DISTINCT name FROM model_versions ORDER BY name", ())
+    return [one for (name,) in names for one in versions(workspace, str(name))]
+
+
+def restate_contents(workspace: Workspace, which: Iterable[tuple[str, int]]) -> None:
+    """Record the files of registered versions, by name and number, as they are now: a take-down has changed them."""
     database = mlflow_database(workspace)
     if not database.is_file():
         return
-    for number in numbers:
-        version = promoted(workspace, number)
-        with contextlib.closing(sqlite3.connect(database, timeout=60)) as connection, connection:
-            connection.execute(
-                "UPDATE model_version_tags SET value = ? WHERE key = ? AND name = ? AND version = ?",
-                (version.content(), CONTENT, MODEL, number),
-            )
+    for name, number in which:
+        for version in versions(workspace, name, number):
+            with contextlib.closing(sqlite3.connect(database, timeout=60)) as connection, connection:
+                connection.execute(
+                    "UPDATE model_version_tags SET value = ? WHERE key = ? AND name = ? AND version = ?",
+                    (version.content(), CONTENT, name, number),
+                )
 
 
-def whole_versions(workspace: Workspace) -> list[int]:
-    """The numbers of the promoted versions whose files are those that were promoted."""
-    found = versions(workspace, MODEL)
-    return [one.number for one in found if one.folder.is_dir() and one.content() == one.tags.get(CONTENT)]
+def whole_versions(workspace: Workspace) -> list[tuple[str, int]]:
+    """The registered versions, by name and number, whose files are those that were registered."""
+    found = [one for one in all_versions(workspace) if one.folder.is_dir() and CONTENT in one.tags]
+    return [(one.name, one.number) for one in found if one.content() == one.tags[CONTENT]]
 
 
 def has_tag(workspace: Workspace, key: str) -> bool:

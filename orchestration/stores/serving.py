@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import geoloc
+from geoloc.files import combined_hash, file_hashes
 from orchestration.plan.chain import SPLITS_FILE, output_folder
 from orchestration.stores.placement import forget_place
 from orchestration.stores.tracking import mlflow_of
@@ -29,6 +30,14 @@ NAME = "model"
 """The name of the logged model in its run: `runs:/ID/model`."""
 SPLITS_FOLDER = "splits"
 """The folder of the run's artefacts with the table of splits that the build was made from: what a model has seen."""
+
+CONTENT = "geoloc.content"
+"""The tag of a registered version with the hash of its packed build's files."""
+
+
+def content_of(folder: Path) -> str:
+    """The hash of a packed build's files."""
+    return combined_hash(file_hashes(folder).items())
 
 
 def registered_name(recipe: str) -> str:
@@ -57,7 +66,7 @@ def log_served_build(workspace: Workspace, run_id: str, recipe: str, packed: Pat
             input_example=_example(),
             pip_requirements=[f"{name}=={version(_installed(name))}" for name in PACKAGES],
             registered_model_name=registered_name(recipe),
-            tags={"recipe": recipe},
+            tags={"recipe": recipe, CONTENT: content_of(packed)},
         )
         mlflow.log_artifact(str(output_folder(workspace, recipe, "splits") / SPLITS_FILE), SPLITS_FOLDER)
     # MLflow notes where the model and the program that logged it are; a copied workspace would point back there.

@@ -12,6 +12,7 @@ import pytest
 
 from orchestration.lineage.build import Build
 from orchestration.lineage.earlier import keep_earlier
+from orchestration.operations.outputs import keep_calibration
 from orchestration.results import reproduce as module
 from orchestration.results.sides import open_side
 from orchestration.workspace import WorkspaceError
@@ -81,6 +82,11 @@ def test_an_earlier_report_is_compared_by_what_mlflow_kept_of_it(workspace, caps
     found = asked(workspace, capsys, "diff", before.mlflow_run, "default")
     assert found["reasons"] == ["code"]
     assert set(found["changes"]["test"]["answers_changed"].values()) == {0.0}
+    # A take-down removes its answers; why the two differ is still told.
+    keep_calibration(workspace.mlflow / "artifacts" / str(before.mlflow_run) / "artifacts")
+    found = asked(workspace, capsys, "diff", before.mlflow_run, "default")
+    assert (found["reasons"], found["changes"]) == (["code"], {})
+    assert found["not_compared"][0].endswith("left with photos that were taken down")
 
 
 def test_what_is_no_report_is_one_line(built, capsys):

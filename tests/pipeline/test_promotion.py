@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from orchestration.operations import promotion
-from orchestration.stores.champion import champion
+from orchestration.stores.champion import champion, registered, whole_versions
 from orchestration.stores.tracking import mlflow_of
 from orchestration.workspace import Workspace
 from tests.pipeline import served_world
@@ -183,16 +183,43 @@ def test_what_serves_is_what_was_promoted_or_nothing(workspace, capsys) -> None:
         assert geoloc(workspace, "locate", *options, photo) == 1
         assert "ask a build with: --recipe default" in capsys.readouterr().err
     now = champion(workspace)
-    cells = now.folder / "partitions" / "fine" / "cells.parquet"
-    damaged = bytearray(cells.read_bytes())
-    damaged[len(damaged) // 2] ^= 1
-    cells.unlink()
-    cells.write_bytes(bytes(damaged))
+    damage(now.folder)
     assert geoloc(workspace, "locate", photo) == 1
     assert "geoloc/1 is not what was promoted" in capsys.readouterr().err
     shutil.rmtree(now.folder)
     assert geoloc(workspace, "locate", photo) == 1
     assert "content missing" in capsys.readouterr().err
+
+
+def damage(folder: Path) -> tuple[Path, bytes]:
+    """Change a byte of a packed build's cells; returns the file and what it was."""
+    cells = folder / "partitions" / "fine" / "cells.parquet"
+    whole = cells.read_bytes()
+    damaged = bytearray(whole)
+    damaged[len(damaged) // 2] ^= 1
+    cells.unlink()
+    cells.write_bytes(bytes(damaged))
+    return cells, whole
+
+
+def test_a_changed_model_is_found_and_not_promoted_and_a_person_can_replace_it(workspace, capsys) -> None:
+    assert geoloc(workspace, "promote", "--version", "1") == 0
+    capsys.readouterr()
+    assert geoloc(workspace, "audit", "--verify") == 0
+    file, whole = damage(registered(workspace, "default", 2).folder)
+    assert geoloc(workspace, "promote", "--version", "2", "--force", "--reason", "x") == 1
+    assert "geoloc-default/2 is not what was registered" in capsys.readouterr().err
+    assert geoloc(workspace, "audit", "--verify") == 1
+    assert "it is not what was registered as geoloc-default/2" in capsys.readouterr().out
+    file.write_bytes(whole)
+    damage(champion(workspace).folder)
+    assert geoloc(workspace, "audit", "--verify") == 1
+    assert "it is not what was registered as geoloc/1 and geoloc-default/1" in capsys.readouterr().out
+    assert geoloc(workspace, "promote", "--version", "2") == 1  # there is nothing to compare with
+    assert "geoloc/1 is not what was promoted" in capsys.readouterr().err
+    assert geoloc(workspace, "promote", "--version", "2", "--force", "--reason", "it is broken") == 0
+    assert "not compared: geoloc/1 is not what was promoted" in capsys.readouterr().out
+    assert serving(workspace) == "geoloc-default/2"
 
 
 def test_a_take_down_leaves_the_champion_whole_and_its_splits_without_the_photo(workspace, capsys) -> None:
@@ -202,6 +229,7 @@ def test_a_take_down_leaves_the_champion_whole_and_its_splits_without_the_photo(
     )
     assert geoloc(workspace, "forget", "--photo", "photo-007", "--reason", "asked") == 0
     assert "photo-007" not in set(pd.read_parquet(kept)["photo_id"])
+    assert whole_versions(workspace) == [("geoloc", 1), ("geoloc-default", 1), ("geoloc-default", 2)]
     assert located(workspace, capsys)[0] == round(HERE[0])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import traceback
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import dagster as dg
@@ -12,6 +13,9 @@ import pytest
 from geoloc.settings import SettingsError
 from orchestration.graph.alerts import alert_sensor
 from orchestration.lineage.build import Build
+from orchestration.operations.alerts import alert
+from orchestration.plan.alert_settings import AlertSettings
+from orchestration.workspace import Workspace, WorkspaceError
 from tests.unit.pretended import bare_workspace
 
 
@@ -116,6 +120,28 @@ def test_an_address_that_is_not_set_or_no_address_is_one_line(tmp_path, monkeypa
     monkeypatch.setenv("TEST_WEBHOOK", "file:///etc/passwd")
     with pytest.raises(Exception, match="does not hold an http"):
         look(workspace, failed)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://127.0.0.1:secret-token/x",
+        "http://127.0.0.1/secret-token x",
+        "http://[secret-token",
+        "http://secret-token\u2100/x",
+    ],
+)
+def test_an_address_that_cannot_be_read_is_not_shown_either(tmp_path, monkeypatch, address):
+    monkeypatch.setenv("TEST_WEBHOOK", address)
+    with pytest.raises(WorkspaceError, match="TEST_WEBHOOK") as error:
+        alert(Workspace(tmp_path), AlertSettings(webhook="TEST_WEBHOOK"), {"text": "a check failed"})
+    assert "secret-token" not in "".join(traceback.format_exception(error.value))
+
+
+def test_a_line_end_after_the_address_does_no_harm(tmp_path, monkeypatch, webhook):
+    monkeypatch.setenv("TEST_WEBHOOK", f"http://127.0.0.1:{webhook.server_port}/secret-token\n")
+    alert(Workspace(tmp_path), AlertSettings(webhook="TEST_WEBHOOK"), {"text": "a check failed"})
+    assert webhook.posted == [{"text": "a check failed"}]
 
 
 def test_without_a_place_for_alerts_nothing_is_done(tmp_path, failed):

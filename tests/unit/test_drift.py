@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +14,8 @@ from scipy.stats import ks_2samp
 from geoloc.evaluation.drift import drifts, energy, ks, psi
 from geoloc.evaluation.health_settings import HealthSettings
 from geoloc.evaluation.over_time import falls
+from orchestration.cli import main
+from tests.unit.pretended import bare_workspace
 
 COUNTS = st.lists(st.integers(0, 1000), min_size=1, max_size=20)
 
@@ -128,3 +132,14 @@ def test_overconfidence_is_told_from_the_luck_of_few_photos(tmp_path):
     ).iloc[0]
     assert boasting["error"] == pytest.approx(0.4)
     assert boasting["p"] == pytest.approx(0.01)
+
+
+def test_the_json_of_what_was_not_measured_is_json(tmp_path, monkeypatch, capsys):
+    from orchestration.operations import health
+
+    workspace = bare_workspace(tmp_path / "w", {})
+    table = [{"value": float("nan"), "bound": np.float64(0.25), "most": float("inf"), "new": np.int64(3)}]
+    monkeypatch.setattr(health, "health", lambda build: [health.Finding("drift", True, "few", table)])
+    assert main(["--workspace", str(workspace.root), "health", "--json"]) == 0
+    (told,) = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert told["table"] == [{"value": None, "bound": 0.25, "most": None, "new": 3}]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime
+
 import dagster as dg
 import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from hypothesis import given
+from dagster._utils.schedules import is_valid_cron_schedule
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from geoloc.files import write_parquet
@@ -20,6 +24,7 @@ from orchestration.lineage.build import Build
 from orchestration.lineage.stale import stale_stages
 from orchestration.operations.growth import Seen
 from orchestration.plan.chain import SPLITS_FILE
+from orchestration.plan.operations_settings import GrowthSettings, is_cron
 from tests.unit.pretended import bare_workspace, new_data, pretend, pretend_stage
 from tests.unit.test_splits import EVERYTHING, make_catalog, settings_of
 
@@ -151,6 +156,18 @@ def test_the_sensor_observes_each_version_once_and_a_newer_one_supersedes_what_i
         (told,) = result.asset_events
         assert told.metadata["added"].value == 1
 
+        # The photos are again those of the run that was cancelled: Dagster knows its key, and would start nothing.
+        def started(request: dg.RunRequest) -> None:
+            instance.create_run_for_job(defs.resolve_job_def(job_name("default")), tags=dict(request.tags))
+
+        started(retrain)
+        new_data(workspace, "second")
+        now[0] = seen("second.dir")
+        (back,) = tick("third.dir").run_requests
+        assert back.run_key != refresh.run_key
+        started(back)
+        assert tick("third.dir").run_requests[0].run_key == back.run_key  # the same look, after a kill
+
 
 def test_the_schedule_trains_only_if_photos_wait(waiting, monkeypatch) -> None:
     workspace = waiting.workspace
@@ -160,9 +177,44 @@ def test_the_schedule_trains_only_if_photos_wait(waiting, monkeypatch) -> None:
     (workspace.root / "params.yaml").write_text(yaml.safe_dump(values))
     (schedule,) = graph_growth.retraining_schedules(workspace, {"default": job})
     assert schedule.cron_schedule == "0 3 * * 0"
+    sundays = [datetime(2026, 3, day, 3, tzinfo=UTC) for day in (1, 8)]
     for waits, kind in ((False, dg.SkipReason), (True, dg.RunRequest)):
         monkeypatch.setattr(graph_growth, "look", lambda *_, waits=waits: seen("second.dir", waits))
-        assert isinstance(schedule(dg.build_schedule_context()), kind)
+        found = [schedule(dg.build_schedule_context(scheduled_execution_time=at)) for at in sundays]
+        assert all(isinstance(one, kind) for one in found)
+    assert found[0].run_key != found[1].run_key  # a training that failed is due again
+
+
+@pytest.mark.parametrize(
+    "cron", ["61 * * * *", "0 24 * * *", "0 3 30 2 *", "0 3 31 4,jun *", "0 3 * * nod", "*/0 * * * *"]
+)
+def test_a_cron_expression_that_dagster_does_not_take_is_refused_with_the_settings(cron) -> None:
+    with pytest.raises(SettingsError, match=r"growth\.retrain_cron must be a cron expression"):
+        GrowthSettings(retrain_cron=cron).check("growth")
+
+
+def cron_fields(least: int, largest: int, *names: str) -> st.SearchStrategy[str]:
+    """One field of a cron expression, mostly a good one."""
+    numbers = st.integers(least, largest + 1).map(str)
+    ranges = st.lists(numbers.map(int), min_size=2, max_size=2).map(sorted)
+    part = st.one_of(
+        st.just("*"), numbers, ranges.map(lambda ends: f"{ends[0]}-{ends[1]}"), numbers.map("*/{}".format),
+        st.sampled_from(names or ("*",)),
+    )  # fmt: skip
+    return st.lists(part, min_size=1, max_size=2).map(",".join)
+
+
+@given(
+    st.tuples(
+        cron_fields(0, 59), cron_fields(0, 23), cron_fields(1, 31),
+        cron_fields(1, 12, "jan", "FEB-apr", "feb"), cron_fields(0, 7, "sun", "MON-FRI"),
+    ).map(" ".join)
+)  # fmt: skip
+@example("0 3 * * 0")
+@example("5/15 0-6/2 1,15 JAN-mar sun")
+def test_dagster_takes_each_cron_expression_that_is_allowed(cron) -> None:
+    assume(is_cron(cron))
+    assert is_valid_cron_schedule(cron)
 
 
 def test_what_was_grown_is_measured_since_the_last_training(waiting, monkeypatch) -> None:
@@ -173,9 +225,19 @@ def test_what_was_grown_is_measured_since_the_last_training(waiting, monkeypatch
     catalog = pd.concat([points([0.0] * 100, "old"), points([80.0] * 19, "new")])
     monkeypatch.setattr(operations, "read_catalog", lambda *_: catalog)
     assert operations.look(workspace, "default").reasons == ()  # the same data version
+    with pytest.raises(SettingsError, match="recipe must be one of default; got 'nosuch'"):
+        operations.look(workspace, "nosuch")
     new_data(workspace, "second")
     found = operations.look(workspace, "default")
     assert (found.waiting, found.reasons) == (True, ())
     catalog = pd.concat([catalog, points([80.0] * 11, "newer")])
     found = operations.look(workspace, "default")
     assert [one.partition(" by")[0] for one in found.reasons] == ["grown", "drifted"]
+
+
+def test_growth_since_nothing_is_no_number_that_json_does_not_have(waiting, monkeypatch) -> None:
+    found = growth(points([], "old"), points([0.0] * 5, "new"))
+    told = Seen("default", "first.dir", "nothing was built", found, True, ())
+    assert "inf" not in str(told)
+    json.dumps(told.facts(), allow_nan=False)
+    graph_growth.observation(told)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from geoloc.settings import SettingsError, parse
+from orchestration.lineage.person import person
 from orchestration.operations.contest import COLUMNS, FROZEN, NEW, Contest, comparable
 from orchestration.operations.decision import decide
 from orchestration.plan.operations_settings import PromotionSettings
@@ -99,8 +102,9 @@ def test_the_policy_is_of_the_workspace_not_of_a_recipe(tmp_path) -> None:
     write_recipe(workspace, "fine", {"promotion": {"worse_by": 0.5}})
     with pytest.raises(SettingsError, match=r"recipes/fine.yaml: promotion is of the workspace"):
         load_settings(workspace, "fine")
-    (workspace.recipes / "fine.yaml").write_text("seed: 4\n")
-    assert load_settings(workspace, "fine").promotion.measure == "country"
+    for text in ("seed: 4\n", "standalone: true\nseed: 4\n"):
+        (workspace.recipes / "fine.yaml").write_text(text)
+        assert load_settings(workspace, "fine").promotion.measure == "country"
 
 
 @pytest.mark.parametrize(
@@ -119,3 +123,11 @@ def test_the_policy_is_of_the_workspace_not_of_a_recipe(tmp_path) -> None:
 def test_a_wrong_policy_is_named(tmp_path, values, why) -> None:
     with pytest.raises(SettingsError, match=why):
         load_settings(bare_workspace(tmp_path, values))
+
+
+def test_a_user_without_a_name_is_recorded_by_number(monkeypatch) -> None:
+    def no_name() -> str:
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr("getpass.getuser", no_name)
+    assert person() == f"uid {os.getuid()}"
