@@ -258,7 +258,7 @@ def _checks(run: StageRun, splits: pd.DataFrame) -> pd.DataFrame:
         if found is not None
     ]
     catalog = read_catalog(run.workspace.pool)
-    if run.settings.growth.waits:  # those that came later are not split yet
+    if "growth" in inputs_of(run.settings, run.stage):  # those that came later are not split yet
         catalog = catalog[catalog["photo_id"].isin(splits["photo_id"])].reset_index(drop=True)
     results = check_splits(catalog, splits, run.settings.splits)
     promises = [

@@ -8,9 +8,10 @@ import pytest
 
 from geoloc.files import write_text
 from orchestration.lineage.accept import accept_check
-from orchestration.lineage.audit import audit, audit_lines
+from orchestration.lineage.audit import audit
 from orchestration.lineage.build import Build
 from orchestration.lineage.checks import read_results, require_checked, unmet_checks, write_result
+from orchestration.lineage.shown import audit_lines
 from orchestration.lineage.stale import stale_stages, why_stale
 from orchestration.plan.chain import STAGES
 from orchestration.workspace import WorkspaceError

@@ -13,8 +13,9 @@ import yaml
 from geoloc.files import file_hashes, write_text
 from orchestration.lineage import stale
 from orchestration.lineage.accept import accept
-from orchestration.lineage.audit import audit, audit_lines
+from orchestration.lineage.audit import audit
 from orchestration.lineage.build import Build
+from orchestration.lineage.shown import audit_lines
 from orchestration.lineage.stale import expected, stale_stages, why_stale
 from orchestration.plan.chain import STAGES, stages_of
 from orchestration.plan.settings import known_recipes
