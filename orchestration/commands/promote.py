@@ -30,7 +30,7 @@ def add(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--version", type=at_least(1), metavar="N", help="of geoloc-RECIPE in MLflow (default: the newest)"
     )
-    parser.add_argument("--force", action="store_true", help="whatever the policy says; needs --reason")
+    parser.add_argument("--force", action="store_true", help="also against the policy; needs --reason")
     add_who(parser)
     parser.add_argument(
         "--history", action="store_true", help="list decisions and rollbacks; promote nothing"

@@ -1,4 +1,4 @@
-"""The sensor that tells of failed checks and failed runs, to a file or a webhook (settings `alerts`)."""
+"""The sensor that reports failed checks and failed runs to a file or a webhook (settings `alerts`)."""
 
 # No `from __future__ import annotations` here: Dagster reads the annotation of `context` and cannot resolve text.
 
@@ -17,7 +17,7 @@ from orchestration.workspace import Workspace, WorkspaceError
 
 NAME = "alert_on_failures"
 _FIRST_LOOK_SECONDS = 86_400.0
-"""When the sensor is switched on, it tells of failures of the last day, not of the whole history."""
+"""When the sensor is switched on, it reports failures of the last day, not of the whole history."""
 _OVERLAP_SECONDS = 60.0
 """So long before the last look, runs are looked at again: one may be recorded later than it ended."""
 _RUN_FAILED = "run"
@@ -42,7 +42,7 @@ class _Seen:
 
 
 def alert_sensor(workspace: Workspace) -> dg.SensorDefinition:
-    """Tells once of each check that failed and was not accepted, and of each run that failed."""
+    """Reports once each check that failed and was not accepted, and each run that failed."""
 
     @dg.sensor(
         name=NAME,
@@ -59,24 +59,24 @@ def alert_sensor(workspace: Workspace) -> dg.SensorDefinition:
             return dg.SkipReason("alerts go nowhere: set alerts.file or alerts.webhook in params.yaml")
         seen = _Seen.read(context.cursor)
         runs = _runs(context.instance, seen.until)
-        told = 0
+        sent = 0
         for run_id in runs:
             for failure in _failures(context.instance, workspace, run_id, seen.events.get(run_id, 0)):
                 if failure is not None:
                     try:
                         alert(workspace, settings, failure)
                     except WorkspaceError:
-                        if not told:
+                        if not sent:
                             raise
-                        return dg.SkipReason(f"{_alerts(told)}; the next was not taken")
-                    told += 1
+                        return dg.SkipReason(f"{_alerts(sent)}; the next was not taken")
+                    sent += 1
                 seen.events[run_id] = seen.events.get(run_id, 0) + 1
-                context.update_cursor(seen.text())  # those that were told are not told again
+                context.update_cursor(seen.text())  # those that were sent are not sent again
         ended = [time for time in runs.values() if time is not None]
         until = max([seen.until, *(time - _OVERLAP_SECONDS for time in ended)])
         kept = {run: count for run, count in seen.events.items() if run in _runs(context.instance, until)}
         context.update_cursor(_Seen(until, kept).text())
-        return dg.SkipReason(_alerts(told) if told else "nothing failed")
+        return dg.SkipReason(_alerts(sent) if sent else "nothing failed")
 
     return sensor
 
@@ -107,18 +107,18 @@ def _runs(instance: dg.DagsterInstance, since: float) -> dict[str, float | None]
 def _failures(
     instance: dg.DagsterInstance, workspace: Workspace, run_id: str, seen: int
 ) -> list[dict[str, Any] | None]:
-    """What to tell of a run's events of _KINDS after the first `seen`, in order; None for one that is no failure."""
+    """What to report of a run's events of _KINDS after the first `seen`, in order; None for one that is no failure."""
     found: list[dict[str, Any] | None] = []
     cursor, more = None, True
     while more:
         page = instance.get_records_for_run(run_id, cursor=cursor, of_type=_KINDS)
-        found += [_told(workspace, record.event_log_entry) for record in page.records]
+        found += [_failure(workspace, record.event_log_entry) for record in page.records]
         cursor, more = page.cursor, page.has_more
     return found[seen:]
 
 
-def _told(workspace: Workspace, entry: dg.EventLogEntry) -> dict[str, Any] | None:
-    """What to tell of an event; None if it is no failure."""
+def _failure(workspace: Workspace, entry: dg.EventLogEntry) -> dict[str, Any] | None:
+    """What to report of an event; None if it is no failure."""
     event = entry.get_dagster_event()
     about: Mapping[str, Any]
     if event.event_type == dg.DagsterEventType.RUN_FAILURE:

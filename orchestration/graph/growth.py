@@ -58,9 +58,9 @@ def growth_sensor(workspace: Workspace, jobs: Jobs) -> dg.SensorDefinition:
             return dg.SkipReason(f"the data version is still {version}")
         wanted = load_settings(workspace).growth.recipes
         recipes = [recipe for recipe in wanted if recipe in jobs]
-        if absent := [recipe for recipe in wanted if recipe not in jobs]:
+        if missing := [recipe for recipe in wanted if recipe not in jobs]:
             context.log.warning(
-                f"not built yet, so not refreshed: {', '.join(absent)} (geoloc build --recipe)"
+                f"not built yet, so not refreshed: {', '.join(missing)} (geoloc build --recipe)"
             )
         seen = [look(workspace, recipe) for recipe in recipes or sorted(jobs)[:1]]
         requests = [

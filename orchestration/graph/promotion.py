@@ -21,7 +21,7 @@ STAGE = "promotion"
 
 class PromotionConfig(dg.Config):
     """Options of a promotion: which version of the recipe's registered model (0: the newest); by whom and why; `force`
-    promotes whatever the policy says, and needs a reason."""
+    promotes also against the policy, and needs a reason."""
 
     version: int = 0
     force: bool = False

@@ -1,4 +1,4 @@
-"""The model in service, for `geoloc locate`: answers from its registered files, whatever is in build/ by now."""
+"""The model in service, for `geoloc locate`: answers from its registered files, not from build/."""
 
 from __future__ import annotations
 
@@ -139,10 +139,10 @@ class Champion:
             "--combine": question.combine if question.combine == "overlay" else None,
             "--references": " ".join(question.references) or None,
         }
-        told = ", ".join(f"{option} {value}" for option, value in asked.items() if value)
-        told = told or f"--method {question.method} (it has no index)"
+        options = ", ".join(f"{option} {value}" for option, value in asked.items() if value)
+        options = options or f"--method {question.method} (it has no index)"
         raise WorkspaceError(
-            f"{self} does not answer {told}, and its build is no longer in build/{self.version.recipe}; ask a build "
+            f"{self} does not answer {options}, and its build is no longer in build/{self.version.recipe}; ask a build "
             f"with: --recipe {self.version.recipe}"
         )
 

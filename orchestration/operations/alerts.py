@@ -17,29 +17,29 @@ from orchestration.workspace import Workspace, WorkspaceError
 _TIMEOUT_SECONDS = 10.0
 
 
-def alert(workspace: Workspace, settings: AlertSettings, told: Mapping[str, Any]) -> None:
-    """Tell of one failure: first to the webhook, then in the file, so that a webhook that fails is asked again and the
+def alert(workspace: Workspace, settings: AlertSettings, failure: Mapping[str, Any]) -> None:
+    """Report one failure: first to the webhook, then in the file, so that a webhook that fails is asked again and the
     file has each alert once.
 
     Raises WorkspaceError, which never shows the address, if the variable is not set or the webhook does not take it.
     """
     if settings.webhook:
-        _post(settings.webhook, told)
+        _post(settings.webhook, failure)
     if settings.file:
         file = workspace.root / settings.file
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("a", encoding="utf-8") as stream:  # one write, which others that append do not split
-            stream.write(json.dumps(dict(told), ensure_ascii=False, sort_keys=True) + "\n")
+            stream.write(json.dumps(dict(failure), ensure_ascii=False, sort_keys=True) + "\n")
 
 
-def _post(variable: str, told: Mapping[str, Any]) -> None:
+def _post(variable: str, failure: Mapping[str, Any]) -> None:
     address = os.environ.get(variable, "").strip()  # a file of secrets often ends its lines
     if not _is_address(address):
         what = "is not set" if not address else "does not hold an http:// or https:// address"
         raise WorkspaceError(f"alerts.webhook names the environment variable {variable}, which {what}")
     request = urllib.request.Request(
         address,
-        data=json.dumps(dict(told), ensure_ascii=False).encode(),
+        data=json.dumps(dict(failure), ensure_ascii=False).encode(),
         headers={"Content-Type": "application/json", "User-Agent": "geoloc"},
         method="POST",
     )

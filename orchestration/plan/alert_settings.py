@@ -1,4 +1,4 @@
-"""Settings of alerts: where failed checks and failed runs are told."""
+"""Settings of alerts: where failed checks and failed runs are reported."""
 
 from __future__ import annotations
 
