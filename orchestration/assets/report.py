@@ -40,7 +40,7 @@ from geoloc.reports.track_figures import posting_group, track_group
 from orchestration.assets.inputs import load_partitions, model_names, read_photos, with_newcomers
 from orchestration.lineage.checks import results_for_now
 from orchestration.lineage.origin import commit_text, git_state
-from orchestration.plan.chain import STAGES, TRACKS_FILE, TRAINING_FILE, inputs_of
+from orchestration.plan.chain import CITIES_FILE, STAGES, TRACKS_FILE, TRAINING_FILE, inputs_of
 from orchestration.run.stage import StageResult, StageRun
 
 if TYPE_CHECKING:
@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 
 CROSS_VIEW = "street photos and overhead tiles"
 """The title of the table of cross-view scores."""
+JOINT = "photo classifier and overhead tiles together"
+KNOWN = "what the classifier was trained on there"
+"""The titles of the joint evaluation and of its table of cities."""
 EXAMPLES = 6
 """Number of best and of worst photos shown per method."""
 THOUGHTS_IN_DAGSTER = ("probabilities-1", "surest", "calibration")
@@ -79,12 +82,13 @@ def build(run: StageRun) -> StageResult:
     cross_view = _cross_view(run)
     if cross_view is not None:
         thoughts += _cross_view_figures(run, cross_view, photos)
+    joint = _joint(run)
     report = ReportInput(
         workspace=run.workspace.root.name,
         recipe=run.settings.recipe,
         data_version=run.tags["data_version"],
         evaluation=evaluations.pop(main),
-        further=evaluations,
+        further=evaluations | joint,
         banner=run.settings.note,
         sources=sources,
         gallery=gallery,
@@ -99,7 +103,8 @@ def build(run: StageRun) -> StageResult:
         checks=_checks(run, read_photos(run.input("splits"))[["photo_id", "split", "reason"]]),
         diagnostics=_diagnostics(run.input("evaluation") / main)
         | ({} if cross_view is None else {CROSS_VIEW: score_table(cross_view)}),
-        further_diagnostics={name: _diagnostics(run.input("evaluation") / name) for name in evaluations},
+        further_diagnostics={name: _diagnostics(run.input("evaluation") / name) for name in evaluations}
+        | {name: {KNOWN: read_parquet(run.input("joint_evaluation") / CITIES_FILE)} for name in joint},
         thoughts=thoughts,
         quarantine=count_reasons(read_quarantine(run.workspace.pool)),
         examples=_examples(run, main, photos, names),
@@ -131,6 +136,14 @@ def _cross_view(run: StageRun) -> CrossViewEvaluation | None:
     if "cross_view_evaluation" not in inputs_of(run.settings, run.stage):
         return None
     return CrossViewEvaluation.load(run.input("cross_view_evaluation"))
+
+
+def _joint(run: StageRun) -> dict[str, Evaluation]:
+    """The evaluation of photo and overhead tiles together, by its name; empty if there is none."""
+    measured = "joint_evaluation" in inputs_of(run.settings, run.stage)
+    if not measured or not (run.input("joint_evaluation") / "evaluation.json").is_file():
+        return {}
+    return {JOINT: Evaluation.load(run.input("joint_evaluation"))}
 
 
 def _cross_view_figures(
@@ -357,6 +370,7 @@ def _provenance(run: StageRun) -> Mapping[str, str | None]:
                 ("album_models", "models of albums"),
                 ("cross_view_model", "cross-view network"),
                 ("cross_view_evaluation", "cross-view evaluation"),
+                ("joint_evaluation", "joint evaluation"),
             )
             if stage in recorded
         },

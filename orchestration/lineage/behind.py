@@ -176,15 +176,21 @@ def direct_uses(build: Build, ids: Collection[str]) -> list[Use]:
     used += _of_pairs(build, ids) if "pairs" in made else []
     if "evaluation" in made:
         for test in read_json(build.folder("evaluation") / "evaluations.json", list):
-            asked = read_parquet(build.folder("evaluation") / test / "per_photo.parquet", ["photo_id"])[
-                "photo_id"
-            ]
-            count = int(asked[asked.isin(list(ids))].nunique())
-            used.append(Use("evaluation", f" {test}", "query of", count))
+            asked = _asked(build.folder("evaluation") / test, ids)
+            used.append(Use("evaluation", f" {test}", "query of", asked))
+    if "joint_evaluation" in made:
+        used.append(Use("joint_evaluation", "", "query of", _asked(build.folder("joint_evaluation"), ids)))
     order = list(STAGES)
     return sorted(
         (use for use in used if use.photos and use.stage in made), key=lambda use: order.index(use.stage)
     )
+
+
+def _asked(evaluation: Path, ids: Collection[str]) -> int:
+    """How many of the photos an evaluation in a folder asked about; 0 if it asked about none."""
+    file = evaluation / "per_photo.parquet"
+    asked = read_parquet(file, ["photo_id"])["photo_id"] if file.is_file() else pd.Series(dtype="str")
+    return int(asked[asked.isin(list(ids))].nunique())
 
 
 def _in_build(build: Build, photo_id: str) -> dict[str, Any]:

@@ -41,9 +41,9 @@ Groups = Mapping[str, str]
 MODELS = ("partition", "classifier", "metric", "time_model", "album_models", "cross_view_model")
 """Stages that learn from photos: what they learned cannot be taken out, only trained again. Principal components of
 embeddings are such a model too."""
-OF_PAIRS = ("pairs", "cross_view_model", "overhead_index", "cross_view_evaluation")
+OF_PAIRS = ("pairs", "cross_view_model", "overhead_index", "cross_view_evaluation", "joint_evaluation")
 """Stages that have photos of the stage pairs, not of splits."""
-REMOVED = ("report", "overhead_index", "cross_view_evaluation")
+REMOVED = ("report", "overhead_index", "cross_view_evaluation", "joint_evaluation")
 """Outputs that show photos, the tiles of their places, or numbers from them: they are removed, and made again by a
 build."""
 _FITTED = tuple(f"{kind}-{model}" for kind in (ALONE, COMBINED) for model in EMBEDDED_BY)

@@ -197,10 +197,23 @@ CHAIN: tuple[Stage, ...] = (
         pool_when="localizers.references",
     ),
     Stage(
+        "joint_evaluation",
+        (
+            "splits", "partition", "classifier", "evaluation", "pairs", "cross_view_model", "overhead_index",
+        ),
+        (
+            "seed", "evaluation.resamples", "evaluation.confidence", "localizers.answers", "localizers.crops",
+            "localizers.batch_size", "cross_view.search.batch_size", "cross_view.precision",
+        ),
+        "evaluation", ("pandas", "mlflow"),
+        "Photo classifier, overhead tiles, and both together, on photos of test pairs that neither was trained on.",
+        when="cross_view.indexed",
+    ),
+    Stage(
         "report",
         (
             "splits", "growth", "partition", "classifier", "metric", "cross_view_model", "cross_view_evaluation",
-            "evaluation",
+            "evaluation", "joint_evaluation",
         ),
         ("note", "splits"), "evaluation", ("html",),
         "One offline HTML file with the tables, maps, examples and provenance; the same numbers as JSON and CSV.",
@@ -220,6 +233,8 @@ PAIRS_FILE, PICTURES_FILE, LEFT_OUT_FILE = "pairs.parquet", "photos.parquet", "l
 """The tables of the stage pairs: a row a pair, a row a picture of these, and a row a pair that is left out."""
 TRAINING_FILE = "training.json"
 """Beside it: the history of its training, epoch by epoch."""
+CITIES_FILE = "cities.parquet"
+"""In the output of the stage joint_evaluation: what the classifier was trained on in each city of the test pairs."""
 CHOICES_FILE = "neighbour-choices-{model}.json"
 """In the output of the stage evaluation: what was chosen on validation photos for the neighbours of a model."""
 TRACKS_FILE = "tracks-{test}.parquet"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,14 +10,17 @@ import pandas as pd
 
 from geoloc.evaluation.claims.cross_view import CROSS_VIEW_CLAIMS, evaluate_cross_view_claims
 from geoloc.evaluation.cross_view import CrossViewEvaluation
+from geoloc.evaluation.joint import CITY_COLUMNS
 from geoloc.evaluation.measures.overhead import (
     ALL,
     FIXED_THRESHOLD,
     MEDIAN_ERROR,
     TOP_PERCENT,
 )
-from geoloc.evaluation.result import table_records
+from geoloc.evaluation.result import Evaluation, table_records
+from geoloc.files import read_parquet
 from orchestration.lineage.build import Build
+from orchestration.plan.chain import CITIES_FILE
 from orchestration.plan.seeds import without_seed
 from orchestration.plan.settings import known_recipes
 from orchestration.run.reuse import built_recipes
@@ -25,19 +29,64 @@ from orchestration.workspace import Workspace, WorkspaceError
 
 PREFIX, POLAR = "cross_view_", "polar"
 SHOWN = (TOP_PERCENT, "R@1", "R@10", FIXED_THRESHOLD, MEDIAN_ERROR)
+WITHIN = {"25 m": 0.025, "100 m": 0.1, "1 km": 1.0, "25 km": 25.0, "200 km": 200.0}
 NOT_BUILT = "not built"
 
 
 @dataclass(frozen=True, eq=False)
+class Joint:
+    """The joint evaluation of one training: how far the answers are, and what the classifier knows of the cities
+    (geoloc.evaluation.joint.CITY_COLUMNS)."""
+
+    recipe: str
+    evaluation: Evaluation
+    cities: pd.DataFrame
+
+    def rows(self) -> Iterator[list[str]]:
+        """A row a method: the shares within each distance of WITHIN, and the median error."""
+        found = self.evaluation.accuracy.set_index(["method", "km"])
+        for error in self.evaluation.errors.to_dict(orient="records"):
+            shares = (found.loc[(error["method"], km)] for km in WITHIN.values())
+            yield [
+                self.recipe,
+                error["method"],
+                *(with_interval(one["accuracy"], one["low"], one["high"]) for one in shares),
+                with_interval(error["median_km"], error["median_low"], error["median_high"], scale=1),
+            ]
+
+    @property
+    def known(self) -> str:
+        """What the classifier knows of the photos and their cities."""
+        asked, left, tiles, photos = (self.cities[name].sum() for name in CITY_COLUMNS[1:5])
+        return (
+            f"{asked:,} photos that the photo classifier does not know; {left:,} are left out. It was trained on "
+            f"{photos:,} photos by others within 25 km of the {tiles:,} tiles"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        tables = ("accuracy", "errors", "comparisons")
+        return {"recipe": self.recipe, "cities": table_records(self.cities)} | {
+            name: table_records(getattr(self.evaluation, name)) for name in tables
+        }
+
+
+@dataclass(frozen=True, eq=False)
 class CrossViewReport:
-    """Scores of all trainings (columns recipe, method, and those of measures.overhead), and the tested claims."""
+    """Scores of all trainings (columns recipe, method, and those of measures.overhead), their joint evaluations, and
+    the tested claims."""
 
     scores: pd.DataFrame
+    joint: Sequence[Joint]
     claims: pd.DataFrame
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {"scores": table_records(self.scores), "claims": table_records(self.claims)}
+        return {
+            "scores": table_records(self.scores),
+            "joint": [one.to_dict() for one in self.joint],
+            "claims": table_records(self.claims),
+        }
 
     def __str__(self) -> str:
         every = self.scores[self.scores["group"] == ALL].set_index(["recipe", "method", "measure"])
@@ -54,6 +103,7 @@ class CrossViewReport:
             "",
             markdown(rows, ["recipe", "test rotations", *SHOWN]),
             "",
+            *self._joint_lines(),
             markdown(
                 [_cells(row) for row in self.claims.to_dict(orient="records")],
                 ["claim", "source", "compared", "measure", "difference, points", "p", "verdict"],
@@ -63,6 +113,23 @@ class CrossViewReport:
         ]
         return "\n".join(lines)
 
+    def _joint_lines(self) -> list[str]:
+        """Photo and tiles together; nothing where no recipe has measured that."""
+        if not self.joint:
+            return []
+        told = {one.known: one.recipe for one in reversed(self.joint)}
+        return [
+            "Photo classifier and overhead tiles together: shares within a distance in per cent, and the median error "
+            "in km, with 95 % intervals by photographer",
+            *(f"{recipe}: {known}" for known, recipe in reversed(told.items())),
+            "",
+            markdown(
+                [row for one in self.joint for row in one.rows()],
+                ["recipe", "answers", *(f"within {name}" for name in WITHIN), "median, km"],
+            ),
+            "",
+        ]
+
 
 def cross_view_report(workspace: Workspace) -> CrossViewReport:
     """The evaluations and claims of the cross-view recipes that are built. Several trainings of a recipe (NAME@SEED)
@@ -71,23 +138,38 @@ def cross_view_report(workspace: Workspace) -> CrossViewReport:
     seeded = [recipe for recipe in built_recipes(workspace) if without_seed(recipe) in known]
     scores: list[pd.DataFrame] = []
     pairs: dict[str, list[pd.DataFrame]] = {}
+    together: list[Joint] = []
     for recipe in dict.fromkeys([*known, *seeded]):
         build = Build(workspace, recipe)
         if build.record("cross_view_evaluation") is None:
             continue
         found = CrossViewEvaluation.load(build.folder("cross_view_evaluation"))
         scores.append(found.scores.assign(recipe=recipe))
+        answered = found.pairs
+        if (joint := _joint(build)) is not None:
+            together.append(joint)
+            whose = answered[["photo_id", "pair_id", "photographer"]].drop_duplicates("photo_id")
+            rows = joint.evaluation.per_photo[["photo_id", "method", "error_km"]].merge(whose, on="photo_id")
+            answered = pd.concat([answered, rows], ignore_index=True)
         plain = without_seed(recipe)
-        pairs.setdefault(plain.removeprefix(PREFIX) if plain != PREFIX[:-1] else POLAR, []).append(
-            found.pairs
-        )
+        pairs.setdefault(plain.removeprefix(PREFIX) if plain != PREFIX[:-1] else POLAR, []).append(answered)
     if not scores:
         raise WorkspaceError(
             "no recipe with a section cross_view is built; build one with: geoloc build --recipe cross_view"
         )
     return CrossViewReport(
-        pd.concat(scores, ignore_index=True), evaluate_cross_view_claims(pairs, CROSS_VIEW_CLAIMS)
+        pd.concat(scores, ignore_index=True),
+        together,
+        evaluate_cross_view_claims(pairs, CROSS_VIEW_CLAIMS),
     )
+
+
+def _joint(build: Build) -> Joint | None:
+    """The joint evaluation of a build; None if it is not built, or had no photo to ask about."""
+    folder = build.folder("joint_evaluation")
+    if build.record("joint_evaluation") is None or not (folder / "evaluation.json").is_file():
+        return None
+    return Joint(build.recipe, Evaluation.load(folder), read_parquet(folder / CITIES_FILE, CITY_COLUMNS))
 
 
 def _shown(every: pd.DataFrame, recipe: str, method: str, measure: str) -> str:

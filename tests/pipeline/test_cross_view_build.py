@@ -6,10 +6,11 @@ import numpy as np
 import yaml
 
 from geoloc.evaluation.cross_view import CrossViewEvaluation
+from geoloc.evaluation.result import Evaluation
 from geoloc.files import read_json
 from geoloc.localizers.by_overhead.embedding import CrossViewEmbedder
 from geoloc.localizers.by_overhead.index import OverheadIndex
-from orchestration.assets.inputs import read_pair_table
+from orchestration.assets.inputs import read_pair_table, read_photos
 from orchestration.lineage.build import Build
 from orchestration.plan.chain import MODEL_FILE, TRAINING_FILE
 from tests.pipeline.conftest import facts, geoloc
@@ -45,8 +46,18 @@ def test_a_cross_view_network_from_training_to_report(workspace, capsys):
     photos = np.array(index.vectors[:2, 0])
     assert index.search(photos, 1).position[:, 0].tolist() == [0, 1]
 
+    together = Evaluation.load(build.folder("joint_evaluation"))
+    splits = read_photos(build.folder("splits"))
+    asked = set(test["photo_id"]) & set(splits.loc[splits["split"] == "test", "photo_id"])
+    assert set(together.per_photo["photo_id"]) == asked, "the classifier has seen the others"
+    assert "learnt" in together.protocol
+
     assert geoloc(workspace, "claims", "--cross-view") == 0
     out = capsys.readouterr().out
+    assert (
+        f"above: {len(asked)} photos that the photo classifier does not know; {len(test) - len(asked)} are"
+        in out
+    )
     assert f"{len(test)} test pairs" in out
     assert "| above" in out
     assert "not built" in out
@@ -54,12 +65,15 @@ def test_a_cross_view_network_from_training_to_report(workspace, capsys):
     assert set(read_json(report / "report.json", dict)["training"]) == {"classifier", "cross_view_model"}
     page = (report / "report.html").read_text()
     assert "Street photos and overhead tiles" in page
+    assert "photo classifier and overhead tiles together" in page
     assert build.built("cross_view_model").mlflow_run in page
     assert facts(workspace, "above", "overhead_index")["tiles"].value == len(index)
     assert geoloc(workspace, "audit", "above/cross_view_evaluation") == 0
     assert "above/cross_view_model" in capsys.readouterr().out
     assert geoloc(workspace, "audit", str(test["photo_id"].iloc[0])) == 0
     assert "query of above/cross_view_evaluation" in capsys.readouterr().out
+    assert geoloc(workspace, "audit", min(asked)) == 0
+    assert "query of above/joint_evaluation" in capsys.readouterr().out
     before = build.built("cross_view_model").content
     only = ("--only", "cross_view_model", "--force", "--no-commit")
     assert geoloc(workspace, "build", "--recipe", "above", *only) == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
+from geoloc.files import write_text
 from geoloc.models.cross_view import build_cross_view
 from geoloc.settings import SettingsError, parse
 from orchestration.assets.inputs import initial_cross_view
@@ -16,10 +17,17 @@ from orchestration.operations.outputs import look_at_outputs, take_from_outputs
 from orchestration.plan.chain import LEFT_OUT_FILE, PAIRS_FILE, PICTURES_FILE, STAGES, borrowed, inputs_of
 from orchestration.plan.settings import BuildSettings, load_settings
 from orchestration.workspace import Workspace
-from tests.unit.pretended import bare_workspace, pretend, pretend_stage, record_as_built, write_recipe
+from tests.unit.pretended import (
+    bare_workspace,
+    pretend,
+    pretend_stage,
+    record,
+    record_as_built,
+    write_recipe,
+)
 from tests.unit.test_unseen import split_as
 
-FAMILY = ["pairs", "cross_view_model", "overhead_index", "cross_view_evaluation"]
+FAMILY = ["pairs", "cross_view_model", "overhead_index", "cross_view_evaluation", "joint_evaluation"]
 
 
 @pytest.fixture
@@ -49,13 +57,18 @@ def test_a_recipe_has_the_family_by_its_section(workspace):
         "splits", "partition", "classifier", "evaluation",
     )  # fmt: skip
     scoring = above(workspace, kind="hybrid", select_by="last")
-    assert "overhead_index" not in [stage.name for stage in scoring.stages], "its pairs have no embeddings"
+    there = [stage.name for stage in scoring.stages]
+    assert not {"overhead_index", "joint_evaluation"} & set(there), "its pairs have no embeddings"
 
 
 def test_each_setting_makes_the_stages_that_use_it_out_of_date(workspace):
-    below = ["overhead_index", "cross_view_evaluation", "report"]
+    below = ["overhead_index", "cross_view_evaluation", "joint_evaluation", "report"]
     assert stale_after(workspace, {}, {"epochs": 3}) == ["cross_view_model", *below]
-    assert stale_after(workspace, {}, {"search": {"rotations": 4}}) == ["overhead_index"]
+    assert stale_after(workspace, {}, {"search": {"rotations": 4}}) == [
+        "overhead_index",
+        "joint_evaluation",
+        "report",
+    ]
     assert stale_after(workspace, {}, {"splits": {"test": 2}}) == ["pairs", "cross_view_model", *below]
     assert stale_after(workspace, {}, {"workers": 2}) == []
     # What another kind alone uses does not count.
@@ -123,8 +136,11 @@ def test_a_photo_is_taken_out_of_the_pairs_with_its_tile(workspace):
     for name, table in ((PAIRS_FILE, pairs), (PICTURES_FILE, pictures), (LEFT_OUT_FILE, pairs[:0])):
         table.to_parquet(build.folder("pairs") / name)
     record_as_built(build, STAGES["pairs"])
-    for stage in FAMILY[1:]:
+    for stage in FAMILY[1:-1]:
         pretend_stage(build, STAGES[stage])
+    # Its other inputs, of the photo classifier, are not pretended.
+    write_text(build.folder("joint_evaluation") / "content.json", "{}")
+    record(build, "joint_evaluation", inputs={}, settings={}, code="")
     noted = look_at_outputs(workspace, {"a": "x"})
     assert {name: one["learned"] for name, one in noted.items()} == {
         f"above/{stage}": int(stage == "cross_view_model") for stage in FAMILY
@@ -138,6 +154,7 @@ def test_a_photo_is_taken_out_of_the_pairs_with_its_tile(workspace):
     assert build.built("cross_view_model").taken_down == 1
     assert not build.folder("overhead_index").exists()
     assert not build.folder("cross_view_evaluation").exists()
+    assert not build.folder("joint_evaluation").exists()
     assert stale_stages(build, {"cross_view_model"}) == {"cross_view_model": ["pairs changed"]}, (
         "to train again"
     )

@@ -12,7 +12,7 @@ from geoloc.evaluation.claims.cross_view import (
     CrossViewClaim,
     evaluate_cross_view_claims,
 )
-from geoloc.evaluation.measures.overhead import FIXED_THRESHOLD, TOP_PERCENT
+from geoloc.evaluation.measures.overhead import CLASSIFIER, FIXED_THRESHOLD, JOINT, TOP_PERCENT
 
 
 def pairs(found, verified, method=SIXTEEN, order=None):
@@ -66,3 +66,19 @@ def test_what_is_not_built_is_undecided():
     claim = CrossViewClaim("x", "y", ("hybrid", SIXTEEN), ("siamese", AVERAGED), TOP_PERCENT)
     table = evaluate_cross_view_claims({"hybrid": [scores_only]}, [claim])
     assert "hybrid, 16 rotations" in table["note"].item(), "it ranks nothing"
+
+
+def test_photo_and_tiles_together_are_compared_within_a_distance():
+    rows = pd.DataFrame({"pair_id": ["p0", "p1", "p2", "p3"], "photographer": ["v", "w", "x", "y"]})
+    both = [
+        rows.assign(method=method, error_km=km)
+        for method, km in ((JOINT, [0.5, 1.0, 1.1, 30]), (CLASSIFIER, [9, 9, 9, np.nan]))
+    ]
+    mixed = pd.concat([pairs(np.ones(4), np.ones(4)), *both], ignore_index=True)
+    claims = [
+        CrossViewClaim("x", "y", ("edbl", JOINT), ("edbl", CLASSIFIER), measure)
+        for measure in ("within 1 km", "within 25 km")
+    ]
+    table = evaluate_cross_view_claims({"edbl": [mixed]}, claims)
+    assert table["difference"].tolist() == [0.5, 0.0]
+    assert table["n"].tolist() == [4, 4]

@@ -2,6 +2,7 @@
 
 They are tested as those of published.py: paired, by photographer, corrected for their number. A role is a network, a
 way of testing rotations and a measure; a pair is right if its own tile is in the top 1 %, or if it is verified right.
+Of the joint evaluation a role is a network, a way of answering and a distance; a photo is right within it.
 """
 
 from __future__ import annotations
@@ -14,10 +15,20 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from geoloc.evaluation.claims.claim import Claim, Measured, evaluate_claims
-from geoloc.evaluation.measures.overhead import FIXED_THRESHOLD, TOP_PERCENT, top_percent
+from geoloc.evaluation.measures.overhead import (
+    AMONG_TILES,
+    CLASSIFIER,
+    FIXED_THRESHOLD,
+    JOINT,
+    OVERHEAD,
+    TOP_PERCENT,
+    top_percent,
+)
 
 ONE, FOUR, SIXTEEN, AVERAGED = "1 rotation", "4 rotations", "16 rotations", "16 rotations, averaged"
 BOTH = (TOP_PERCENT, FIXED_THRESHOLD)
+WITHIN_KM = {"within 1 km": 1.0, "within 25 km": 25.0}
+"""Measures of the joint evaluation."""
 MARGIN = 0.02
 """Two points: "comparable" (the dissertation names no number)."""
 _ANY_LEVEL = "street"  # a pair is right or wrong: no distance matters
@@ -96,13 +107,26 @@ CROSS_VIEW_CLAIMS: tuple[CrossViewClaim, ...] = (
     *_both("beyond the paper: InfoNCE with hard negatives beats eDBL", "Sample4Geo", ("info_nce", AVERAGED),
            ("edbl", AVERAGED)),
     *_both("beyond the paper: polar tiles beat plain ones", "SAFA", ("polar", AVERAGED), ("edbl", AVERAGED)),
+    *(
+        CrossViewClaim(
+            f"beyond the paper: photo and tiles together beat {what}", "ours", ("edbl", JOINT), ("edbl", other),
+            measure,
+        )
+        for what, other, measures in (
+            ("tiles alone", OVERHEAD, WITHIN_KM),
+            ("the photo classifier alone", CLASSIFIER, WITHIN_KM),
+            ("the classifier that is told the area", AMONG_TILES, ("within 1 km",)),
+        )
+        for measure in measures
+    ),
 )  # fmt: skip
 """Each of the chapter's findings, and what is measured against it. "polar" is the recipe cross_view."""
 
 
 def measured_pairs(trainings: Sequence[pd.DataFrame], role: Role) -> Measured | None:
     """Whether each pair of a role is right, by one or several trainings of its network: the tables `pairs` of their
-    evaluations, over the same test pairs. None if the network does not have the method or measure.
+    evaluations over the same test pairs, and for WITHIN_KM rows of their joint evaluations (method, pair_id,
+    photographer, error_km). None if the network does not have the method or measure.
 
     By verification, a pair counts as two: matched and unmatched.
     """
@@ -159,6 +183,8 @@ def evaluate_cross_view_claims(
 def _hits(rows: pd.DataFrame, measure: str) -> NDArray[np.bool_] | None:
     if not len(rows):
         return None
+    if measure in WITHIN_KM:
+        return np.asarray(rows["error_km"].fillna(np.inf) <= WITHIN_KM[measure])
     if measure == TOP_PERCENT:
         if rows["rank"].isna().all():
             return None

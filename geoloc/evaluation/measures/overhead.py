@@ -18,6 +18,10 @@ TOP_PERCENT, TOP_PERCENT_FLOOR = "R@top 1% (N // 100 + 1)", "R@top 1% (N // 100)
 the dissertation does not say; the second is undefined below 100 candidates."""
 BEST_THRESHOLD, FIXED_THRESHOLD = "verification, best threshold", "verification, validation's threshold"
 MEAN_ERROR, MEDIAN_ERROR = "orientation error, mean", "orientation error, median"
+JOINT, OVERHEAD, CLASSIFIER, AMONG_TILES = (
+    "joint", "overhead alone", "classifier alone", "classifier among tiles",
+)  # fmt: skip
+"""The methods of a joint evaluation (evaluation/joint.py)."""
 ALL = "all cities"
 RESAMPLES = 1000
 _NONE = [float("nan")] * 2  # the interval of one photographer, or of one city
