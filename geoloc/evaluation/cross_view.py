@@ -12,11 +12,13 @@ from scipy.spatial import cKDTree
 
 from geoloc.evaluation.measures.overhead import (
     METRES,
+    PENULTIMATE,
     distance_histogram,
     measure_pairs,
     orientation_histogram,
 )
 from geoloc.files import read_parquet, write_parquet
+from geoloc.models.cross_view_layers import without_last_layer
 from geoloc.models.cross_view_prediction import embed_photos, embed_tiles, headings_of
 from geoloc.models.matching import (
     bearings,
@@ -91,12 +93,13 @@ class _Embedded:
 
 
 def method_names(settings: CrossViewSettings) -> list[str]:
-    """The methods that are measured: rotations at test time and how they are matched; for a network that scores pairs,
-    rotations only."""
+    """The methods that are measured: rotations at test time and how they are matched, and the penultimate layer if the
+    network has one; for a network that scores pairs, rotations only."""
     plain = ["1 rotation", "4 rotations", "16 rotations"]
     if settings.kind != "embedding":
         return [*plain, ALIGNED]
-    return [*plain, "16 rotations, sequence", "16 rotations, averaged", ALIGNED]
+    layers = [PENULTIMATE] if settings.embedding_size is not None else []
+    return [*plain, "16 rotations, sequence", "16 rotations, averaged", *layers, ALIGNED]
 
 
 def evaluate_cross_view(
@@ -139,14 +142,16 @@ def _embedding_methods(
     settings: CrossViewSettings,
     seed: int,
 ) -> dict[str, pd.DataFrame]:
-    found = [of_test, of_validation]
     shape, made = test.model.shape, {}
     for name in method_names(settings):
-        held, ups = [], np.empty(0)
+        found, held, ups = [of_test, of_validation], [], np.empty(0)
+        if name == PENULTIMATE:
+            found = [_penultimate(source, settings) for source in (test, validation)]
         for one in found:
             vectors, ups = _as_indexed(name, one, shape.rotation_range, shape.normalise)
             held.append(vectors)
-        made[name] = _ranked(test, validation, found, held, ups, settings, seed, name == ALIGNED)
+        tells = name not in (ALIGNED, PENULTIMATE)
+        made[name] = _ranked(test, validation, found, held, ups, settings, seed, tells)
     return made
 
 
@@ -163,6 +168,16 @@ def _embed(source: PairSource, settings: CrossViewSettings) -> _Embedded:
     )
 
 
+def _penultimate(source: PairSource, settings: CrossViewSettings) -> _Embedded:
+    """Features of the penultimate layer, of tiles with north at the top."""
+    every, size = np.arange(len(source)), settings.search.batch_size
+    model, precision = without_last_layer(source.model), settings.precision
+    tiles = embed_tiles(model, source.tiles(every, size), len(source), bearings(1), precision)
+    return _Embedded(
+        embed_photos(model, source.photos(every, size, 0), len(source), precision), tiles, tiles[:, :0]
+    )
+
+
 def _as_indexed(
     name: str, found: _Embedded, rotation_range: int, unit: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
@@ -170,6 +185,8 @@ def _as_indexed(
     which have one of their own each."""
     if name == ALIGNED:
         return found.aligned, np.array([np.nan])
+    if name == PENULTIMATE:
+        return found.tiles, bearings(1)
     count, _, matching = name.partition(" rotation")
     some = found.tiles[:, :: ROTATIONS // int(count)]
     kind = {", sequence": "sequence", ", averaged": "average"}.get(matching.removeprefix("s"), "best")
@@ -184,7 +201,7 @@ def _ranked(
     ups: NDArray[np.float64],
     settings: CrossViewSettings,
     seed: int,
-    aligned: bool,
+    tells_heading: bool,
 ) -> pd.DataFrame:
     pairs, photos = test.pairs, found[0].photos
     rows = _blank(test)
@@ -208,10 +225,11 @@ def _ranked(
             near = tree.query_ball_point(points, chord, return_length=True)
             rows.loc[at, f"chance_{limit}m"] = near / len(at)
         rows.loc[at, "distance"] = one.distance
-        rows.loc[at, "heading_found"] = _headings(test, found[0], at, one.rotation, ups, held[0], aligned)
+        if tells_heading:
+            rows.loc[at, "heading_found"] = _headings(test, found[0], at, one.rotation, ups, held[0])
     rows["unmatched_distance"] = pair_distances(photos, held[0], wrong)
     fixed = _threshold(validation, found[1].photos, held[1], settings, seed)
-    return _with_headings(_verified(rows, fixed), pairs.heading, aligned)
+    return _with_headings(_verified(rows, fixed), pairs.heading) if tells_heading else _verified(rows, fixed)
 
 
 def _candidates(test: PairSource, found: _Embedded) -> pd.DataFrame:
@@ -247,11 +265,10 @@ def _headings(
     rotation: NDArray[np.int64],
     ups: NDArray[np.float64],
     held: NDArray[np.float32],
-    aligned: bool,
 ) -> NDArray[np.float64]:
     """The heading of each photo by its own tile; NaN where the method cannot tell it."""
     model = source.model
-    if aligned or (np.isnan(ups).all() and not model.tells_orientation):
+    if np.isnan(ups).all() and not model.tells_orientation:
         return np.full(len(at), np.nan)
     if np.isnan(ups).all():  # the mean of all rotations: the head is asked of the tile with north at the top
         return headings_of(model, found.photos[at], found.tiles[at, 0], np.zeros(len(at)))
@@ -326,8 +343,6 @@ def _verified(rows: pd.DataFrame, fixed: float | None) -> pd.DataFrame:
     return rows.assign(**made)
 
 
-def _with_headings(rows: pd.DataFrame, heading: NDArray[np.float64], aligned: bool) -> pd.DataFrame:
-    if aligned:
-        return rows
+def _with_headings(rows: pd.DataFrame, heading: NDArray[np.float64]) -> pd.DataFrame:
     off = rows["heading_found"].to_numpy(dtype=np.float64) - heading
     return rows.assign(heading_error=(off + 180) % 360 - 180)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,9 @@ from geoloc.evaluation.joint import CITY_COLUMNS
 from geoloc.evaluation.measures.overhead import (
     ALL,
     FIXED_THRESHOLD,
+    LAST,
     MEDIAN_ERROR,
+    PENULTIMATE,
     TOP_PERCENT,
 )
 from geoloc.evaluation.result import Evaluation, table_records
@@ -73,10 +75,11 @@ class Joint:
 
 @dataclass(frozen=True, eq=False)
 class CrossViewReport:
-    """Scores of all trainings (columns recipe, method, and those of measures.overhead), their joint evaluations, and
-    the tested claims."""
+    """Scores of all trainings (columns recipe, method, and those of measures.overhead), what the towers of each
+    recipe share, their joint evaluations, and the tested claims."""
 
     scores: pd.DataFrame
+    towers: Mapping[str, str]
     joint: Sequence[Joint]
     claims: pd.DataFrame
 
@@ -93,6 +96,7 @@ class CrossViewReport:
         rows = [
             [recipe, method, *(_shown(every, recipe, method, measure) for measure in SHOWN)]
             for recipe, method in dict.fromkeys((key[0], key[1]) for key in every.index)
+            if method != PENULTIMATE
         ]
         first = every.xs(FIXED_THRESHOLD, level="measure") if len(every) else every
         pairs = int(first["n"].max()) if len(first) else 0
@@ -103,6 +107,7 @@ class CrossViewReport:
             "",
             markdown(rows, ["recipe", "test rotations", *SHOWN]),
             "",
+            *self._layer_lines(every),
             *self._joint_lines(),
             markdown(
                 [_cells(row) for row in self.claims.to_dict(orient="records")],
@@ -112,6 +117,26 @@ class CrossViewReport:
             f"{int(self.claims['p'].notna().sum())} claims were asked; p and verdicts are corrected for that (Holm)",
         ]
         return "\n".join(lines)
+
+    def _layer_lines(self, every: pd.DataFrame) -> list[str]:
+        """The last layer against the penultimate one; nothing where no network has both."""
+        rows = [
+            [
+                recipe,
+                self.towers[recipe],
+                *(_shown(every, recipe, layer, TOP_PERCENT) for layer in (LAST, PENULTIMATE)),
+            ]
+            for recipe, method in dict.fromkeys((key[0], key[1]) for key in every.index)
+            if method == PENULTIMATE
+        ]
+        if not rows:
+            return []
+        return [
+            f"By layer, as in figure 4.11: {TOP_PERCENT} in per cent, with north at the top of each tile",
+            "",
+            markdown(rows, ["recipe", "towers", "last layer", "penultimate layer"]),
+            "",
+        ]
 
     def _joint_lines(self) -> list[str]:
         """Photo and tiles together; nothing where no recipe has measured that."""
@@ -139,12 +164,15 @@ def cross_view_report(workspace: Workspace) -> CrossViewReport:
     scores: list[pd.DataFrame] = []
     pairs: dict[str, list[pd.DataFrame]] = {}
     together: list[Joint] = []
+    towers: dict[str, str] = {}
     for recipe in dict.fromkeys([*known, *seeded]):
         build = Build(workspace, recipe)
         if build.record("cross_view_evaluation") is None:
             continue
         found = CrossViewEvaluation.load(build.folder("cross_view_evaluation"))
         scores.append(found.scores.assign(recipe=recipe))
+        section = build.settings.cross_view  # none if it was taken out of the recipe since
+        towers[recipe] = "" if section is None else section.towers
         answered = found.pairs
         if (joint := _joint(build)) is not None:
             together.append(joint)
@@ -159,6 +187,7 @@ def cross_view_report(workspace: Workspace) -> CrossViewReport:
         )
     return CrossViewReport(
         pd.concat(scores, ignore_index=True),
+        towers,
         together,
         evaluate_cross_view_claims(pairs, CROSS_VIEW_CLAIMS),
     )

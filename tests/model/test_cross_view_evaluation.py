@@ -9,8 +9,13 @@ import pandas as pd
 import pytest
 import torch
 
-from geoloc.evaluation.cross_view import ALIGNED, CrossViewEvaluation, evaluate_cross_view, method_names
-from geoloc.evaluation.measures.overhead import ALL
+from geoloc.evaluation.cross_view import (
+    ALIGNED,
+    CrossViewEvaluation,
+    evaluate_cross_view,
+    method_names,
+)
+from geoloc.evaluation.measures.overhead import ALL, PENULTIMATE
 from geoloc.files import DamagedFile
 from geoloc.localizers.by_overhead.calibration import Calibration, calibrate
 from geoloc.localizers.by_overhead.embedding import CrossViewEmbedder
@@ -81,6 +86,38 @@ def test_methods_are_measured_as_brute_force_does() -> None:
     aligned = found.pairs[found.pairs["method"] == ALIGNED]
     assert aligned["heading_error"].isna().all(), "it was told the heading"
     assert aligned["rank"].iloc[0] == 7, "without a heading there is no aligned tile"
+
+
+def test_the_penultimate_layer_is_ranked_by_its_own_features() -> None:
+    model = network()
+    test, validation = sources(model)
+    found = evaluate_cross_view(test, validation, SETTINGS, 3).pairs
+    rows = found[found["method"] == PENULTIMATE].reset_index(drop=True)
+    features = []
+    with torch.inference_mode():
+        for tower, images in zip(model.towers, _pictures(test), strict=True):
+            features.append(torch.nn.functional.normalize(tower(images)).numpy())
+    at = np.array([0, 2, 4, 6, 8, 10, 12])
+    assert (test.pairs.rows["city"].iloc[at] == "city 0").all()
+    for pair in at:
+        each = ((features[0][pair] - features[1][at]) ** 2).sum(axis=1)
+        assert rows.loc[pair, "rank"] == (each <= each[at == pair] + 1e-6).sum()
+    assert rows["heading_found"].isna().all(), "it has no orientation head"
+    last = found[found["method"] == "1 rotation"]["distance"]
+    assert not np.allclose(rows["distance"].dropna(), last.dropna())
+    settings = replace(SETTINGS, embedding_size=None)
+    assert PENULTIMATE not in method_names(settings), "there the features are the embedding"
+
+
+def _pictures(source: PairSource) -> list[torch.Tensor]:
+    """Photos and tiles of a source as its network sees them; 0 where one cannot be read."""
+    found = []
+    for batches in (source.photos(np.arange(len(source)), 64, 0), source.tiles(np.arange(len(source)), 64)):
+        (batch,) = list(batches)
+        images = torch.zeros(len(source), *batch.images.shape[1:])
+        images[torch.from_numpy(batch.row_indices)] = source.model.preprocess.normalise(batch.images)
+        found.append(images)
+    return [found[0], source.model.seen(found[1], torch.zeros(len(source)))]
 
 
 def test_more_rotations_are_never_farther() -> None:

@@ -12,7 +12,14 @@ from geoloc.evaluation.claims.cross_view import (
     CrossViewClaim,
     evaluate_cross_view_claims,
 )
-from geoloc.evaluation.measures.overhead import CLASSIFIER, FIXED_THRESHOLD, JOINT, TOP_PERCENT
+from geoloc.evaluation.measures.overhead import (
+    CLASSIFIER,
+    FIXED_THRESHOLD,
+    JOINT,
+    LAST,
+    PENULTIMATE,
+    TOP_PERCENT,
+)
 
 
 def pairs(found, verified, method=SIXTEEN, order=None):
@@ -82,3 +89,13 @@ def test_photo_and_tiles_together_are_compared_within_a_distance():
     table = evaluate_cross_view_claims({"edbl": [mixed]}, claims)
     assert table["difference"].tolist() == [0.5, 0.0]
     assert table["n"].tolist() == [4, 4]
+
+
+def test_layers_of_a_network_are_compared_with_each_other():
+    (claim,) = [c for c in CROSS_VIEW_CLAIMS if c.better == ("separate", LAST)]
+    both = pd.concat(
+        [pairs([1, 1, 0, 0], [1] * 4, LAST), pairs([1, 0, 0, 0], [1] * 4, PENULTIMATE)], ignore_index=True
+    )
+    table = evaluate_cross_view_claims({"separate": [both]}, [claim])
+    assert table["difference"].tolist() == [0.25]
+    assert claim.than == ("separate", PENULTIMATE)

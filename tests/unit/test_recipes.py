@@ -46,12 +46,15 @@ M3 = ("m3_coarse_full", "m3_fine_full")
 CROSS_VIEW = tuple(name for name in FULL if name.startswith("cross_view_"))
 EXHAUSTIVE = ("cross_view_edbl_full", "cross_view_resnet_full")
 SCORING = ("cross_view_classification_full", "cross_view_hybrid_full")
-ALEXNETS = tuple(name for name in CROSS_VIEW if "resnet" not in name)
-ONE_NEGATIVE = tuple(name for name in CROSS_VIEW if name not in (*EXHAUSTIVE, *SCORING))
+TOWERS = ("separate", "shared_last_layer", "shared_but_batch_norm", "shared")
+LAYERS = tuple(f"cross_view_{towers}_full" for towers in TOWERS)
+ALEXNETS = tuple(name for name in CROSS_VIEW if "resnet" not in name and name not in LAYERS)
+SCRATCH = (*ALEXNETS, EXHAUSTIVE[1])
+ONE_NEGATIVE = tuple(name for name in ALEXNETS if name not in (*EXHAUSTIVE, *SCORING))
 
 PUBLISHED = [
     # Vo's dissertation, sections 3.3, 3.5 and tables 3.1 to 3.3
-    (CROSS_VIEW, "cross_view.model.weights", "none"),
+    (SCRATCH, "cross_view.model.weights", "none"),
     (CROSS_VIEW, "cross_view.splits.test", 3),
     (CROSS_VIEW, "cross_view.search.rotations", 16),
     (CROSS_VIEW, "cross_view.polar", False),
@@ -77,6 +80,10 @@ PUBLISHED = [
     ),
     (("cross_view_ri360_full", "cross_view_triplet_dbl_full"), "cross_view.orientation", None),
     (("cross_view_ri90_or_full", "cross_view_ri360_or_full"), "cross_view.orientation.weight", 1.0),
+    # Vo's dissertation, section 4.5.5 and figure 4.11
+    (LAYERS, "cross_view.model.backbone", "resnet18"),
+    (LAYERS, "cross_view.model.weights", "registry"),
+    *(((f"cross_view_{towers}_full",), "cross_view.towers", towers) for towers in TOWERS),
     # PlaNet, section 4
     (("planet_full",), "partitions.fine.kind", "s2"),
     (("planet_full",), "partitions.fine.s2.max_photos", 10_000),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,9 @@ from geoloc.evaluation.measures.overhead import (
     CLASSIFIER,
     FIXED_THRESHOLD,
     JOINT,
+    LAST,
     OVERHEAD,
+    PENULTIMATE,
     TOP_PERCENT,
     top_percent,
 )
@@ -29,6 +32,8 @@ ONE, FOUR, SIXTEEN, AVERAGED = "1 rotation", "4 rotations", "16 rotations", "16 
 BOTH = (TOP_PERCENT, FIXED_THRESHOLD)
 WITHIN_KM = {"within 1 km": 1.0, "within 25 km": 25.0}
 """Measures of the joint evaluation."""
+TOWERS = ("separate", "shared_last_layer", "shared_but_batch_norm")
+"""The networks of figure 4.11: what their towers share."""
 MARGIN = 0.02
 """Two points: "comparable" (the dissertation names no number)."""
 _ANY_LEVEL = "street"  # a pair is right or wrong: no distance matters
@@ -103,6 +108,20 @@ CROSS_VIEW_CLAIMS: tuple[CrossViewClaim, ...] = (
         )
         for network in ("classification", "hybrid")
         for other in ("siamese", "triplet")
+    ),
+    *(
+        CrossViewClaim(
+            "the last layer beats the penultimate one", "figure 4.11", (towers, LAST), (towers, PENULTIMATE),
+            TOP_PERCENT,
+        )
+        for towers in TOWERS
+    ),
+    *(
+        CrossViewClaim(
+            "the penultimate layer is better the more is shared", "figure 4.11", (more, PENULTIMATE),
+            (less, PENULTIMATE), TOP_PERCENT,
+        )
+        for less, more in pairwise(TOWERS)
     ),
     *_both("beyond the paper: InfoNCE with hard negatives beats eDBL", "Sample4Geo", ("info_nce", AVERAGED),
            ("edbl", AVERAGED)),

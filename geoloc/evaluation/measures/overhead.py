@@ -18,6 +18,8 @@ TOP_PERCENT, TOP_PERCENT_FLOOR = "R@top 1% (N // 100 + 1)", "R@top 1% (N // 100)
 the dissertation does not say; the second is undefined below 100 candidates."""
 BEST_THRESHOLD, FIXED_THRESHOLD = "verification, best threshold", "verification, validation's threshold"
 MEAN_ERROR, MEDIAN_ERROR = "orientation error, mean", "orientation error, median"
+LAST, PENULTIMATE = "1 rotation", "1 rotation, penultimate layer"
+"""The methods by the embedding and by the features before it (figure 4.11), with north at the top of each tile."""
 JOINT, OVERHEAD, CLASSIFIER, AMONG_TILES = (
     "joint", "overhead alone", "classifier alone", "classifier among tiles",
 )  # fmt: skip
