@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from geoloc.evaluation.explaining import pair_maps
 from geoloc.evaluation.measures.overhead import (
     METRES,
     PENULTIMATE,
@@ -41,6 +42,8 @@ SCORES_FILE, PAIRS_FILE, DISTANCES_FILE, HEADINGS_FILE = (
 )  # fmt: skip
 CANDIDATES_FILE, CANDIDATES_OF, CANDIDATES = "candidates.parquet", "16 rotations", 20
 """The best candidates of each photo are kept of this method, this many."""
+MAPS_FILE, MAPPED = "maps.parquet", 4
+"""Maps of what the network looks at are made for this many pairs."""
 PAIR_COLUMNS = (
     "method", "pair_id", "photo_id", "overhead_id", "best_overhead_id", "city", "photographer", "latitude",
     "longitude", "rank", "candidates", "metres", "distance", "unmatched_distance", "right_best", "right_fixed",
@@ -52,14 +55,16 @@ PAIR_COLUMNS = (
 class CrossViewEvaluation:
     """`scores`: measures.overhead.COLUMNS and the method. `pairs`: a row for each method and test pair (PAIR_COLUMNS).
     `distances` and `headings`: histograms by method. `candidates`: the best tiles of each photo (method, pair_id, place
-    from 1, overhead_id, latitude, longitude, distance, up: the bearing at the top of the best rotation); empty for a
-    network that scores pairs."""
+    from 1, overhead_id, latitude, longitude, distance, up: the bearing at the top of the best rotation). `maps`: what
+    the network looks at in a few pairs (explaining.pair_maps.COLUMNS). The last two are empty for a network that scores
+    pairs."""
 
     scores: pd.DataFrame
     pairs: pd.DataFrame
     distances: pd.DataFrame
     headings: pd.DataFrame
     candidates: pd.DataFrame
+    maps: pd.DataFrame
 
     def save(self, folder: Path) -> None:
         """Write the tables into an existing folder."""
@@ -70,7 +75,11 @@ class CrossViewEvaluation:
     def load(cls, folder: Path) -> CrossViewEvaluation:
         """What `save` wrote. Raises DamagedFile or FileNotFoundError for missing or damaged tables."""
         names = (SCORES_FILE, PAIRS_FILE, DISTANCES_FILE, HEADINGS_FILE, CANDIDATES_FILE)
-        return cls(*(read_parquet(folder / name, ("method",)) for name in names))
+        tables = (read_parquet(folder / name, ("method",)) for name in names)
+        maps = folder / MAPS_FILE
+        if not maps.is_file():  # that of an earlier version
+            return cls(*tables, pd.DataFrame(columns=list(pair_maps.COLUMNS)))
+        return cls(*tables, read_parquet(maps, pair_maps.COLUMNS))
 
     def _tables(self) -> dict[str, pd.DataFrame]:
         return {
@@ -79,6 +88,7 @@ class CrossViewEvaluation:
             DISTANCES_FILE: self.distances,
             HEADINGS_FILE: self.headings,
             CANDIDATES_FILE: self.candidates,
+            MAPS_FILE: self.maps,
         }
 
 
@@ -114,9 +124,12 @@ def evaluate_cross_view(
         found = _embed(test, settings), _embed(validation, settings)
         made = _embedding_methods(test, validation, *found, settings, seed)
         candidates = _candidates(test, found[0])
+        shown = spread_by_rank(made[CANDIDATES_OF], MAPPED)
+        maps = pair_maps.maps_of_pairs(test, shown.index.to_numpy())
     else:
         made = _scoring_methods(test, validation, settings, seed)
         candidates = pd.DataFrame({"method": pd.Series(dtype="str")})
+        maps = pair_maps.maps_of_pairs(test, np.empty(0, dtype=np.int64))
     tables = [rows.assign(method=name) for name, rows in made.items()]
     every = pd.concat(tables, ignore_index=True)
     scores, near, turned = [], [], []
@@ -131,7 +144,16 @@ def evaluate_cross_view(
         pd.concat(near, ignore_index=True),
         pd.concat(turned, ignore_index=True),
         candidates,
+        maps,
     )
+
+
+def spread_by_rank(pairs: pd.DataFrame, count: int) -> pd.DataFrame:
+    """The rows of `count` pairs (rank, candidates, pair_id), evenly spread from the best rank to the worst."""
+    order = pairs.assign(share=pairs["rank"] / pairs["candidates"]).sort_values(
+        ["share", "pair_id"], kind="stable"
+    )
+    return order.iloc[np.unique(np.linspace(0, len(order) - 1, min(count, len(order))).astype(int))]
 
 
 def _embedding_methods(

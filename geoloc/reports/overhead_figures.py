@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,14 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from PIL import Image
 
-from geoloc.evaluation.cross_view import CANDIDATES_OF, CrossViewEvaluation
+from geoloc.evaluation.cross_view import CANDIDATES_OF, MAPPED, CrossViewEvaluation, spread_by_rank
+from geoloc.evaluation.explaining.pair_maps import (
+    ATTENTION,
+    IMPORTANCE,
+    PHOTO_VIEW,
+    TILE_VIEW,
+    map_of_rows,
+)
 from geoloc.evaluation.measures.overhead import ALL
 from geoloc.reports.style import ERROR_COLOURS, INK, MUTED, bare, drawing, method_colour, new_figure, png
 from geoloc.reports.thoughts import Figure, FigureGroup
@@ -19,7 +26,7 @@ from geoloc.reports.thoughts import Figure, FigureGroup
 RIGHT, WRONG = ERROR_COLOURS[0], ERROR_COLOURS[-1]
 Read = Callable[[str], bytes | None]
 """The JPEG of a photo or tile by its id; None if it is not stored."""
-_QUERIES, _RANKED = 4, 6
+_QUERIES, _RANKED = MAPPED, 6
 
 
 def cross_view_group(found: CrossViewEvaluation, photo: Read, tile: Read) -> tuple[FigureGroup, ...]:
@@ -69,6 +76,18 @@ def cross_view_group(found: CrossViewEvaluation, photo: Read, tile: Read) -> tup
                     "network says (figure 3.16).",
                 )
             )
+    if len(found.maps):
+        figures.append(
+            Figure(
+                "cross-view-attention",
+                attention_figure(found, photo, tile),
+                "Photos and their own tiles with maps of attention and importance",
+                "Where the network looks in a photo, and in its own tile with the photo's heading at the top. "
+                "Attention (brighter is more) is the length of the last feature map at each place. Importance: red "
+                "where the pair is farther apart while that part is covered, blue where it is nearer (figures 3.17 and "
+                "3.18).",
+            )
+        )
     return (
         FigureGroup(
             "Street photos and overhead tiles",
@@ -207,13 +226,67 @@ def alignments_figure(found: CrossViewEvaluation, photo: Read, tile: Read) -> by
         return png(figure, dpi=110)
 
 
+def attention_figure(found: CrossViewEvaluation, photo: Read, tile: Read) -> bytes:
+    """A row a pair: the photo with its attention and importance, and its own tile with those."""
+    shown = found.pairs.drop_duplicates("pair_id").set_index("pair_id")
+    maps = list(found.maps.groupby("pair_id", sort=False))
+    with drawing():
+        figure = new_figure(9.2, 1.6 * len(maps))
+        panels = figure.subplots(len(maps), 6, squeeze=False)
+        for title, axes in zip(2 * ("", ATTENTION, IMPORTANCE), panels[0], strict=True):
+            axes.set_title(title, fontsize=8.5)
+        for row, (pair_id, of_pair) in zip(panels, maps, strict=True):
+            first, pair = of_pair.iloc[0], shown.loc[pair_id]
+            for axes, view, picture in (
+                (row[:3], PHOTO_VIEW, _square(photo(pair["photo_id"]), first["seen"])),
+                (row[3:], TILE_VIEW, _square(tile(pair["overhead_id"]), 1.0, first["up"])),
+            ):
+                of_view = of_pair[of_pair["view"] == view]
+                _draw_maps(axes, picture, {kind: map_of_rows(one) for kind, one in of_view.groupby("map")})
+        return png(figure, dpi=110)
+
+
+def _draw_maps(
+    axes: Sequence[Axes], picture: NDArray[np.uint8] | None, maps: dict[str, NDArray[np.float64]]
+) -> None:
+    """Draws a picture, and attention and importance over it in grey; the maps alone without a picture."""
+    extent = (0, 1, 1, 0)
+    for one in axes:
+        bare(one)
+        one.set_aspect("equal")
+    if picture is not None:
+        axes[0].imshow(picture, extent=extent)
+        for one in axes[1:]:
+            one.imshow(picture.mean(axis=2), cmap="gray", extent=extent, vmin=0, vmax=255)
+    axes[1].imshow(maps[ATTENTION], cmap="inferno", extent=extent, alpha=0.6, interpolation="bilinear")
+    reach = max(float(np.nanmax(np.abs(maps[IMPORTANCE]))), 1e-6)
+    axes[2].imshow(
+        maps[IMPORTANCE],
+        cmap="RdBu_r",
+        extent=extent,
+        alpha=0.6,
+        vmin=-reach,
+        vmax=reach,
+        interpolation="bilinear",
+    )
+
+
+def _square(data: bytes | None, seen: float, up: float = 0.0) -> NDArray[np.uint8] | None:
+    """The middle square of a picture, `seen` of its short side, with the bearing `up` at the top; None without one,
+    and for a panorama (NaN), of which the network sees no square."""
+    if data is None or np.isnan(seen):
+        return None
+    picture = Image.open(io.BytesIO(data)).convert("RGB")
+    side = seen * min(picture.size)
+    left, top = (picture.width - side) / 2, (picture.height - side) / 2
+    pixels = min(320, max(1, round(side)))
+    square = picture.resize((pixels, pixels), box=(left, top, left + side, top + side))
+    return np.asarray(square.rotate(up, Image.Resampling.BILINEAR))
+
+
 def _shown(found: CrossViewEvaluation, count: int = _QUERIES) -> pd.DataFrame:
     """Pairs from the best rank to the worst, evenly spread, with the place of their own tile."""
-    rows = found.pairs[found.pairs["method"] == CANDIDATES_OF]
-    order = rows.assign(share=rows["rank"] / rows["candidates"]).sort_values(
-        ["share", "pair_id"], kind="stable"
-    )
-    return order.iloc[np.unique(np.linspace(0, len(order) - 1, min(count, len(order))).astype(int))]
+    return spread_by_rank(found.pairs[found.pairs["method"] == CANDIDATES_OF], count)
 
 
 def _draw(axes: Axes, data: bytes | None, up: float = 0.0) -> int:

@@ -27,7 +27,7 @@ def test_the_section_has_a_figure_for_each_thing_that_was_measured() -> None:
     found = evaluate_cross_view(*sources(network()), SETTINGS, 3)
     (group,) = cross_view_group(found, jpeg, jpeg)
     assert [figure.name for figure in group.figures] == [
-        f"cross-view-{name}" for name in ("distances", "headings", "ranked", "map", "alignments")
+        f"cross-view-{name}" for name in ("distances", "headings", "ranked", "map", "alignments", "attention")
     ]
     assert all(figure.data.startswith(b"\x89PNG") for figure in group.figures)
     table = score_table(found)
