@@ -75,11 +75,11 @@ class CrossViewEvaluation:
     def load(cls, folder: Path) -> CrossViewEvaluation:
         """What `save` wrote. Raises DamagedFile or FileNotFoundError for missing or damaged tables."""
         names = (SCORES_FILE, PAIRS_FILE, DISTANCES_FILE, HEADINGS_FILE, CANDIDATES_FILE)
-        tables = (read_parquet(folder / name, ("method",)) for name in names)
-        maps = folder / MAPS_FILE
-        if not maps.is_file():  # that of an earlier version
-            return cls(*tables, pd.DataFrame(columns=list(pair_maps.COLUMNS)))
-        return cls(*tables, read_parquet(maps, pair_maps.COLUMNS))
+        tables = [read_parquet(folder / name, ("method",)) for name in names]
+        maps = folder / MAPS_FILE  # an earlier version had none
+        none = pd.DataFrame(columns=list(pair_maps.COLUMNS))
+        tables.append(read_parquet(maps, pair_maps.COLUMNS) if maps.is_file() else none)
+        return cls(*tables)
 
     def _tables(self) -> dict[str, pd.DataFrame]:
         return {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import yaml
 
@@ -61,11 +63,13 @@ def test_a_cross_view_network_from_training_to_report(workspace, capsys):
     assert f"{len(test)} test pairs" in out
     assert "| above" in out
     assert "not built" in out
+    assert re.search(r"\| above +\| separate +\|", out), "by layer, with what the towers share"
     report = build.folder("report")
     assert set(read_json(report / "report.json", dict)["training"]) == {"classifier", "cross_view_model"}
     page = (report / "report.html").read_text()
     assert "Street photos and overhead tiles" in page
     assert "photo classifier and overhead tiles together" in page
+    assert (report / "figures" / "cross-view-attention.png").is_file()
     assert build.built("cross_view_model").mlflow_run in page
     assert facts(workspace, "above", "overhead_index")["tiles"].value == len(index)
     assert geoloc(workspace, "audit", "above/cross_view_evaluation") == 0

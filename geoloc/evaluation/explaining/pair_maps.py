@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from geoloc.evaluation.explaining.occlusion import map_of_windows
 from geoloc.models.cross_view import PHOTO, TILE, CrossViewNetwork
+from geoloc.models.embedder import Embedder
 from geoloc.models.tiles import seen_tiles
 from geoloc.training.cross_view_pairs import PairSource
 
@@ -113,6 +114,7 @@ def _with_attention(
     it."""
     kept: list[torch.Tensor] = []
     tower = model.towers[min(view, len(model.towers) - 1)]
+    assert isinstance(tower, Embedder)
     hook = tower.backbone.register_forward_hook(lambda module, inputs, output: kept.append(output))
     try:
         embedded = embed()
