@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -72,8 +73,8 @@ def evaluate_joint(
     answers: Mapping[str, Answers], photos: pd.DataFrame, *, resamples: int, confidence: float, seed: int
 ) -> Evaluation:
     """The methods side by side on Q photos (photo_id, photographer, latitude, longitude), down to 25 m; `comparisons`
-    are of JOINT with each other method. Raises ValueError for no photos."""
-    return evaluate(
+    are of JOINT less each other method. Raises ValueError for no photos."""
+    made = evaluate(
         answers,
         photos,
         settings=EvaluationSettings(resamples=resamples, confidence=confidence, compare_with=JOINT),
@@ -82,6 +83,13 @@ def evaluate_joint(
         descriptions=DESCRIPTIONS,
         levels_km=FINE_LEVELS_KM,
     )
+    turned = made.comparisons.rename(columns={"method": "other", "other": "method"}).assign(
+        difference=0.0 - made.comparisons["difference"],  # not -0.0
+        low=0.0 - made.comparisons["high"],
+        high=0.0 - made.comparisons["low"],
+        verdict=made.comparisons["verdict"].replace({"better": "worse", "worse": "better"}),
+    )
+    return dataclasses.replace(made, comparisons=turned[list(made.comparisons.columns)])
 
 
 def known_of_cities(

@@ -86,9 +86,14 @@ def test_the_classifier_tells_cities_apart_and_the_tiles_tell_places():
     at = made.accuracy.set_index(["method", "level"])["accuracy"]
     assert (at[JOINT, "25 m"], at[OVERHEAD, "25 m"], at[CLASSIFIER, "25 m"]) == (1, 0, 0)
     assert (at[OVERHEAD, "continent"], at[CLASSIFIER, "region"]) == (0, 1)
-    compared = made.comparisons[made.comparisons["level"] == "25 m"].set_index("method")["difference"]
-    assert compared.to_dict() == {OVERHEAD: -1.0, CLASSIFIER: -1.0, AMONG_TILES: -0.5}
-    assert set(made.comparisons["other"]) == {JOINT}
+    compared = made.comparisons[made.comparisons["level"] == "25 m"].set_index("other")
+    assert compared["difference"].to_dict() == {OVERHEAD: 1.0, CLASSIFIER: 1.0, AMONG_TILES: 0.5}
+    assert (compared["low"] <= compared["difference"]).all()
+    assert (compared["difference"] <= compared["high"]).all()
+    assert set(made.comparisons["method"]) == {JOINT}
+    at_continent = made.comparisons.set_index(["level", "other"]).loc[("continent", OVERHEAD)]
+    assert at_continent["difference"] == 1.0
+    assert at_continent["verdict"] in ("better", "undecided")
 
 
 def test_a_photo_without_answer_is_counted_as_wrong():
