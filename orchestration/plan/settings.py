@@ -389,6 +389,14 @@ def _check_context(settings: BuildSettings) -> None:
             f"{needs[0]} needs classifier in embeddings.models, got "
             f"{', '.join(settings.embeddings.models) or 'none'}"
         )
+    mode, weights = settings.training.mode, settings.model.weights
+    learned = f"training.mode is {mode}" if mode != "frozen" else f"model.weights is {weights}"
+    everything = [name for name, one in networks.items() if one.train_on == "all"]
+    if everything and (mode != "frozen" or weights not in NAMED_WEIGHTS):
+        raise SettingsError(
+            f"albums.networks.{everything[0]}.train_on must be context where {learned}: the backbone may have learned "
+            "from the photos of train; got all"
+        )
     if settings.context and settings.splits.validation.share == 0:
         raise SettingsError(
             "splits.validation.share must be above 0 with time or albums, which are chosen on validation photos; got 0"
