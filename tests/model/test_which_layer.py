@@ -116,4 +116,4 @@ def test_the_command_on_a_published_layout(folder, tmp_path, monkeypatch, capsys
     gain = penultimate_gain(table)
     assert gain["net"].tolist() == ["NetA", "NetA-classes"]
     one = table.query("net == 'NetA' and layer == 'fc6' and part == 'test' and epoch == 1 and k == 1")
-    assert gain["test_last"].item() == one["recall"].item()
+    assert gain["test_last"].iloc[0] == one["recall"].item()
