@@ -35,15 +35,14 @@ def build(run: StageRun) -> StageResult:
     index = OverheadIndex.open(run.input("overhead_index"))
     (source,) = pair_sources(run.build, embedder.network, (TEST,))
     splits = read_photos(run.input("splits"))
-    pairs = source.pairs.rows
-    unknown = unknown_to_classifier(pairs, splits)
-    cities = known_of_cities(pairs, unknown, index.tiles, splits)
-    write_parquet(run.output / CITIES_FILE, cities)
-    facts: dict[str, object] = {"photos": int(unknown.sum()), "cities": cities}
     # A photo may be in several pairs, and is asked about once.
-    asked = np.flatnonzero(unknown & ~pairs["photo_id"].duplicated().to_numpy())
-    if not len(asked) or index.calibration is None:
-        why = "the classifier knows all photos" if not len(asked) else "the overhead index is not calibrated"
+    photos_of_pairs = source.pairs.rows.drop_duplicates("photo_id")
+    unknown = unknown_to_classifier(photos_of_pairs, splits)
+    cities = known_of_cities(photos_of_pairs, unknown, index.tiles, splits)
+    write_parquet(run.output / CITIES_FILE, cities)
+    asked = photos_of_pairs.index.to_numpy()[unknown]
+    facts: dict[str, object] = {"photos": len(asked), "cities": cities}
+    if (why := _why_not(len(asked), index)) is not None:
         run.log(f"nothing is measured: {why}")
         return StageResult(facts)
 
@@ -93,3 +92,14 @@ def build(run: StageRun) -> StageResult:
         "comparisons": made.comparisons.round(4),
     }
     return StageResult(facts, mlflow_run=tracker.run_id)
+
+
+def _why_not(asked: int, index: OverheadIndex) -> str | None:
+    """Why nothing can be measured with so many photos to ask about; None if it can."""
+    if not asked:
+        return "no photo of the test pairs is a test photo of the classifier"
+    if not len(index):
+        return "the overhead index has no tile, as none could be read"
+    if index.calibration is None:
+        return "the overhead index is not calibrated, as no validation pair could be read"
+    return None

@@ -21,6 +21,7 @@ from geoloc.localizers.base import Answers
 from geoloc.localizers.by_overhead.calibration import Calibration
 from geoloc.localizers.by_overhead.embedding import CrossViewEmbedder
 from geoloc.localizers.by_overhead.index import OverheadIndex
+from orchestration.assets.joint_evaluation import _why_not
 from tests.model.test_cross_view_evaluation import network
 
 SPLITS = pd.DataFrame(
@@ -47,15 +48,18 @@ class ByHemisphere:
         return np.where(np.asarray(latitude) > 30, 0, 1)
 
 
+def index_of(tiles=TILES, calibration=Calibration(1.0, 1.9, 0.5, None, None, 9)):
+    """Tiles whose embeddings are the first axes."""
+    vectors = np.eye(12, dtype=np.float32)[: len(tiles), None]
+    return OverheadIndex(tiles, vectors, np.zeros(1), None, "hash", calibration)
+
+
 def answered(photos, probabilities):
     """The answers of all methods; a classifier's answer is 1 degree north of the city."""
-    vectors = np.eye(12, dtype=np.float32)[:4, None]
-    calibration = Calibration(1.0, 1.9, 0.5, None, None, 9)
     embedder = CrossViewEmbedder(network(), "hash")
-    index = OverheadIndex(TILES, vectors, np.zeros(1), None, "hash", calibration)
     far = np.array([51.0, 11.0])[np.argmax(probabilities, axis=1)]
     classifier = Answers(far, np.zeros(len(far)), np.ones(len(far), dtype=np.float32))
-    return joint_answers(index, embedder, photos, np.array(probabilities), ByHemisphere(), classifier)
+    return joint_answers(index_of(), embedder, photos, np.array(probabilities), ByHemisphere(), classifier)
 
 
 def test_only_test_photos_of_the_classifier_are_asked_about():
@@ -102,3 +106,10 @@ def test_a_photo_without_answer_is_counted_as_wrong():
     assert found[JOINT].abstained.all()
     assert found[OVERHEAD].abstained.all()
     assert found[AMONG_TILES].abstained.all()
+
+
+def test_why_nothing_can_be_measured_is_told():
+    assert _why_not(3, index_of()) is None
+    assert "no photo" in _why_not(0, index_of())
+    assert "no tile" in _why_not(3, index_of(TILES[:0]))
+    assert "not calibrated" in _why_not(3, index_of(calibration=None))
