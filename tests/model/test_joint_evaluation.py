@@ -48,7 +48,10 @@ class ByHemisphere:
         return np.where(np.asarray(latitude) > 30, 0, 1)
 
 
-def index_of(tiles=TILES, calibration=Calibration(1.0, 1.9, 0.5, None, None, 9)):
+CALIBRATION = Calibration(1.0, 1.9, 0.5, None, None, 9)
+
+
+def index_of(tiles=TILES, calibration=CALIBRATION):
     """Tiles whose embeddings are the first axes."""
     vectors = np.eye(12, dtype=np.float32)[: len(tiles), None]
     return OverheadIndex(tiles, vectors, np.zeros(1), None, "hash", calibration)
