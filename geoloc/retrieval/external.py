@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from geoloc.files import one_line
 
 ID_COLUMNS = ("photo_id", "id", "image_id", "img_id", "image", "file", "filename", "path", "name")
 """Usual names of the column of ids, best first; case does not matter."""
+
+_INDEX = re.compile(r"__index_level_\d+__")
 
 
 class FeaturesError(ValueError):
@@ -92,7 +95,7 @@ def _read_npy(path: Path, ids: Path) -> tuple[list[str], NDArray[Any]]:
     except (ValueError, OSError, EOFError) as error:
         raise FeaturesError(f"{path} is not an array of numbers in .npy format: {one_line(error)}") from None
     try:
-        names = [line.strip() for line in ids.read_text(encoding="utf-8").splitlines()]
+        names = [line.strip() for line in ids.read_text(encoding="utf-8-sig").splitlines()]
     except FileNotFoundError:
         raise FeaturesError(
             f"{ids} is missing: it must have the photo id of each row of {path.name}, a line each"
@@ -119,7 +122,8 @@ def _read_parquet(path: Path) -> tuple[list[str], NDArray[Any]]:
     if table.column(at).null_count:
         raise FeaturesError(f"{path} has rows without {table.column_names[at]}")
     ids = [str(one) for one in table.column(at).to_pylist()]
-    others = [i for i in range(table.num_columns) if i != at]
+    # A pandas index that was saved along numbers rows: it is no dimension.
+    others = [i for i in range(table.num_columns) if i != at and not _INDEX.fullmatch(table.column_names[i])]
     lists = [i for i in others if _is_list(table.schema.field(i).type)]
     if len(lists) > 1:
         names = ", ".join(table.column_names[i] for i in lists)

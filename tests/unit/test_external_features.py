@@ -36,10 +36,13 @@ def test_the_forms_are_one(tmp_path):
     frame.to_parquet(tmp_path / "lists.parquet")
     wide = pd.DataFrame(VECTORS, columns=["0", "1"]).assign(photo_id=IDS)
     wide.to_parquet(tmp_path / "wide.parquet")
+    wide.set_index(pd.Index([7, 8, 9])).to_parquet(tmp_path / "chosen.parquet")  # pandas saves these numbers
     moved = write_npy(tmp_path).with_suffix(".txt").rename(tmp_path / "ids.txt")
+    moved.write_text(moved.read_text(), "utf-8-sig")  # as some editors save it
     for files in (
         [tmp_path / "lists.parquet"],
         [tmp_path / "wide.parquet"],
+        [tmp_path / "chosen.parquet"],
         [tmp_path / "theirs.npy", moved],
     ):
         found = read_features(*files)
