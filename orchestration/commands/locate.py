@@ -203,10 +203,9 @@ def _check_album(options: argparse.Namespace, question: Question) -> None:
     if options.album:
         if options.photos:
             raise UsageError(f"--album {options.album} and the photo {options.photos[0]} exclude each other")
-        if options.table or options.output:
-            raise UsageError(
-                f"--album {options.album} and {'--table' if options.table else '--output'} exclude each other"
-            )
+        for other in ("table", "output", "overhead"):
+            if getattr(options, other):
+                raise UsageError(f"--album {options.album} and --{other} exclude each other")
         for name, default in vars(Question()).items():
             if getattr(question, name) != default:
                 option = f"--{name.replace('_', '-')}"

@@ -107,11 +107,20 @@ def test_places_in_exif_are_used_if_asked_for_and_marked(made, folder, capsys, t
     assert "1 of the photos have a place in their EXIF, which is not used; use it with --anchors" in said.err
     assert "1 of 6 files are no readable photos" in said.err
     assert "anchor" not in said.out
+    assert "1 folders in" in said.err
+    with Image.open(folder / "0.jpg") as image:
+        exif = image.getexif()
+        exif.get_ifd(_GPS).update({1: "N", 2: (91, 0, 0), 3: "E", 4: (2, 15, 0)})
+        image.save(folder / "0.jpg", exif=exif)
     page = tmp_path / "track.html"
     assert geoloc(made, "locate", "--album", str(folder), "--anchors", "--map", str(page)) == 0
     said = capsys.readouterr()
     assert "anchor: its EXIF place" in said.out
     assert "1 anchors" in said.out
+    assert (
+        "1 of the photos are no anchors: their EXIF has a place that cannot be, such as 0.jpg: 91, 2.25"
+        in said.err
+    )
     html = page.read_text()
     assert "anchor: the place in its EXIF" in html
     assert "album &lt;b&gt;" in html
@@ -154,6 +163,7 @@ def test_a_build_with_a_markov_model_answers_by_it(made, folder, capsys, tmp_pat
         (["--album", "nowhere"], "--album must be a folder of photos, got nowhere"),
         (["--album", "{empty}"], "has no files"),
         (["--album", "{empty}", "a.jpg"], "and the photo a.jpg exclude each other"),
+        (["--album", "{empty}", "--overhead", "area"], "and --overhead exclude each other"),
         (["--anchors", "a.jpg"], "--anchors needs --album FOLDER"),
         (["--album", "{empty}", "--method", "nn"], "and --method exclude each other"),
         (["--album", "{empty}", "--abstain-below", "0.5"], "and --abstain-below exclude each other"),

@@ -97,6 +97,17 @@ def test_an_anchor_tells_of_the_others_and_is_never_moved(hmm):
     assert np.isnan(found.probabilities[0]).all()
 
 
+def test_an_anchor_counts_where_the_order_makes_no_sense():
+    """Only photos that speak against its place are answered alone."""
+    times = [f"2020-05-01 10:0{i}" for i in range(4)]
+    single = np.concatenate([sure(1, 1, 1, p=0.3), sure(2, p=0.9)])
+    assert set(answered(single, order(*times), hmm=HMMSettings()).reason) == {UNLIKELY_ORDER}
+    found = answered(single, order(*times), [-1, 3, -1, -1], HMMSettings())
+    assert found.cells.tolist() == [3, 3, 3, 2]
+    assert found.reason.tolist() == [None, None, None, SPEAKS_AGAINST]
+    np.testing.assert_array_equal(found.probabilities[3], single[3])
+
+
 def test_clocks_that_cannot_be_right_leave_a_photo_alone():
     found = order("2020-05-01 10:00", "2020-05-01 10:05", "2001-01-01 00:00", "2031-01-01 00:00", None)
     assert found.reason.tolist() == [None, None, FAR_IN_TIME, FUTURE, NO_TIME]
@@ -130,7 +141,8 @@ def test_the_spread_is_the_distance_within_which_the_probability_lies():
     p[0, 0] = 1
     p[1, [0, 1]] = 0.7, 0.3
     p[2] = np.nan
-    found = spread_km(p, np.array([0, 0, -1]), points)
-    assert found[0] == 0
-    assert found[1] == pytest.approx(distance_km(*points[0], *points[1]))
+    radius = np.linspace(100, 10, CELLS)
+    found = spread_km(p, np.array([0, 0, -1]), points, np.pi * radius**2)
+    assert found[0] == pytest.approx(100)  # a photo that is surely from a cell is somewhere in it
+    assert found[1] == pytest.approx(distance_km(*points[0], *points[1]) + radius[1])
     assert np.isnan(found[2])

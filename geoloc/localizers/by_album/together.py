@@ -71,7 +71,8 @@ def together(
     """Answer N photos together from the classifier's probabilities, float [N, C].
 
     `anchors` int (N,) are cells that are known, -1 for none. By the Markov model if `transitions` and `settings` are
-    given, else by the mean of each sequence.
+    given, else by the mean of each sequence. Where the order of a sequence makes no sense to the model, all its photos
+    are answered alone; with anchors in it, those that speak against the place of the others.
     """
     own = np.asarray(single, dtype=np.float32).copy()
     known = np.flatnonzero(anchors >= 0)
@@ -86,12 +87,16 @@ def together(
             if sequences.alone[rows[0]]:
                 continue
             posteriors, evidence = model.posteriors(own[rows])
-            if evidence < 0:
+            if evidence < 0 and (anchors[rows] < 0).all():
                 reason[rows] = UNLIKELY_ORDER
                 continue
-            found[rows] = posteriors
+            decoded = posteriors.argmax(axis=1).astype(np.int64)
             if settings.decode == "viterbi":
-                cells[rows] = model.viterbi(own[rows])[0]
+                decoded = model.viterbi(own[rows])[0]
+            # Anchors are where they are, likely or not: only photos that speak against it are answered alone.
+            against = _against(own[rows], decoded, transitions.expected) & (evidence < 0)
+            reason[rows[against]] = SPEAKS_AGAINST
+            found[rows[~against]], cells[rows[~against]] = posteriors[~against], decoded[~against]
     else:
         found, against = _by_mean(own, sequences, partition)
         reason[against] = SPEAKS_AGAINST
@@ -112,20 +117,31 @@ def _by_mean(
     mean = averaged(own, sequences)
     counts = np.asarray(partition.photo_counts(), dtype=np.float64) + 0.5
     prior = counts / counts.sum()
-    cell = np.nan_to_num(mean).argmax(axis=1)
-    support = np.nan_to_num(own[np.arange(len(own)), cell]) / prior[cell]
-    against = (support < LEAST_SUPPORT) & ~np.isnan(own).any(axis=1) & ~sequences.alone
+    against = _against(own, np.nan_to_num(mean).argmax(axis=1), prior) & ~sequences.alone
     return np.where(against[:, None], own, mean), against
 
 
+def _against(
+    own: NDArray[np.float32], cells: NDArray[np.int64], prior: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Whether each photo speaks against its cell, bool (N,): see LEAST_SUPPORT. One that could not be read does not."""
+    support = own[np.arange(len(own)), cells] / prior[cells]
+    return np.asarray((support < LEAST_SUPPORT) & ~np.isnan(own).any(axis=1))
+
+
 def spread_km(
-    probabilities: NDArray[np.float32], cells: NDArray[np.int64], points: NDArray[np.float64]
+    probabilities: NDArray[np.float32],
+    cells: NDArray[np.int64],
+    points: NDArray[np.float64],
+    areas_km2: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """How uncertain each of N answers is, float64 (N,) in km: within so far of the answer's point lie cells with SPREAD
-    of the probability, by the points of cells, [C, 2]. NaN without an answer."""
+    """How uncertain each of N answers is, float64 (N,) in km: within so far of the answer's point lie whole cells with
+    SPREAD of the probability, taken as discs of their areas, (C,), around their points, [C, 2]. NaN without an answer.
+    """
+    radius = np.sqrt(areas_km2 / np.pi)
     found = np.full(len(cells), np.nan)
     for cell in np.unique(cells[cells >= 0]):
-        km = distance_km(points[cell, 0], points[cell, 1], points[:, 0], points[:, 1])
+        km = distance_km(points[cell, 0], points[cell, 1], points[:, 0], points[:, 1]) + radius
         order = np.argsort(km, kind="stable")
         for row in np.flatnonzero(cells == cell):
             inside = np.searchsorted(np.cumsum(probabilities[row, order], dtype=np.float64), SPREAD)
