@@ -92,11 +92,15 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="by neighbour: among references with source=NAME, taken from=DATE on or until=DATE, or that the data "
+        help="by nn and knn: among references with source=NAME, taken from=DATE on or until=DATE, or that the data "
         "version=MD5 had; may be repeated (default: localizers.references)",
     )
     parser.add_argument(
-        "--alternatives", type=at_least(1), default=5, metavar="N", help="how many to show (default: 5)"
+        "--alternatives",
+        type=at_least(1),
+        default=5,
+        metavar="N",
+        help="how many to show, at most 1,000 (default: 5)",
     )
     parser.add_argument(
         "--partition",

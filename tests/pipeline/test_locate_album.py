@@ -168,6 +168,7 @@ def test_a_build_with_a_markov_model_answers_by_it(made, folder, capsys, tmp_pat
         (["--album", "{empty}", "--method", "nn"], "and --method exclude each other"),
         (["--album", "{empty}", "--abstain-below", "0.5"], "and --abstain-below exclude each other"),
         ([], "or a folder with --album"),
+        (["a.jpg", "--alternatives", "1001"], "--alternatives must be from 1 to 1,000, got 1,001"),
     ],
 )
 def test_what_makes_no_sense_is_one_line(made, tmp_path, capsys, options, message):
