@@ -204,6 +204,11 @@ def test_utm_agrees_with_proj(latitude, longitude):
     assert np.allclose(from_utm(x, y, zone=55, south=True), (latitude, longitude), atol=1e-8)
 
 
+def test_what_is_no_utm_coordinate_is_no_place():
+    x, y = [0, 693_680, 1e12, 693_680], [0, 0, 6e6, 6_090_580]
+    assert np.isnan(from_utm(x, y, zone=55, south=True)[0]).tolist() == [True, True, True, False]
+
+
 def test_rasters_are_read_from_addresses(tmp_path):
     import fsspec
     from rasterio.transform import from_origin
