@@ -205,7 +205,7 @@ def test_a_grid_covers_its_area_evenly(tmp_path):
 @pytest.mark.parametrize(
     ("affine", "crs"),
     [
-        (Affine(4, 0, 833_300, 0, -4, 100_000), "EPSG:32660"),
+        (Affine(4, 0, 833_800, 0, -4, 100_000), "EPSG:32660"),
         (Affine(4e-5, 0, 179.998, 0, -4e-5, 1), "EPSG:4326"),
     ],
 )
@@ -215,7 +215,7 @@ def test_a_raster_over_the_antimeridian_is_one_area(tmp_path, affine, crs):
         places = [(latitude, longitude) for _, latitude, longitude in Grid.over(raster, 50).centres()]
         east = np.array([longitude for _, longitude in places])
         assert 30 < len(places) < 120
-        assert (-180 <= east).all()
+        assert (east >= -180).all()
         assert (east < 180).all()
         assert {round(one) for one in east} == {180, -180}
         covered = [cut_tile(raster, *place, metres=50, pixels=8).covered == 1 for place in places]
