@@ -284,6 +284,18 @@ def test_what_locate_cannot_answer_from_is_told_in_a_line(workspace, area, tmp_p
     (tmp_path / "index" / CALIBRATION_FILE).unlink()
     assert geoloc(workspace, *asked) == 1
     assert "has no calibration" in capsys.readouterr().err
+    for vectors, told in (
+        (
+            np.array(made.vectors)[:, :, :2],
+            "it has embeddings of 2 dimensions, and the network of above gives 3",
+        ),
+        (np.full_like(made.vectors, np.nan), "its embeddings are NaN"),
+    ):
+        OverheadIndex(made.tiles, vectors, made.up, None, made.model, made.calibration).save(
+            tmp_path / "index"
+        )
+        assert geoloc(workspace, *asked) == 1
+        assert f"vectors.npy is damaged: {told}" in capsys.readouterr().err
     OverheadIndex(made.tiles, np.array(made.vectors), made.up, None, "e" * 64, made.calibration).save(
         tmp_path / "index"
     )

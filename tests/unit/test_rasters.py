@@ -179,6 +179,9 @@ def test_folders_without_map_tiles_are_named(tmp_path):
     map_tiles(tmp_path, zoom=5, around=0)
     with pytest.raises(RasterError, match="no map tiles of zoom 9; it has 5"), open_tiles(tmp_path, 9):
         pass
+    (tmp_path / "tilemapresource.xml").write_text("<TileMap/>")
+    with pytest.raises(RasterError, match="as TMS has, whose y is from the south"), open_tiles(tmp_path):
+        pass
 
 
 @given(st.floats(-84, 84), st.floats(-179, 179), st.integers(0, 22))
