@@ -3,11 +3,11 @@
     python benchmarks/which_layer.py [--workspace DIR] [--recipe default] [--nets NetA,NetE] [--figures DIR]
     python benchmarks/which_layer.py --layout cars-196 --folder ~/cars196 --backbone vgg16_bn --weights registry
 
-Each network is trained with the soft triplet loss on classes; then every layer's output, pooled, is the embedding. Of a
-workspace, whose splits and partition must be built, the classes are cells: half of them, drawn by the seed, are trained
-on with the training photos, and the test is on the photos of the other cells that are not for training: other cells by
-other photographers. There a photo by the query's photographer, or near-duplicate of it, is neither right nor wrong. A
-published collection has its own training and test classes.
+Each network is trained with the soft triplet loss on classes, NetA-classes with cross-entropy (figure 4.3); then every
+layer's output, pooled, is the embedding. Of a workspace, whose splits and partition must be built, the classes are
+cells: half of them, drawn by the seed, are trained on with the training photos, and the test is on the photos of the
+other cells that are not for training: other cells by other photographers. There a photo by the query's photographer, or
+near-duplicate of it, is neither right nor wrong. A published collection has its own training and test classes.
 
 Prints R@1 of each layer before training and after the last epoch, and the last layer against the one before the fully
 connected ones. --figures writes figures 4.2 to 4.5 and all numbers (recall.csv).
@@ -40,7 +40,11 @@ from orchestration.lineage.build import Build
 from orchestration.tables import markdown
 from orchestration.workspace import Workspace
 
-FIGURES = {"4.3": ("NetA",), "4.4": ("NetA", "NetB", "NetC"), "4.5": ("NetA", "NetD", "NetE", "NetF")}
+FIGURES = {
+    "4.3": ("NetA-classes", "NetA"),
+    "4.4": ("NetA", "NetB", "NetC"),
+    "4.5": ("NetA", "NetD", "NetE", "NetF"),
+}
 
 
 def of_workspace(build: Build, unseen: float, seed: int) -> tuple[Path, Photos, Photos]:

@@ -1,5 +1,5 @@
-"""Which layer to embed with: networks trained with a metric loss, R@k of each layer on what they were trained on and on
-classes that they never saw (dissertation, chapter 4)."""
+"""Which layer to embed with: networks trained with a metric loss, or as classifiers, and R@k of each of their layers on
+what they were trained on and on classes that they never saw (dissertation, chapter 4)."""
 
 from __future__ import annotations
 
@@ -16,15 +16,21 @@ from torch import nn
 
 from geoloc.evaluation.measures.retrieval import recall_at_k
 from geoloc.evaluation.retrieval_sets.base import ClassSet
+from geoloc.losses.classification import cross_entropy
 from geoloc.models.batches import iter_batches
 from geoloc.models.embedder import build_backbone
 from geoloc.models.layers import LayerEmbedder, layer_names, pooled_layers
 from geoloc.models.metric import MetricNetwork, build_metric_network
-from geoloc.models.prediction import run_network
+from geoloc.models.prediction import mixed_precision, run_network
 from geoloc.models.settings import LayerSettings, ModelSettings
 from geoloc.settings import replace
+from geoloc.training import loop
+from geoloc.training.loop import OnProgress, Task, loop_fingerprint
 from geoloc.training.metric import train_metric
 from geoloc.training.metric_settings import MetricSettings, PositivesSettings
+from geoloc.training.photo_data import PhotoSource
+from geoloc.training.samplers import epoch_starts
+from geoloc.training.source import Inputs
 
 CLASS = "class"
 KS = (1, 2, 4, 8, 16, 32)
@@ -36,11 +42,13 @@ _FIRST_CONNECTED = 6
 @dataclass(frozen=True)
 class Net:
     """One of the dissertation's networks: the number of fully connected layers after pooling (fc6, fc7, fc8, with ReLU
-    between them), and what starts from random weights besides these."""
+    between them), what starts from random weights besides these, and the loss. A classifier's last layer has an output
+    for each class of the training photos."""
 
     name: str
     connected: int
     scratch: Literal["nothing", "last block", "backbone"] = "nothing"
+    loss: Literal["metric", "classification"] = "metric"
 
 
 NETS = (
@@ -50,6 +58,7 @@ NETS = (
     Net("NetD", 0),
     Net("NetE", 2),
     Net("NetF", 3),
+    Net("NetA-classes", 2, loss="classification"),  # figure 4.3
 )
 
 
@@ -83,8 +92,11 @@ def photos_of_set(collection: ClassSet, folder: Path, train: bool) -> Photos:
     return Photos(rows, np.unique(classes, return_inverse=True)[1].astype(np.int64))
 
 
-def make_net(net: Net, settings: ModelSettings, seed: int, size: int) -> MetricNetwork:
-    """A network before training, with fully connected layers of `size`. Raises the errors of build_backbone."""
+def make_net(
+    net: Net, settings: ModelSettings, seed: int, size: int, classes: int | None = None
+) -> MetricNetwork:
+    """A network before training, with fully connected layers of `size`; the last one of a classifier is of `classes`.
+    Raises the errors of build_backbone."""
     scratch = replace(settings, weights="none")
     start = scratch if net.scratch == "backbone" else settings
     model = build_metric_network(start, seed, size if net.connected else None)
@@ -94,7 +106,8 @@ def make_net(net: Net, settings: ModelSettings, seed: int, size: int) -> MetricN
     if net.connected > 1:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed + 3)
-            further = [part for _ in range(net.connected - 1) for part in (nn.ReLU(), nn.Linear(size, size))]
+            sizes = [size] * (net.connected - 2) + [size if classes is None else classes]
+            further = [part for wide in sizes for part in (nn.ReLU(), nn.Linear(size, wide))]
         model.projection = nn.Sequential(model.projection, *further)
     return model
 
@@ -164,11 +177,14 @@ def study(
     """Train one network on `train`, and measure R@k of each of its layers on `train` and `test` before and after each
     epoch: columns net, layer, part, epoch (0: before), k, recall.
 
-    `metric.positives` are replaced by the classes. `scratch` is an empty folder for checkpoints. Raises the errors of
+    `metric.positives` are replaced by the classes; a classifier takes all but loss and positives from `metric`, and its
+    batches are of photos in random order. `scratch` is an empty folder for checkpoints. Raises the errors of
     train_metric.
     """
     size = metric.embedding_size or 512
-    model = make_net(net, settings, seed, size)
+    classifies = net.loss == "classification"
+    count = int(train.classes.max()) + 1
+    model = make_net(net, settings, seed, size, count if classifies else None)
     layers = layers_of(model, net, "max" if settings.pooling == "max" else "average")
     rows: list[dict[str, Any]] = []
 
@@ -184,6 +200,9 @@ def study(
             measured(event["epoch"])
 
     measured(0)
+    if classifies:
+        _train_classes(model, pool, train, metric, seed, scratch, progress)
+        return pd.DataFrame(rows)
     photographers = train.apart[0] if train.apart else None
     frame = train.rows.assign(
         **{f"cell_{CLASS}": train.classes}, latitude=0.0, longitude=0.0, photographer=photographers
@@ -196,9 +215,47 @@ def study(
         select_by="last",
         early_stopping_epochs=0,
     )
-    classes: Any = _Classes(int(train.classes.max()) + 1)
+    classes: Any = _Classes(count)
     train_metric(model, pool, frame, frame[:0], {CLASS: classes}, wanted, seed, scratch, progress)
     return pd.DataFrame(rows)
+
+
+def _train_classes(
+    model: MetricNetwork,
+    pool: Any,
+    photos: Photos,
+    settings: MetricSettings,
+    seed: int,
+    folder: Path,
+    on_progress: OnProgress,
+) -> None:
+    """Train a network whose outputs are the logits of the classes."""
+
+    def order(epoch: int) -> NDArray[np.int64]:
+        numbers = np.random.Generator(np.random.Philox(key=[seed & (2**64 - 1), epoch]))
+        return numbers.permutation(len(photos.rows))
+
+    def prepare(device: torch.device) -> Task:
+        def loss_of(batch: Inputs) -> torch.Tensor:
+            (images,) = batch.tensors
+            with mixed_precision(device, settings.precision):
+                logits = model.embed(images)
+            return cross_entropy(logits, torch.from_numpy(photos.classes[batch.positions]).to(device))
+
+        source = PhotoSource(
+            pool,
+            photos.rows,
+            model.preprocess,
+            settings.augmentation,
+            seed,
+            settings.workers,
+            settings.channels_last,
+        )
+        steps = epoch_starts([len(photos.rows)] * settings.epochs, settings.batch_size)
+        return Task(source, order, steps, loss_of)
+
+    wanted = replace(settings, select_by="last", early_stopping_epochs=0)
+    loop.train(model, prepare, wanted, seed, folder, loop_fingerprint(model, wanted, seed), on_progress)
 
 
 def penultimate_gain(table: pd.DataFrame, k: int = 1) -> pd.DataFrame:

@@ -31,21 +31,22 @@ def warnings(evaluation: Evaluation) -> tuple[str, ...]:
 
 
 def bent_warnings(splits: pd.DataFrame) -> tuple[str, ...]:
-    """What says that test or validation photos are not of the population they were drawn from.
+    """What says that test or validation photos are not of the population they were drawn from, in one sentence.
 
     `splits` has a row a photo: split, weight (the design weight; null where nothing was drawn).
     """
-    said = []
-    for split, weight in splits.dropna(subset="weight").groupby("split")["weight"]:
-        low, high = float(weight.min()), float(weight.max())
-        if high > low * (1 + 1e-9):
-            said.append(
-                f"The {split} photos are no plain sample: strata (splits.max_share_per_stratum, splits.{split}.sample) "
-                f"made photos of crowded places rarer than they are. One stands for {low:.3g} to {high:.3g} photos of "
-                "its side (column weight of the splits); accuracies count each once, so they are of this other "
-                "population, and so are the temperatures and regions that validation photos choose."
-            )
-    return tuple(said)
+    drawn = splits.dropna(subset="weight").groupby("split")["weight"].agg(["min", "max"])
+    bent = drawn[drawn["max"] > drawn["min"] * (1 + 1e-9)].sort_index()
+    if bent.empty:
+        return ()
+    each = [
+        f"a {row.Index} photo represents {row.min:.3g} to {row.max:.3g} photos" for row in bent.itertuples()
+    ]
+    return (
+        f"Crowded places are rarer among the {' and '.join(bent.index)} photos than in the collection "
+        f"(splits.max_share_per_stratum, splits.NAME.sample): {', '.join(each)} (column weight of the splits). "
+        "Accuracies count each photo once.",
+    )
 
 
 def headline(evaluation: Evaluation) -> tuple[str, pd.Series]:

@@ -36,6 +36,11 @@ class SequenceModelSettings(LoopSettings):
         "embeddings",
         help="embeddings: of the image model; top_cells: its most probable cells, their sum, and the time of posting",
     )
+    train_on: Literal["context", "all"] = setting(
+        "context",
+        help="context: photos of the split context; all: of train too, whose embeddings are as those of new photos "
+        "where the backbone has not learned from them",
+    )
     length: int | None = setting(
         None, minimum=1, help="longer sequences are cut into pieces of so many photos; null: whole"
     )
@@ -48,6 +53,11 @@ class SequenceModelSettings(LoopSettings):
     def check(self, key: str) -> None:
         """Raise SettingsError if fields contradict each other."""
         super().check(key)
+        if self.train_on == "all" and self.inputs != "embeddings":
+            raise SettingsError(
+                f"{key}.train_on must be context where inputs is {self.inputs}: of train there are no probabilities by "
+                "a classifier that has not seen it; got all"
+            )
         if self.network.kind == "transformer" and self.length is None:
             raise SettingsError(
                 f"{key}.length must be given when network.kind is transformer, whose memory grows with its square"

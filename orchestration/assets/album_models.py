@@ -44,13 +44,15 @@ def build(run: StageRun) -> StageResult:
         if settings.hmm is not None:
             facts |= _count(run, settings, given, learnt)
         for name in settings.networks:
-            trained[name] = _train(run, name, given, learnt, held_out, time, tracker)
+            everything = settings.networks[name].train_on == "all"
+            photos = given.to_learn(all_photos=True) if everything else learnt
+            trained[name] = _train(run, name, given, photos, held_out, time, tracker)
         # No speeds in this file: equal trainings must give equal bytes.
         write_json(run.output / TRAINING_FILE, trained)
         tracker.artefacts(run.output)
     shutil.rmtree(run.scratch / CHECKPOINTS, ignore_errors=True)
     table = [
-        {"network": name, **{key: one[key] for key in ("epochs", "best_epoch", "steps")}}
+        {"network": name, **{key: one[key] for key in ("photos", "epochs", "best_epoch", "steps")}}
         for name, one in trained.items()
     ]
     return StageResult(facts | ({"networks": pd.DataFrame(table)} if table else {}), tracker.run_id)
@@ -106,6 +108,6 @@ def _train(
         teller(run, tracker, CURVES, TOLD, name),
     )
     save_sequence_network(run.output / network_file(name), model.cpu())
-    facts = dataclasses.asdict(result)
+    facts = dataclasses.asdict(result) | {"photos": len(learnt.photos)}
     del facts["resumed_at_step"]
     return facts

@@ -47,10 +47,13 @@ class ContextInput:
         """The photos of these splits."""
         return self.stored.photos[self.stored.photos["split"].isin(splits)].reset_index(drop=True)
 
-    def to_learn(self) -> SeenPhotos:
-        """The photos to learn from: the split context, or where there is none, train."""
+    def to_learn(self, all_photos: bool = False) -> SeenPhotos:
+        """The photos to learn from: the split context, or where there is none, train; with `all_photos` both, those of
+        train without probabilities."""
         found = self.of_split(CONTEXT)
-        return self.seen(found if len(found) else self.of_split(TRAIN))
+        if all_photos or not len(found):
+            found = self.of_split(TRAIN, CONTEXT)
+        return self.seen(found)
 
     def validation(self, part: str) -> SeenPhotos:
         """The validation photos of one use, see photos/validation_parts.py."""

@@ -12,7 +12,7 @@ from geoloc.evaluation.settings import EvaluationSettings
 from geoloc.files import DamagedFile
 from geoloc.localizers.settings import AlbumSettings, LocalizerSettings
 from geoloc.models.settings import NAMED_WEIGHTS, OF_CLASSIFIER, OF_METRIC, RECIPE, ModelSettings
-from geoloc.partitions.settings import LatLonPartitionSettings, PartitionSettings, S2PartitionSettings
+from geoloc.partitions.settings import PartitionSettings, S2PartitionSettings
 from geoloc.photos.settings import SplitSettings
 from geoloc.retrieval.settings import EmbeddingSettings, IndexSettings
 from geoloc.settings import Name, Settings, SettingsError, parse, replace, setting, used
@@ -24,6 +24,7 @@ from geoloc.training.settings import TrainingSettings
 from geoloc.yaml_files import read_yaml
 from orchestration.plan.alert_settings import AlertSettings
 from orchestration.plan.chain import MODEL_FILE, STAGES, borrowings, output_folder, value_at
+from orchestration.plan.combinations import check_combinations
 from orchestration.plan.operations_settings import GrowthSettings, PromotionSettings
 from orchestration.plan.seeds import PLAIN, training_seed, without_seed
 from orchestration.workspace import Workspace
@@ -32,8 +33,6 @@ NAMED = ("partitions", "head_weights", "networks")
 """Settings that are mappings whose keys are names chosen by the user."""
 OF_WORKSPACE = ("growth", "promotion", "alerts")
 """Sections that hold for all recipes, also for those that stand alone: policies of operations."""
-NESTING = ("s2", "latlon")
-"""Kinds of partitions that nest: each cell lies within one cell of a coarser partition."""
 DEFAULT_RECIPE = "default"
 """The recipe without a file of its own: params.yaml, unchanged."""
 STANDALONE = "standalone"
@@ -88,33 +87,7 @@ class BuildSettings(Settings):
 
     def check(self, key: str) -> None:
         """Raise SettingsError if sections contradict each other."""
-        if not self.partitions:
-            raise SettingsError("partitions must name at least one, got none")
-        weights = self.training.head_weights
-        unknown = [name for name in weights if name not in self.partitions]
-        if unknown:
-            raise SettingsError(
-                f"training.head_weights.{unknown[0]} is not a partition; "
-                f"the partitions are: {', '.join(self.partitions)}"
-            )
-        if not any(weights.get(name, 1.0) for name in self.partitions):
-            raise SettingsError(
-                "training.head_weights must be above 0 for at least one partition, got 0 for all"
-            )
-        if self.localizers.frozen.kinds and "backbone" not in self.embeddings.models:
-            raise SettingsError(
-                f"localizers.frozen.kinds {', '.join(self.localizers.frozen.kinds)} needs backbone in "
-                f"embeddings.models, got {', '.join(self.embeddings.models) or 'none'}"
-            )
-        if self.metric is not None:
-            _check_positives(self.metric, self.partitions)
-        names = [one.name for one in (self.metric, self.embeddings.external) if one is not None]
-        if len({name.lower() for name in names}) < len(names):
-            raise SettingsError(
-                f"embeddings.external.name must not be that of the metric network, {names[0]}"
-            )
-        _check_combinations(self)
-        _check_context(self)
+        check_combinations(self)
 
     @property
     def context(self) -> bool:
@@ -329,37 +302,6 @@ def _in_recipes(workspace: Workspace) -> list[str]:
     return sorted(path.stem for path in workspace.recipes.glob("*.yaml"))
 
 
-def _check_combinations(settings: BuildSettings) -> None:
-    """Raise SettingsError if localizers.combine does not fit the partitions, or weights were trained on the photos that
-    are evaluated with them."""
-    if settings.evaluation.leave_photographer_out and settings.model.weights.startswith(RECIPE):
-        raise SettingsError(
-            f"evaluation.leave_photographer_out must be false where model.weights is {settings.model.weights}: it asks "
-            "for the photos that recipe was trained on"
-        )
-    partitions, combine = settings.partitions, settings.localizers.combine
-    if combine and len(partitions) < 2:
-        raise SettingsError(
-            f"localizers.combine {', '.join(combine)} needs at least two partitions, got one: {', '.join(partitions)}"
-        )
-    if "product" not in combine:
-        return
-    # Latitude/longitude boxes nest only if all partitions are cut at the same places.
-    cuts = {
-        (p.kind, p.latlon.split, p.latlon.seed if p.latlon.split == "random" else 0)
-        if isinstance(p, LatLonPartitionSettings)
-        else (p.kind,)
-        for p in partitions.values()
-    }
-    kinds = {name: p.kind for name, p in partitions.items()}
-    if len(cuts) > 1 or not set(kinds.values()) <= set(NESTING):
-        found = ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
-        raise SettingsError(
-            f"localizers.combine product needs partitions that nest: all of one kind, {' or '.join(NESTING)} (latlon "
-            f"with the same split and seed); got {found}; overlay combines any"
-        )
-
-
 def _reseeded(settings: BuildSettings, seed: int) -> BuildSettings:
     """The settings with this seed in the sections of further networks."""
     if settings.metric is not None:
@@ -372,36 +314,6 @@ def _reseeded(settings: BuildSettings, seed: int) -> BuildSettings:
         networks = {name: replace(one, seed=seed) for name, one in settings.albums.networks.items()}
         settings = replace(settings, albums=replace(settings.albums, networks=networks))
     return settings
-
-
-def _check_context(settings: BuildSettings) -> None:
-    """Raise SettingsError if models of time or albums lack what they learn from."""
-    if settings.time is not None and not (
-        settings.time.network or settings.time.prior or settings.time.daylight
-    ):
-        raise SettingsError("time must have network, prior or daylight, or be null; got none of them")
-    networks = settings.albums.networks if settings.albums is not None else {}
-    needs = [f"albums.networks.{name}" for name, one in networks.items() if one.inputs == "embeddings"]
-    if settings.time is not None and settings.time.daylight:
-        needs.insert(0, "time.daylight")
-    if needs and not settings.embeddings.of_classifier:
-        raise SettingsError(
-            f"{needs[0]} needs classifier in embeddings.models, got "
-            f"{', '.join(settings.embeddings.models) or 'none'}"
-        )
-    if settings.context and settings.splits.validation.share == 0:
-        raise SettingsError(
-            "splits.validation.share must be above 0 with time or albums, which are chosen on validation photos; got 0"
-        )
-
-
-def _check_positives(metric: MetricSettings, partitions: Collection[str]) -> None:
-    """Raise SettingsError if positives are by the cells of an unknown partition."""
-    wanted = metric.positives.partition
-    if metric.positives.kind == "cell" and wanted not in (None, *partitions):
-        raise SettingsError(
-            f"metric.positives.partition must be one of the partitions {', '.join(partitions)}, or null; got {wanted}"
-        )
 
 
 def _check_borrowed(workspace: Workspace, settings: BuildSettings) -> None:

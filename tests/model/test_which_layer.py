@@ -51,12 +51,16 @@ def folder(tmp_path_factory):
 
 def test_the_networks_are_the_dissertations():
     base = make_net(NET["NetA"], SETTINGS, 1, 16)
-    others = {name: make_net(net, SETTINGS, 1, 16) for name, net in NET.items()}
+    others = {
+        name: make_net(net, SETTINGS, 1, 16, 3 if "classes" in name else None) for name, net in NET.items()
+    }
     names = {name: list(layers_of(model, NET[name], "max")) for name, model in others.items()}
     assert names["NetA"][-3:] == ["features.12", "pooling", "fc6"]
     assert names["NetD"][-1] == "pooling"
     assert names["NetE"][-3:] == ["pooling", "fc6", "fc7"]
     assert names["NetF"][-4:] == ["pooling", "fc6", "fc7", "fc8"]
+    assert names["NetA-classes"] == names["NetE"]
+    assert others["NetA-classes"].projection[2].out_features == 3
     last, first = "backbone.features.12.squeeze.weight", "backbone.features.0.weight"
 
     def same(name, key):
@@ -93,8 +97,9 @@ def test_recall_of_all_layers_is_that_of_each(folder):
 
 def test_the_command_on_a_published_layout(folder, tmp_path, monkeypatch, capsys):
     arguments = [
-        "--layout", "cub-200-2011", "--folder", str(folder), "--nets", "NetA,NetD", "--backbone", "squeezenet1_1",
-        "--weights", "none", "--image-size", "48", "--epochs", "1", "--classes", "2", "--images", "3", "--size", "8",
+        "--layout", "cub-200-2011", "--folder", str(folder), "--nets", "NetA,NetD,NetA-classes",
+        "--backbone", "squeezenet1_1", "--weights", "none", "--image-size", "48",
+        "--epochs", "1", "--classes", "2", "--images", "3", "--size", "8",
         "--figures", str(tmp_path / "figures"),
     ]  # fmt: skip
     monkeypatch.setattr(sys, "argv", ["which_layer.py", *arguments])
@@ -102,12 +107,13 @@ def test_the_command_on_a_published_layout(folder, tmp_path, monkeypatch, capsys
     shown = capsys.readouterr().out
     assert "train: 18 photos of 3 classes" in shown
     assert "test: 12 photos of 2 classes" in shown
-    assert "| NetA | fc6" in shown
+    assert "NetA-classes: epoch 1, loss " in shown
+    assert "| NetA         | fc6" in shown
     files = {path.name for path in (tmp_path / "figures").iterdir()}
     assert files == {"recall.csv", *(f"figure-4.{n}.png" for n in range(2, 6))}
     table = pd.read_csv(tmp_path / "figures" / "recall.csv")
     assert set(table["epoch"]) == {0, 1}
     gain = penultimate_gain(table)
-    assert gain["net"].tolist() == ["NetA"]
+    assert gain["net"].tolist() == ["NetA", "NetA-classes"]
     one = table.query("net == 'NetA' and layer == 'fc6' and part == 'test' and epoch == 1 and k == 1")
-    assert gain["test_last"].item() == one["recall"].item()
+    assert gain["test_last"].iloc[0] == one["recall"].item()

@@ -14,6 +14,7 @@ from geoloc.files import read_json
 from geoloc.models.stored_probabilities import StoredProbabilities
 from orchestration.assets.context_answers import ALONE, COMPARED
 from orchestration.lineage.build import Build
+from orchestration.plan.chain import TRAINING_FILE
 from tests.pipeline.conftest import geoloc
 
 SMALL = {"epochs": 2, "batch_size": 8}
@@ -26,7 +27,7 @@ RECIPE = {
     "time": {**SMALL, "network": {"hidden": 16}, "daylight": True},
     "albums": {
         "networks": {
-            "LSTM": {**SMALL, "network": {"hidden": 8}},
+            "LSTM": {**SMALL, "network": {"hidden": 8}, "train_on": "all"},
             "M3": {
                 **SMALL, "network": {"hidden": 8, "kind": "bidirectional"}, "inputs": "top_cells", "length": 24,
                 "sequences": {"by": "user", "clock": "posted"}, "one_per_group": True,
@@ -48,6 +49,12 @@ def test_models_of_time_and_albums_from_training_to_answers(workspace, capsys):
     assert set(stored.photos.loc[stored.photos["row"] < 0, "split"]) == {"train"}
     assert {"context", "validation", "test"} <= set(stored.photos.loc[stored.photos["row"] >= 0, "split"])
     assert "class_probabilities_suite" in json.dumps(read_json(build.checks_path("class_probabilities")))
+
+    # A network learns from the split context, or from that and train.
+    counts = stored.photos["split"].value_counts()
+    trained = read_json(build.folder("album_models") / TRAINING_FILE, dict)
+    assert trained["M3"]["photos"] == counts["context"]
+    assert trained["LSTM"]["photos"] == counts["context"] + counts["train"]
 
     # Rows beside the others, of the same photos.
     evaluation = Evaluation.load(build.folder("evaluation") / "test")

@@ -22,7 +22,7 @@ from geoloc.retrieval.pca import PCA_FILE, Pca
 from geoloc.sphere import distance_km, unit_vectors
 from orchestration.lineage.build import Build
 from orchestration.plan.chain import MODEL_FILE
-from tests.pipeline.conftest import facts, geoloc
+from tests.pipeline.conftest import build_without_report, facts, geoloc
 from tests.pipeline.traces import Sought, traces
 
 RECIPE = {
@@ -56,7 +56,7 @@ def test_from_settings_to_answers(workspace, tmp_path, capsys):
     build = Build(workspace, "special")
     assert build.record("splits") is None  # nothing was built
     file.write_text(yaml.safe_dump(RECIPE))
-    assert geoloc(workspace, "build", "--recipe", "special", "--no-commit") == 0
+    assert build_without_report(workspace, "special") == 0
     capsys.readouterr()
     build = Build(workspace, "special")
 

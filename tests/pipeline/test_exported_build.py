@@ -40,7 +40,7 @@ from orchestration.lineage.build import Build
 from orchestration.plan.chain import GRAPH_FILE, MODEL_FILE, output_folder
 from orchestration.stores.tracking import tracking_uri
 from orchestration.workspace import Workspace
-from tests.pipeline.conftest import copy_workspace, facts, geoloc
+from tests.pipeline.conftest import build_without_report, copy_workspace, facts, geoloc
 
 pytestmark = pytest.mark.slow
 
@@ -67,7 +67,7 @@ def made(original, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     (workspace.recipes / "onnx.yaml").write_text(yaml.safe_dump(RECIPE))
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("orchestration.assets.exporting.export_network", export_network)
-        assert geoloc(workspace, "build", "--recipe", "onnx", "--no-commit") == 0
+        assert build_without_report(workspace, "onnx") == 0
     return workspace
 
 
@@ -193,7 +193,7 @@ def test_a_layer_and_its_components_answer_without_torch_and_are_served(
 ) -> None:
     (changed.recipes / "reduced.yaml").write_text(yaml.safe_dump(REDUCED))
     monkeypatch.setattr("orchestration.assets.exporting.export_network", export_network)
-    assert geoloc(changed, "build", "--recipe", "reduced", "--no-commit") == 0
+    assert build_without_report(changed, "reduced") == 0
     assert Build(changed, "reduced").record("classifier").taken_from == "onnx/classifier"
     photo = write_photo(changed, tmp_path)
     for method in ("nn", "neighbours", "combined"):

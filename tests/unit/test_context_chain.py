@@ -102,6 +102,22 @@ def test_another_seed_trains_all_networks_again(workspace):
             {"albums": {"networks": {"x": {}}}, "embeddings": {"models": ["backbone"]}},
             "albums.networks.x needs classifier in embeddings.models, got backbone",
         ),
+        (
+            {"albums": {"networks": {"x": {"train_on": "all", "inputs": "top_cells"}}}},
+            "albums.networks.x.train_on must be context where inputs is top_cells",
+        ),
+        (
+            {"albums": {"networks": {"x": {"train_on": "all"}}}, "training": {"mode": "fine_tune"}},
+            "albums.networks.x.train_on must be context where training.mode is fine_tune",
+        ),
+        (
+            {
+                "albums": {"networks": {"x": {"train_on": "all"}}},
+                "training": {"mode": "frozen"},
+                "model": {"weights": "recipe:default"},
+            },
+            "albums.networks.x.train_on must be context where model.weights is recipe:default",
+        ),
         ({"albums": {}, "splits": {"validation": {"share": 0}}}, "splits.validation.share must be above 0"),
     ],
 )

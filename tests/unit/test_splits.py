@@ -385,7 +385,11 @@ def test_a_count_is_representative_by_default_and_else_has_design_weights(sample
         side["longitude"].between(2, 3).mean(), abs=0.06
     )
     assert (weight.nunique() == 1) == (sample == "representative" and cap == 1)
-    assert bool(bent_warnings(splits)) == (weight.nunique() > 1)
+    said = bent_warnings(splits)
+    assert bool(said) == (weight.nunique() > 1)
+    assert all(
+        f"a test photo represents {weight.min():.3g} to {weight.max():.3g} photos" in one for one in said
+    )
     assert splits.loc[~splits["split"].isin(["test", "validation"]), "weight"].isna().all()
 
 

@@ -32,7 +32,8 @@ BoolArray = NDArray[np.bool_]
 PRIOR_PHOTOGRAPHERS = 0.5
 """What an unknown design effect weighs, in photographers with hits."""
 _LEAST_P = 1e-7
-_HALVINGS = 40
+_HALVINGS = 26
+"""Of the range of a p-value's logarithm: 26 leave a quarter of a millionth of it."""
 
 
 @dataclass(frozen=True, eq=False)
