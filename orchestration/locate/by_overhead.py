@@ -63,7 +63,7 @@ class LocatedOverhead(Located):
         told = f"  half of the probability is within {_metres(self.radius_km or 0.0)}"
         if self.heading is not None:
             error = "" if self.heading_error is None else f" ± {self.heading_error:.0f}°"
-            told += f"; it looks towards {self.heading:.0f}°{error} from north"
+            told += f"; it looks towards {round(self.heading) % 360}°{error} from north"
         return "\n".join([*lines[:2], told, *lines[2:]])
 
 
@@ -313,7 +313,7 @@ def _located(
             float(longitude),
             name,
             float(share),
-            f"heading {heading:.0f}°" if heading == heading else "",
+            f"heading {round(heading) % 360}°" if heading == heading else "",
         )
         for (latitude, longitude), name, share, heading in zip(at, names, shares, headings, strict=True)
     )

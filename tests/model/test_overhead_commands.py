@@ -151,6 +151,13 @@ def test_the_heading_is_told_with_its_error_and_drawn(workspace, area, tmp_path,
     assert geoloc(workspace, *asked, "--json") == 0
     (found,) = json.loads(capsys.readouterr().out)
     assert (found["heading"], found["heading_error"]) == (123, 12)
+    monkeypatch.setattr(
+        localizer, "headings_of", lambda network, photos, tiles, up: np.full(len(photos), 359.8)
+    )
+    assert geoloc(workspace, *asked) == 0
+    told = capsys.readouterr().out
+    assert "it looks towards 0° ± 12° from north" in told
+    assert "heading 0°" in told
     ring = by_overhead._wedge(
         by_overhead.LocatedOverhead("a", "m", 48.0, 11.0, heading=90.0, heading_error=10.0)
     )[0]
