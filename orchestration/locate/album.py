@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from geoloc.files import sha256_bytes
 from geoloc.localizers.by_album.hmm import HMM_FILE, Transitions
 from geoloc.localizers.by_album.together import SPREAD, in_order, spread_km, together
 from geoloc.localizers.settings import HMMSettings
@@ -182,9 +183,19 @@ def _read(by_class: ByClass, files: list[Path], scaled: bool) -> tuple[pd.DataFr
             p[readable] = by_class.probabilities(pixels, scaled=scaled)[main]
         parts.append(p)
         for file, one in zip(some, read, strict=True):
-            facts = _facts(_exif_of(file) if one.error is None else None)
+            data = file.read_bytes() if one.error is None else None
+            facts = {} if data is None else _facts(_exif_of(data)) | {"content": sha256_bytes(data)}
             rows.append({"photo_id": one.name, "error": one.error, **facts})
-    columns = ["photo_id", "error", "taken_at", "utc_offset_hours", "latitude", "longitude", "no_place"]
+    columns = [
+        "content",
+        "photo_id",
+        "error",
+        "taken_at",
+        "utc_offset_hours",
+        "latitude",
+        "longitude",
+        "no_place",
+    ]
     table = pd.DataFrame(rows, columns=columns)
     written = pa.array(table["taken_at"].astype(object).where(table["taken_at"].notna(), None), pa.string())
     clock = times(written, len(table))[0].to_numpy(zero_copy_only=False).astype("M8[us]")
@@ -195,13 +206,13 @@ def _read(by_class: ByClass, files: list[Path], scaled: bool) -> tuple[pd.DataFr
     return table, np.concatenate(parts)
 
 
-def _exif_of(file: Path) -> PhotoFacts | None:
+def _exif_of(data: bytes) -> PhotoFacts | None:
     from PIL import Image
 
     from geoloc.photos.exif import read_exif
 
     try:
-        with Image.open(io.BytesIO(file.read_bytes())) as image:
+        with Image.open(io.BytesIO(data)) as image:
             return read_exif(image)
     except Exception:  # Pillow raises whatever a damaged file leads to; its pixels were read
         return None
@@ -240,7 +251,12 @@ def _answered(
     placed = (table["latitude"].notna() & table["error"].isna()).to_numpy() & anchors
     known[placed] = partition.assign(table["latitude"][placed], table["longitude"][placed])
     now = pd.Timestamp(datetime.now(UTC).replace(tzinfo=None))
-    found = together(single, in_order(table, now, order), partition, transitions, hmm, known)
+    contents = table["content"].astype(object).where(table["content"].notna(), None).to_numpy()
+    heard, nowhere = single, placed & (known < 0)
+    if nowhere.any():
+        heard = single.copy()
+        heard[nowhere] = np.nan  # known to be elsewhere than any cell
+    found = together(heard, in_order(table, now, order), partition, transitions, hmm, known, contents)
     spread = spread_km(found.probabilities, found.cells, points, partition.areas_km2())
     unread = np.isnan(single).any(axis=1)
     own = np.where(unread, -1, np.nan_to_num(single).argmax(axis=1))
@@ -251,7 +267,7 @@ def _answered(
     names = _named(np.concatenate([where, alone]))
     moved = distance_km(where[:, 0], where[:, 1], alone[:, 0], alone[:, 1])
     reason = found.reason.copy()
-    reason[placed & (known < 0)] = _IN_NO_CELL
+    reason[nowhere] = _IN_NO_CELL
     reason[placed & (known >= 0)] = None
     photos = []
     for i, row in enumerate(table.itertuples()):

@@ -8,7 +8,14 @@ import pytest
 
 from geoloc.localizers.by_album.hmm import count_transitions
 from geoloc.localizers.by_album.localizers import UNLIKELY_ORDER
-from geoloc.localizers.by_album.together import FUTURE, SPEAKS_AGAINST, in_order, spread_km, together
+from geoloc.localizers.by_album.together import (
+    ALL_COPIES,
+    FUTURE,
+    SPEAKS_AGAINST,
+    in_order,
+    spread_km,
+    together,
+)
 from geoloc.localizers.settings import HMMSettings
 from geoloc.photos.sequences import FAR_IN_TIME, NO_TIME, ONLY_ONE, make_sequences
 from geoloc.photos.settings import SequenceSettings
@@ -38,7 +45,7 @@ def sure(*cells, p=0.6):
     return found.astype(np.float32)
 
 
-def answered(single, sequences, anchors=None, hmm=None):
+def answered(single, sequences, anchors=None, hmm=None, contents=None):
     known = np.full(len(single), -1) if anchors is None else np.asarray(anchors)
     transitions = None
     if hmm is not None:
@@ -50,7 +57,8 @@ def answered(single, sequences, anchors=None, hmm=None):
         table["taken_at"] = pd.Timestamp("2020-01-01") + pd.to_timedelta(np.arange(len(cells)), "min")
         counted = make_sequences(table, SequenceSettings())
         transitions = count_transitions(cells, counted, CELLS, hmm, sure(*cells))
-    return together(single, sequences, PARTITION, transitions, hmm, known)
+    same = None if contents is None else np.array(contents, dtype=object)
+    return together(single, sequences, PARTITION, transitions, hmm, known, same)
 
 
 @pytest.mark.parametrize("hmm", [None, HMMSettings()], ids=["mean", "HMM"])
@@ -106,6 +114,21 @@ def test_an_anchor_counts_where_the_order_makes_no_sense():
     assert found.cells.tolist() == [3, 3, 3, 2]
     assert found.reason.tolist() == [None, None, None, SPEAKS_AGAINST]
     np.testing.assert_array_equal(found.probabilities[3], single[3])
+
+
+@pytest.mark.parametrize("hmm", [None, HMMSettings()], ids=["mean", "HMM"])
+def test_copies_of_a_photo_count_once(hmm):
+    times = [f"2020-05-01 10:0{i}" for i in range(3)]
+    few = answered(sure(2, 2, 1, p=0.4), order(*times), hmm=hmm)
+    copied = answered(
+        sure(2, 2, 1, 1, 1, 1, p=0.4), order(*times, *times[2:] * 3), hmm=hmm, contents=list("abcccc")
+    )
+    assert copied.cells.tolist() == [2] * 6
+    np.testing.assert_allclose(copied.probabilities[2:], few.probabilities[[2] * 4], atol=0.05)
+    single = sure(1, 1, 1, p=0.4)
+    found = answered(single, order(*times), hmm=hmm, contents=list("aaa"))
+    np.testing.assert_allclose(found.probabilities, single)
+    assert found.reason.tolist() == [ALL_COPIES] * 3
 
 
 def test_clocks_that_cannot_be_right_leave_a_photo_alone():
