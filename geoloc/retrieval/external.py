@@ -121,7 +121,7 @@ def _read_parquet(path: Path) -> tuple[list[str], NDArray[Any]]:
         raise FeaturesError(f"{path} has no column of photo ids ({', '.join(ID_COLUMNS)}); {found}")
     if table.column(at).null_count:
         raise FeaturesError(f"{path} has rows without {table.column_names[at]}")
-    ids = [str(one) for one in table.column(at).to_pylist()]
+    ids = [_as_id(one) for one in table.column(at).to_pylist()]
     # A pandas index that was saved along numbers rows: it is no dimension.
     others = [i for i in range(table.num_columns) if i != at and not _INDEX.fullmatch(table.column_names[i])]
     lists = [i for i in others if _is_list(table.schema.field(i).type)]
@@ -137,6 +137,13 @@ def _read_parquet(path: Path) -> tuple[list[str], NDArray[Any]]:
         )
     columns = [table.column(i).to_numpy().astype(np.float64) for i in others]
     return ids, np.stack(columns, axis=1)
+
+
+def _as_id(value: Any) -> str:
+    """An id as text: bytes decoded, and 12345.0 as 12345, for pandas makes floats of whole numbers."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _from_lists(path: Path, ids: list[str], name: str, column: pa.ChunkedArray) -> NDArray[Any]:

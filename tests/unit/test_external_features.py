@@ -52,6 +52,14 @@ def test_the_forms_are_one(tmp_path):
         np.testing.assert_allclose(found.units(np.array([2, 0])), [[-1, 0], [0.6, 0.8]])
 
 
+@pytest.mark.parametrize(
+    "ids", [[7, 8, 9], [7.0, 8.0, 9.0], [b"7", b"8", b"9"]], ids=["int", "float", "bytes"]
+)
+def test_ids_of_any_type_are_text(tmp_path, ids):
+    pd.DataFrame({"id": ids, "vector": list(VECTORS)}).to_parquet(tmp_path / "x.parquet")
+    assert read_features(tmp_path / "x.parquet").ids.tolist() == ["7", "8", "9"]
+
+
 def parquet(**columns):
     def write(folder):
         pd.DataFrame(columns).to_parquet(folder / "theirs.parquet")
