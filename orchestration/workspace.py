@@ -188,14 +188,15 @@ def init_workspace(folder: Path, photo_note: str = "", *, sample: bool = False) 
 
     The settings are for real photos, or with `sample` those of the sample planet.
 
-    Existing files are kept and a .gitignore is completed, so a second call is a no-op. Raises WorkspaceError if git or
-    DVC fails.
+    Existing files are kept; a .gitignore and the suites of expectations/ are completed, so a second call brings what a
+    newer geoloc needs, or is a no-op. Raises WorkspaceError if git or DVC fails.
     """
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     template = template_folder()
     settings = template / "params.yaml" if sample else SETTINGS_FOR_PHOTOS
-    for source in (settings, template / "recipes", template / "expectations"):
+    suites = sorted((template / "expectations").glob("*.json"))
+    for source in (settings, template / "recipes"):
         target = folder / source.name
         if target.exists():
             continue
@@ -206,6 +207,10 @@ def init_workspace(folder: Path, photo_note: str = "", *, sample: bool = False) 
                 target,
                 source.read_text(encoding="utf-8").replace(NOTE_LINE, f"note: {json.dumps(photo_note)}\n"),
             )
+    (folder / "expectations").mkdir(exist_ok=True)
+    for suite in suites:
+        if not (target := folder / "expectations" / suite.name).exists():
+            write_text(target, suite.read_text(encoding="utf-8"))
     _complete_gitignore(folder / ".gitignore")
     if not (folder / ".git").exists():
         _run(["git", "init", "-q"], folder)

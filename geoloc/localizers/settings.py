@@ -227,7 +227,7 @@ class LocalizerSettings(Settings):
         """Raise SettingsError if nothing would be evaluated, for repeated values, and for coverages out of range."""
         if not self.answers:
             raise SettingsError(f"{key}.answers must name at least one of centroid, centre; got none")
-        for name in ("combine", "coverages"):
+        for name in ("answers", "sigmas", "geometries", "combine", "coverages"):
             given = getattr(self, name)
             if len(set(given)) < len(given):
                 raise SettingsError(f"{key}.{name} must name each value once, got {list(given)}")

@@ -21,7 +21,7 @@ from geoloc.photos.rasters import Floats, Raster, RasterError, Window
 def open_raster(place: Place | str) -> Iterator[Raster]:
     """A GeoTIFF, or another georeferenced file that GDAL reads, for the block; an address is fetched first.
 
-    Raises RasterError for a file that is no raster, has no coordinate system, or has bands of more than 8 bits.
+    Raises RasterError for a file that is no raster, is not placed on the Earth, or has bands of more than 8 bits.
     """
     place = as_place(place)
     if isinstance(place, Path) and not place.is_file():
@@ -47,15 +47,17 @@ class _GeoTiff:
 
     def __init__(self, dataset: Any, place: Place) -> None:
         from rasterio.crs import CRS
-        from rasterio.errors import CRSError, RasterioError
-        from rasterio.warp import transform
 
         self.name = str(place)
-        self._dataset, self._transform = dataset, transform
+        self._dataset = dataset
         self._earth = CRS.from_epsg(4326)
         if dataset.crs is None or dataset.transform.is_identity:
             raise RasterError(
                 f"{place} has no coordinate system: give it one, as with gdal_translate -a_srs and -a_ullr"
+            )
+        if not dataset.transform.determinant:
+            raise RasterError(
+                f"{place} has a transform that makes a line of its pixels: {tuple(dataset.transform)[:6]}"
             )
         self._affine, self._inverse = dataset.transform, ~dataset.transform
         wide = [kind for kind in dataset.dtypes[:3] if kind != "uint8"]
@@ -68,16 +70,21 @@ class _GeoTiff:
         file = Path(dataset.name).stat()
         stamp = place if isinstance(place, Address) else file.st_mtime_ns
         self.identity = f"{place} {file.st_size} {stamp} {self.width}x{self.height} {tuple(self._affine)[:6]}"
-        try:
-            self.to_pixels(*self.from_pixels([self.width / 2], [self.height / 2]))
-        except (CRSError, RasterioError) as error:
+        left, right = sorted((dataset.bounds.left, dataset.bounds.right))
+        # Of a raster in degrees that lies over the antimeridian, both sides of it count on.
+        self._middle = (
+            (left + right) / 2 if dataset.crs.is_geographic and (left < -180 or right > 180) else None
+        )
+        if not np.isfinite(self.from_pixels([self.width / 2], [self.height / 2])).all():
             raise RasterError(
-                f"{place} has a coordinate system with no way to latitude and longitude: {error}"
-            ) from None
+                f"{place} has a coordinate system with no way to latitude and longitude, or lies outside of it"
+            )
 
     def to_pixels(self, latitude: ArrayLike, longitude: ArrayLike) -> tuple[Floats, Floats]:
         lat, lon = (np.atleast_1d(np.asarray(one, np.float64)) for one in (latitude, longitude))
-        x, y = (np.asarray(one) for one in self._transform(self._earth, self._dataset.crs, lon, lat))
+        if self._middle is not None:
+            lon = self._middle + (lon - self._middle + 180) % 360 - 180
+        x, y = _transformed(self._earth, self._dataset.crs, lon, lat)
         a = self._inverse
         return a.a * x + a.b * y + a.c, a.d * x + a.e * y + a.f
 
@@ -85,8 +92,8 @@ class _GeoTiff:
         c, r = (np.atleast_1d(np.asarray(one, np.float64)) for one in (column, row))
         a = self._affine
         x, y = a.a * c + a.b * r + a.c, a.d * c + a.e * r + a.f
-        longitude, latitude = self._transform(self._dataset.crs, self._earth, x, y)
-        return np.asarray(latitude), np.asarray(longitude)
+        longitude, latitude = _transformed(self._dataset.crs, self._earth, x, y)
+        return latitude, longitude
 
     def read(self, left: int, top: int, right: int, bottom: int, shrink: int) -> Window:
         from rasterio.enums import Resampling
@@ -122,3 +129,21 @@ class _GeoTiff:
         for value, colour in palette.items():
             table[value] = colour[:3]
         return table[values]
+
+
+def _transformed(source: Any, target: Any, x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Coordinates in another system; NaN or infinite where that has none. GDAL gives an error for all of them if it
+    is far from one: then for each half by itself."""
+    from rasterio._err import CPLE_BaseError
+    from rasterio.errors import CRSError, RasterioError
+    from rasterio.warp import transform
+
+    try:
+        found = transform(source, target, x, y)
+    except (CPLE_BaseError, CRSError, RasterioError):
+        if len(x) <= 1:
+            return np.full(len(x), np.nan), np.full(len(x), np.nan)
+        half = len(x) // 2
+        parts = [_transformed(source, target, x[part], y[part]) for part in (slice(half), slice(half, None))]
+        return np.concatenate([one[0] for one in parts]), np.concatenate([one[1] for one in parts])
+    return np.asarray(found[0], np.float64), np.asarray(found[1], np.float64)

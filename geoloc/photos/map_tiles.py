@@ -20,6 +20,7 @@ from geoloc.photos.sources.web_mercator import MOST_LATITUDE, TILE, from_pixels,
 _MOST_SIDE = 2048  # of a map tile's picture, which is 256 or 512
 _MOST_BYTES = 64 * 1024**2
 _KEPT = 128  # decoded map tiles that are kept
+_TMS = "tilemapresource.xml"
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
@@ -37,6 +38,11 @@ class _MapTiles:
 
     def __init__(self, place: Place, zoom: int | None) -> None:
         self.name, self._place = str(place), place
+        if _TMS in self._names(""):
+            raise RasterError(
+                f"{place} has {_TMS}, as TMS has, whose y is from the south: make map tiles with y from the north, as "
+                "gdal2tiles does with --xyz"
+            )
         levels = sorted(int(name) for name in self._folders("") if name.isdigit() and int(name) <= 30)
         if not levels:
             raise RasterError(f"{place} has no map tiles: it needs folders z/x/y.png, z from 0 to 30")
@@ -138,7 +144,9 @@ class _MapTiles:
                     )
                 picture.load()
                 yield picture
-        except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError) as error:
+        except UnidentifiedImageError:
+            raise RasterError(f"{where} is no picture that can be read") from None
+        except (Image.DecompressionBombError, OSError, SyntaxError) as error:
             raise RasterError(f"{where} is no picture that can be read: {one_line(error)}") from None
 
     def _found(self) -> Iterator[tuple[tuple[int, int], str]]:

@@ -133,14 +133,21 @@ class Grid:
 
     @classmethod
     def over(cls, raster: Raster, step: float) -> Grid:
-        """The grid over all of a raster. Raises RasterError above MOST_TILES tiles."""
+        """The grid over all of a raster. Raises RasterError above MOST_TILES tiles, and for a raster around a pole."""
         along = np.linspace(0.0, 1.0, 33)
         none, all_ = np.zeros(33), np.ones(33)
-        columns = np.concatenate([along, along, none, all_]) * raster.width
-        rows = np.concatenate([none, all_, along, along]) * raster.height
+        # Around it, so that longitudes count on over the antimeridian.
+        columns = np.concatenate([along, all_, along[::-1], none]) * raster.width
+        rows = np.concatenate([none, along, all_, along[::-1]]) * raster.height
         latitude, longitude = raster.from_pixels(columns, rows)
-        if not (np.isfinite(latitude).all() and np.isfinite(longitude).all()):
+        on_earth = np.isfinite(longitude) & (np.abs(latitude) <= 90 + 1e-9)  # false for NaN
+        if not on_earth.all():
             raise RasterError(f"{raster.name} lies partly outside of its projection's area")
+        longitude = np.unwrap(longitude, period=360)
+        if abs(longitude[-1] - longitude[0]) > 180:
+            raise RasterError(
+                f"{raster.name} has a pole in it, where tiles have no north: take a part without it"
+            )
         made = cls(
             float(latitude.max()), float(latitude.min()), float(longitude.min()), float(longitude.max()), step
         )
@@ -155,13 +162,18 @@ class Grid:
         return int(sum(self._counts().tolist()))
 
     def centres(self) -> Iterator[tuple[str, float, float]]:
-        """The id, latitude and longitude of each tile."""
+        """The id, latitude and longitude of each tile, in [-180, 180)."""
         for row, (latitude, count) in enumerate(
             zip(self._latitudes().tolist(), self._counts().tolist(), strict=True)
         ):
             width = (self.east - self.west) / count
             for column in range(count):
-                yield f"{row:05d}-{column:05d}", latitude, self.west + (column + 0.5) * width
+                longitude = self.west + (column + 0.5) * width
+                yield (
+                    f"{row:05d}-{column:05d}",
+                    latitude,
+                    longitude - 360 * math.floor((longitude + 180) / 360),
+                )
 
     def _latitudes(self) -> Floats:
         count = max(1, round((self.north - self.south) * METRES_PER_DEGREE / self.step))

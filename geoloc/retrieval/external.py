@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from geoloc.files import one_line
 
 ID_COLUMNS = ("photo_id", "id", "image_id", "img_id", "image", "file", "filename", "path", "name")
 """Usual names of the column of ids, best first; case does not matter."""
+
+_INDEX = re.compile(r"__index_level_\d+__")
 
 
 class FeaturesError(ValueError):
@@ -92,7 +95,7 @@ def _read_npy(path: Path, ids: Path) -> tuple[list[str], NDArray[Any]]:
     except (ValueError, OSError, EOFError) as error:
         raise FeaturesError(f"{path} is not an array of numbers in .npy format: {one_line(error)}") from None
     try:
-        names = [line.strip() for line in ids.read_text(encoding="utf-8").splitlines()]
+        names = [line.strip() for line in ids.read_text(encoding="utf-8-sig").splitlines()]
     except FileNotFoundError:
         raise FeaturesError(
             f"{ids} is missing: it must have the photo id of each row of {path.name}, a line each"
@@ -118,8 +121,9 @@ def _read_parquet(path: Path) -> tuple[list[str], NDArray[Any]]:
         raise FeaturesError(f"{path} has no column of photo ids ({', '.join(ID_COLUMNS)}); {found}")
     if table.column(at).null_count:
         raise FeaturesError(f"{path} has rows without {table.column_names[at]}")
-    ids = [str(one) for one in table.column(at).to_pylist()]
-    others = [i for i in range(table.num_columns) if i != at]
+    ids = [_as_id(one) for one in table.column(at).to_pylist()]
+    # A pandas index that was saved along numbers rows: it is no dimension.
+    others = [i for i in range(table.num_columns) if i != at and not _INDEX.fullmatch(table.column_names[i])]
     lists = [i for i in others if _is_list(table.schema.field(i).type)]
     if len(lists) > 1:
         names = ", ".join(table.column_names[i] for i in lists)
@@ -133,6 +137,13 @@ def _read_parquet(path: Path) -> tuple[list[str], NDArray[Any]]:
         )
     columns = [table.column(i).to_numpy().astype(np.float64) for i in others]
     return ids, np.stack(columns, axis=1)
+
+
+def _as_id(value: Any) -> str:
+    """An id as text: bytes decoded, and 12345.0 as 12345, for pandas makes floats of whole numbers."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _from_lists(path: Path, ids: list[str], name: str, column: pa.ChunkedArray) -> NDArray[Any]:

@@ -6,6 +6,7 @@ plan.py chooses the string. An IVF index can return fewer than k neighbours: tho
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,7 +25,10 @@ def choose_factory(references: int, dimension: int) -> str:
 
 def make_faiss(factory: str, dimension: int, seed: int) -> Any:
     """An empty index for inner products that takes our ids, with every k-means seeded."""
-    native_ids = factory.startswith("IVF") and "Refine" not in factory
+    if "IDMap" in factory:
+        raise SettingsError(f"index.factory {factory!r} must be without IDMap: every index keeps ids")
+    refines = re.search(r",(Refine\(|RFlat)", factory) is not None
+    native_ids = factory.startswith("IVF") and not refines
     try:
         index = faiss.index_factory(
             dimension, factory if native_ids else f"IDMap2,{factory}", faiss.METRIC_INNER_PRODUCT
@@ -35,8 +39,10 @@ def make_faiss(factory: str, dimension: int, seed: int) -> Any:
         ) from error
     ivf = ivf_inside(index)
     if ivf is not None:
-        if not native_ids and "Refine" not in factory:
+        if not native_ids and not refines:
             raise SettingsError(f"index.factory {factory!r} could not forget a photo: it must start with IVF")
+        if ivf.nlist < 1:
+            raise SettingsError(f"index.factory {factory!r} must have at least one list, got {ivf.nlist}")
         ivf.cp.seed = seed
         ivf = faiss.downcast_index(ivf)
         if hasattr(ivf, "pq"):

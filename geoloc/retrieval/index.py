@@ -217,7 +217,7 @@ class ReferenceIndex:
             return left_out | ((group[q, None] >= 0) & (table.groups[found] == group[q, None]))
 
         with blas_threshold(self.settings.blas_threshold):
-            todo = list(self._plan(extra, few, owner, k))
+            todo = list(self._plan(extra, few, owner, k)) if len(self) else []  # FAISS may crash
             while todo:
                 chosen, fetch, code, effort = todo.pop()
                 found, similar = self._fetch(queries[chosen], fetch, code, among, effort)

@@ -103,6 +103,11 @@ class EmbeddingSettings(Settings):
         None, help="embeddings that another program made, beside those of the models; null: none"
     )
 
+    def check(self, key: str) -> None:
+        """Raise SettingsError for a repeated model."""
+        if len(set(self.models)) < len(self.models):
+            raise SettingsError(f"{key}.models must name each value once, got {list(self.models)}")
+
     @property
     def of_backbone(self) -> bool:
         """Whether embeddings by the backbone with its first weights are extracted."""

@@ -27,7 +27,7 @@ class TimeSettings(LoopSettings):
 
 
 class SequenceModelSettings(LoopSettings):
-    """How a network over sequences is trained: the section `sequences`, by name. Rows of PlaNet's table 2b and of M3
+    """How a network over sequences is trained: `albums.networks`, by name. Rows of PlaNet's table 2b and of M3
     are values of these: see benchmarks/albums.py."""
 
     network: SequenceNetworkSettings = setting(SequenceNetworkSettings())

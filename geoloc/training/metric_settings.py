@@ -133,6 +133,10 @@ class MetricSettings(LoopSettings):
                 f"{key}.batch_size must be 2 or more times images_per_group ({self.images_per_group}), "
                 f"got {self.batch_size}"
             )
+        if self.chunk_size is not None and self.batch_norm == "train":
+            raise SettingsError(
+                f"{key}.batch_norm must be eval with chunk_size, got train: the statistics would be those of a chunk"
+            )
         if self.trainable_blocks == 0 and self.embedding_size is None:
             raise SettingsError(
                 f"{key}.trainable_blocks must be at least 1, or null, when embedding_size is null: nothing would learn"

@@ -92,11 +92,15 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="by neighbour: among references with source=NAME, taken from=DATE on or until=DATE, or that the data "
+        help="by nn and knn: among references with source=NAME, taken from=DATE on or until=DATE, or that the data "
         "version=MD5 had; may be repeated (default: localizers.references)",
     )
     parser.add_argument(
-        "--alternatives", type=at_least(1), default=5, metavar="N", help="how many to show (default: 5)"
+        "--alternatives",
+        type=at_least(1),
+        default=5,
+        metavar="N",
+        help="how many to show, at most 1,000 (default: 5)",
     )
     parser.add_argument(
         "--partition",
@@ -203,10 +207,9 @@ def _check_album(options: argparse.Namespace, question: Question) -> None:
     if options.album:
         if options.photos:
             raise UsageError(f"--album {options.album} and the photo {options.photos[0]} exclude each other")
-        if options.table or options.output:
-            raise UsageError(
-                f"--album {options.album} and {'--table' if options.table else '--output'} exclude each other"
-            )
+        for other in ("table", "output", "overhead"):
+            if getattr(options, other):
+                raise UsageError(f"--album {options.album} and --{other} exclude each other")
         for name, default in vars(Question()).items():
             if getattr(question, name) != default:
                 option = f"--{name.replace('_', '-')}"

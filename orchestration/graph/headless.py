@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from geoloc.settings import replace
 from orchestration.lineage.build import Build
 from orchestration.lineage.stale import borrowed_content, stale_stages, why_stale
 from orchestration.plan.chain import EXTERNAL_FILE, STAGES, WEIGHTS, borrowed, looks_at_pool, uses
+from orchestration.plan.checks import checks_of
 from orchestration.plan.settings import (
     BuildSettings,
     external_files,
@@ -101,6 +102,7 @@ def _build(
         say(f"{recipe}: everything is up to date")
         return []
     _check_layer(one.settings)
+    _check_suites(one, reasons)
     for name, why in reasons.items():
         say(f"{one.name(name):<24} {'; '.join(why)}")
     started = time.monotonic()
@@ -157,6 +159,16 @@ def _check_layer(settings: BuildSettings) -> None:
         at_layer(build_embedder(model, 0), layer)
     if settings.metric is not None:
         at_layer(build_metric_network(model, 0, settings.metric.embedding_size), layer)
+
+
+def _check_suites(one: Build, stages: Iterable[str]) -> None:
+    """Raise QualityError if a suite that will check one of these outputs cannot be read, before hours are spent on
+    making it."""
+    # pandas, which takes half a second to import.
+    from orchestration.quality.suites import read_suite
+
+    for suite in {check.suite for name in stages for check in checks_of(one.settings, name)}:
+        read_suite(one.workspace.expectations / f"{suite}.json")
 
 
 def _run(

@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from geoloc.files import sha256_bytes
 from geoloc.localizers.by_album.hmm import HMM_FILE, Transitions
 from geoloc.localizers.by_album.together import SPREAD, in_order, spread_km, together
 from geoloc.localizers.settings import HMMSettings
@@ -50,9 +51,10 @@ class Spot:
 @dataclass(frozen=True)
 class AlbumPhoto:
     """One photo of an album. `answer` is that of all photos together, `alone` that of the photo by itself, None where
-    there is none. `spread_km`: with 80 % probability the photo is from cells so near to the answer. `anchor`: its EXIF
-    place was used, and is its answer. `changed`: the others changed its answer. `reason`: why it was answered alone;
-    `error`: why it was not answered. `taken_at` is the camera's clock, `utc_offset_hours` its zone, where recorded."""
+    there is none. `spread_km`: with 80 % probability the photo is from cells that lie so near to the answer. `anchor`:
+    its EXIF place was used, and is its answer. `changed`: the others changed its answer. `reason`: why it was answered
+    alone; `error`: why it was not answered. `taken_at` is the camera's clock, `utc_offset_hours` its zone, where
+    recorded."""
 
     photo: str
     answer: Spot | None = None
@@ -143,8 +145,17 @@ def locate_album(
     verified(build, Question(), loaded, say)
     by_class = ByClass.open(build, Question(), say)
     table, single = _read(by_class, files, hmm is None)
+    if inside := sum(one.is_dir() and not one.name.startswith(".") for one in folder.iterdir()):
+        say(f"{inside} folders in {folder} are not looked into: an album is the files of one folder")
     if bad := int(table["error"].notna().sum()):
         say(f"{bad} of {len(files)} files are no readable photos; each says why")
+    nowhere = table[table["no_place"].notna()]
+    if anchors and len(nowhere):
+        one = nowhere.iloc[0]
+        say(
+            f"{len(nowhere)} of the photos are no anchors: their EXIF has a place that cannot be, such as "
+            f"{Path(one['photo_id']).name}: {one['no_place']}"
+        )
     if not anchors and (placed := int(table["latitude"].notna().sum())):
         say(f"{placed} of the photos have a place in their EXIF, which is not used; use it with --anchors")
     transitions = None if hmm is None else Transitions.load(build.folder("album_models") / HMM_FILE)
@@ -172,9 +183,19 @@ def _read(by_class: ByClass, files: list[Path], scaled: bool) -> tuple[pd.DataFr
             p[readable] = by_class.probabilities(pixels, scaled=scaled)[main]
         parts.append(p)
         for file, one in zip(some, read, strict=True):
-            facts = _facts(_exif_of(file) if one.error is None else None)
+            data = file.read_bytes() if one.error is None else None
+            facts = {} if data is None else _facts(_exif_of(data)) | {"content": sha256_bytes(data)}
             rows.append({"photo_id": one.name, "error": one.error, **facts})
-    columns = ["photo_id", "error", "taken_at", "utc_offset_hours", "latitude", "longitude"]
+    columns = [
+        "content",
+        "photo_id",
+        "error",
+        "taken_at",
+        "utc_offset_hours",
+        "latitude",
+        "longitude",
+        "no_place",
+    ]
     table = pd.DataFrame(rows, columns=columns)
     written = pa.array(table["taken_at"].astype(object).where(table["taken_at"].notna(), None), pa.string())
     clock = times(written, len(table))[0].to_numpy(zero_copy_only=False).astype("M8[us]")
@@ -185,13 +206,13 @@ def _read(by_class: ByClass, files: list[Path], scaled: bool) -> tuple[pd.DataFr
     return table, np.concatenate(parts)
 
 
-def _exif_of(file: Path) -> PhotoFacts | None:
+def _exif_of(data: bytes) -> PhotoFacts | None:
     from PIL import Image
 
     from geoloc.photos.exif import read_exif
 
     try:
-        with Image.open(io.BytesIO(file.read_bytes())) as image:
+        with Image.open(io.BytesIO(data)) as image:
             return read_exif(image)
     except Exception:  # Pillow raises whatever a damaged file leads to; its pixels were read
         return None
@@ -200,15 +221,17 @@ def _exif_of(file: Path) -> PhotoFacts | None:
 def _facts(facts: PhotoFacts | None) -> dict[str, Any]:
     if facts is None:
         return {}
-    placed = facts.placed and (facts.latitude, facts.longitude) != (
-        0,
-        0,
-    )  # 0, 0 is what cameras write for none
+    placed, nowhere = facts.placed, None
+    if facts.problem is not None:
+        nowhere = facts.problem[1]
+    elif not placed and facts.latitude is not None and facts.longitude is not None:
+        nowhere = f"{facts.latitude:g}, {facts.longitude:g}"
     return {
         "taken_at": facts.taken,
         "utc_offset_hours": facts.utc_offset_hours,
         "latitude": facts.latitude if placed else None,
         "longitude": facts.longitude if placed else None,
+        "no_place": nowhere,
     }
 
 
@@ -228,8 +251,13 @@ def _answered(
     placed = (table["latitude"].notna() & table["error"].isna()).to_numpy() & anchors
     known[placed] = partition.assign(table["latitude"][placed], table["longitude"][placed])
     now = pd.Timestamp(datetime.now(UTC).replace(tzinfo=None))
-    found = together(single, in_order(table, now, order), partition, transitions, hmm, known)
-    spread = spread_km(found.probabilities, found.cells, points)
+    contents = table["content"].astype(object).where(table["content"].notna(), None).to_numpy()
+    heard, nowhere = single, placed & (known < 0)
+    if nowhere.any():
+        heard = single.copy()
+        heard[nowhere] = np.nan  # known to be elsewhere than any cell
+    found = together(heard, in_order(table, now, order), partition, transitions, hmm, known, contents)
+    spread = spread_km(found.probabilities, found.cells, points, partition.areas_km2())
     unread = np.isnan(single).any(axis=1)
     own = np.where(unread, -1, np.nan_to_num(single).argmax(axis=1))
     where = np.full((len(table), 2), np.nan)
@@ -239,7 +267,7 @@ def _answered(
     names = _named(np.concatenate([where, alone]))
     moved = distance_km(where[:, 0], where[:, 1], alone[:, 0], alone[:, 1])
     reason = found.reason.copy()
-    reason[placed & (known < 0)] = _IN_NO_CELL
+    reason[nowhere] = _IN_NO_CELL
     reason[placed & (known >= 0)] = None
     photos = []
     for i, row in enumerate(table.itertuples()):

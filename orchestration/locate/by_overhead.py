@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from geoloc.files import atomic_folder, read_parquet, write_json
+from geoloc.files import DamagedFile, atomic_folder, read_parquet, write_json
 from geoloc.photos.pair_splits import OVERHEAD, PICTURE_COLUMNS
 from geoloc.photos.rasters import Raster
 from geoloc.places import nearest_places
@@ -63,7 +63,7 @@ class LocatedOverhead(Located):
         told = f"  half of the probability is within {_metres(self.radius_km or 0.0)}"
         if self.heading is not None:
             error = "" if self.heading_error is None else f" ± {self.heading_error:.0f}°"
-            told += f"; it looks towards {self.heading:.0f}°{error} from north"
+            told += f"; it looks towards {round(self.heading) % 360}°{error} from north"
         return "\n".join([*lines[:2], told, *lines[2:]])
 
 
@@ -81,7 +81,7 @@ def locate_overhead(
 
     A photo that is outside of the index's area, or no readable photo, gets an answer without coordinates, whose `error`
     says so. Raises WorkspaceError where the recipe has no such network, it is not what its record says, or the index is
-    of another network or not calibrated; UsageError if there is no index.
+    of another network or not calibrated; UsageError if there is no index, DamagedFile where its files do not fit.
     """
     _require(build, (MODEL, *(CLASSES if joint else ())), say)
     read = [read_photo(photo) for photo in photos]
@@ -94,7 +94,7 @@ def locate_overhead(
     if not pixels:
         return [LocatedOverhead(one.name, "", error=one.error) for one in read]
     # Only now: torch takes seconds to import, and photos and build may have been refused.
-    from geoloc.localizers.by_overhead.index import FACTS_FILE, OverheadIndex
+    from geoloc.localizers.by_overhead.index import FACTS_FILE, VECTORS_FILE, OverheadIndex
     from geoloc.localizers.by_overhead.localizer import locate_by_overhead
 
     if not (index_folder / FACTS_FILE).is_file():
@@ -114,6 +114,12 @@ def locate_overhead(
             "make it again with geoloc index overhead"
         )
     embedded, method = embedder.photos(pixels), METHOD
+    if embedded.shape[1] != index.vectors.shape[2]:
+        raise DamagedFile(
+            index_folder / VECTORS_FILE,
+            f"it has embeddings of {index.vectors.shape[2]} dimensions, and the network of {build.recipe} gives "
+            f"{embedded.shape[1]}",
+        )
     if joint:
         from geoloc.localizers.by_overhead.joint import locate_jointly
 
@@ -124,6 +130,8 @@ def locate_overhead(
         )
     else:
         found = locate_by_overhead(index, embedder, embedded, alternatives)
+    if (np.isfinite(embedded).all(axis=1) & ~np.isfinite(found.distance)).any():
+        raise DamagedFile(index_folder / VECTORS_FILE, "its embeddings are NaN")
     places = index.tiles[["latitude", "longitude"]].to_numpy(np.float64)
     made = iter([_located(found, row, places, index.calibration.reach, joint) for row in range(len(pixels))])
     return [
@@ -305,7 +313,7 @@ def _located(
             float(longitude),
             name,
             float(share),
-            f"heading {heading:.0f}°" if heading == heading else "",
+            f"heading {round(heading) % 360}°" if heading == heading else "",
         )
         for (latitude, longitude), name, share, heading in zip(at, names, shares, headings, strict=True)
     )

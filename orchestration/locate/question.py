@@ -13,6 +13,7 @@ MODELS = ("classifier", "backbone", "metric")
 LEVELS = ("street", "city", "region", "country", "continent")
 """Those of geoloc.sphere, finest first, repeated here because `geoloc --help` must not import NumPy."""
 COMBINATIONS = ("product", "overlay")
+MOST_ALTERNATIVES = 1_000
 REFERENCE_KEYS = ("source", "from", "until", "version")
 """What can be asked of references, as KEY=VALUE; source may be asked several times."""
 
@@ -55,8 +56,10 @@ class Question:
                 if option == "--model":
                     known += " (another program's embeddings are of the build's photos, it cannot embed further ones)"
                 raise UsageError(known)
-        if self.alternatives < 1:
-            raise UsageError(f"--alternatives must be at least 1, got {self.alternatives}")
+        if not 1 <= self.alternatives <= MOST_ALTERNATIVES:
+            raise UsageError(
+                f"--alternatives must be from 1 to {MOST_ALTERNATIVES:,}, got {self.alternatives:,}"
+            )
         if self.abstain_below is not None and not 0 <= self.abstain_below <= 1:
             raise UsageError(f"--abstain-below must be between 0 and 1, got {self.abstain_below:g}")
         if self.k is not None and self.k < 1:

@@ -332,6 +332,8 @@ def _check_borrowed(workspace: Workspace, settings: BuildSettings) -> None:
         # Read but not parsed: errors elsewhere in the other recipe do not matter here.
         values = _values(workspace, way[-1])
         has_metric = value_at(values, "metric") is not None
+        if len(way) == 2 and row.name == "weights":
+            _check_backbone(settings, key, way[-1], value_at(values, "model.backbone"))
         if row.stage == "metric" and not has_metric:
             raise SettingsError(f"{key} must name a recipe with a section metric; {way[-1]} has none")
         if row.setting == "metric.start" and not row.suffix and has_metric:
@@ -340,6 +342,18 @@ def _check_borrowed(workspace: Workspace, settings: BuildSettings) -> None:
                 f"{RECIPE}{way[-1]}{OF_CLASSIFIER}; got {RECIPE}{way[-1]}"
             )
         waiting += [(key, further, [*way, recipe]) for further, recipe in borrowings(values)]
+
+
+def _check_backbone(settings: BuildSettings, key: str, recipe: str, theirs: Any) -> None:
+    """Raise SettingsError if the recipe whose weights are borrowed has another backbone; `theirs` None: the default."""
+    own = settings.model
+    if key.startswith("cross_view.") and settings.cross_view is not None:
+        own = settings.cross_view.model
+    theirs = theirs or ModelSettings().backbone
+    if theirs != own.backbone:
+        raise SettingsError(
+            f"{key} must name a recipe with the backbone {own.backbone}; {recipe} has {theirs}"
+        )
 
 
 def _values(workspace: Workspace, recipe: str) -> dict[str, Any]:

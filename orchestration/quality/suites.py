@@ -85,7 +85,7 @@ def run_suite(
     Raises QualityError for a suite that is missing or malformed, an unknown parameter, or an expectation that
     could not be computed, such as one on a column that the frame lacks.
     """
-    written = _read(suite_file)
+    written = read_suite(suite_file)
     name, meta = written["name"], written.get("meta") or {}
     values = dict(meta.get("parameters") or {})
     for key, value in (parameters or {}).items():
@@ -105,10 +105,13 @@ def run_suite(
     return SuiteResult(name, critical + warned == 0, critical, warned, rows)
 
 
-def _read(suite_file: Path) -> dict[str, Any]:
-    """The suite's JSON, with what this module relies on checked."""
+def read_suite(suite_file: Path) -> dict[str, Any]:
+    """The suite's JSON, with what this module relies on checked. Raises QualityError for a file that is missing or is
+    no suite."""
     if not suite_file.is_file():
-        raise QualityError(f"there is no suite {suite_file}")
+        raise QualityError(
+            f"there is no suite {suite_file}; geoloc init {suite_file.parents[1]} adds the missing ones"
+        )
     try:
         written = json.loads(suite_file.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geoloc.evaluation.retrieval_sets.layouts import Images, images_of, measure, read_set
+from geoloc.evaluation.retrieval_sets.layouts import Images, images_of, measure, read_set, require_measurable
 from geoloc.files import DamagedFile
 from geoloc.retrieval.external import FeaturesError, read_features
 from orchestration.assets.inputs import EMBEDDED_BY
@@ -39,7 +40,11 @@ class Measured:
     def __str__(self) -> str:
         names = [name for name in self.rows[0] if name not in ("protocol", "queries")]
         cells = [
-            [row["protocol"], f"{row['queries']:,}", *(f"{100 * row[name]:.1f}" for name in names)]
+            [
+                row["protocol"],
+                f"{row['queries']:,}",
+                *("" if isnan(row[name]) else f"{100 * row[name]:.1f}" for name in names),
+            ]
             for row in self.rows
         ]
         head = f"{self.layout}: {self.images:,} images, {self.about}, {self.dimensions} dimensions; per cent"
@@ -65,6 +70,7 @@ def measure_features(
     Raises RetrievalSetError and FeaturesError.
     """
     collection = read_set(layout, folder)
+    require_measurable(collection, layout, part)
     images = images_of(collection, part)
     found = read_features(features, ids)
     by_form = [(found.positions(names), names) for names in images.ids(folder)]
@@ -93,6 +99,7 @@ def measure_recipe(
     Raises RetrievalSetError, WorkspaceError for what is not built, and DamagedFile for an image that is unreadable.
     """
     collection = read_set(layout, folder)
+    require_measurable(collection, layout, part)
     images = images_of(collection, part)
     _require_built(build, model)
     from orchestration.assets.photo_embedder import PhotoEmbedder  # imports ONNX Runtime

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.io import savemat
 
@@ -168,6 +169,16 @@ def test_a_table_of_pairs(workspace, tmp_path):
     assert street["photographer"].nunique() == 2
 
 
+def test_a_photo_at_two_places_keeps_the_first_and_says_so(workspace, tmp_path, capsys):
+    file = pairs(tmp_path)
+    rows = pd.read_csv(file, dtype=str, keep_default_na=False)
+    moved = rows.head(1).assign(latitude="10.5", overhead_file=rows["overhead_file"].iloc[1])
+    pd.concat([rows, moved]).to_csv(file, index=False)
+    found, *_ = ingested(workspace, "pairs", file)
+    assert len(found) == len(rows)
+    assert "left out: the same photo at another place 1" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("kind", LAYOUTS)
 def test_a_missing_partner_is_told_and_the_rest_kept(workspace, tmp_path, kind, capsys):
     path = LAYOUTS[kind](tmp_path / kind)
@@ -194,6 +205,12 @@ def test_a_missing_partner_is_told_and_the_rest_kept(workspace, tmp_path, kind, 
             "as CVUSA has",
         ),
         ("cvact", lambda root: (root / "ACT_data.mat").write_bytes(b"no matlab"), "is not a MATLAB file"),
+        ("cvact", lambda root: (root / "ACT_data.mat").write_bytes(b"no " * 60), "is not a MATLAB file"),
+        (
+            "cvact",
+            lambda root: savemat(root / "ACT_data.mat", {"panoIds": ["a"], "utm": [["1", "2"]]}),
+            "must have numbers in utm",
+        ),
         ("cvact", lambda root: (root / "ACT_data.mat").unlink(), "has no ACT_data.mat"),
         ("vigor", lambda root: (root / "splits/NewYork/pano_label_balanced.txt").unlink(), "as VIGOR has"),
         (

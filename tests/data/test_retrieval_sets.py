@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import shlex
 import subprocess
@@ -85,6 +86,64 @@ def test_stanford_online_products(tmp_path: Path) -> None:
         stanford_online_products(tmp_path)
 
 
+def cub(folder: Path, images_txt: str, labels: str) -> None:
+    images(folder / "images", "a.jpg", "b.jpg")
+    (folder / "images.txt").write_text(images_txt)
+    (folder / "image_class_labels.txt").write_text(labels)
+
+
+@pytest.mark.parametrize(
+    ("images_txt", "labels", "told"),
+    [
+        ("1 a.jpg\n1 b.jpg\n", "1 101\n1 102\n", r"images\.txt has the id 1 twice"),
+        ("1 a.jpg\n2 a.jpg\n", "1 101\n2 102\n", r"images\.txt names the image a\.jpg twice"),
+        ("1 a.jpg\n2 /etc/hosts\n", "1 101\n2 101\n", r"names an image outside of .*images: /etc/hosts"),
+        ("1 a.jpg\n2 ../b.jpg\n", "1 101\n2 101\n", r"names an image outside of .*: \.\./b\.jpg"),
+        ("1 a.jpg\n2 b.jpg\n", "1 101\n2 ²\n", r"has '²' where a whole number belongs"),
+        ("1 a.jpg\n2 b.jpg\n", "1 101\n2 " + "9" * 20, r"has '9{20}' where a whole number belongs"),
+    ],
+)
+def test_lists_that_cannot_be_are_refused(tmp_path: Path, images_txt: str, labels: str, told: str) -> None:
+    cub(tmp_path, images_txt, labels)
+    with pytest.raises(RetrievalSetError, match=told):
+        cub_200_2011(tmp_path)
+
+
+def test_a_list_may_begin_with_a_byte_order_mark_and_needs_its_header(tmp_path: Path) -> None:
+    images(tmp_path, "a.JPG", "b.JPG")
+    (tmp_path / "Ebay_train.txt").write_text(
+        "image_id class_id super_class_id path\n1 1 1 a.JPG\n", "utf-8-sig"
+    )
+    (tmp_path / "Ebay_test.txt").write_text("2 5 1 b.JPG\n")
+    with pytest.raises(RetrievalSetError, match=r"Ebay_test\.txt must begin with the line image_id"):
+        stanford_online_products(tmp_path)
+
+
+@pytest.mark.parametrize("wrong", [99.5, "x", float("nan")])
+def test_classes_of_cars_are_whole_numbers(tmp_path: Path, wrong: object) -> None:
+    from scipy.io import savemat
+
+    names = [path.name for path in images(tmp_path, "a.jpg", "b.jpg")]
+    rows = np.array([(names[0], 99.0), (names[1], wrong)], dtype=[("relative_im_path", "O"), ("class", "O")])
+    savemat(tmp_path / "cars_annos.mat", {"annotations": rows})
+    with pytest.raises(
+        RetrievalSetError, match=rf"cars_annos\.mat has '{wrong}' where a whole number belongs"
+    ):
+        cars_196(tmp_path)
+
+
+def test_damaged_compressed_annotations_are_refused(tmp_path: Path) -> None:
+    from scipy.io import savemat
+
+    file = tmp_path / "cars_annos.mat"
+    savemat(file, {"annotations": np.zeros(50)}, do_compression=True)
+    damaged = bytearray(file.read_bytes())
+    damaged[-4] ^= 255  # of the checksum
+    file.write_bytes(damaged)
+    with pytest.raises(RetrievalSetError, match="does not hold annotations"):
+        cars_196(tmp_path)
+
+
 def ground_truth(easy: Any) -> dict[str, Any]:
     gnd = [{"bbx": [1.0, 2, 30, 40.5], "easy": easy, "hard": [], "junk": [2]}]
     return {"imlist": ["a", "b", "c"], "qimlist": ["q"], "gnd": gnd}
@@ -100,11 +159,22 @@ def test_revisited_oxford_and_paris(tmp_path: Path) -> None:
     assert found.boxes == ((1.0, 2.0, 30.0, 40.5),)
     (wanted,) = found.relevance
     assert [part.tolist() for part in (wanted.easy, wanted.hard, wanted.junk)] == [[1, 0], [], [2]]
-    write_json(path, ground_truth([7]))
-    with pytest.raises(
-        RetrievalSetError, match=r"gnd_rparis6k\.json does not hold .* an image is number 7 of 3"
+    for easy, told in (
+        ([7], "an image is number 7 of 3"),
+        ([0.5], r"an image is number 0\.5 of 3"),
+        ([True], "an image is number True of 3"),
+        ([1, 1], "image 1 is more than once among easy, hard and junk"),
+        ([2], "image 2 is more than once among easy, hard and junk"),
     ):
-        revisited(tmp_path, "rparis6k")
+        write_json(path, ground_truth(easy))
+        with pytest.raises(RetrievalSetError, match=rf"gnd_rparis6k\.json does not hold .* {told}"):
+            revisited(tmp_path, "rparis6k")
+    for box in ([30, 1, 2, 40], [1, 2, 1, 40], [1, 2, 3], [1, 2, float("nan"), 40]):
+        truth = ground_truth([1])
+        truth["gnd"][0]["bbx"] = box
+        path.write_text(json.dumps(truth))
+        with pytest.raises(RetrievalSetError, match=r"gnd_rparis6k\.json does not hold"):
+            revisited(tmp_path, "rparis6k")
     path.write_bytes(b"\x80nothing")
     with pytest.raises(RetrievalSetError, match=r"gnd_rparis6k\.json"):
         revisited(tmp_path, "rparis6k")
@@ -124,7 +194,14 @@ def test_the_published_pickle_is_not_loaded_but_converted_by_the_command_that_is
 
 def test_holidays(tmp_path: Path) -> None:
     images(
-        tmp_path / "jpg", "100000.jpg", "100001.jpg", "100002.jpg", "100100.jpg", "100101.jpg", "readme.jpg"
+        tmp_path / "jpg",
+        "100000.jpg",
+        "100001.jpg",
+        "100002.jpg",
+        "100100.jpg",
+        "100101.jpg",
+        "readme.jpg",
+        "²²²²²².jpg",
     )
     found = holidays(tmp_path)
     assert [path.stem for path in found.queries] == ["100000", "100100"]

@@ -151,6 +151,13 @@ def test_the_heading_is_told_with_its_error_and_drawn(workspace, area, tmp_path,
     assert geoloc(workspace, *asked, "--json") == 0
     (found,) = json.loads(capsys.readouterr().out)
     assert (found["heading"], found["heading_error"]) == (123, 12)
+    monkeypatch.setattr(
+        localizer, "headings_of", lambda network, photos, tiles, up: np.full(len(photos), 359.8)
+    )
+    assert geoloc(workspace, *asked) == 0
+    told = capsys.readouterr().out
+    assert "it looks towards 0° ± 12° from north" in told
+    assert "heading 0°" in told
     ring = by_overhead._wedge(
         by_overhead.LocatedOverhead("a", "m", 48.0, 11.0, heading=90.0, heading_error=10.0)
     )[0]
@@ -284,6 +291,18 @@ def test_what_locate_cannot_answer_from_is_told_in_a_line(workspace, area, tmp_p
     (tmp_path / "index" / CALIBRATION_FILE).unlink()
     assert geoloc(workspace, *asked) == 1
     assert "has no calibration" in capsys.readouterr().err
+    for vectors, told in (
+        (
+            np.array(made.vectors)[:, :, :2],
+            "it has embeddings of 2 dimensions, and the network of above gives 3",
+        ),
+        (np.full_like(made.vectors, np.nan), "its embeddings are NaN"),
+    ):
+        OverheadIndex(made.tiles, vectors, made.up, None, made.model, made.calibration).save(
+            tmp_path / "index"
+        )
+        assert geoloc(workspace, *asked) == 1
+        assert f"vectors.npy is damaged: {told}" in capsys.readouterr().err
     OverheadIndex(made.tiles, np.array(made.vectors), made.up, None, "e" * 64, made.calibration).save(
         tmp_path / "index"
     )

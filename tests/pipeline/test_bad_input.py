@@ -70,6 +70,18 @@ def test_what_no_classifier_can_be_made_of_is_told_in_a_line(workspace, values, 
     assert (output_folder(workspace, "default", "classifier") / "model.safetensors").read_bytes() == trained
 
 
+def test_a_missing_suite_stops_a_build_before_anything_is_made(workspace, capfd):
+    """As in a workspace that an older geoloc made."""
+    (workspace.expectations / "embeddings.json").unlink()
+    before = Build(workspace).built("classifier")
+    (workspace.root / "params.yaml").write_text(yaml.safe_dump({**SMALL, "seed": 4}, sort_keys=False))
+    assert geoloc(workspace, "build", "--no-commit") == 1
+    suite = workspace.root / "expectations" / "embeddings.json"
+    said = f"geoloc: there is no suite {suite}; geoloc init {workspace.root} adds the missing ones\n"
+    assert capfd.readouterr().err.endswith(said)
+    assert Build(workspace).built("classifier") == before
+
+
 def test_photos_in_no_cell_are_counted_where_people_look(workspace, capfd):
     few = {"partitions": {"fine": {"s2": {"max_photos": 60, "min_photos": 20}}}}
     (workspace.root / "params.yaml").write_text(yaml.safe_dump({**SMALL, **few}, sort_keys=False))

@@ -209,6 +209,8 @@ def test_a_rebuilt_source_makes_what_starts_from_it_stale(workspace):
         ({"localizers": {"combine": ["overlay"]}}, "overlay needs at least two partitions, got one: fine"),
         ({"localizers": {"combine": ["product"]}}, "product needs at least two partitions, got one: fine"),
         ({"localizers": {"combine": ["product", "product"]}}, "combine must name each value once"),
+        ({"localizers": {"sigmas": [4, 4.0]}}, "sigmas must name each value once"),
+        ({"embeddings": {"models": ["backbone"] * 2}}, r"embeddings\.models must name each value once"),
         ({"localizers": {"coverages": [0.9, 1]}}, r"coverages must be above 0 and below 1, got 1"),
         ({"localizers": {"calibrate": 2}}, r"localizers\.calibrate must be true or false, got 2"),
         ({"localizers": {"within_levels": [1]}}, r"localizers\.within_levels must be true or false"),

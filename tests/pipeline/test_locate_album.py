@@ -14,6 +14,7 @@ from PIL import Image
 
 from geoloc.localizers.by_album.hmm import HMM_FILE, count_transitions
 from geoloc.localizers.settings import HMMSettings
+from geoloc.partitions.base import Partition
 from geoloc.photos.catalog import read_catalog
 from geoloc.photos.sequences import make_sequences
 from geoloc.photos.settings import SequenceSettings
@@ -101,17 +102,54 @@ def test_photos_that_changed_because_of_the_others_are_told(made, folder, capsys
     assert "changed by the others: alone" in capsys.readouterr().out
 
 
+def test_an_anchor_in_no_cell_says_nothing_of_the_others(made, folder, capsys, monkeypatch):
+    """Without its place, 0.jpg would draw the others along."""
+    cells = load_partitions(output_folder(made, "default", "partition"))["fine"].cell_count
+
+    def said(by_class: ByClass, photos: list, scaled: bool) -> dict[str, np.ndarray]:
+        p = np.full((len(photos), cells), 0.01 / (cells - 2), dtype=np.float32)
+        p[:, :2] = 0.45, 0.54
+        p[0, :2] = 0.98, 0.01
+        return {"fine": p, "coarse": np.ones((len(photos), 1), dtype=np.float32)}
+
+    monkeypatch.setattr(ByClass, "probabilities", said)
+    assign = Partition.assign
+    monkeypatch.setattr(
+        Partition, "assign", lambda self, lat, lon: np.where(np.less(lat, -88), -1, assign(self, lat, lon))
+    )
+    with Image.open(folder / "0.jpg") as image:
+        exif = image.getexif()
+        exif.get_ifd(_GPS).update({1: "S", 2: (89, 0, 0), 3: "E", 4: (2, 15, 0)})
+        image.save(folder / "0.jpg", exif=exif)
+    assert any(one["changed"] for one in ask(made, capsys, "--album", str(folder))["photos"])
+    (folder / "3.jpg").unlink()  # the other anchor
+    photos = ask(made, capsys, "--album", str(folder), "--anchors")["photos"]
+    assert not any(one["changed"] for one in photos)
+    (anchor,) = [one for one in photos if one["anchor"]]
+    assert anchor["answer"]["latitude"] == -89
+    assert "is in no cell of the partition" in anchor["reason"]
+
+
 def test_places_in_exif_are_used_if_asked_for_and_marked(made, folder, capsys, tmp_path):
     assert geoloc(made, "locate", "--album", str(folder)) == 0
     said = capsys.readouterr()
     assert "1 of the photos have a place in their EXIF, which is not used; use it with --anchors" in said.err
     assert "1 of 6 files are no readable photos" in said.err
     assert "anchor" not in said.out
+    assert "1 folders in" in said.err
+    with Image.open(folder / "0.jpg") as image:
+        exif = image.getexif()
+        exif.get_ifd(_GPS).update({1: "N", 2: (91, 0, 0), 3: "E", 4: (2, 15, 0)})
+        image.save(folder / "0.jpg", exif=exif)
     page = tmp_path / "track.html"
     assert geoloc(made, "locate", "--album", str(folder), "--anchors", "--map", str(page)) == 0
     said = capsys.readouterr()
     assert "anchor: its EXIF place" in said.out
     assert "1 anchors" in said.out
+    assert (
+        "1 of the photos are no anchors: their EXIF has a place that cannot be, such as 0.jpg: 91, 2.25"
+        in said.err
+    )
     html = page.read_text()
     assert "anchor: the place in its EXIF" in html
     assert "album &lt;b&gt;" in html
@@ -154,10 +192,12 @@ def test_a_build_with_a_markov_model_answers_by_it(made, folder, capsys, tmp_pat
         (["--album", "nowhere"], "--album must be a folder of photos, got nowhere"),
         (["--album", "{empty}"], "has no files"),
         (["--album", "{empty}", "a.jpg"], "and the photo a.jpg exclude each other"),
+        (["--album", "{empty}", "--overhead", "area"], "and --overhead exclude each other"),
         (["--anchors", "a.jpg"], "--anchors needs --album FOLDER"),
         (["--album", "{empty}", "--method", "nn"], "and --method exclude each other"),
         (["--album", "{empty}", "--abstain-below", "0.5"], "and --abstain-below exclude each other"),
         ([], "or a folder with --album"),
+        (["a.jpg", "--alternatives", "1001"], "--alternatives must be from 1 to 1,000, got 1,001"),
     ],
 )
 def test_what_makes_no_sense_is_one_line(made, tmp_path, capsys, options, message):

@@ -36,10 +36,13 @@ def test_the_forms_are_one(tmp_path):
     frame.to_parquet(tmp_path / "lists.parquet")
     wide = pd.DataFrame(VECTORS, columns=["0", "1"]).assign(photo_id=IDS)
     wide.to_parquet(tmp_path / "wide.parquet")
+    wide.set_index(pd.Index([7, 8, 9])).to_parquet(tmp_path / "chosen.parquet")  # pandas saves these numbers
     moved = write_npy(tmp_path).with_suffix(".txt").rename(tmp_path / "ids.txt")
+    moved.write_text(moved.read_text(), "utf-8-sig")  # as some editors save it
     for files in (
         [tmp_path / "lists.parquet"],
         [tmp_path / "wide.parquet"],
+        [tmp_path / "chosen.parquet"],
         [tmp_path / "theirs.npy", moved],
     ):
         found = read_features(*files)
@@ -47,6 +50,14 @@ def test_the_forms_are_one(tmp_path):
         assert found.dimensions == 2
         assert found.positions(["p2", "other", "p0"]).tolist() == [2, -1, 0]
         np.testing.assert_allclose(found.units(np.array([2, 0])), [[-1, 0], [0.6, 0.8]])
+
+
+@pytest.mark.parametrize(
+    "ids", [[7, 8, 9], [7.0, 8.0, 9.0], [b"7", b"8", b"9"]], ids=["int", "float", "bytes"]
+)
+def test_ids_of_any_type_are_text(tmp_path, ids):
+    pd.DataFrame({"id": ids, "vector": list(VECTORS)}).to_parquet(tmp_path / "x.parquet")
+    assert read_features(tmp_path / "x.parquet").ids.tolist() == ["7", "8", "9"]
 
 
 def parquet(**columns):

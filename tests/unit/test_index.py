@@ -140,7 +140,7 @@ def test_where_there_are_fewer_than_k_the_rest_is_marked_absent(references, k, s
     )
 
 
-@pytest.mark.parametrize("factory", ["Flat", "IVF8,Flat", REFINED, "HNSW8"])
+@pytest.mark.parametrize("factory", ["Flat", "IVF8,Flat", REFINED, "IVF8,SQ8,RFlat", "HNSW8"])
 def test_ids_survive_growth_and_removal(factory):
     old, old_rows = made_references(600, seed=0)
     new, new_rows = made_references(300, seed=1, prefix="n")
@@ -170,6 +170,13 @@ def test_ids_survive_growth_and_removal(factory):
     assert index.search(np.stack([vectors[p] for p in gone]), 5).row.max() < len(index)
     index.remove(list(left.index))
     assert (index.search(old.vectors[:2], 3).row == -1).all()
+
+
+def test_an_empty_index_finds_nothing_where_faiss_would_crash():
+    embeddings, rows = made_references(300)
+    index = ReferenceIndex.build(embeddings, rows, IndexSettings(factory="PQ4x4fs,Refine(SQfp16)"))
+    index.remove(list(rows["photo_id"]))
+    assert (index.search(embeddings.vectors[:2], 3).row == -1).all()
 
 
 def test_growing_is_the_same_as_building_at_once():
@@ -298,6 +305,12 @@ def test_wrong_input_is_named():
         ReferenceIndex.build(embeddings, rows, IndexSettings(factory="IVF64,Flat"))
     with pytest.raises(ValueError, match="could not forget"):
         ReferenceIndex.build(embeddings, rows, IndexSettings(factory="PCA8,IVF2,Flat"))
+    for factory, told in (
+        ("IDMap,Flat", "must be without IDMap"),
+        ("IVF0,Flat", "must have at least one list"),
+    ):
+        with pytest.raises(SettingsError, match=told):
+            ReferenceIndex.build(embeddings, rows, IndexSettings(factory=factory))
     with pytest.raises(ValueError, match=r"shape \(Q, 16\), got \(2, 5\)"):
         index.search(np.zeros((2, 5)), 1)
     with pytest.raises(ValueError, match="finite"):

@@ -31,6 +31,19 @@ def test_a_new_workspace_has_settings_for_real_photos(tmp_path):
         load_settings(workspace, recipe)
 
 
+def test_a_second_call_brings_suites_that_a_newer_geoloc_needs_and_changes_nothing_else(tmp_path):
+    assert main(["init", str(tmp_path / "w")]) == 0
+    suites = tmp_path / "w" / "expectations"
+    before = {file.name: file.read_text() for file in suites.iterdir()}
+    assert before.keys() == {file.name for file in (CHECKOUT / "expectations").glob("*.json")}
+    (suites / "pairs.json").unlink()
+    (suites / "splits.json").write_text("mine")
+    (tmp_path / "w" / "recipes" / "fine.yaml").unlink()
+    assert main(["init", str(tmp_path / "w")]) == 0
+    assert {file.name: file.read_text() for file in suites.iterdir()} == before | {"splits.json": "mine"}
+    assert not (tmp_path / "w" / "recipes" / "fine.yaml").exists()
+
+
 def test_a_workspace_for_the_sample_planet_has_its_settings(tmp_path):
     assert main(["init", str(tmp_path / "w"), "--sample"]) == 0
     assert (tmp_path / "w" / "params.yaml").read_bytes() == (CHECKOUT / "params.yaml").read_bytes()

@@ -148,6 +148,10 @@ def test_its_first_weights_are_a_file(workspace):
             r"metric\.positives\.partition must be one of .* fine.*got coarse",
         ),
         ({"batch_size": 30}, r"metric\.batch_size must be 2 or more times images_per_group"),
+        (
+            {"chunk_size": 8, "batch_norm": "train"},
+            r"metric\.batch_norm must be eval with chunk_size, got train",
+        ),
         ({"los": {}}, r"metric\.los is unknown"),
     ],
 )
@@ -232,6 +236,24 @@ def test_a_metric_network_passes_on_what_it_has_seen(workspace):
     record_as_built(first, STAGES["splits"])
     with pytest.raises(WorkspaceError, match="the photos that ranked/metric was trained on are not known"):
         refuse_seen_tests(second, "metric")
+
+
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [
+        ({"metric": {"start": "recipe:plain"}, "model": {"backbone": "resnet18"}}, r"metric\.start"),
+        ({"model": {"backbone": "resnet18", "weights": "recipe:plain"}}, r"model\.weights"),
+        (
+            {"cross_view": {"model": {"backbone": "resnet18", "weights": "recipe:plain"}}},
+            r"cross_view\.model\.weights",
+        ),
+    ],
+)
+def test_weights_of_another_backbone_are_refused_before_anything_is_built(workspace, values, key):
+    with pytest.raises(
+        SettingsError, match=rf"{key} must name a recipe with the backbone resnet18; plain has alexnet"
+    ):
+        load_settings(write_recipe(workspace, "second", values).workspace, "second")
 
 
 def test_an_index_of_another_network_is_refused(workspace):

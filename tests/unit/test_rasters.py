@@ -145,6 +145,12 @@ def test_palettes_and_grey_become_colours(tmp_path):
     [
         (lambda f: write_tiff(f, np.zeros((9, 9), np.uint8), UPRIGHT, None), "has no coordinate system"),
         (lambda f: write_tiff(f, np.zeros((9, 9), np.uint16), UPRIGHT), "bands of uint16"),
+        (
+            lambda f: write_tiff(f, np.zeros((9, 9), np.uint8), UPRIGHT, 'LOCAL_CS["x",UNIT["metre",1]]'),
+            "no way to latitude and longitude",
+        ),
+        (lambda f: write_tiff(f, np.zeros((9, 9), np.uint8), Affine(1, 0, 5e7, 0, -1, 5e8)), "lies outside of it"),
+        (lambda f: write_tiff(f, np.zeros((9, 9), np.uint8), Affine(1, 1, 5, 1, 1, 5)), "makes a line of its pixels"),
         (lambda f: f.write_text("no picture"), "no raster that can be read"),
         (lambda f: None, "is not a file"),
     ],
@@ -173,6 +179,9 @@ def test_folders_without_map_tiles_are_named(tmp_path):
     map_tiles(tmp_path, zoom=5, around=0)
     with pytest.raises(RasterError, match="no map tiles of zoom 9; it has 5"), open_tiles(tmp_path, 9):
         pass
+    (tmp_path / "tilemapresource.xml").write_text("<TileMap/>")
+    with pytest.raises(RasterError, match="as TMS has, whose y is from the south"), open_tiles(tmp_path):
+        pass
 
 
 @given(st.floats(-84, 84), st.floats(-179, 179), st.integers(0, 22))
@@ -196,12 +205,57 @@ def test_a_grid_covers_its_area_evenly(tmp_path):
             Grid.over(raster, 0.01)
 
 
+@pytest.mark.parametrize(
+    ("affine", "crs"),
+    [
+        (Affine(4, 0, 833_800, 0, -4, 100_000), "EPSG:32660"),
+        (Affine(4e-5, 0, 179.998, 0, -4e-5, 1), "EPSG:4326"),
+    ],
+)
+def test_a_raster_over_the_antimeridian_is_one_area(tmp_path, affine, crs):
+    pixels = np.full((100, 100, 3), 90, np.uint8)
+    with open_raster(write_tiff(tmp_path / "a.tif", pixels, affine, crs)) as raster:
+        places = [(latitude, longitude) for _, latitude, longitude in Grid.over(raster, 50).centres()]
+        east = np.array([longitude for _, longitude in places])
+        assert 30 < len(places) < 120
+        assert (east >= -180).all()
+        assert (east < 180).all()
+        assert {round(one) for one in east} == {180, -180}
+        covered = [cut_tile(raster, *place, metres=50, pixels=8).covered == 1 for place in places]
+        assert np.mean(covered) > 0.5
+
+
+@pytest.mark.parametrize(
+    ("affine", "crs", "told"),
+    [
+        (Affine(1, 0, -50, 0, -1, 50), "EPSG:3995", "has a pole in it"),
+        (Affine(0.1, 0, 11, 0, -0.1, 95), "EPSG:4326", "lies partly outside"),
+    ],
+)
+def test_areas_without_a_grid_are_named(tmp_path, affine, crs, told):
+    file = write_tiff(tmp_path / "a.tif", np.full((100, 100), 9, np.uint8), affine, crs)
+    with open_raster(file) as raster, pytest.raises(RasterError, match=rf"a\.tif.*{told}"):
+        Grid.over(raster, 50)
+
+
+def test_places_that_a_projection_does_not_know_are_on_no_pixel(tmp_path):
+    """Those a quarter of the Earth from a zone of UTM, beside others."""
+    with open_raster(write_tiff(tmp_path / "a.tif", landmark(100, 0, 0), UPRIGHT, "EPSG:32633")) as raster:
+        columns, _ = raster.to_pixels(np.array([48.0, 0, 47]), np.array([15.0, 105, 14]))
+    assert np.isfinite(columns).tolist() == [True, False, True]
+
+
 @given(st.floats(-35.9, -35.0), st.floats(148.7, 149.4))
 def test_utm_agrees_with_proj(latitude, longitude):
     from rasterio.warp import transform
 
     (x,), (y,) = transform("EPSG:4326", "EPSG:32755", [longitude], [latitude])
     assert np.allclose(from_utm(x, y, zone=55, south=True), (latitude, longitude), atol=1e-8)
+
+
+def test_what_is_no_utm_coordinate_is_no_place():
+    x, y = [0, 693_680, 1e12, 693_680], [0, 0, 6e6, 6_090_580]
+    assert np.isnan(from_utm(x, y, zone=55, south=True)[0]).tolist() == [True, True, True, False]
 
 
 def test_rasters_are_read_from_addresses(tmp_path):

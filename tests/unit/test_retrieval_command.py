@@ -143,6 +143,15 @@ def test_wrong_calls_and_files_are_told_in_one_line(tmp_path, capsys):
     assert "NaN or infinite numbers in the embeddings of 1 photos, such as '2.jpg'" in refused(
         1, "cub-200-2011", folder, "--features", nan
     )
+    one = cub(tmp_path / "one", (101, 1, 1))
+    x = write(tmp_path / "x.npy", one, SIX[:3])
+    assert "cub-200-2011 must have two or more images to test on, got 1" in refused(
+        1, "cub-200-2011", tmp_path / "one", "--features", x
+    )
+    images(tmp_path / "holidays", ["100000.jpg", "100100.jpg"])
+    assert "holidays must have queries with images to find, got 2 without any" in refused(
+        1, "holidays", tmp_path / "holidays", "--features", file
+    )
     assert "missing" in refused(1, "cub-200-2011", tmp_path / "none", "--features", file)
     assert "images.txt" in refused(1, "cub-200-2011", tmp_path, "--features", file)
     assert "theirs.pkl" in refused(1, "cub-200-2011", folder, "--features", tmp_path / "theirs.pkl")

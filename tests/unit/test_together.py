@@ -8,7 +8,14 @@ import pytest
 
 from geoloc.localizers.by_album.hmm import count_transitions
 from geoloc.localizers.by_album.localizers import UNLIKELY_ORDER
-from geoloc.localizers.by_album.together import FUTURE, SPEAKS_AGAINST, in_order, spread_km, together
+from geoloc.localizers.by_album.together import (
+    ALL_COPIES,
+    FUTURE,
+    SPEAKS_AGAINST,
+    in_order,
+    spread_km,
+    together,
+)
 from geoloc.localizers.settings import HMMSettings
 from geoloc.photos.sequences import FAR_IN_TIME, NO_TIME, ONLY_ONE, make_sequences
 from geoloc.photos.settings import SequenceSettings
@@ -38,7 +45,7 @@ def sure(*cells, p=0.6):
     return found.astype(np.float32)
 
 
-def answered(single, sequences, anchors=None, hmm=None):
+def answered(single, sequences, anchors=None, hmm=None, contents=None):
     known = np.full(len(single), -1) if anchors is None else np.asarray(anchors)
     transitions = None
     if hmm is not None:
@@ -50,7 +57,8 @@ def answered(single, sequences, anchors=None, hmm=None):
         table["taken_at"] = pd.Timestamp("2020-01-01") + pd.to_timedelta(np.arange(len(cells)), "min")
         counted = make_sequences(table, SequenceSettings())
         transitions = count_transitions(cells, counted, CELLS, hmm, sure(*cells))
-    return together(single, sequences, PARTITION, transitions, hmm, known)
+    same = None if contents is None else np.array(contents, dtype=object)
+    return together(single, sequences, PARTITION, transitions, hmm, known, same)
 
 
 @pytest.mark.parametrize("hmm", [None, HMMSettings()], ids=["mean", "HMM"])
@@ -97,6 +105,32 @@ def test_an_anchor_tells_of_the_others_and_is_never_moved(hmm):
     assert np.isnan(found.probabilities[0]).all()
 
 
+def test_an_anchor_counts_where_the_order_makes_no_sense():
+    """Only photos that speak against its place are answered alone."""
+    times = [f"2020-05-01 10:0{i}" for i in range(4)]
+    single = np.concatenate([sure(1, 1, 1, p=0.3), sure(2, p=0.9)])
+    assert set(answered(single, order(*times), hmm=HMMSettings()).reason) == {UNLIKELY_ORDER}
+    found = answered(single, order(*times), [-1, 3, -1, -1], HMMSettings())
+    assert found.cells.tolist() == [3, 3, 3, 2]
+    assert found.reason.tolist() == [None, None, None, SPEAKS_AGAINST]
+    np.testing.assert_array_equal(found.probabilities[3], single[3])
+
+
+@pytest.mark.parametrize("hmm", [None, HMMSettings()], ids=["mean", "HMM"])
+def test_copies_of_a_photo_count_once(hmm):
+    times = [f"2020-05-01 10:0{i}" for i in range(3)]
+    few = answered(sure(2, 2, 1, p=0.4), order(*times), hmm=hmm)
+    copied = answered(
+        sure(2, 2, 1, 1, 1, 1, p=0.4), order(*times, *times[2:] * 3), hmm=hmm, contents=list("abcccc")
+    )
+    assert copied.cells.tolist() == [2] * 6
+    np.testing.assert_allclose(copied.probabilities[2:], few.probabilities[[2] * 4], atol=0.05)
+    single = sure(1, 1, 1, p=0.4)
+    found = answered(single, order(*times), hmm=hmm, contents=list("aaa"))
+    np.testing.assert_allclose(found.probabilities, single)
+    assert found.reason.tolist() == [ALL_COPIES] * 3
+
+
 def test_clocks_that_cannot_be_right_leave_a_photo_alone():
     found = order("2020-05-01 10:00", "2020-05-01 10:05", "2001-01-01 00:00", "2031-01-01 00:00", None)
     assert found.reason.tolist() == [None, None, FAR_IN_TIME, FUTURE, NO_TIME]
@@ -130,7 +164,8 @@ def test_the_spread_is_the_distance_within_which_the_probability_lies():
     p[0, 0] = 1
     p[1, [0, 1]] = 0.7, 0.3
     p[2] = np.nan
-    found = spread_km(p, np.array([0, 0, -1]), points)
-    assert found[0] == 0
-    assert found[1] == pytest.approx(distance_km(*points[0], *points[1]))
+    radius = np.linspace(100, 10, CELLS)
+    found = spread_km(p, np.array([0, 0, -1]), points, np.pi * radius**2)
+    assert found[0] == pytest.approx(100)  # a photo that is surely from a cell is somewhere in it
+    assert found[1] == pytest.approx(distance_km(*points[0], *points[1]) + radius[1])
     assert np.isnan(found[2])

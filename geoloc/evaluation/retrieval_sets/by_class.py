@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from geoloc.evaluation.retrieval_sets.base import (
     ClassSet,
     RetrievalSetError,
-    check_images,
+    images_below,
     read_lines,
     whole_numbers,
 )
@@ -32,7 +34,7 @@ def cars_196(folder: Path | str) -> ClassSet:
         annotations: Any = loadmat(path, squeeze_me=True)["annotations"]
         rows = np.atleast_1d(annotations)
         names = [str(name) for name in rows["relative_im_path"]]
-        classes = np.array([int(one) for one in rows["class"]], dtype=np.int64)
+        classes = [str(one).removesuffix(".0") for one in rows["class"]]
     except (
         OSError,
         KeyError,
@@ -41,11 +43,11 @@ def cars_196(folder: Path | str) -> ClassSet:
         TypeError,
         NotImplementedError,
         matlab.MatReadError,
+        zlib.error,
     ) as error:
         raise RetrievalSetError(f"{path} does not hold annotations of Stanford Cars: {error}") from None
-    paths = tuple(folder / name for name in names)
-    check_images(paths, path)
-    return ClassSet(paths, classes, classes <= CARS_TRAIN)
+    numbers = whole_numbers(path, classes)
+    return ClassSet(images_below(folder, names, path), numbers, numbers <= CARS_TRAIN)
 
 
 def cub_200_2011(folder: Path | str) -> ClassSet:
@@ -60,8 +62,7 @@ def cub_200_2011(folder: Path | str) -> ClassSet:
         raise RetrievalSetError(
             f"{folder}/images.txt has {len(names)} images, image_class_labels.txt {len(labels)}: they must be the same"
         )
-    paths = tuple(folder / "images" / name for name in names.values())
-    check_images(paths, folder / "images.txt")
+    paths = images_below(folder / "images", list(names.values()), folder / "images.txt")
     classes = whole_numbers(folder / "image_class_labels.txt", [labels[key] for key in names])
     return ClassSet(paths, classes, classes <= CUB_TRAIN)
 
@@ -74,18 +75,19 @@ def stanford_online_products(folder: Path | str) -> ClassSet:
     """
     folder = Path(folder)
     paths: list[Path] = []
-    classes: list[str] = []
+    classes: list[NDArray[np.int64]] = []
     train: list[bool] = []
     for part in ("train", "test"):
         path = folder / f"Ebay_{part}.txt"
-        for words in read_lines(path)[1:]:
-            if len(words) != 4:
-                raise RetrievalSetError(f"{path} must have 4 columns, got {len(words)}: {' '.join(words)}")
-            paths.append(folder / words[3])
-            classes.append(words[1])
-            train.append(part == "train")
-    check_images(paths, folder / "Ebay_*.txt")
-    return ClassSet(tuple(paths), whole_numbers(folder / "Ebay_*.txt", classes), np.array(train, dtype=bool))
+        lines = read_lines(path)
+        if not lines or lines[0][0] != "image_id":
+            raise RetrievalSetError(f"{path} must begin with the line image_id class_id super_class_id path")
+        if (wrong := next((words for words in lines if len(words) != 4), None)) is not None:
+            raise RetrievalSetError(f"{path} must have 4 columns, got {len(wrong)}: {' '.join(wrong)}")
+        paths += images_below(folder, [words[3] for words in lines[1:]], path)
+        classes.append(whole_numbers(path, [words[1] for words in lines[1:]]))
+        train += [part == "train"] * (len(lines) - 1)
+    return ClassSet(tuple(paths), np.concatenate(classes), np.array(train, dtype=bool))
 
 
 def _by_id(path: Path) -> dict[str, str]:
@@ -94,4 +96,9 @@ def _by_id(path: Path) -> dict[str, str]:
     wrong = next((words for words in lines if len(words) != 2), None)
     if wrong is not None:
         raise RetrievalSetError(f"{path} must have 2 columns, got {len(wrong)}: {' '.join(wrong)}")
-    return {words[0]: words[1] for words in lines}
+    found: dict[str, str] = {}
+    for key, value in lines:
+        if key in found:
+            raise RetrievalSetError(f"{path} has the id {key} twice")
+        found[key] = value
+    return found

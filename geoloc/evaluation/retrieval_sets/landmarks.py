@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geoloc.evaluation.measures.retrieval import Relevance
-from geoloc.evaluation.retrieval_sets.base import LandmarkSet, RetrievalSetError, check_images
+from geoloc.evaluation.retrieval_sets.base import LandmarkSet, RetrievalSetError, images_below
 from geoloc.files import read_json
 
 REVISITED = ("roxford5k", "rparis6k")
@@ -18,6 +20,7 @@ _CONVERT = (
     'default=lambda x: x.tolist())" gnd_{name}.pkl gnd_{name}.json'
 )
 """How to convert the published ground truth, where its origin is trusted: loading a pickle runs what is in it."""
+_NUMBERED = re.compile(r"[0-9]{1,18}")
 
 
 def revisited(folder: Path | str, name: str) -> LandmarkSet:
@@ -33,22 +36,19 @@ def revisited(folder: Path | str, name: str) -> LandmarkSet:
     path = folder / f"gnd_{name}.json"
     if not path.exists() and path.with_suffix(".pkl").exists():
         raise RetrievalSetError(f"{path} is missing; make it with: {_CONVERT.format(name=name)}")
+    if not path.exists():
+        raise RetrievalSetError(f"{path} is missing")
     try:
         truth = read_json(path, dict)
-        database, queries = (
-            tuple(folder / "jpg" / f"{image}.jpg" for image in truth[key]) for key in ("imlist", "qimlist")
-        )
+        database, queries = ([f"{image}.jpg" for image in truth[key]] for key in ("imlist", "qimlist"))
         boxes = tuple(_box(one["bbx"]) for one in truth["gnd"])
-        relevance = tuple(
-            Relevance(*(_positions(one[key], len(database)) for key in ("easy", "hard", "junk")))
-            for one in truth["gnd"]
-        )
+        relevance = tuple(_relevance(one, len(database)) for one in truth["gnd"])
     except (OSError, KeyError, ValueError, TypeError, AttributeError, IndexError) as error:
         raise RetrievalSetError(f"{path} does not hold the ground truth of {name}: {error}") from None
     if len(queries) != len(relevance):
         raise RetrievalSetError(f"{path} has {len(queries)} queries and ground truth of {len(relevance)}")
-    check_images([*database, *queries], path)
-    return LandmarkSet(database, queries, boxes, relevance)
+    jpg = folder / "jpg"
+    return LandmarkSet(images_below(jpg, database, path), images_below(jpg, queries, path), boxes, relevance)
 
 
 def holidays(folder: Path | str) -> LandmarkSet:
@@ -59,7 +59,7 @@ def holidays(folder: Path | str) -> LandmarkSet:
     """
     folder = Path(folder)
     images = folder / "jpg" if (folder / "jpg").is_dir() else folder
-    database = tuple(sorted(path for path in images.glob("*.jpg") if path.stem.isdigit()))
+    database = tuple(sorted(path for path in images.glob("*.jpg") if _NUMBERED.fullmatch(path.stem)))
     if not database:
         raise RetrievalSetError(f"{images} has no images with numbers as names, such as 100000.jpg")
     numbers = np.array([int(path.stem) for path in database], dtype=np.int64)
@@ -82,11 +82,23 @@ def _box(box: Any) -> tuple[float, float, float, float] | None:
     if box is None:
         return None
     left, top, right, bottom = (float(edge) for edge in box)
+    if not (all(map(math.isfinite, (left, top, right, bottom))) and left < right and top < bottom):
+        raise ValueError(
+            f"the box {box} must be left, top, right, bottom, with left < right and top < bottom"
+        )
     return left, top, right, bottom
 
 
+def _relevance(truth: Any, count: int) -> Relevance:
+    easy, hard, junk = (_positions(truth[key], count) for key in ("easy", "hard", "junk"))
+    numbers, times = np.unique(np.concatenate([easy, hard, np.unique(junk)]), return_counts=True)
+    if len(twice := numbers[times > 1]):
+        raise ValueError(f"image {twice[0]} is more than once among easy, hard and junk of a query")
+    return Relevance(easy, hard, junk)
+
+
 def _positions(values: Any, count: int) -> NDArray[np.int64]:
-    positions = np.asarray(values if len(values) else np.empty(0), dtype=np.int64).reshape(-1)
-    if len(positions) and (positions.min() < 0 or positions.max() >= count):
-        raise ValueError(f"an image is number {int(positions.max())} of {count}")
-    return positions
+    for one in values:
+        if type(one) not in (int, float) or not 0 <= one < count or one % 1:
+            raise ValueError(f"an image is number {one} of {count}")
+    return np.array(values, dtype=np.int64)

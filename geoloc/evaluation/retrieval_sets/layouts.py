@@ -79,6 +79,18 @@ def images_of(collection: ClassSet | LandmarkSet, part: str = "test") -> Images:
     )
 
 
+def require_measurable(collection: ClassSet | LandmarkSet, layout: str, part: str = "test") -> None:
+    """Raise RetrievalSetError for a part of fewer than two images by class, and where no query has an image to find:
+    nothing can be measured there."""
+    if isinstance(collection, ClassSet):
+        if (count := len(collection.part(part == "train")[0])) < 2:
+            raise RetrievalSetError(f"{layout} must have two or more images to {part} on, got {count}")
+    elif not any(len(one.easy) + len(one.hard) for one in collection.relevance):
+        raise RetrievalSetError(
+            f"{layout} must have queries with images to find, got {len(collection.relevance)} without any"
+        )
+
+
 def measure(
     collection: ClassSet | LandmarkSet, layout: str, vectors: ArrayLike, part: str = "test"
 ) -> list[dict[str, Any]]:
@@ -86,8 +98,9 @@ def measure(
     of landmarks under PROTOCOLS; of Holidays, whose images are all easy, mAP alone.
 
     `vectors` float (N, D) are L2-normalised embeddings of the images of `images_of`. Raises ValueError for other
-    shapes, and the errors of recall_at_k.
+    shapes, and the errors of require_measurable and recall_at_k.
     """
+    require_measurable(collection, layout, part)
     x = np.asarray(vectors, dtype=np.float32)
     wanted = len(images_of(collection, part).paths)
     if x.ndim != 2 or len(x) != wanted:

@@ -7,6 +7,7 @@ an error here: `ingest` finds it and says so in quarantine.
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from geoloc.files import one_line
 from geoloc.photos.addresses import SourceError
 from geoloc.photos.sources.candidates import shown
 from geoloc.photos.sources.utm import from_utm
@@ -110,10 +112,10 @@ def read_cvact(root: Path) -> PairLayout:
     file = _one_of(root, "ACT_data.mat")
     try:
         data = loadmat(file, variable_names=["panoIds", "utm"], chars_as_strings=True)
-    except (MatReadError, ValueError, TypeError, NotImplementedError, OSError, EOFError) as error:
-        raise SourceError(
-            f"{file} is not a MATLAB file that can be read: {str(error).splitlines()[0]}"
-        ) from None
+    except (
+        MatReadError, ValueError, TypeError, LookupError, NotImplementedError, OSError, EOFError, zlib.error,
+    ) as error:  # fmt: skip
+        raise SourceError(f"{file} is not a MATLAB file that can be read: {one_line(error)}") from None
     if not {"panoIds", "utm"} <= set(data):
         raise SourceError(
             f"{file} must have panoIds and utm; it has {shown([n for n in data if n[0] != '_']) or 'none'}"
@@ -122,7 +124,9 @@ def read_cvact(root: Path) -> PairLayout:
         str(np.asarray(one).item()).strip() if np.asarray(one).size == 1 else ""
         for one in data["panoIds"].ravel()
     ]
-    utm = np.asarray(data["utm"], dtype=np.float64)
+    utm = np.asarray(data["utm"])
+    if utm.dtype.kind not in "fiu":
+        raise SourceError(f"{file} must have numbers in utm, got {utm.dtype}")
     if utm.shape != (len(ids), 2):
         raise SourceError(
             f"{file} must have two coordinates in utm for each of {len(ids)} panoIds, got {utm.shape}"
@@ -247,7 +251,14 @@ _OPTIONAL = ("heading", "heading_reference", "city", "tile_metres", "photographe
 
 def _layout(root: Path, rows: pd.DataFrame, notes: dict[str, int] | None = None) -> PairLayout:
     """The layout of rows with photo_file, tile_file, latitude, longitude and, where known, tile_latitude,
-    tile_longitude and _OPTIONAL. Pictures are called as their paths; one in several rows is listed once."""
+    tile_longitude and _OPTIONAL. Pictures are called as their paths; one in several rows is listed once. Rows that
+    place a picture elsewhere than a row before are left out."""
+    told = dict(notes or {})
+    for what, file, prefix in (("photo", "photo_file", ""), ("tile", "tile_file", "tile_")):
+        elsewhere = _elsewhere(rows, file, prefix)
+        if elsewhere.any():
+            told[f"the same {what} at another place"] = int(elsewhere.sum())
+            rows = rows[~elsewhere]
     rows = rows.copy()
     for name in ("latitude", "longitude"):
         own = rows[f"tile_{name}"] if f"tile_{name}" in rows else rows[name]
@@ -264,7 +275,8 @@ def _layout(root: Path, rows: pd.DataFrame, notes: dict[str, int] | None = None)
     pairs = rows.assign(photo_id=rows["photo_file"], overhead_id=rows["tile_file"])
     places = ["photo_id", "file", "latitude", "longitude"]
     again = pairs.duplicated(["photo_id", "overhead_id"])
-    told = dict(notes or {}) | ({"the same pair again": int(again.sum())} if again.any() else {})
+    if again.any():
+        told["the same pair again"] = int(again.sum())
     return PairLayout(
         root,
         photos[[*places, "photographer", "taken_at"]].drop_duplicates("photo_id", ignore_index=True),
@@ -272,6 +284,16 @@ def _layout(root: Path, rows: pd.DataFrame, notes: dict[str, int] | None = None)
         pairs.loc[~again, ["photo_id", "overhead_id", "heading", "heading_reference", "city", "tile_metres"]],
         told,
     )
+
+
+def _elsewhere(rows: pd.DataFrame, file: str, prefix: str) -> pd.Series:
+    """Whether each row places its picture elsewhere than the first row that places it, bool."""
+    found = pd.Series(False, index=rows.index)
+    for name in (f"{prefix}latitude", f"{prefix}longitude"):
+        if name in rows:
+            degrees = pd.to_numeric(rows[name], errors="coerce")
+            found |= degrees.notna() & (degrees != degrees.groupby(rows[file]).transform("first"))
+    return found & rows[file].notna()
 
 
 _DECIMALS = re.compile(r"(?<![\d.])(-?\d{1,3}\.\d+)[,_ ]+(-?\d{1,3}\.\d+)(?![\d.]*\d)")
