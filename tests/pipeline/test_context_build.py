@@ -87,6 +87,16 @@ def test_models_of_time_and_albums_from_training_to_answers(workspace, capsys):
     page = (build.folder("report") / "report.html").read_text()
     for text in ("Tracks of albums", "When photos are posted", f"[L]M3 {cells}C"):
         assert text in page
+    # Logged, audited, and the same to the byte when trained again.
+    before = build.built("album_models")
+    assert before.mlflow_run in page
+    capsys.readouterr()
+    assert geoloc(workspace, "audit", "together/album_models") == 0
+    assert "together/class_probabilities" in capsys.readouterr().out
+    only = ("--only", "album_models", "--force", "--no-commit")
+    assert geoloc(workspace, "build", "--recipe", "together", *only) == 0
+    again = Build(workspace, "together").built("album_models")
+    assert (again.mlflow_run != before.mlflow_run, again.files) == (True, before.files)
 
 
 def _same_for_alone(evaluation: Evaluation, method: str, single: str, alone: pd.Series) -> None:
