@@ -7,6 +7,7 @@ import io
 import multiprocessing
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -200,7 +201,7 @@ def _drawers(
     context = multiprocessing.get_context("spawn")
     with (
         _environment(_ONE_THREAD),  # inherited by workers, which start on demand
-        ProcessPoolExecutor(workers, mp_context=context, initializer=_leave_interrupts) as pool,
+        ProcessPoolExecutor(workers, mp_context=context, initializer=_follow_main) as pool,
     ):
         try:
             yield lambda todo: _in_order(pool, todo, _AHEAD * workers)
@@ -222,9 +223,13 @@ def _in_order(
         yield waiting.popleft().result()
 
 
-def _leave_interrupts() -> None:
-    """Ignore Ctrl-C, which goes to all processes: the main process ends the workers."""
+def _follow_main() -> None:
+    """Ignore Ctrl-C, which goes to all processes: the main process ends the workers. End when it was killed: an idle
+    worker would wait for work for ever."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    main = multiprocessing.parent_process()
+    if main is not None:
+        threading.Thread(target=lambda: (main.join(), os._exit(1)), daemon=True).start()
 
 
 @contextmanager

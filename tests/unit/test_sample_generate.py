@@ -7,11 +7,13 @@ import hashlib
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import imagehash
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from PIL import Image
 
@@ -94,6 +96,26 @@ def test_any_number_of_processes_writes_the_same_bytes(
     assert digests(tmp_path / "one") == digests(tmp_path / "two")
     make_sample(tmp_path / "other", 60, 8, TINY, processes=1)
     assert content_hash(tmp_path / "other") != content_hash(tmp_path / "one")
+
+
+def test_workers_end_with_a_main_process_that_was_killed(tmp_path: Path) -> None:
+    code = (
+        "from geoloc.sample import SampleSettings, make_sample;"
+        f"make_sample({str(tmp_path / 'one')!r}, 1500, 7, SampleSettings(cities=20), processes=2)"
+    )
+    main = subprocess.Popen([sys.executable, "-c", code])
+    try:
+        workers: list[psutil.Process] = []
+        while len(workers) < 2:
+            assert main.poll() is None
+            time.sleep(0.1)
+            found = psutil.Process(main.pid).children()
+            workers = [one for one in found if "spawn_main" in " ".join(one.cmdline())]
+        time.sleep(1)  # they are at work, or importing
+    finally:
+        main.kill()
+        main.wait()
+    assert psutil.wait_procs(workers, timeout=60)[1] == []
 
 
 def test_tables_have_their_columns(made: Made) -> None:
