@@ -21,8 +21,9 @@ def test_the_commands_of_the_readme_end_in_a_report(tmp_path, capsys):
         file.write_bytes(photo(i, gps=place, exif=taken(f"2019:{1 + i // 3:02d}:03 10:{i:02d}:00")))
     assert main(["init", str(root)]) == 0
     params = yaml.safe_load((root / "params.yaml").read_text())
-    params["model"] = {"backbone": "mobilenet_v3_small", "resize_short_side": 32, "image_size": 32}  # quick
+    params["model"] = {"backbone": "squeezenet1_1", "resize_short_side": 32, "image_size": 32}  # quick
     params["training"]["epochs"] = 2
+    params["evaluation"] = {"resamples": 50, "explained": 0}
     (root / "params.yaml").write_text(yaml.safe_dump(params))
     to = ["--workspace", str(root)]
     assert main([*to, "ingest", "folder", str(mine), "--photographer", "me"]) == 0
