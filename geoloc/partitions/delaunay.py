@@ -45,16 +45,20 @@ class DelaunayPartition(Partition):
         mesh = start_mesh(self.settings.rows, self.settings.columns)
         found = _locate(mesh, latitude, longitude)
         for _ in range(_MAX_ROUNDS):
-            photos = np.bincount(found, minlength=len(mesh))
-            wanted = (photos > self.settings.max_photos) & (mesh.areas_km2() >= self.settings.min_area_km2)
+            wanted = self._too_full(mesh, found)
             if not wanted.any():
-                break
+                # Once more from the beginning, as `assign` will do it: points on an edge may be in the other triangle.
+                mesh = _sorted(mesh)
+                found = _locate(mesh, latitude, longitude)
+                wanted = self._too_full(mesh, found)
+                if not wanted.any():
+                    break
             finer = refined(mesh, wanted)
             _follow(found, mesh, finer, latitude, longitude)
             mesh = finer
-        mesh = _sorted(mesh)
-        # Once more from the beginning, as `assign` will do it, so that both agree on points beside a vertex too.
-        found = _locate(mesh, latitude, longitude)
+        else:
+            mesh = _sorted(mesh)
+            found = _locate(mesh, latitude, longitude)
         photos = np.bincount(found, minlength=len(mesh))
         kept = photos >= self.settings.min_photos
         if not kept.any():
@@ -66,6 +70,13 @@ class DelaunayPartition(Partition):
         for part in chunks(len(found)):
             found[part] = self._cell_of[found[part]]
         return found
+
+    def _too_full(self, mesh: Mesh, found: NDArray[np.int32]) -> NDArray[np.bool_]:
+        """Whether each triangle is to be refined, bool (T,); `found` are the triangles of the photos."""
+        photos = np.bincount(found, minlength=len(mesh))
+        return np.asarray(
+            (photos > self.settings.max_photos) & (mesh.areas_km2() >= self.settings.min_area_km2)
+        )
 
     def cell_counter(self, latitude: ArrayLike, longitude: ArrayLike) -> Callable[[int], int]:
         """Returns a function from `max_photos` to the number of cells; each call is a fit."""

@@ -201,6 +201,15 @@ class TestFit:
         assert (counts >= chosen.min_photos).all()
         assert ((counts <= chosen.max_photos) | (fitted.areas_km2() < chosen.min_area_km2)).all()
 
+    def test_the_rules_hold_where_a_photo_is_on_an_edge(self):
+        """It is in the one triangle while they are refined, and in the other one in the end."""
+        latitude = np.array([-90.0, -0.5, -0.5, -0.5, -0.5, -8.00667663e-131])
+        longitude = np.array([-180.0, 45.5, 45.5, 45.5, 45.5, 45.0])
+        chosen = DelaunaySettings(max_photos=4, min_photos=1, min_area_km2=100.0, rows=5, columns=7)
+        fitted = DelaunayPartition(chosen).fit(latitude, longitude)
+        agree(fitted, latitude, longitude)
+        assert fitted.photo_counts().max() <= 4
+
     def test_photos_are_in_the_triangle_that_holds_them(self):
         at = skewed_points(6000, 3)
         fitted = DelaunayPartition(DelaunaySettings(max_photos=100, min_photos=5)).fit(*at)

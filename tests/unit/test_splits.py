@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import assume, given
+from hypothesis import HealthCheck, assume, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -139,7 +139,7 @@ def catalogs(draw: st.DrawFn) -> pd.DataFrame:
 
 
 @pytest.mark.slow
-@hypothesis_settings(deadline=None)
+@hypothesis_settings(deadline=None, suppress_health_check=[HealthCheck.filter_too_much])  # of few people
 @given(
     catalogs(),
     st.sampled_from([{}, {"published": "b"}]),
