@@ -111,9 +111,10 @@ class HMMLocalizer(Localizer):
         found = p.astype(np.float32)
         reason = sequences.reason.copy()
         cells = np.full(len(p), -1, dtype=np.int64)  # -1: the most probable one
+        alone = sequences.alone  # a pass over all photos: not for each sequence
         for number in range(len(sequences)):
             rows = sequences.of(number)
-            if sequences.alone[rows[0]]:
+            if alone[rows[0]]:
                 continue
             posteriors, evidence = self.model.posteriors(p[rows])
             if self.settings.only_if_likely and evidence < 0:
