@@ -71,8 +71,8 @@ def trivial(space: Workspace, seed: int) -> list[Row]:
         m for m in space.evaluation.methods if m.startswith("[L]") and (m.endswith("C") or m.endswith("]NN"))
     ]
     for method in [*chosen, *(m for m in space.evaluation.methods if m == "[backbone]NN")]:
-        told = space.evaluation.per_photo[space.evaluation.per_photo["method"] == method]
-        answers[method] = _answers(told["latitude"].to_numpy(), told["longitude"].to_numpy())
+        reported = space.evaluation.per_photo[space.evaluation.per_photo["method"] == method]
+        answers[method] = _answers(reported["latitude"].to_numpy(), reported["longitude"].to_numpy())
     partition = load_partition(space.build / "partition" / "fine")
     cell = partition.assign(*places(queries))
     inside = np.where(cell[:, None] >= 0, partition.centroids()[cell], np.nan)
@@ -216,13 +216,13 @@ def finer_cells(space: Workspace, seed: int) -> list[Row]:
         inputs = [space.vectors(model, part["photo_id"]) for part in (train, validation, queries)]
         hits = {}
         for name, partition in partitions.items():
-            told = _softmax(
+            reported = _softmax(
                 inputs,
                 partition.assign(*places(train)),
                 partition.assign(*places(validation)),
                 partition.cell_count,
             )
-            answer = partition.centroids()[told]
+            answer = partition.centroids()[reported]
             hits[name] = hits_of(_answers(answer[:, 0], answer[:, 1]), queries)
             rows += [
                 mean_row(
@@ -326,13 +326,13 @@ def posting_times(space: Workspace, seed: int) -> list[Row]:
     most = float(np.quantile(by_chance, 0.99))
     # Five folds by photographer: the probe never sees the habits of the photographers it is tested on.
     fold = np.random.default_rng([seed, 61]).permutation(own.max() + 1)[own] % 5
-    told, constant = np.zeros(len(hour)), np.zeros(len(hour))
+    reported, constant = np.zeros(len(hour)), np.zeros(len(hour))
     for part in range(5):
         known, asked = fold != part, fold == part
-        told[asked] = probe.longitude_by_hour(hour[known], longitude[known])[hour[asked]]
+        reported[asked] = probe.longitude_by_hour(hour[known], longitude[known])[hour[asked]]
         grid = np.arange(-180.0, 180.0, 15.0)
         constant[asked] = grid[np.argmin(probe.turn_between(longitude[known][:, None], grid).mean(axis=0))]
-    by_hour, by_none = probe.turn_between(told, longitude), probe.turn_between(constant, longitude)
+    by_hour, by_none = probe.turn_between(reported, longitude), probe.turn_between(constant, longitude)
     rows = [
         Row("mutual information of hour and 15 degrees of longitude, bits", len(hour), real, percent=False,
             holds=real > most, wanted=f"above {most:.3g}, 99 % of permuted photographers"),

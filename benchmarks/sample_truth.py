@@ -65,13 +65,13 @@ def drawn(folder: Path, *arguments: object) -> dict[str, Any]:
         "import json, sys; from sample_calibration import timed_sample;"
         "print(json.dumps(timed_sample(sys.argv[1], *json.loads(sys.argv[2]))))"
     )
-    told = subprocess.run(
+    reported = subprocess.run(
         [sys.executable, "-c", code, str(folder.resolve()), json.dumps(arguments)],
         check=True,
         stdout=subprocess.PIPE,
         cwd=Path(__file__).parent,
     )
-    made: dict[str, Any] = json.loads(told.stdout)
+    made: dict[str, Any] = json.loads(reported.stdout)
     return made
 
 
@@ -267,11 +267,11 @@ def dirt(space: Workspace, truth: pd.DataFrame | None, seed: int) -> list[Row]:
     reason: dict[tuple[int, int], dict[str, str]] = {}
     for place, why, severity in zip(key, quarantine["reason"], quarantine["severity"], strict=True):
         reason.setdefault((int(place[0]), int(place[1])), {})[severity] = why
-    told = [reason.get((int(v), int(r)), {}) for v, r in zip(truth["version"], truth["row"], strict=True)]
+    reported = [reason.get((int(v), int(r)), {}) for v, r in zip(truth["version"], truth["row"], strict=True)]
     kind = truth["kind"].to_numpy(object)
     on_top = np.isin(kind, NOT_KEPT)
-    away = np.array(["photo" in t for t in told])
-    bad_time = np.array([t.get("field") == "bad_time" for t in told])
+    away = np.array(["photo" in t for t in reported])
+    bad_time = np.array([t.get("field") == "bad_time" for t in reported])
     kept = truth["photo_id"].isin(set(space.catalog["photo_id"])).to_numpy() & ~on_top
     flags = find_inconsistencies(space.catalog)
     flagged = {check: truth["photo_id"].isin(set(flags.loc[flags["check"] == check, "photo_id"])).to_numpy() & kept

@@ -172,8 +172,8 @@ def _embedding_methods(
         for one in found:
             vectors, ups = _as_indexed(name, one, shape.rotation_range, shape.normalise)
             held.append(vectors)
-        tells = name not in (ALIGNED, PENULTIMATE)
-        made[name] = _ranked(test, validation, found, held, ups, settings, seed, tells)
+        has_heading = name not in (ALIGNED, PENULTIMATE)
+        made[name] = _ranked(test, validation, found, held, ups, settings, seed, has_heading)
     return made
 
 
@@ -349,7 +349,7 @@ def _blank(source: PairSource) -> pd.DataFrame:
 
 
 def _verified(rows: pd.DataFrame, fixed: float | None) -> pd.DataFrame:
-    """Rows with right_best and right_fixed, the share of the matched and the unmatched pair that a threshold tells
+    """Rows with right_best and right_fixed, the share of the matched and the unmatched pair that a threshold judges
     right, and matched_fixed and unmatched_fixed, either by itself, 0 or 1. An unreadable pair is wrong."""
     near = rows["distance"].to_numpy(dtype=np.float64)
     far = rows["unmatched_distance"].to_numpy(dtype=np.float64)
