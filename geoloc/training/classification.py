@@ -260,7 +260,10 @@ def _set_learning(model: Classifier, settings: TrainingSettings) -> None:
     """Choose the weights that learn."""
     if settings.mode == "fine_tune":
         model.requires_grad_(True)
-        model.freeze_backbone(settings.trainable_blocks)
+        try:
+            model.freeze_backbone(settings.trainable_blocks)
+        except ValueError as error:
+            raise TrainingError(f"training.{error}") from None
     else:
         model.requires_grad_(False)  # pooling too: its output is computed only once
         model.head.requires_grad_(True)

@@ -52,6 +52,9 @@ def run(options: argparse.Namespace) -> None:
         raise UsageError(
             f"--output must be a new folder or an overhead index; {options.output} is something else"
         )
+    above = next(folder for folder in options.output.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise UsageError(f"--output must be a new folder, got {options.output}: {above} is a file")
     build = Build(workspace, options.recipe)
     path = options.raster or options.tiles
     if options.tiles and "://" not in path and not Path(path).is_dir():

@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from geoloc.settings import replace
+from geoloc.settings import SettingsError, replace
 from orchestration.lineage.build import Build
 from orchestration.lineage.stale import borrowed_content, stale_stages, why_stale
 from orchestration.plan.chain import EXTERNAL_FILE, STAGES, WEIGHTS, borrowed, looks_at_pool, uses
@@ -102,6 +102,7 @@ def _build(
         say(f"{recipe}: everything is up to date")
         return []
     _check_layer(one.settings)
+    _check_blocks(one.settings, reasons)
     _check_suites(one, reasons)
     for name, why in reasons.items():
         say(f"{one.name(name):<24} {'; '.join(why)}")
@@ -159,6 +160,25 @@ def _check_layer(settings: BuildSettings) -> None:
         at_layer(build_embedder(model, 0), layer)
     if settings.metric is not None:
         at_layer(build_metric_network(model, 0, settings.metric.embedding_size), layer)
+
+
+def _check_blocks(settings: BuildSettings, stages: Iterable[str]) -> None:
+    """Raise SettingsError if one of these stages would train more blocks than its network has."""
+    wanted = {"classifier": ("training", settings.training.trainable_blocks, settings.model)}
+    if (metric := settings.metric) is not None:
+        wanted["metric"] = ("metric", metric.trainable_blocks, settings.model)
+    if (cross := settings.cross_view) is not None:
+        wanted["cross_view_model"] = ("cross_view", cross.trainable_blocks, cross.model)
+    for key, blocks, model in (wanted[name] for name in stages if name in wanted):
+        if blocks is None:
+            continue
+        # Torch, which takes seconds to import.
+        from geoloc.models.embedder import build_embedder
+
+        try:
+            build_embedder(replace(model, weights="none"), 0).freeze_backbone(blocks)
+        except ValueError as error:
+            raise SettingsError(f"{key}.{error}, the number of blocks of {model.backbone}") from None
 
 
 def _check_suites(one: Build, stages: Iterable[str]) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -56,13 +58,20 @@ def read_photo(
 
 
 def photo_files(folder: Path) -> list[Path]:
-    """The files of an album's folder by name, without hidden ones. Raises UsageError for no folder, or an empty one."""
+    """The files of an album's folder by name, numbers in names by value, without hidden ones. Raises UsageError for
+    no folder, or an empty one."""
     if not folder.is_dir():
         raise UsageError(f"--album must be a folder of photos, got {folder}")
-    files = sorted(one for one in folder.iterdir() if not one.is_dir() and not one.name.startswith("."))
+    files = [one for one in folder.iterdir() if not one.is_dir() and not one.name.startswith(".")]
     if not files:
         raise UsageError(f"--album {folder} has no files")
-    return files
+    return sorted(files, key=_by_number)
+
+
+def _by_number(file: Path) -> tuple[list[str | int], str]:
+    """A sort key: cameras count, so IMG_9 comes before IMG_10. Text and numbers alternate, so like meets like."""
+    parts = re.split(r"([0-9]+)", file.name)
+    return [int(part) if number else part for number, part in zip(cycle((False, True)), parts)], file.name
 
 
 def _bytes(file: Path) -> bytes:

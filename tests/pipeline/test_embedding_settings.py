@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -53,6 +54,14 @@ def test_from_settings_to_answers(workspace, tmp_path, capsys):
         "embeddings.layer.name must be a layer of mobilenet_v3_small, got 'features.99'; its layers are"
         in (capsys.readouterr().err)
     )
+    for key in ("training", "metric", "cross_view"):
+        own = {key: {"trainable_blocks": 99}}
+        if key == "cross_view":
+            own[key] |= {"model": {"image_size": 64, "resize_short_side": 64, "weights": "none"}}
+        file.write_text(yaml.safe_dump(RECIPE | own))
+        assert geoloc(workspace, "build", "--recipe", "special", "--no-commit") == 1
+        named = rf"{key}\.trainable_blocks must be 0 to \d+, got 99, the number of blocks of "
+        assert re.search(named, capsys.readouterr().err)
     build = Build(workspace, "special")
     assert build.record("splits") is None  # nothing was built
     file.write_text(yaml.safe_dump(RECIPE))

@@ -78,6 +78,17 @@ def test_photos_of_a_folder_are_answered_together_in_order_of_time(made, folder,
         assert (one["reason"] is None) == (one["answer"] == photos[0]["answer"]) or kept
 
 
+def test_photos_without_a_time_are_in_the_order_of_the_numbers_in_their_names(made, folder, capsys):
+    for number, name in enumerate(("IMG_2.jpg", "IMG_10.jpg", "IMG_9.jpg", "a1.jpg", "2.jpg")):
+        with Image.open(folder / f"{number}.jpg") as image:
+            image.convert("RGB").save(folder / f"_{name}", exif=Image.Exif())
+        (folder / f"{number}.jpg").unlink()
+        (folder / f"_{name}").rename(folder / f"x{name}")
+    album = ask(made, capsys, "--album", str(folder))
+    in_order = ["x2.jpg", "xIMG_2.jpg", "xIMG_9.jpg", "xIMG_10.jpg", "xa1.jpg"]
+    assert names(album) == [*in_order, "notes.txt"]
+
+
 def _alone(workspace: Workspace, capsys, photo: Path) -> str:
     assert geoloc(workspace, "locate", str(photo), "--json") == 0
     return capsys.readouterr().out

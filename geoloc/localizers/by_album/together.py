@@ -47,14 +47,15 @@ class Together:
 
 
 def in_order(photos: pd.DataFrame, now: pd.Timestamp, settings: SequenceSettings) -> Sequences:
-    """The sequences of the photos of one album (photo_id; taken_at, the camera's clock; utc_offset_hours), by name
+    """The sequences of the photos of one album (taken_at, the camera's clock; utc_offset_hours), in the order of rows
     where none has a time. A time after `now` in UTC, in any zone, counts as none."""
     table = photos.assign(source="album", photographer="album", album="album", posted_at=pd.NaT)
+    table["photo_id"] = [f"{row:012}" for row in range(len(table))]  # equal times go by id
     taken = pd.to_datetime(table["taken_at"])
     future = (taken - now > pd.Timedelta(hours=14)).to_numpy()
     taken = taken.mask(future)
     if taken.isna().all() and not future.any():
-        taken = pd.Series(now, table.index)  # equal times go by name
+        taken = pd.Series(now, table.index)
     settings = settings.model_copy(update={"by": "album", "clock": "taken"})
     found = make_sequences(table.assign(taken_at=taken), settings)
     found.reason[future] = FUTURE
