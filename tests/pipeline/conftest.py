@@ -250,29 +250,51 @@ def geoloc_process(workspace: Workspace, *arguments: str, **keywords: object) ->
     return subprocess.Popen(command, text=True, **keywords)  # type: ignore[call-overload]
 
 
-class ForkedGeoloc:
-    """The command line in a forked process, which need not import everything again; leads a group of its own."""
+class Forked:
+    """A command in a forked process, which need not import everything again; leads a group of its own.
 
-    def __init__(self, workspace: Workspace, *arguments: str) -> None:
+    `command` returns its exit status. With `caught`, what it and its processes print is read from `printed`.
+    """
+
+    def __init__(self, command: Callable[[], int | None], *, caught: bool = False) -> None:
+        read, write = os.pipe() if caught else (None, None)
+        self.printed = None if read is None else os.fdopen(read, encoding="utf-8")
         context = multiprocessing.get_context("fork")
-        self._process = context.Process(target=self._run, args=(workspace, arguments))
+        self._process = context.Process(target=self._run, args=(command, write))
         self._process.start()
+        if write is not None:
+            os.close(write)
         assert self._process.pid is not None
         self.pid: int = self._process.pid
 
     @staticmethod
-    def _run(workspace: Workspace, arguments: tuple[str, ...]) -> None:
+    def _run(command: Callable[[], int | None], output: int | None) -> None:
         os.setsid()
-        sys.exit(geoloc(workspace, *arguments))
+        if output is not None:
+            for standard in (1, 2):
+                os.dup2(output, standard)
+            sys.stdout = sys.stderr = os.fdopen(1, "w", buffering=1, encoding="utf-8", closefd=False)
+            os.closerange(3, 4096)  # a lock that this process holds would be the other's too
+        sys.exit(command())
 
     def poll(self) -> int | None:
-        """The exit code; None while it runs."""
+        """The exit status; None while it runs."""
         return self._process.exitcode
+
+    def end(self) -> int | None:
+        """Wait for its end; returns its exit status."""
+        self._process.join()
+        return self.poll()
 
     def kill(self) -> None:
         """End it and what it started by SIGKILL, and wait for that."""
         os.killpg(self.pid, signal.SIGKILL)
         self._process.join()
+
+
+def forked_geoloc(workspace: Workspace, *arguments: str) -> Forked:
+    """The command line in a forked process."""
+    return Forked(lambda: geoloc(workspace, *arguments))
 
 
 def stand_in(workspace: Workspace, recipe: str, **training: object) -> None:

@@ -9,7 +9,7 @@ import yaml
 
 from orchestration.lineage.build import Build
 from orchestration.plan.chain import output_folder
-from tests.pipeline.conftest import ForkedGeoloc, geoloc
+from tests.pipeline.conftest import forked_geoloc, geoloc
 
 
 @pytest.mark.slow
@@ -22,7 +22,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bytes(workspace):
     scratch = workspace.scratch / "default" / "classifier" / "checkpoints"
     before = (output_folder(workspace, "default", "classifier") / "model.safetensors").read_bytes()
 
-    process = ForkedGeoloc(workspace, "build", "--only", "classifier", "--force", "--no-commit")
+    process = forked_geoloc(workspace, "build", "--only", "classifier", "--force", "--no-commit")
     deadline = time.monotonic() + 240
     while not (scratch / "checkpoint.safetensors").exists():
         assert process.poll() is None, "the training ended before it could be killed"

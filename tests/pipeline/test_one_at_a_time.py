@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -14,17 +13,19 @@ from pathlib import Path
 import dagster as dg
 import pytest
 import yaml
+from dagster._cli import create_dagster_cli
+from dvc.cli import main as dvc
 
 from orchestration.lineage.build import Build
 from orchestration.stores.lock import build_lock
 from orchestration.stores.pipeline import unrecorded_stages
 from orchestration.workspace import Workspace
-from tests.pipeline.conftest import ForkedGeoloc, geoloc
+from tests.pipeline.conftest import Forked, forked_geoloc, geoloc
 
 IN_PROGRESS = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
 
-def until(happened: Callable[[], object], process: subprocess.Popen[str] | ForkedGeoloc, what: str) -> None:
+def until(happened: Callable[[], object], process: Forked, what: str) -> None:
     """Wait until something happens in a process."""
     deadline = time.monotonic() + 240
     while not happened():
@@ -49,7 +50,7 @@ def runs_in_progress(workspace: Workspace) -> list[str]:
 def test_a_build_beside_another_is_refused_and_a_killed_one_is_finished_by_the_next(workspace, stage, capfd):
     before = Build(workspace).built(stage)
     command = ("build", "--only", stage, "--force")
-    process = ForkedGeoloc(workspace, *command)
+    process = forked_geoloc(workspace, *command)
     until(lambda: at_work(workspace, stage), process, f"{stage} was at work")
     os.kill(process.pid, signal.SIGSTOP)
     assert geoloc(workspace, "build") == 1
@@ -68,19 +69,16 @@ def test_a_build_beside_another_is_refused_and_a_killed_one_is_finished_by_the_n
     assert unrecorded_stages(workspace, "default", [stage]) == []
 
 
-def ui_run(workspace: Workspace) -> subprocess.Popen[str]:
+def ui_run(workspace: Workspace) -> Forked:
     """A run with the executor that the UI's have, in a process of its own as they are."""
     workspace.set_environment()
-    command = [sys.executable, "-m", "dagster", "asset", "materialize", "-m", "orchestration.definitions"]
-    return subprocess.Popen(
-        [*command, "--select", 'key:"default/splits"'], stderr=subprocess.PIPE, text=True, env=os.environ
-    )
+    words = ["asset", "materialize", "-m", "orchestration.definitions", "--select", 'key:"default/splits"']
+    return Forked(lambda: create_dagster_cli()(words), caught=True)
 
 
-def waits(process: subprocess.Popen[str]) -> str:
+def waits(process: Forked) -> str:
     """The line that says for which build a run waits."""
-    lines = iter(process.stderr.readline, "")
-    return next(line for line in lines if "this run waits for it to end" in line)
+    return next(line for line in process.printed if "this run waits for it to end" in line)
 
 
 @pytest.mark.slow
@@ -93,13 +91,13 @@ def test_a_run_of_the_ui_waits_for_a_build_holds_the_workspace_and_records(works
         process = ui_run(workspace)
         assert "another build (geoloc build --recipe fine, process" in waits(process)
         assert len(runs_in_progress(workspace)) == 1
-    told = process.stderr.readline()  # of the first step
+    told = process.printed.readline()  # of the first step
     holder = (workspace.root / ".geoloc" / "build.lock").read_text()
     assert re.match(r"Dagster run [0-9a-f]{8} of __ASSET_JOB, process", holder), told
     assert geoloc(workspace, "build") == 1
     assert f"another build ({holder.strip()}) runs in" in capsys.readouterr().err
-    process.communicate()
-    assert process.returncode == 0
+    process.printed.read()
+    assert process.end() == 0
     assert unrecorded_stages(workspace, "default", ["splits"]) == []
     assert runs_in_progress(workspace) == []
 
@@ -110,21 +108,21 @@ def test_a_killed_run_of_the_ui_is_ended_by_the_next_build(workspace, capsys):
         process = ui_run(workspace)
         waits(process)
         process.kill()
-        process.communicate()
     assert len(runs_in_progress(workspace)) == 1
     assert geoloc(workspace, "build") == 0
     assert runs_in_progress(workspace) == []
     assert capsys.readouterr().out.endswith("default: everything is up to date\n")
 
 
-def repro(workspace: Workspace) -> subprocess.Popen[str]:
+def repro(workspace: Workspace) -> Forked:
     """`dvc repro` of the partition, with the `geoloc` of this environment."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    return subprocess.Popen(
-        [sys.executable, "-m", "dvc", "repro", "default-partition"],
-        cwd=workspace.root, env={**os.environ, "PATH": path},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+
+    def run() -> int:
+        os.chdir(workspace.root)
+        os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        return dvc(["repro", "default-partition"])
+
+    return Forked(run, caught=True)
 
 
 @pytest.mark.slow
@@ -135,8 +133,8 @@ def test_a_build_and_dvc_repro_at_once_end_with_one_clear_error(workspace, capsy
     before = lock.read_bytes()
     with build_lock(workspace, "geoloc build --recipe fine"):
         process = repro(workspace)
-        told, _ = process.communicate()
-        assert process.returncode != 0
+        told = process.printed.read()
+        assert process.end() != 0
         assert "geoloc: another build (geoloc build --recipe fine, process" in told
     assert lock.read_bytes() == before
     assert Build(workspace).content("partition") == output
@@ -145,7 +143,7 @@ def test_a_build_and_dvc_repro_at_once_end_with_one_clear_error(workspace, capsy
     until(lambda: at_work(workspace, "partition"), process, "the partition was at work")
     assert geoloc(workspace, "build", "--only", "partition") == 1
     assert "another build (geoloc build --recipe default --only partition, process" in capsys.readouterr().err
-    told, _ = process.communicate()
-    assert process.returncode == 0, told
+    told = process.printed.read()
+    assert process.end() == 0, told
     assert Build(workspace).content("partition") != output
     assert unrecorded_stages(workspace, "default", ["splits", "partition"]) == []

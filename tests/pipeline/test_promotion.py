@@ -17,7 +17,7 @@ from orchestration.stores.champion import champion, registered, whole_versions
 from orchestration.stores.tracking import mlflow_of
 from orchestration.workspace import Workspace
 from tests.pipeline import served_world
-from tests.pipeline.conftest import ForkedGeoloc, geoloc
+from tests.pipeline.conftest import forked_geoloc, geoloc
 from tests.pipeline.served_world import HERE, THERE, add_photos, register
 
 pytestmark = pytest.mark.slow
@@ -138,7 +138,7 @@ def test_a_kill_between_any_two_writes_leaves_the_old_champion_or_the_new_one(
             return [*steps(task)[:after], lambda: os._exit(9), *steps(task)[after:]]
 
         monkeypatch.setattr(promotion, "steps", killed)
-        process = ForkedGeoloc(workspace, "promote", "--version", "2")
+        process = forked_geoloc(workspace, "promote", "--version", "2")
         process._process.join()
         assert process.poll() == 9
         monkeypatch.setattr(promotion, "steps", steps)
