@@ -17,7 +17,7 @@ from geoloc.photos.quarantine import read_quarantine
 from orchestration.cli import COMMANDS, main
 from orchestration.workspace import Workspace
 from tests.photo_fixtures import read_photo_bytes
-from tests.pipeline.conftest import geoloc, geoloc_process
+from tests.pipeline.conftest import Forked, geoloc
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__.rpartition(".")[2])
@@ -160,8 +160,8 @@ def test_a_sample_that_ends_between_two_steps_is_finished_by_the_same_command(
 def test_of_two_samples_at_once_one_is_done_and_the_other_is_told(small, initialised, tmp_path):
     workspace = Workspace(shutil.copytree(initialised, tmp_path / "w"))
     shutil.copy(small.root / ".gitignore", workspace.root)
-    both = [geoloc_process(workspace, *SMALL_SAMPLE, stderr=subprocess.PIPE) for _ in range(2)]
-    told = {process.communicate()[1]: process.returncode for process in both}
+    both = [Forked(lambda: geoloc(workspace, *SMALL_SAMPLE), caught=True) for _ in range(2)]
+    told = {process.printed.read(): process.end() for process in both}
     assert sorted(told.values()) == [0, 1]
     (error,) = [text for text, code in told.items() if code == 1]
     assert re.fullmatch(
