@@ -75,8 +75,9 @@ def add(subparsers: argparse._SubParsersAction) -> None:
         "--method",
         choices=METHODS,
         default="class",
-        help="class (default): the most probable cell; nn, knn: the nearest reference photo, the densest spot of the "
-        "nearest; neighbours: as knn, with k and sigma as chosen on validation photos; combined: these and classes",
+        help="class (default): the most probable cell; nn, knn: the nearest reference photo, that of the nearest where "
+        "their density is highest; neighbours: as knn, with k and sigma as chosen on validation photos; combined: "
+        "these and classes",
     )
     parser.add_argument(
         "--model",

@@ -95,11 +95,18 @@ class ByChosen:
         evidence = self.neighbourhood.evidence(vectors, most, p, numbers)
         answers = self.choice.answer(evidence, self.alternatives)
         assert answers.neighbours is not None
-        near = nearby(self.neighbourhood.index.references, answers.neighbours, self.choice.modes(evidence))
+        near = nearby(
+            self.neighbourhood.index.references,
+            answers.neighbours,
+            self.choice.modes(evidence),
+            self.choice.sigma,
+        )
         raw = self.neighbourhood.probabilities(evidence, self.regions, p)
         scaled = self.calibration.scaled({self.main: raw})
         regions = regions_of(self.calibration, self.main, self.neighbourhood.partition, scaled)
-        return Found(answers, [reasons(answers, row) for row in range(len(photos))], regions, near)
+        return Found(
+            answers, [reasons(answers, row, self.choice.km) for row in range(len(photos))], regions, near
+        )
 
 
 def _chosen(

@@ -1,4 +1,5 @@
-"""By neighbour, for `geoloc locate`: the nearest reference photo, or the densest spot among the nearest."""
+"""By neighbour, for `geoloc locate`: the nearest reference photo, or the one where the density of the nearest is
+highest."""
 
 from __future__ import annotations
 
@@ -78,16 +79,17 @@ class ByNeighbour:
         answers = self.localizer.locate(self.embed(photos), among=self.among)
         found = answers.neighbours
         assert found is not None
-        modes = None
+        modes, sigma = None, None
         if isinstance(self.localizer, DensityLocalizer):
             modes = find_modes(found.latitude, found.longitude, found.similarity, self.localizer.settings)
-        near = nearby(self.localizer.index.references, found, modes)
-        why = [reasons(answers, row) for row in range(len(photos))]
+            sigma = self.localizer.settings.sigma
+        near = nearby(self.localizer.index.references, found, modes, sigma)
+        why = [reasons(answers, row, LEVELS_KM["region"]) for row in range(len(photos))]
         return Found(answers, why, [None] * len(photos), near)
 
 
-def reasons(answers: Answers, row: int) -> list[str]:
-    """The evidence for each alternative of a photo: how many neighbours are near it, and the most similar of them."""
+def reasons(answers: Answers, row: int, km: float) -> list[str]:
+    """The evidence for each alternative of a photo: how many neighbours are within `km`, and the most similar one."""
     assert answers.neighbours is not None and answers.alternatives is not None  # noqa: PT018
     ids, texts = answers.neighbours.photo_ids()[row], []
     places = zip(answers.alternatives.latitude[row], answers.alternatives.longitude[row], strict=True)
@@ -95,8 +97,8 @@ def reasons(answers: Answers, row: int) -> list[str]:
         near = distance_km(
             answers.neighbours.latitude[row], answers.neighbours.longitude[row], latitude, longitude
         )
-        close = np.flatnonzero(near <= LEVELS_KM["region"])
+        close = np.flatnonzero(near <= km)
         best = ids[close[0]] if len(close) else "none"
-        count = f"{len(close)} of {int((answers.neighbours.row[row] >= 0).sum())} neighbours within 200 km"
+        count = f"{len(close)} of {int((answers.neighbours.row[row] >= 0).sum())} neighbours within {km:g} km"
         texts.append(f"{count}, most similar {best}")
     return texts

@@ -50,21 +50,27 @@ class Mode:
 @dataclass(frozen=True)
 class Nearby:
     """The neighbours of one photo, most similar first; by how many photographers; and the modes with at least
-    LEAST_MASS of their weight, heaviest first (empty for the method nn, which has no density)."""
+    LEAST_MASS of their weight, heaviest first. `sigma` is the width of the density's kernel in degrees. The method nn
+    has no density: None, and no modes."""
 
     neighbours: tuple[Nearest, ...]
     photographers: int
     modes: tuple[Mode, ...] = ()
+    sigma: float | None = None
 
     @property
     def lines(self) -> list[str]:
         """What is said below an answer, a line each."""
-        lines = [f"{_many(len(self.neighbours), 'neighbour')} by {_many(self.photographers, 'photographer')}"]
+        line = f"{_many(len(self.neighbours), 'neighbour')} by {_many(self.photographers, 'photographer')}"
+        lines = [line if self.sigma is None else f"{line}, density with σ {self.sigma:g}°"]
         return lines + [f"mode {number}: {mode}" for number, mode in enumerate(self.modes, start=1)]
 
 
-def nearby(references: pd.DataFrame, neighbours: Neighbours, modes: Modes | None) -> list[Nearby]:
-    """Describe the neighbours of N photos, found among `references` (the index's), and their modes.
+def nearby(
+    references: pd.DataFrame, neighbours: Neighbours, modes: Modes | None, sigma: float | None = None
+) -> list[Nearby]:
+    """Describe the neighbours of N photos, found among `references` (the index's), and the modes of their density with
+    kernel `sigma`, in degrees.
 
     A reference without a photographer counts as one by a photographer of its own.
     """
@@ -88,7 +94,7 @@ def nearby(references: pd.DataFrame, neighbours: Neighbours, modes: Modes | None
             for i, who in zip(shown, owner, strict=True)
         )
         peaks = () if modes is None else _modes(modes, row, shown, owner)
-        made.append(Nearby(near, len(np.unique(owner)), peaks))
+        made.append(Nearby(near, len(np.unique(owner)), peaks, sigma))
     return made
 
 

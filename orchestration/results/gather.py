@@ -43,11 +43,15 @@ def gather(workspace: Workspace, test: str, recipes: Collection[str] = ()) -> li
     if test not in tests:
         raise WorkspaceError(f"--test must be one of {', '.join(tests)}; got {test!r}")
     able = [recipe for recipe, names in found.items() if test in names]
-    for recipe in recipes:
-        if recipe not in able:
-            raise WorkspaceError(
-                f"recipe must be one of {', '.join(able)}, which are evaluated on {test!r}; got {recipe!r}"
-            )
+    lacking = [recipe for recipe in recipes if recipe not in able]
+    unknown = [recipe for recipe in lacking if recipe not in known]
+    if unknown:
+        raise WorkspaceError(
+            f"recipe must be one of {', '.join(able)}, which are evaluated on {test!r}; got {unknown[0]!r}"
+        )
+    if lacking:
+        commands = "; ".join(f"geoloc build --recipe {recipe}" for recipe in lacking)
+        raise WorkspaceError(f"no evaluation on {test!r} yet of {', '.join(lacking)}; build with: {commands}")
     return [
         _built(Build(workspace, recipe), test)
         for recipe in able

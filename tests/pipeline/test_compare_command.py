@@ -116,6 +116,11 @@ def test_recipes_of_other_test_photos_cannot_be_compared(workspace, capsys):
     ("options", "message"),
     [
         (["nothing"], "recipe must be one of default, which are evaluated on 'test'; got 'nothing'"),
+        (
+            ["fine", "default", "boxes"],
+            "no evaluation on 'test' yet of fine, boxes; build with: geoloc build --recipe fine; "
+            "geoloc build --recipe boxes",
+        ),
         (["default", "default:[X]NN"], "method of default must be one of [L]"),
         (["default:[L]NN", "default:[L]NN"], "methods must differ; default:[L]NN is named twice"),
         (["default", "--test", "tset"], "--test must be one of test; got 'tset'"),

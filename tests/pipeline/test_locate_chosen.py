@@ -84,6 +84,8 @@ def test_neighbours_answer_with_the_k_and_sigma_that_were_chosen(options, choice
     for one in found:
         assert len(one["nearby"]["neighbours"]) == choice.k
         assert one["nearby"]["photographers"] == 1
+        assert one["nearby"]["sigma"] == choice.sigma
+        assert f"neighbours within {km:g} km" in one["alternatives"][0]["why"]
         assert 0 < one["confidence"] < 1
         assert sum(mode["mass"] for mode in one["nearby"]["modes"]) == pytest.approx(1, abs=0.011 * choice.k)
         assert sum(mode["neighbours"] for mode in one["nearby"]["modes"]) <= choice.k
@@ -119,7 +121,7 @@ def test_neighbours_and_modes_are_said_and_drawn(made, capsys, tmp_path):
     command = ["locate", *files(made, 40), "--method", "combined", "--map", str(page)]
     assert geoloc(made, *command) == 0
     shown = capsys.readouterr().out
-    assert "\n  20 neighbours by 1 photographer\n" in shown
+    assert "\n  20 neighbours by 1 photographer, density with σ 2°\n" in shown
     assert "\n  mode 1: " in shown
     text = page.read_text()
     assert text.count('<path class="near" d="M') == 1
