@@ -9,6 +9,7 @@ from geoloc.retrieval.exact import ExactSearch
 from geoloc.retrieval.index import ReferenceIndex
 from geoloc.retrieval.plan import index_bytes, plan_index
 from geoloc.retrieval.settings import IndexSettings
+from geoloc.retrieval.tuning import Tuned
 from tests.unit.indexed import clustered, true_nearest
 
 MILLION = 1_000_000
@@ -84,6 +85,24 @@ def test_the_search_is_tuned_to_the_wanted_recall_which_is_what_brute_force_find
     assert (loaded.tuned, loaded.reason) == (made[0.95].tuned, made[0.95].reason)
     again = loaded.search(queries.vectors, 20), made[0.95].search(queries.vectors, 20)
     np.testing.assert_array_equal(again[0].id, again[1].id)
+
+
+def test_more_lists_are_scanned_before_more_is_ranked_again():
+    """The least work of all that reaches the recall; a byte that is ranked costs four that are scanned."""
+    embeddings, rows = clustered(3000)
+
+    def tuned(**settings) -> Tuned:
+        fixed = IndexSettings(factory="IVF32,PQ4x4fs,Refine(SQfp16)", tune_queries=200, **settings)
+        return ReferenceIndex.build(embeddings, rows, fixed, seed=1).tuned
+
+    work = {}
+    for lists in (1, 2, 4, 8, 16, 32):
+        for factor in (2, 4, 8):
+            scanned = lists / 32 * 3000 * 2
+            work[scanned + 4 * factor * 100 * 2 * 16] = tuned(nprobe=lists, k_factor=factor)
+    for recall in (0.8, 0.9, 0.973):
+        least = min(bytes_read for bytes_read, one in work.items() if one.recall >= recall)
+        assert tuned(recall=recall, k_factor=2) == work[least]
 
 
 def test_what_the_settings_fix_is_measured_and_not_changed():
