@@ -141,7 +141,7 @@ def _trials(index: Any, start: Tuned, settings: IndexSettings) -> Iterator[Tuned
     if (start.nprobe and settings.nprobe) or (start.ef_search and settings.ef_search):
         yield start
         return
-    factors = [start.k_factor * times for times in (1, 2, 4)] if start.k_factor else [0]
+    factors = sorted({round(start.k_factor * 2 ** (step / 2)) for step in range(5)})
     lists = 0 if ivf_inside(index) is None else int(ivf_inside(index).nlist)
     steps: list[dict[str, int]] = [{}]
     if lists:

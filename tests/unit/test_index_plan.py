@@ -97,7 +97,7 @@ def test_more_lists_are_scanned_before_more_is_ranked_again():
 
     work = {}
     for lists in (1, 2, 4, 8, 16, 32):
-        for factor in (2, 4, 8):
+        for factor in (2, 3, 4, 6, 8):
             scanned = lists / 32 * 3000 * 2
             work[scanned + 4 * factor * 100 * 2 * 16] = tuned(nprobe=lists, k_factor=factor)
     for recall in (0.8, 0.9, 0.973):
