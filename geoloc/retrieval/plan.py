@@ -5,11 +5,11 @@ Without a limit of memory the choice follows the number of references:
     under 100,000        Flat                                exact
     under 1,000,000      IVF{n},Flat                         exact within the lists probed
                          HNSW32                              instead, for a recall of 0.98 or more
-    from there           IVF{n},PQ{d/4}x4fs,Refine(SQfp16)   half the memory, 30 times Flat's speed
+    from there           IVF{n},PQ{d/2}x4fs,Refine(SQfp16)   0.6 of the memory, 20 times Flat's speed
 
-with n the power of two nearest to 4 √references. Measured on one million 512-number vectors, the last finds 96 % of the
-true 100 nearest (the density uses 100) at 3,500 queries a second where Flat does 130. With `index.memory_gb`, the first
-of these that fits is taken, then smaller ones: re-ranking by 8-bit numbers, and none.
+with n the power of two nearest to 4 √references. Measured on one million 512-number vectors (benchmarks/index.py), the
+last finds 97 % of the true 100 nearest (the density uses 100) at 1,964 queries a second where Flat does 88. With
+`index.memory_gb`, the first of these that fits is taken, then smaller ones: re-ranking by 8-bit numbers, and none.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def _candidates(references: int, dimension: int, recall: float) -> Iterator[tupl
         yield f"IVF{lists},SQfp16", f"16-bit numbers; {wanted}"
         yield f"IVF{lists},SQ8", f"8-bit numbers; {wanted}"
         return
-    codes = f"IVF{lists},PQ{dimension // 4}x4fs"
+    codes = f"IVF{lists},PQ{dimension // 2}x4fs"
     yield f"{codes},Refine(SQfp16)", f"scans 4-bit codes and ranks the best again by 16-bit numbers; {wanted}"
     yield f"{codes},Refine(SQ8)", f"scans 4-bit codes and ranks the best again by 8-bit numbers; {wanted}"
     for parts in (2, 4):

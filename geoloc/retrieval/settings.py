@@ -147,7 +147,7 @@ class IndexSettings(Settings):
     k_factor: int = setting(
         10,
         minimum=1,
-        help="Refine: candidates to re-rank per requested neighbour; tuning takes up to 4 times as many",
+        help="Refine: candidates to re-rank per requested neighbour; tuning takes half to 4 times as many",
     )
     train_per_list: int = setting(
         256, minimum=39, help="IVF index: references per list with which it is trained, chosen at random"

@@ -141,7 +141,7 @@ def _trials(index: Any, start: Tuned, settings: IndexSettings) -> Iterator[Tuned
     if (start.nprobe and settings.nprobe) or (start.ef_search and settings.ef_search):
         yield start
         return
-    factors = sorted({round(start.k_factor * 2 ** (step / 2)) for step in range(5)})
+    factors = sorted({round(start.k_factor * 2 ** (step / 2)) for step in range(-2, 5)})
     lists = 0 if ivf_inside(index) is None else int(ivf_inside(index).nlist)
     steps: list[dict[str, int]] = [{}]
     if lists:
@@ -159,9 +159,7 @@ def _work(index: Any, trial: Tuned) -> float:
     """The bytes that a search for one query reads, those of single vectors _RANDOM times."""
     ivf, refine = ivf_inside(index), refine_inside(index)
     scanned = 0.0 if ivf is None else trial.nprobe * index.ntotal / ivf.nlist * ivf.code_size
-    ranked = (
-        0 if refine is None else trial.k_factor * AT * faiss.downcast_index(refine.refine_index).code_size
-    )
+    ranked = 0 if refine is None else trial.k_factor * AT * refine.refine_index.sa_code_size()
     return scanned + _RANDOM * (ranked + trial.ef_search * 4 * index.d)
 
 

@@ -326,7 +326,7 @@ def test_wrong_input_is_named():
 def test_the_factory_follows_the_size():
     assert choose_factory(99_999, 512) == "Flat"
     assert choose_factory(100_000, 512) == "IVF1024,Flat"
-    assert choose_factory(1_000_000, 512) == "IVF4096,PQ128x4fs,Refine(SQfp16)"
+    assert choose_factory(1_000_000, 512) == "IVF4096,PQ256x4fs,Refine(SQfp16)"
     assert choose_factory(2_000_000, 511) == "IVF4096,Flat"  # no quarter of 511
 
 
