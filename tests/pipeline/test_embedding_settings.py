@@ -55,7 +55,7 @@ def test_from_settings_to_answers(workspace, tmp_path, capsys):
         in (capsys.readouterr().err)
     )
     for key in ("training", "metric", "cross_view"):
-        own = {key: {"trainable_blocks": 99}}
+        own = {key: {"trainable_blocks": 99} | ({"mode": "fine_tune"} if key == "training" else {})}
         if key == "cross_view":
             own[key] |= {"model": {"image_size": 64, "resize_short_side": 64, "weights": "none"}}
         file.write_text(yaml.safe_dump(RECIPE | own))
