@@ -141,7 +141,9 @@ def _trials(index: Any, start: Tuned, settings: IndexSettings) -> Iterator[Tuned
     if (start.nprobe and settings.nprobe) or (start.ef_search and settings.ef_search):
         yield start
         return
-    factors = sorted({round(start.k_factor * 2 ** (step / 2)) for step in range(-2, 5)})
+    factors = [0]
+    if start.k_factor:
+        factors = sorted({max(1, round(start.k_factor * 2 ** (step / 2))) for step in range(-2, 5)})
     lists = 0 if ivf_inside(index) is None else int(ivf_inside(index).nlist)
     steps: list[dict[str, int]] = [{}]
     if lists:

@@ -163,7 +163,7 @@ def _check_layer(settings: BuildSettings) -> None:
 
 
 def _check_blocks(settings: BuildSettings, stages: Iterable[str]) -> None:
-    """Raise SettingsError if one of these stages would train more blocks than its network has."""
+    """Raise SettingsError if one of these stages would train more blocks than its network has, or an unknown one."""
     wanted = {"classifier": ("training", settings.training.trainable_blocks, settings.model)}
     if (metric := settings.metric) is not None:
         wanted["metric"] = ("metric", metric.trainable_blocks, settings.model)
@@ -175,8 +175,9 @@ def _check_blocks(settings: BuildSettings, stages: Iterable[str]) -> None:
         # Torch, which takes seconds to import.
         from geoloc.models.embedder import build_embedder
 
+        network = build_embedder(replace(model, weights="none"), 0)
         try:
-            build_embedder(replace(model, weights="none"), 0).freeze_backbone(blocks)
+            network.freeze_backbone(blocks)
         except ValueError as error:
             raise SettingsError(f"{key}.{error}, the number of blocks of {model.backbone}") from None
 
