@@ -91,10 +91,10 @@ def index(workspace, area, output, *more) -> int:
 def test_an_index_below_a_file_is_refused(workspace, area, tmp_path, capsys):
     (tmp_path / "taken").write_text("")
     assert index(workspace, area, tmp_path / "taken" / "index") == 2
-    told = capsys.readouterr().err
+    error = capsys.readouterr().err
     assert (
         f"--output must be a new folder, got {tmp_path / 'taken' / 'index'}: {tmp_path / 'taken'} is a file"
-        in told
+        in error
     )
 
 

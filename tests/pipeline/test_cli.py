@@ -161,9 +161,9 @@ def test_of_two_samples_at_once_one_is_done_and_the_other_is_told(small, initial
     workspace = Workspace(shutil.copytree(initialised, tmp_path / "w"))
     shutil.copy(small.root / ".gitignore", workspace.root)
     both = [Forked(lambda: geoloc(workspace, *SMALL_SAMPLE), caught=True) for _ in range(2)]
-    told = {process.printed.read(): process.end() for process in both}
-    assert sorted(told.values()) == [0, 1]
-    (error,) = [text for text, code in told.items() if code == 1]
+    statuses = {process.printed.read(): process.end() for process in both}
+    assert sorted(statuses.values()) == [0, 1]
+    (error,) = [text for text, code in statuses.items() if code == 1]
     assert re.fullmatch(
         r"geoloc: another command \(geoloc sample .*, process \d+, since .*; wait for it to end\n", error
     )

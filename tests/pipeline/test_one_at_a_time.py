@@ -91,9 +91,9 @@ def test_a_run_of_the_ui_waits_for_a_build_holds_the_workspace_and_records(works
         process = ui_run(workspace)
         assert "another build (geoloc build --recipe fine, process" in waits(process)
         assert len(runs_in_progress(workspace)) == 1
-    told = process.printed.readline()  # of the first step
+    first_line = process.printed.readline()  # of the first step
     holder = (workspace.root / ".geoloc" / "build.lock").read_text()
-    assert re.match(r"Dagster run [0-9a-f]{8} of __ASSET_JOB, process", holder), told
+    assert re.match(r"Dagster run [0-9a-f]{8} of __ASSET_JOB, process", holder), first_line
     assert geoloc(workspace, "build") == 1
     assert f"another build ({holder.strip()}) runs in" in capsys.readouterr().err
     process.printed.read()
